@@ -1,0 +1,32 @@
+# Every target makes the environment it needs. The stamp inside .venv is touched last, so an
+# interrupted install is simply done again.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+RUNS ?= runs
+
+.PHONY: demo test lint bench clean
+
+demo: $(STAMP)
+	$(BIN)/python -m experiments.evaluate_policy --problem MountainCar-v0 \
+		--rule tdc td tdrc generalized --runs 10 --steps 20000 --out $(RUNS)/demo --overwrite
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.learner
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

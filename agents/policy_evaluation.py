@@ -1,0 +1,193 @@
+"""From an environment and a policy to what the learner needs: streams, truth and a judge.
+
+A `Task` is a prediction problem made ready on a device. What it holds depends on the seed and on
+the numbers of runs and transitions alone, never on a rule or a step size, so that all rules and
+step sizes of one seed learn from the same experience and are judged by the same truth.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from envs.control import ControlProblem, collect, held_out, standardisation
+from envs.finite import FiniteMDP, chain, simulate
+from envs.truth import monte_carlo_truth
+from neural_tdc.experience import Experience
+from neural_tdc.judges import Truth, chain_judge, sample_judge
+from neural_tdc.learner import Judge
+from neural_tdc.networks import FeatureMap
+from neural_tdc.randomness import keys
+from neural_tdc.rules import LearningRule
+from neural_tdc.transitions import Transition
+
+# Observations that rules may scale their own features by and that a body is tried on.
+EXAMPLES = 256
+
+Report = Callable[[str, int, int], None]
+
+
+class Task(NamedTuple):
+    """A prediction problem on a device.
+
+    name:        the problem's name
+    experience:  one stream a run
+    example:     [sample, *observation] observations a learner may see beforehand
+    judge:       from a feature map and a rule to the judge of a population
+    features_given:  whether the observations are the features
+    head:        [feature] θ₀ that the problem prescribes for its given features, else None
+    states:      number of states of a finite chain, None elsewhere
+    truncates:   whether episodes are cut by a time limit
+    shift, scale: what observations had subtracted and were divided by, both of an observation's
+        shape; None on a chain
+    notes:       lines worth printing, such as the size of the truth's own error
+    """
+
+    name: str
+    experience: Experience
+    example: Tensor
+    judge: Callable[[FeatureMap, LearningRule], Judge]
+    features_given: bool
+    head: Tensor | None
+    states: int | None
+    truncates: bool
+    shift: Tensor | None
+    scale: Tensor | None
+    notes: tuple[str, ...]
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def chain_task(
+    mdp: FiniteMDP,
+    *,
+    given: bool,
+    runs: int,
+    transitions: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Task:
+    """Make a finite chain ready, with its given features or with its observations for a body.
+
+    transitions: length of each run's stream. All errors are exact.
+    """
+    streams = simulate(mdp, runs, transitions, seed, device, dtype)
+    table = (mdp.features if given else mdp.observation).to(device)
+    truth = chain(mdp).to(device)
+
+    def judge(features: FeatureMap, rule: LearningRule) -> Judge:
+        return chain_judge(truth, table, features, rule)
+
+    visited = table[truth.weighting > 0].to(dtype)
+    repeats = -(-2 // len(visited))
+    return Task(
+        name=mdp.name,
+        experience=_experience(streams, table.to(dtype), runs, seed, device),
+        example=visited.repeat(repeats, *([1] * (visited.dim() - 1))),
+        judge=judge,
+        features_given=given,
+        head=mdp.initial_head.to(device) if given and mdp.initial_head is not None else None,
+        states=len(table),
+        truncates=False,
+        shift=None,
+        scale=None,
+        notes=(),
+    )
+
+
+def control_task(
+    problem: ControlProblem,
+    *,
+    runs: int,
+    transitions: int,
+    seed: int,
+    states: int = 200,
+    rollouts: int = 8,
+    judged: int = 5_000,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    report: Report = _silent,
+) -> Task:
+    """Make a Gymnasium problem ready: streams, Monte Carlo truth and transitions for judging.
+
+    transitions:  length of each run's stream
+    states, rollouts: where the truth is estimated, and by how many returns at each
+    judged:       transitions of a separate stream, from which A, b₀ and C are estimated
+    report:       hears (what is being done, how much of it is done, of how much)
+
+    Observations are standardised by the separate stream's means and deviations, once, for every
+    run alike.
+    """
+
+    def reporting(what: str, total: int) -> Callable[[int], None]:
+        return lambda done: report(what, done, total)
+
+    test = held_out(problem, judged, seed, reporting("held-out transitions", judged))
+    shift, scale = standardisation(test.observation)
+
+    def standardised(observation: Tensor) -> Tensor:
+        return ((observation - shift) / scale).to(device, dtype)
+
+    streams = collect(problem, runs, transitions, seed, reporting("experience", transitions))
+    estimate = monte_carlo_truth(
+        problem, states, rollouts, seed, progress=reporting("truth", states)
+    )
+    squared_error = float(estimate.standard_error.double().square().mean())
+    truth = Truth(
+        standardised(estimate.observation),
+        torch.full((states,), 1 / states, device=device, dtype=torch.float64),
+        estimate.value.to(device, torch.float64),
+        squared_error,
+    )
+    learned, held = (
+        part._replace(
+            observation=standardised(part.observation),
+            next_observation=standardised(part.next_observation),
+            reward=part.reward.to(device, dtype),
+            discount=part.discount.to(device, dtype),
+            ratio=part.ratio.to(device, dtype),
+            first=None if part.first is None else part.first.to(device, dtype),
+        )
+        for part in (streams, test)
+    )
+
+    def judge(features: FeatureMap, rule: LearningRule) -> Judge:
+        return sample_judge(held, truth, features, rule)
+
+    spread = float(estimate.value.std(unbiased=False))
+    note = (
+        f"truth of {problem.name}: {states} states, {rollouts} rollouts each, values "
+        f"{float(estimate.value.mean()):.4g} ± {spread:.2g} over states, root mean square standard "
+        f"error {squared_error**0.5:.2g} (its square is subtracted from squared errors)"
+    )
+    return Task(
+        name=problem.name,
+        experience=_experience(learned, None, runs, seed, device),
+        example=held.observation[:EXAMPLES],
+        judge=judge,
+        features_given=False,
+        head=None,
+        states=None,
+        truncates=_truncates(streams),
+        shift=shift,
+        scale=scale,
+        notes=(*problem.notes, note),
+    )
+
+
+def _experience(
+    streams: Transition, table: Tensor | None, runs: int, seed: int, device: torch.device | str
+) -> Experience:
+    lane = torch.arange(runs, device=device)
+    return Experience(streams, table, lane, keys(seed, runs, "sampling").to(device))
+
+
+def _truncates(streams: Transition) -> bool:
+    """Return whether an episode of the streams was cut: a start that no end stands before."""
+    if streams.first is None:
+        return False
+    return bool(((streams.first[:, 1:] == 1) & (streams.discount[:, :-1] > 0)).any())

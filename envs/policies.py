@@ -1,0 +1,136 @@
+"""Fixed policies: functions from raw observations to the probabilities of the actions."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Policy = Callable[[Tensor], Tensor]
+
+# A softmax in float32 sums to one within this.
+_TOLERANCE = 1e-5
+
+
+def _exploring(actions: int, epsilon: float) -> Tensor:
+    """Return [actions, actions]: row a holds the probabilities of ε-greedy around action a."""
+    return (1 - epsilon) * torch.eye(actions) + epsilon / actions
+
+
+def _named(policy: Policy, name: str) -> Policy:
+    policy.__name__ = name
+    return policy
+
+
+def uniform(actions: int) -> Policy:
+    """Make the policy that draws every one of `actions` actions with the same probability."""
+
+    def policy(observation: Tensor) -> Tensor:
+        return torch.full((len(observation), actions), 1 / actions)
+
+    return _named(policy, "uniform")
+
+
+def mountain_car(epsilon: float) -> Policy:
+    """Make the policy that pushes the mountain car along its velocity, which always adds energy.
+
+    With probability `epsilon` the action is drawn uniformly instead.
+    """
+    table = _exploring(3, epsilon)
+
+    def policy(observation: Tensor) -> Tensor:
+        return table[2 * (observation[:, 1] >= 0).long()]
+
+    return _named(policy, f"energy pumping with ε = {epsilon}")
+
+
+def cart_pole(epsilon: float) -> Policy:
+    """Make the policy that pushes the cart to where the pole leans or falls: θ + 0.3 s · θ̇ > 0.
+
+    With probability `epsilon` the action is drawn uniformly instead.
+    """
+    table = _exploring(2, epsilon)
+
+    def policy(observation: Tensor) -> Tensor:
+        return table[(observation[:, 2] + 0.3 * observation[:, 3] > 0).long()]
+
+    return _named(policy, f"balancing with ε = {epsilon}")
+
+
+def acrobot(epsilon: float) -> Policy:
+    """Make the policy whose torque follows the second joint's velocity, which always adds energy.
+
+    With probability `epsilon` the action is drawn uniformly instead.
+    """
+    table = _exploring(3, epsilon)
+
+    def policy(observation: Tensor) -> Tensor:
+        return table[2 * (observation[:, 5] >= 0).long()]
+
+    return _named(policy, f"energy pumping with ε = {epsilon}")
+
+
+# What the names "default" and "soft" mean for a problem; "uniform" means the same for all.
+POLICIES: dict[str, dict[str, Policy]] = {
+    "MountainCar-v0": {"default": mountain_car(0.1), "soft": mountain_car(0.5)},
+    "CartPole-v1": {"default": cart_pole(0.3), "soft": cart_pole(0.6)},
+    "Acrobot-v1": {"default": acrobot(0.1), "soft": acrobot(0.5)},
+}
+
+
+def policy_name(policy: Policy) -> str:
+    """Return how messages call a policy: its own name, or what Python shows of it."""
+    return getattr(policy, "__name__", repr(policy))
+
+
+def probabilities(
+    policy: Policy, observation: Float[np.ndarray, "n ..."], actions: int
+) -> Float[np.ndarray, "n actions"]:
+    """Ask a policy for the probabilities [n, actions] of raw observations [n, …], in float64.
+
+    ValueError: the policy fails, the answer has another shape, or a row is no distribution
+    (negative, not finite, a sum that is off by more than 1e-5).
+    """
+    # A copy: a policy that scales its input in place must not touch the stored experience.
+    try:
+        given = policy(torch.from_numpy(observation.copy()))
+    except Exception as error:  # a user's own function, which can fail in any way
+        raise ValueError(
+            f"the policy {policy_name(policy)} failed on observations of shape "
+            f"{list(observation.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(given, torch.Tensor | np.ndarray):
+        raise ValueError(
+            f"the policy {policy_name(policy)} returned {type(given).__name__}; "
+            f"it must return a tensor of probabilities [{len(observation)}, {actions}]"
+        )
+    answer = torch.as_tensor(given).detach().cpu().double().numpy()
+    if answer.shape != (len(observation), actions):
+        raise ValueError(
+            f"the policy {policy_name(policy)} returned the shape {list(answer.shape)}; "
+            f"it must return probabilities [{len(observation)}, {actions}]"
+        )
+    # Written so that a NaN fails the second comparison.
+    off = np.abs(answer.sum(1) - 1)
+    if answer.min() < 0 or not off.max() <= _TOLERANCE:
+        wrong = (answer < 0).any(1) | ~(off <= _TOLERANCE)
+        raise ValueError(
+            f"the policy {policy_name(policy)} returned the row {answer[wrong][0].tolist()}; "
+            "probabilities must be finite, not negative, and sum to 1"
+        )
+    return answer
+
+
+def drawn(
+    probability: Float[np.ndarray, "n actions"], uniform: Float[np.ndarray, " n"]
+) -> np.ndarray:
+    """Draw one action a row by inverting its distribution at `uniform` in [0, 1): integers [n].
+
+    An action of probability 0 is never drawn.
+    """
+    reached = probability.cumsum(1)
+    # The factor keeps the product below the last sum after rounding: an action of probability 0
+    # at the end of a row stays out of reach.
+    level = uniform * reached[:, -1] * (1 - 2.0**-50)
+    return (reached <= level[:, None]).sum(1)

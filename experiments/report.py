@@ -1,0 +1,158 @@
+"""What a program says on the screen: progress while it works, and a table at the end."""
+
+import math
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+COLUMNS = (
+    ("RMSVE", "rmsve", "final"),
+    ("RMSPBE", "rmspbe", "final"),
+    ("LSTD-RMSVE", "lstd_rmsve", "final"),
+    ("AUC RMSVE", "rmsve", "auc"),
+)
+_NONE = "–"
+
+
+def number(value: float | None, spread: float | None = None) -> str:
+    """Return a number with the digits that its uncertainty `spread` leaves it; – for None.
+
+    The spread itself keeps two digits; without one the number keeps four.
+    """
+    if value is None or not math.isfinite(value):
+        return _NONE
+    size = max(abs(value), abs(spread or 0.0))
+    if size == 0:
+        return "0"
+    leading = math.floor(math.log10(size))
+    if spread and math.isfinite(spread):
+        decimals = 1 - math.floor(math.log10(abs(spread)))
+    else:
+        decimals = 3 - leading
+    # More digits than a float64 has would be made up.
+    decimals = min(decimals, 15 - leading)
+    if leading >= 6 or leading < -3:
+        return f"{value:.{max(leading + decimals, 0)}e}"
+    return f"{value:.{max(decimals, 0)}f}"
+
+
+def mean_with_interval(entry: Mapping[str, float | None] | None) -> str:
+    """Return "mean [low, high]" of an entry of a summary, or what of it there is."""
+    if not entry or entry["mean"] is None:
+        return _NONE
+    low, high = entry["low"], entry["high"]
+    if low is None or high is None:
+        return number(entry["mean"])
+    # Of four digits at most: an interval of no width says nothing about the digits.
+    half = max((high - low) / 2, abs(entry["mean"]) * 1e-3)
+    return f"{number(entry['mean'], half)} [{number(low, half)}, {number(high, half)}]"
+
+
+def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the final table: a line a rule, means over survivors with 95 % intervals over runs.
+
+    `summaries` is {rule: summary}. Columns that no rule has are left out.
+    """
+    metrics = [summary["metrics"] for summary in summaries.values()]
+    columns = [column for column in COLUMNS if any(column[1] in each for each in metrics)]
+    rows = [["rule", *(title for title, _, _ in columns), "diverged"]]
+    for rule, summary in summaries.items():
+        entries = [summary["metrics"].get(key, {}).get(kind) for _, key, kind in columns]
+        counts = f"{summary['diverged']} of {summary['runs']}"
+        rows.append([rule, *map(mean_with_interval, entries), counts])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    ]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    note = "mean [95 % bootstrap interval] over the runs that did not diverge"
+    return "\n".join([*lines, note])
+
+
+def divergence_warning(summary: Mapping[str, Any]) -> str | None:
+    """Return the one line to print where every run of a rule diverged, None otherwise."""
+    if summary["diverged"] < summary["runs"]:
+        return None
+    return (
+        f"warning: {summary['rule']}: all {summary['runs']} runs diverged, so there are no "
+        "results; smaller step sizes may help"
+    )
+
+
+def tensorboard_line(folder: Path) -> str:
+    """Return the line that starts TensorBoard on a folder."""
+    program = "tensorboard"
+    if shutil.which(program) is None:
+        program = f"{shlex.quote(sys.executable)} -m tensorboard.main"
+    return f"{program} --logdir {shlex.quote(str(folder))}"
+
+
+def large_number(value: float) -> str:
+    """Return a rate or count in three digits with k, M or G."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit * 0.9995:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+class Progress:
+    """Steps done, run-steps a second, time left and the present error, on standard error.
+
+    A bar on a terminal; elsewhere one line at about every tenth of the work, so that a log stays
+    readable. `done` steps were there before, in a resumed run.
+    """
+
+    def __init__(
+        self, label: str, steps: int, runs: int, done: int = 0, stream: TextIO | None = None
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._label, self._steps, self._runs = label, steps, runs
+        self._first, self._done = done, done
+        self._start = time.perf_counter()
+        self._tenth = 10 * done // max(steps, 1)
+        self._bar: Any = None
+        if self._stream.isatty():
+            self._bar = tqdm(
+                total=steps,
+                initial=done,
+                desc=label,
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format="{desc}: {percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} steps, "
+                "{remaining} left{postfix}",
+            )
+
+    def update(self, step: int, rmsve: float | None = None) -> None:
+        """Show that `step` updates are done; `rmsve` is the mean over survivors, if measured."""
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        rate = (step - self._first) / seconds
+        said = [f"{large_number(rate * self._runs)} run-steps a second"]
+        if rmsve is not None and math.isfinite(rmsve):
+            said.append(f"RMSVE {number(rmsve)}")
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(said), refresh=False)
+            self._bar.update(step - self._done)
+        elif 10 * step // max(self._steps, 1) > self._tenth:
+            self._tenth = 10 * step // max(self._steps, 1)
+            left = f"{(self._steps - step) / rate:.0f} s left" if rate else "time left unknown"
+            share = f"{step:,} of {self._steps:,} steps ({100 * step // self._steps} %)"
+            print(f"{self._label}: {', '.join([share, left, *said])}", file=self._stream)
+            self._stream.flush()
+        self._done = step
+
+    def close(self) -> None:
+        """Leave the screen to others."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

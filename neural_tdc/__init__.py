@@ -1,0 +1,28 @@
+"""Policy evaluation in which the last layer learns faster than the body."""
+
+from neural_tdc import split_rates
+from neural_tdc.algorithm import Algorithm, State, population, step
+from neural_tdc.evaluation import Evaluation, evaluate
+from neural_tdc.markov_chain import MarkovChain
+from neural_tdc.parameters import Parameters, StepSizes
+from neural_tdc.rules import RULES, LearningRule, Rule
+from neural_tdc.transitions import Transition
+from neural_tdc.version import VERSION as __version__
+
+__all__ = [
+    "RULES",
+    "Algorithm",
+    "Evaluation",
+    "LearningRule",
+    "MarkovChain",
+    "Parameters",
+    "Rule",
+    "State",
+    "StepSizes",
+    "Transition",
+    "__version__",
+    "evaluate",
+    "population",
+    "split_rates",
+    "step",
+]

@@ -1,0 +1,199 @@
+"""`evaluate`: transitions in, value function and measurements out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural_tdc.algorithm import Parameters
+from neural_tdc.experience import SAMPLINGS, Experience, Sampling
+from neural_tdc.judges import sample_judge
+from neural_tdc.learner import divergence_limit, learn
+from neural_tdc.networks import FeatureMap, MakeBody, mlp
+from neural_tdc.optimizers import Optimizer
+from neural_tdc.preparation import base_steps, prepare
+from neural_tdc.randomness import keys
+from neural_tdc.rules import RULES, LearningRule
+from neural_tdc.schedules import schedule as named_schedule
+from neural_tdc.transitions import Transition
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` returns.
+
+    parameters:    of all runs, with a leading run axis
+    features:      `features(body, observation)`
+    steps:         the numbers of updates after which was measured
+    measurements:  {name: [measurement, run]}, NaN from where a run diverged
+    diverged:      [run]
+    """
+
+    parameters: Parameters
+    features: FeatureMap
+    steps: list[int]
+    measurements: dict[str, Tensor]
+    diverged: Tensor
+
+    def value(
+        self, observation: Float[Tensor, "batch *observation"], run: int | None = None
+    ) -> Float[Tensor, " batch"]:
+        """Return V(observation) of one run, or the mean over the runs that did not diverge."""
+        parameters = self.parameters
+
+        def one(parameters: Parameters) -> Tensor:
+            return self.features(parameters.body, observation.to(parameters.head)) @ parameters.head
+
+        with torch.no_grad():
+            values = torch.vmap(one)(parameters)
+        return values[~self.diverged].mean(0) if run is None else values[run]
+
+
+def evaluate(
+    transitions: Transition,
+    *,
+    rule: str | LearningRule = "tdc",
+    body: MakeBody | None = mlp,
+    steps: int = 10_000,
+    runs: int = 1,
+    body_step: float = 1e-3,
+    head_step: float = 1e-2,
+    auxiliary_step: float | None = None,
+    sampling: str = "markov",
+    batch: int = 1,
+    optimizer: str | Optimizer = "sgd",
+    schedule: str = "constant",
+    constraint: str = "none",
+    held_out: float = 0.2,
+    measure_every: int = 100,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    compiled: bool = False,
+    progress: Callable[[int], Any] | None = None,
+) -> Evaluation:
+    """Evaluate a policy from nothing but tensors of transitions, in their order.
+
+    transitions:   [time, …] one stream, or [stream, time, …], one stream a run in turn
+    rule:          a name of `RULES`, a composition `body+head`, or a rule of one's own
+    body:          function of the observation's shape that makes the body; None if the
+                   observations are the features, which are then given
+    steps, batch:  updates, and transitions an update
+    runs:          independent runs, from initial parameters of their own
+    body_step, head_step, auxiliary_step: α, β, η; η = β if not given
+    sampling:      `markov`, `iid` or `replay`
+    optimizer:     `sgd` or `rmsprop` for all parts, or an `Optimizer` with a choice each
+    held_out:      the last part of each stream, which is not learned from and judges
+    compiled:      by `torch.compile`; worth its 10 to 20 seconds from some 10,000 steps on
+    progress:      called with the number of updates done
+
+    Raises ValueError in one line for what cannot be evaluated.
+
+    >>> import torch
+    >>> from neural_tdc import Transition, evaluate
+    >>> state = torch.arange(1001) % 5
+    >>> one_hot = torch.eye(5)[state]
+    >>> constant = torch.ones(1000)
+    >>> stream = Transition(one_hot[:-1], constant, 0.9 * constant, one_hot[1:], constant)
+    >>> result = evaluate(stream, body=None, steps=3000, head_step=0.5)
+    >>> bool((result.value(torch.eye(5)) - 10).abs().max() < 0.1)
+    True
+    """
+    streams = transitions
+    if transitions.reward.dim() == 1:
+        streams = Transition(*(None if leaf is None else leaf[None] for leaf in transitions))
+    streams = _checked(streams, device)
+    time = streams.reward.shape[1]
+    for name, number in (
+        ("steps", steps),
+        ("runs", runs),
+        ("batch", batch),
+        ("measure_every", measure_every),
+    ):
+        if number < 1:
+            raise ValueError(f"{name} is {number}; it must be at least 1")
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling {sampling!r} is not one of {', '.join(SAMPLINGS)}")
+    kept = time - max(1, round(held_out * time))
+    if not 0 < held_out < 1 or kept < 1:
+        raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
+    learned = Transition(*(leaf[:, :kept] for leaf in streams))
+    judged = Transition(*(leaf[:, kept:].flatten(0, 1) for leaf in streams))
+    chosen: Any = RULES[rule] if isinstance(rule, str) else rule
+    if getattr(chosen, "ordered", False) and (sampling != "markov" or batch != 1):
+        raise ValueError(
+            f"rule {chosen.name!r} wants an ordered stream of batch 1: "
+            f"sampling 'markov' and batch 1, not {sampling!r} and {batch}"
+        )
+    if isinstance(optimizer, str):
+        optimizer = Optimizer(optimizer, optimizer, optimizer)
+    algorithm, state = prepare(
+        chosen,
+        body,
+        learned.observation[0, :256],
+        runs=runs,
+        seed=seed,
+        optimizer=optimizer,
+        constraint=constraint,
+    )
+    lane = torch.arange(runs, device=device) % len(learned.reward)
+    experience = Experience(learned, None, lane, keys(seed, runs, "sampling").to(device))
+    auxiliary = head_step if auxiliary_step is None else auxiliary_step
+    sizes = base_steps(algorithm.rule, (body_step, head_step, auxiliary), runs, learned.reward)
+    after: list[int] = []
+    history: list[dict[str, Tensor]] = []
+    for measurement in learn(
+        algorithm,
+        state,
+        experience,
+        sizes,
+        named_schedule(schedule),
+        Sampling(sampling, batch),
+        sample_judge(judged, None, algorithm.features, algorithm.rule),
+        steps=steps,
+        measure_every=measure_every,
+        limit=divergence_limit(state.parameters),
+        compiled=compiled,
+    ):
+        after.append(measurement.step)
+        history.append(measurement.values)
+        if progress:
+            progress(measurement.step)
+    return Evaluation(
+        measurement.state.parameters,
+        algorithm.features,
+        after,
+        {name: torch.stack([values[name] for values in history]) for name in history[0]},
+        measurement.diverged.to(device),
+    )
+
+
+def _checked(streams: Transition, device: torch.device | str) -> Transition:
+    """Return the streams on the device, complete; raise ValueError where they do not fit."""
+    shape = streams.reward.shape
+    complete = streams
+    if streams.first is None:
+        first = torch.zeros_like(streams.reward)
+        first[:, 0] = 1
+        complete = streams._replace(first=first)
+    for name, leaf in complete._asdict().items():
+        if leaf.shape[:2] != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(leaf.shape)}; it must begin as reward does, "
+                f"with {tuple(shape)}"
+            )
+        wrong = ~torch.isfinite(leaf).flatten(2).all(2) if leaf.dim() > 2 else ~leaf.isfinite()
+        if bool(wrong.any()):
+            stream, time = wrong.nonzero()[0].tolist()
+            raise ValueError(f"{name} is not finite at time {time} of stream {stream}")
+    for name in ("reward", "discount", "ratio", "first"):
+        if getattr(complete, name).dim() != 2:
+            raise ValueError(f"{name} must hold one number a transition")
+    if complete.observation.shape != complete.next_observation.shape:
+        raise ValueError("observation and next_observation differ in shape")
+    if bool(((complete.discount < 0) | (complete.discount > 1)).any()):
+        raise ValueError("discount must lie in [0, 1]")
+    if bool((complete.ratio < 0).any()):
+        raise ValueError("ratio must not be negative")
+    dtype = torch.get_default_dtype() if not streams.reward.is_floating_point() else None
+    return Transition(*(leaf.to(device, dtype or streams.reward.dtype) for leaf in complete))

@@ -1,0 +1,150 @@
+"""The training loop on tensors: a population of runs, chunk after chunk, without an environment.
+
+Nothing inside an update waits for the device. Between chunks the loop looks once at the
+parameters, marks the runs that have diverged, and hands out a measurement.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from neural_tdc.algorithm import Algorithm, Parameters, State, StepSizes, step
+from neural_tdc.experience import Experience, Sampling, gather, indices
+from neural_tdc.schedules import Schedule
+
+# A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
+DIVERGENCE = 1e6
+
+Judge = Callable[[Parameters], dict[str, Tensor]]
+Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
+
+
+class Measurement(NamedTuple):
+    """What is known of the population after an update.
+
+    step:     updates done
+    values:   [run] float64 on the CPU each; NaN for a diverged run
+    diverged: [run] whether the run has ever diverged, on the CPU
+    state:    the population's state on the device, e.g. for a checkpoint
+    """
+
+    step: int
+    values: dict[str, Tensor]
+    diverged: Tensor
+    state: State
+
+
+def updates(
+    algorithm: Algorithm, schedule: Schedule, sampling: Sampling, count: int = 1
+) -> Updates:
+    """Return the function that takes `count` updates of a whole population.
+
+    The function takes (state, experience, number of the first update, base step sizes [run]) and
+    returns the new state and the number of the next update; all of it stays on the device.
+    """
+    many = torch.vmap(partial(step, algorithm))
+
+    def advance(
+        state: State, experience: Experience, update: Tensor, base: StepSizes
+    ) -> tuple[State, Tensor]:
+        length = experience.transitions.reward.shape[1]
+        for _ in range(count):
+            batch = gather(experience, indices(sampling, experience.key, update, length))
+            factors = schedule(update)
+            sizes = StepSizes(
+                *((size * factor).to(size.dtype) for size, factor in zip(base, factors))
+            )
+            state = many(state, batch, sizes)
+            update = update + 1
+        return state, update
+
+    return advance
+
+
+def compiler_available(device: torch.device) -> bool:
+    """Tell whether `torch.compile` can build programs for the device here."""
+    return device.type != "cpu" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def magnitude(parameters: Parameters) -> Float[Tensor, " run"]:
+    """Return the largest absolute parameter of every run; NaN or infinite where one is."""
+    largest = [leaf.abs().flatten(1).amax(1) for leaf in tree_leaves(parameters) if leaf.numel()]
+    return torch.stack(largest).amax(0)
+
+
+def diverged_runs(parameters: Parameters, limit: Float[Tensor, " run"]) -> Bool[Tensor, " run"]:
+    """Tell which runs hold a parameter that is not finite or beyond the run's limit."""
+    return ~(magnitude(parameters) <= limit)
+
+
+def divergence_limit(parameters: Parameters) -> Float[Tensor, " run"]:
+    """Return the magnitude beyond which each run counts as diverged, from its initial values."""
+    return DIVERGENCE * magnitude(parameters).clamp(min=1)
+
+
+def without(parameters: Parameters, diverged: Bool[Tensor, " run"]) -> Parameters:
+    """Return the parameters with zeros for the diverged runs, which no judge can work with."""
+
+    def cleaned(leaf: Tensor) -> Tensor:
+        mask = diverged.view(-1, *([1] * (leaf.dim() - 1)))
+        return torch.where(mask, torch.zeros_like(leaf), leaf)
+
+    return tree_map(cleaned, parameters)
+
+
+def measured_steps(steps: int, every: int, start: int = 0) -> list[int]:
+    """Return the numbers of updates after which to measure: 1, 1 + every, … and the last."""
+    grid = [*range(1, steps + 1, every), steps]
+    return sorted({after for after in grid if after > start})
+
+
+def learn(
+    algorithm: Algorithm,
+    state: State,
+    experience: Experience,
+    step_sizes: StepSizes,
+    schedule: Schedule,
+    sampling: Sampling,
+    judge: Judge,
+    *,
+    steps: int,
+    measure_every: int,
+    limit: Float[Tensor, " run"],
+    start: int = 0,
+    diverged: Bool[Tensor, " run"] | None = None,
+    compiled: bool = False,
+) -> Iterator[Measurement]:
+    """Learn and yield a measurement after updates 1, 1 + measure_every, … and the last.
+
+    step_sizes: base step sizes, [run] each
+    judge:      from the parameters of all runs, in float64, to named values [run]
+    limit:      see `divergence_limit`
+    start, diverged: updates already done, and the runs lost by then, when a run is resumed
+    """
+    advance = updates(algorithm, schedule, sampling)
+    if compiled:
+        advance = torch.compile(advance, dynamic=False, fullgraph=True)
+    device = experience.lane.device
+    update = torch.tensor(start, device=device)
+    lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)
+    done = start
+    with torch.no_grad():
+        for target in measured_steps(steps, measure_every, start):
+            while done < target:
+                state, update = advance(state, experience, update, step_sizes)
+                done += 1
+            lost = lost | diverged_runs(state.parameters, limit)
+            yield Measurement(done, _judged(judge, state.parameters, lost), lost.cpu(), state)
+
+
+def _judged(judge: Judge, parameters: Parameters, lost: Tensor) -> dict[str, Tensor]:
+    double: Any = tree_map(lambda leaf: leaf.double(), without(parameters, lost))
+    values = judge(Parameters(*double))
+    missing = torch.full_like(lost, torch.nan, dtype=torch.float64)
+    return {name: torch.where(lost, missing, value).cpu() for name, value in values.items()}

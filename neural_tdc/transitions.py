@@ -1,0 +1,27 @@
+"""What a learner sees: one transition of a Markov chain, with everything that concerns it."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Transition(NamedTuple):
+    """A batch of transitions (s, r, s'); every field has the batch as its leading axis.
+
+    The discount travels with the transition, so that no learning rule knows of episodes: it is
+    γ, also where an episode was cut by a time limit, and 0 where the episode ended.
+
+    observation:       [batch, *observation] s, or row numbers into a table of observations
+    reward:            [batch] r, in the environment's own unit
+    discount:          [batch] γ_t = γ · (1 − terminated)
+    next_observation:  [batch, *observation] s', the true last observation at an episode's end
+    ratio:             [batch] ρ = π(a|s) / b(a|s), 1 on-policy
+    first:             [batch] 1 where the transition starts an episode; None means 0 everywhere
+    """
+
+    observation: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_observation: Tensor
+    ratio: Tensor
+    first: Tensor | None = None

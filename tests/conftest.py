@@ -1,0 +1,9 @@
+"""Checks every annotated shape while the tests run; must stand before any import of the project."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook(["neural_tdc", "envs", "agents"], "beartype.beartype")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
