@@ -9,7 +9,8 @@ RUNS ?= runs
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.evaluate_policy --problem MountainCar-v0 \
-		--rule tdc td tdrc generalized --runs 10 --steps 20000 --out $(RUNS)/demo --overwrite
+		--rule tdc td tdrc generalized --head-step 0.1 --auxiliary-step 0.0003 \
+		--body-step 0.0001 --measure-every 400 --out $(RUNS)/demo --overwrite
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -185,7 +185,7 @@ def _recorded(
             ratio[:, block] = ratios.reshape(len(streams), -1)
         if progress is not None:
             progress(done)
-    if not (np.isfinite(next_observation).all() and np.isfinite(reward).all()):
+    if not all(np.isfinite(array).all() for array in (observation, next_observation, reward)):
         raise ValueError(f"{problem.name} returned an observation or a reward that is not finite")
     leaves = (observation, reward, discount, next_observation, ratio, first)
     return Recording(Transition(*map(torch.from_numpy, leaves)), choice + lowest, reset_seeds)

@@ -130,7 +130,7 @@ def drawn(
     An action of probability 0 is never drawn.
     """
     reached = probability.cumsum(1)
-    # The factor keeps the product below the last sum after rounding: an action of probability 0
-    # at the end of a row stays out of reach.
-    level = uniform * reached[:, -1] * (1 - 2.0**-50)
+    # Times the last sum rather than 1, since rows sum to 1 only nearly: the product stays below
+    # it, so that an action of probability 0 at the end of a row stays out of reach.
+    level = uniform * reached[:, -1]
     return (reached <= level[:, None]).sum(1)

@@ -60,6 +60,8 @@ PROGRAM = "python -m experiments.evaluate_policy"
 # Seconds between two checkpoints of a running population.
 CHECKPOINT_EVERY = 10.0
 MAY_DIFFER = ("steps", "device")
+# Numbers in a population's state below which one thread is faster than several.
+WORTH_THREADS = 2**18
 
 
 def _report(what: str, done: int, total: int) -> None:
@@ -78,6 +80,14 @@ def _compiled(settings: Settings, plan: Plan) -> tuple[bool, str | None]:
         return False, "warning: --compile on: there is no C++ compiler here, so the run is eager"
     worth = settings.compile == "on" or plan.steps >= WORTH_COMPILING
     return available and worth, None
+
+
+def _threads(prepared: dict[str, tuple[Algorithm, State]]) -> int:
+    """Return how many threads a population is worth: small kernels lose more by waiting."""
+    largest = max(
+        sum(leaf.numel() for leaf in tree_flatten(state)[0]) for _, state in prepared.values()
+    )
+    return 1 if largest < WORTH_THREADS else torch.get_num_threads()
 
 
 class Run:
@@ -271,6 +281,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     for note in task.notes:
         print(note)
 
+    torch.set_num_threads(_threads(prepared))
     config = configuration({**stored, "compiled": compiled, "pool": pool}, checked.device)
     if single:
         (name,) = checked.rules

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -68,7 +69,7 @@ OTHER_PANELS = (
 
 class _Style(NamedTuple):
     colour: str
-    line: str | tuple[int, tuple[float, ...]]
+    line: Any
 
 
 def rule_styles(rules: Sequence[str]) -> dict[str, _Style]:
@@ -142,9 +143,10 @@ def _mark_divergence(axes: Axes, history: History, style: _Style) -> None:
     steps = history.diverged_steps
     marks = np.unique(steps[np.isfinite(steps)])
     if not marks.size:
+        # An empty line has a box of no size, which upsets the layout.
         return
-    # At the upper edge, whatever the panel's scale, and half outside without moving the panel.
-    (line,) = axes.plot(
+    # At the upper edge, whatever the panel's scale.
+    axes.plot(
         marks,
         np.full(marks.size, 1.0),
         linestyle="",
@@ -154,7 +156,6 @@ def _mark_divergence(axes: Axes, history: History, style: _Style) -> None:
         transform=axes.get_xaxis_transform(),
         clip_on=False,
     )
-    line.set_in_layout(False)
 
 
 def _draw_panel(
@@ -199,7 +200,7 @@ def _draw_panel(
         axes.set_xlabel(f"after {' or '.join(map(str, steps))} updates", fontsize=9)
     else:
         axes.set_xlabel("updates", fontsize=9)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.margins(x=0.02)
     axes.tick_params(labelsize=8)
@@ -231,32 +232,20 @@ def _rows(
     return [chosen[start : start + width] for start in range(0, len(chosen), width)]
 
 
-def evaluation_figure(
-    path: Path,
+def draw(
     histories: Mapping[str, History],
     title: str,
     metrics: Sequence[str] | None = None,
     references: Mapping[str, tuple[float, str]] | None = None,
-) -> None:
-    """Draw errors and lags of several rules over their updates, and write the file.
-
-    histories:   {rule: history}; a rule's colour depends on its name, so order does not matter
-    metrics:     the metrics to draw, a panel each; if not given the panels above, of which those
-                 are left out that nothing was measured for
-    references:  {metric: (value, name)} a dotted line, such as the truth's own standard error
-
-    Lines are means over the runs that survive to the end, bands their 95 % intervals over runs. A
-    triangle at the upper edge says when runs were found diverged; where all of a rule's did, its
-    line is over those still there, and a cross ends it. The format follows the path's suffix (png,
-    pdf, svg). Raises OSError where the file cannot be written; an older figure is then still there.
-    """
+) -> Figure:
+    """Return the figure that `evaluation_figure` writes."""
     references = references or {}
     rows = _rows(histories, metrics, 3)
     columns = max(len(row) for row in rows)
     # No pyplot: it would look for a display and keep every figure.
-    figure = Figure(figsize=(4.1 * max(columns, 1.5), 3.0 * len(rows) + 0.9), layout="constrained")
+    size = (4.1 * max(columns, 1.5), 3.0 * len(rows) + 0.9)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
     styles = rule_styles(list(histories))
     for row, panels in enumerate(rows):
         for column, panel in enumerate(panels):
@@ -288,6 +277,29 @@ def evaluation_figure(
         title_fontproperties={"size": 9},
     )
     figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def evaluation_figure(
+    path: Path,
+    histories: Mapping[str, History],
+    title: str,
+    metrics: Sequence[str] | None = None,
+    references: Mapping[str, tuple[float, str]] | None = None,
+) -> None:
+    """Draw errors and lags of several rules over their updates, and write the file.
+
+    histories:   {rule: history}; a rule's colour depends on its name, so order does not matter
+    metrics:     the metrics to draw, a panel each; if not given the panels above, of which those
+                 are left out that nothing was measured for
+    references:  {metric: (value, name)} a dotted line, such as the truth's own standard error
+
+    Lines are means over the runs that survive to the end, bands their 95 % intervals over runs. A
+    triangle at the upper edge says when runs were found diverged; where all of a rule's did, its
+    line is over those still there, and a cross ends it. The format follows the path's suffix (png,
+    pdf, svg). Raises OSError where the file cannot be written; an older figure is then still there.
+    """
+    figure = draw(histories, title, metrics, references)
     suffix = path.suffix.lstrip(".") or "png"
     with aside(path) as partial:
         figure.savefig(partial, format=suffix, dpi=RASTER_DPI)

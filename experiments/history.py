@@ -70,7 +70,7 @@ class History:
 
         Raises ValueError where steps do not increase, metrics come and go, or sizes differ.
         """
-        now = np.asarray(diverged, dtype=bool)
+        now = np.array(diverged, dtype=bool)
         if self._steps and step <= self._steps[-1]:
             raise ValueError(f"measurement at step {step} after one at step {self._steps[-1]}")
         if now.ndim != 1 or (self._diverged and now.size != self.runs):
@@ -100,6 +100,12 @@ class History:
             raise ValueError(f"no metric {name}; measured were {', '.join(self.names) or 'none'}")
         index = self.names.index(name)
         return np.array([rows[index] for rows in self._values]).reshape(len(self), self.runs)
+
+    def last(self, name: str) -> Float[np.ndarray, " run"]:
+        """Return a metric at the last measurement."""
+        if name not in self.names or not self._steps:
+            raise ValueError(f"no metric {name}; measured were {', '.join(self.names) or 'none'}")
+        return self._values[-1][self.names.index(name)].copy()
 
     def lines(self, measurement: int) -> str:
         """Return one measurement as rows of `metrics.csv`, each with its line end."""

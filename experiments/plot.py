@@ -77,8 +77,9 @@ def read_run(folder: Path) -> Run:
     if not len(history):
         raise UsageError(f"{folder / METRICS} holds no measurement yet")
     config, result = _optional(folder / CONFIG), _optional(folder / SUMMARY)
-    # A folder among others is named after its rule; its config may list the rules of all.
     rule = result.get("rule") or config.get("rule")
+    if isinstance(rule, list) and len(rule) == 1:
+        rule = rule[0]
     return Run(
         folder=folder,
         problem=str(result.get("problem") or config.get("problem") or ""),
@@ -132,14 +133,15 @@ def plot(argv: Sequence[str]) -> None:
     names = labels(runs)
     metrics = _chosen_metrics(settings.metric, runs)
     problems = list(dict.fromkeys(run.problem for run in runs if run.problem))
-    errors = {run.truth_standard_error for run in runs} - {None}
-    references = {"error/rmsve": (errors.pop(), "standard error of the truth")} if errors else {}
+    errors = [run.truth_standard_error for run in runs if run.truth_standard_error]
+    name = "standard error of the truth"
+    references = {"error/rmsve": (errors[0], name)} if errors and len(problems) < 2 else {}
     evaluation_figure(
         out,
         dict(zip(names, (run.history for run in runs))),
-        ", ".join(problems) or "Policy evaluation",
+        " on ".join(["Policy evaluation", *([", ".join(problems)] if problems else [])]),
         metrics,
-        references if len(problems) < 2 else {},
+        references,
     )
     summaries = {
         name: summary(

@@ -72,6 +72,9 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     lines.insert(1, "  ".join("─" * width for width in widths))
     note = "mean [95 % bootstrap interval] over the runs that did not diverge"
+    survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
+    if any(1 < count < 5 for count in survivors):
+        note += "; of fewer than five runs the interval is only their range"
     return "\n".join([*lines, note])
 
 

@@ -91,7 +91,7 @@ def _former_folders(folder: Path) -> list[Path]:
     """Return the rule folders of an earlier run of several rules in this folder."""
     listed = (_config(folder) or {}).get("folders")
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-    return [folder / name for name in names if name == folder_name(name) and name not in ("", "..")]
+    return [folder / name for name in names if name == folder_name(name) and name.strip(".")]
 
 
 def _remove_run(folder: Path) -> None:
@@ -106,8 +106,11 @@ def _remove_run(folder: Path) -> None:
         path.unlink()
 
 
-def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
-    """Raise ValueError where a run may not be written into a folder; change nothing."""
+def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Raise ValueError where a run may not go into a folder, and change nothing.
+
+    For the moment before long preparations; whether the folder can be written, the claim finds out.
+    """
     try:
         if not folder.exists():
             if resume:
@@ -120,7 +123,8 @@ def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
         raise ValueError(f"--out {folder} cannot be read: {error.strerror}") from None
     if holds_run(folder):
         if resume:
-            if not (folder / CHECKPOINT).exists() and (folder / SUMMARY).exists():
+            finished = (folder / SUMMARY).exists() and not _former_folders(folder)
+            if finished and not (folder / CHECKPOINT).exists():
                 raise ValueError(
                     f"--out {folder} holds a finished run without its {CHECKPOINT}, which --resume "
                     "needs; give another folder, or --overwrite to start again"
@@ -145,8 +149,8 @@ def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
 def _make(folder: Path) -> list[Path]:
     """Make a folder and try to write in it; return what had to be made, outermost first."""
     made: list[Path] = []
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             made.append(path)
@@ -176,6 +180,9 @@ def claim(path: Path, overwrite: bool = False, resume: bool = False) -> Path:
     Raises ValueError in one line naming --out; then nothing has been made or removed.
     """
     check_folder(path, overwrite, resume)
+    if resume and (former := _former_folders(path)):
+        names = " ".join(folder.name for folder in former)
+        raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
     _make(path)
     if holds_run(path) and not (resume and (path / CHECKPOINT).exists()):
         _remove_run(path)
@@ -229,7 +236,12 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Seq
         if json_value(value) != config[name]:
             flag = "--" + name.strip("_").replace("_", "-")
             free = " and ".join("--" + other.replace("_", "-") for other in may_differ)
+            given, had = _shown(json_value(value)), _shown(config[name])
             raise ValueError(
-                f"{flag} {json_value(value)} differs from the {config[name]} of the run in {path};"
-                f" --resume may change {free} only"
+                f"{flag} {given} differs from the {had} of the run in {path}; "
+                f"--resume may change {free} only"
             )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

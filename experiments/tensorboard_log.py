@@ -68,7 +68,7 @@ class TensorBoardLog:
             self._write_summary(summaries.custom_scalars(_layout(history.names)), 0)
             self._has_layout = True
         step = int(history.steps[-1])
-        last = np.array([history.values(name)[-1] for name in history.names])
+        last = np.array([history.last(name) for name in history.names])
         mean, low, high = mean_interval(last.reshape(len(history.names), history.runs), RESAMPLES)
         for index, name in enumerate(history.names):
             self.scalar(name, float(mean[index]), step)

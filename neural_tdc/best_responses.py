@@ -63,8 +63,8 @@ def ridge_response(
     """Solve min_θ ‖Zθ − y‖²/(2n) + λ/2 ‖θ‖² in closed form.
 
     θ* = (ZᵀZ/n + λI)⁻¹Zᵀy/n, or by Woodbury Zᵀ(ZZᵀ/n + λI)⁻¹y/n where samples are fewer than
-    features. Differentiable, twice too; with λ > 0 it may stand under `torch.vmap`, and a λ too
-    small for the precision gives NaN, never a wrong number.
+    features. Differentiable, twice too. With λ > 0 nothing is checked, so that it may stand under
+    `torch.vmap`: a λ lost in the rounding of a singular ZᵀZ gives NaN or a huge head.
 
     Raises ValueError where λ is negative or not finite, and where λ = 0 and ZᵀZ is singular.
     Source: (8) and (44) of arXiv 2605.15530.
@@ -95,7 +95,7 @@ def mspbe_response(
     """Solve min_θ ½(b₀ − Aθ)ᵀC⁻¹(b₀ − Aθ) + λ/2 ‖θ‖²: half the MSPBE with a ridge.
 
     system:  A = ΦᵀD(I − γP)Φ
-    moment:  C = ΦᵀDΦ, positive definite (add εI where it is not)
+    moment:  C = ΦᵀDΦ, positive definite (add εI where it is not: else the head is NaN)
     reward:  b₀ = ΦᵀDr
     With λ = 0 this is LSTD, θ = A⁻¹b₀.
     Raises ValueError where λ is negative or not finite, and where λ = 0 and A is singular.

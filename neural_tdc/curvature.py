@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from neural_tdc.best_responses import conjugate_gradients
+from neural_tdc.best_responses import conjugate_gradients, default_tolerance
 from neural_tdc.stackelberg import Problem
 
 # Heads with more entries than this are solved for by conjugate gradients.
-DENSE_HEAD = 1024
+DENSE_HEAD = 4096
 
 
 class Operator(NamedTuple):
@@ -109,13 +109,13 @@ def dense(operator: Operator) -> Float[Tensor, "size size"]:
 
 
 def reduced_hessian_operator(
-    problem: Problem, body: Any, head: Tensor | None = None, *, tolerance: float = 1e-12
+    problem: Problem, body: Any, head: Tensor | None = None, *, tolerance: float | None = None
 ) -> Operator:
     """Return ∇²Φ(W) = f_WW − f_Wθ f_θθ⁻¹ f_θW at θ = θ*(W), as a product.
 
     head:      the best response, where it is known already
-    tolerance: relative, of the solves with f_θθ where the head has more than 1,024 entries; up to
-               there f_θθ is formed and factorised once
+    tolerance: relative, of the solves with f_θθ where the head has more than 4,096 entries (1e-10
+               in float64, 1e-5 in float32); up to there f_θθ is formed and factorised once
 
     The implicit function theorem; it needs no derivative of the best response, which therefore may
     come from an iteration. f_θθ must be positive definite: raises ValueError where it is not.
@@ -147,9 +147,10 @@ def reduced_hessian_operator(
             return torch.cholesky_solve(right.reshape(-1, 1), factor).reshape(at.shape)
 
     else:
+        relative = default_tolerance(at.dtype) if tolerance is None else tolerance
 
         def solve(right: Tensor) -> Tensor:
-            goal = tolerance * float(right.norm())
+            goal = relative * float(right.norm())
             return conjugate_gradients(
                 lambda move: backward(by_head, at, move), right, goal, 10 * at.numel()
             )
@@ -179,33 +180,34 @@ def extreme_eigenvalue(
     is drawn on the CPU. Source: Lanczos (1950); Golub and Van Loan, section 10.1.
     """
     size = len(operator.like)
+    limit = min(size, products)
     start = torch.randn(size, generator=generator, dtype=torch.float64).to(operator.like)
-    basis = [start / start.norm()]
+    basis = operator.like.new_empty(limit, size)
+    basis[0] = start / start.norm()
     diagonal: list[float] = []
     beside: list[float] = []
     weights = torch.ones(1, dtype=torch.float64)
-    for _ in range(min(size, products)):
-        image = operator.product(basis[-1])
-        diagonal.append(float(image @ basis[-1]))
-        vectors = torch.stack(basis)
+    for step in range(limit):
+        image = operator.product(basis[step])
+        diagonal.append(float(image @ basis[step]))
+        vectors = basis[: step + 1]
         # Twice: once leaves components of the size of the rounding error of a large cancellation.
         for _ in range(2):
             image = image - vectors.mT @ (vectors @ image)
         length = float(image.norm())
         off_diagonal = torch.tensor(beside, dtype=torch.float64)
-        tridiagonal = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        tridiagonal = (
-            tridiagonal + torch.diag(off_diagonal, diagonal=1) + torch.diag(off_diagonal, diagonal=-1)
-        )  # fmt: skip
+        upper = torch.diag(off_diagonal, diagonal=1)
+        tridiagonal = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + upper + upper.mT
         values, ritz = torch.linalg.eigh(tridiagonal)
         weights = ritz[:, -1 if which == "largest" else 0]
         radius = float(values.abs().max())
         rounding = 10 * torch.finfo(image.dtype).eps * radius
-        if abs(length * float(weights[-1])) <= tolerance * radius or length <= rounding:
+        found = abs(length * float(weights[-1])) <= tolerance * radius or length <= rounding
+        if found or step + 1 == limit:
             break
         beside.append(length)
-        basis.append(image / length)
-    vector = torch.stack(basis[: len(weights)]).mT @ weights.to(operator.like)
+        basis[step + 1] = image / length
+    vector = basis[: len(weights)].mT @ weights.to(operator.like)
     vector = vector / vector.norm()
     image = operator.product(vector)
     value = float(vector @ image)

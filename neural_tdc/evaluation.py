@@ -12,7 +12,7 @@ from neural_tdc.experience import SAMPLINGS, Experience, Sampling
 from neural_tdc.judges import sample_judge
 from neural_tdc.learner import divergence_limit, learn
 from neural_tdc.networks import FeatureMap, MakeBody, mlp
-from neural_tdc.optimizers import Optimizer
+from neural_tdc.optimizers import NAMES, Optimizer
 from neural_tdc.preparation import base_steps, prepare
 from neural_tdc.randomness import keys
 from neural_tdc.rules import RULES, LearningRule
@@ -127,6 +127,9 @@ def evaluate(
         )
     if isinstance(optimizer, str):
         optimizer = Optimizer(optimizer, optimizer, optimizer)
+    for name in optimizer[:3]:
+        if name not in NAMES:
+            raise ValueError(f"optimizer {name!r} is not one of {', '.join(NAMES)}")
     algorithm, state = prepare(
         chosen,
         body,

@@ -74,8 +74,8 @@ def compiler_available(device: torch.device) -> bool:
 
 def magnitude(parameters: Parameters) -> Float[Tensor, " run"]:
     """Return the largest absolute parameter of every run; NaN or infinite where one is."""
-    largest = [leaf.abs().flatten(1).amax(1) for leaf in tree_leaves(parameters) if leaf.numel()]
-    return torch.stack(largest).amax(0)
+    leaves = [leaf for leaf in tree_leaves(parameters) if leaf.numel()]
+    return torch.stack([leaf.abs().reshape(len(leaf), -1).amax(1) for leaf in leaves]).amax(0)
 
 
 def diverged_runs(parameters: Parameters, limit: Float[Tensor, " run"]) -> Bool[Tensor, " run"]:
@@ -134,13 +134,15 @@ def learn(
     update = torch.tensor(start, device=device)
     lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)
     done = start
-    with torch.no_grad():
-        for target in measured_steps(steps, measure_every, start):
+    for target in measured_steps(steps, measure_every, start):
+        # Not around the `yield`: the caller's own gradients are the caller's business.
+        with torch.no_grad():
             while done < target:
                 state, update = advance(state, experience, update, step_sizes)
                 done += 1
             lost = lost | diverged_runs(state.parameters, limit)
-            yield Measurement(done, _judged(judge, state.parameters, lost), lost.cpu(), state)
+            values = _judged(judge, state.parameters, lost)
+        yield Measurement(done, values, lost.cpu(), state)
 
 
 def _judged(judge: Judge, parameters: Parameters, lost: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ which the learning rules see it.
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -150,27 +151,29 @@ def given_features(body: Body, observation: Tensor) -> Tensor:
 def initial_bodies(
     make_body: MakeBody, observation_shape: tuple[int, ...], seed: int, runs: int
 ) -> tuple[nn.Module, Body]:
-    """Make one body a run: the module, and its parameters with a leading run axis (on the CPU).
+    """Make one body a run: a module, and all parameters with a leading run axis (on the CPU).
 
-    Run i depends on (seed, i) only. PyTorch's modules draw their initial values from the global
+    Run i depends on (seed, i) only; buffers, such as a layer drawn once and not learned, are those
+    of the first run for all. PyTorch's modules draw their initial values from the global
     generator, so it is set for each run and put back afterwards.
     """
-    bodies = []
+    modules = []
     with torch.random.fork_rng(devices=[]):
         for run in range(runs):
-            torch.manual_seed(generator(seed, "body", run).initial_seed())
-            module = make_body(observation_shape)
-            bodies.append({name: p.detach() for name, p in module.named_parameters()})
+            # `torch.manual_seed` would also set the generators of devices, which are not put back.
+            torch.default_generator.manual_seed(generator(seed, "body", run).initial_seed())
+            modules.append(make_body(observation_shape))
+    bodies = [{name: p.detach() for name, p in module.named_parameters()} for module in modules]
     if not bodies[0]:
-        raise ValueError(f"--body: {type(module).__name__} has no parameters to learn")
+        raise ValueError(f"--body: {type(modules[0]).__name__} has no parameters to learn")
     stacked = {name: torch.stack([body[name] for body in bodies]) for name in bodies[0]}
-    return module, stacked
+    return modules[0], stacked
 
 
 def check_body(module: nn.Module, observation: Tensor) -> int:
     """Try a body on a population of two and return its number of features.
 
-    observation: [batch, *observation], with batch at least 2.
+    observation: [batch, *observation] in the dtype to learn in, with batch at least 2.
 
     Raises ValueError in one line that names the module, or the layer, and what it does wrong.
     """
@@ -178,67 +181,91 @@ def check_body(module: nn.Module, observation: Tensor) -> int:
     for path, layer in module.named_modules():
         if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
             raise ValueError(f"--body: layer {path or name!r} is lazy: give its sizes")
-        if hasattr(layer, "parametrizations"):
+        if hasattr(layer, "parametrizations") or _has_spectral_norm(layer):
             raise ValueError(
                 f"--body: layer {path or name!r} is parametrized (spectral or weight norm): "
                 "it is not a pure function of its parameters under vmap"
             )
     module = module.eval()
     features = feature_map(module)
-    body = {name: p.detach() for name, p in module.named_parameters()}
-    observation = observation.to(next(iter(body.values())).dtype)
-    with torch.random.fork_rng(devices=[]):
-        try:
-            single = features(body, observation)
-        except Exception as error:
-            raise ValueError(
-                f"--body: {name} cannot take observations of shape "
-                f"{tuple(observation.shape[1:])}: {_first_line(error)}"
-            ) from error
-        if not isinstance(single, Tensor) or single.dim() != 2 or len(single) != len(observation):
-            shape = tuple(single.shape) if isinstance(single, Tensor) else type(single).__name__
-            raise ValueError(
-                f"--body: {name} must return features of shape [{len(observation)}, d], not {shape}"
-            )
+    body = {name: p.detach().to(observation) for name, p in module.named_parameters()}
+    # As in the learner, where a layer may take another path than with gradients switched on.
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        single = _tried(features, body, observation, name)
+        # Errors are measured in double precision.
+        double = {name: tensor.double() for name, tensor in body.items()}
+        _tried(features, double, observation.double(), name)
         pair = {name: torch.stack([p, p]) for name, p in body.items()}
 
         def gradient(body: Body, observation: Tensor) -> tuple[Tensor, Body]:
             value, pull_back = torch.func.vjp(lambda body: features(body, observation), body)
             return value, pull_back(torch.ones_like(value))[0]
 
-        try:
-            both, _ = torch.vmap(gradient)(pair, torch.stack([observation, observation]))
-        except Exception as error:
-            raise ValueError(
-                f"--body: layer {_culprit(module, observation) or name!r} does not work under "
-                f"torch.vmap: {_first_line(error)}"
-            ) from error
+        def batched(observation: Tensor) -> Tensor:
+            return torch.vmap(gradient)(pair, torch.stack([observation, observation]))[0][0]
+
+        found = []
+        for batch in (observation, observation[-1:]):
+            try:
+                found.append(batched(batch))
+            except Exception as error:
+                raise ValueError(
+                    f"--body: layer {_culprit(module, batched, batch) or repr(name)} does not work "
+                    f"under torch.vmap: {_first_line(error)}"
+                ) from error
+        among_others, alone = found
         again = features(body, observation)
     tolerance = 1e-4 * (1 + single.abs().max())
     if not bool(torch.isfinite(single).all()):
         raise ValueError(f"--body: {name} returns features that are not finite")
-    if (single - again).abs().max() > 0 or (both[0] - single).abs().max() > tolerance:
+    if (single - again).abs().max() > 0 or (among_others - single).abs().max() > tolerance:
         raise ValueError(
             f"--body: {name} is not a pure function of its parameters: "
             "two calls on the same observation differ"
         )
+    if (alone - single[-1:]).abs().max() > tolerance:
+        raise ValueError(
+            f"--body: {name} mixes the observations of a batch: "
+            "the features of one depend on the others"
+        )
     return single.shape[1]
 
 
-def _culprit(module: nn.Module, observation: Tensor) -> str:
-    """Name the innermost layer that is running when the module fails under vmap."""
+def _has_spectral_norm(layer: nn.Module) -> bool:
+    """Tell whether the older `torch.nn.utils.spectral_norm`, a hook, is at work on the layer."""
+    return any(type(hook).__name__ == "SpectralNorm" for hook in layer._forward_pre_hooks.values())
+
+
+def _tried(features: FeatureMap, body: Body, observation: Tensor, name: str) -> Tensor:
+    """Return the features; raise ValueError where there are none or they have a wrong shape."""
+    try:
+        tried = features(body, observation)
+    except Exception as error:
+        dtype = str(observation.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"--body: {name} cannot take observations of shape {tuple(observation.shape[1:])} "
+            f"in {dtype}: {_first_line(error)}"
+        ) from error
+    if not isinstance(tried, Tensor) or tried.dim() != 2 or len(tried) != len(observation):
+        shape = tuple(tried.shape) if isinstance(tried, Tensor) else type(tried).__name__
+        raise ValueError(
+            f"--body: {name} must return features of shape [{len(observation)}, d], not {shape}"
+        )
+    return tried
+
+
+def _culprit(module: nn.Module, failing: Callable[[Tensor], Any], observation: Tensor) -> str:
+    """Name the innermost layer that is running when `failing` fails."""
     running: list[str] = []
     hooks = []
     for path, layer in module.named_modules():
         label = f"{path} ({type(layer).__name__})" if path else type(layer).__name__
         hooks.append(layer.register_forward_pre_hook(lambda *_, label=label: running.append(label)))
         hooks.append(layer.register_forward_hook(lambda *_: running.pop() and None))
-    features = feature_map(module)
-    pair = {name: torch.stack([p.detach(), p.detach()]) for name, p in module.named_parameters()}
     try:
-        torch.vmap(features)(pair, torch.stack([observation, observation]))
+        failing(observation)
     except Exception:
-        return running[-1] if running else ""
+        return repr(running[-1]) if running else ""
     finally:
         for hook in hooks:
             hook.remove()

@@ -85,6 +85,10 @@ def _checked_rate(name: str, rate: float | int | Tensor) -> float:
     return value
 
 
+def _own(rate: float | int | Tensor) -> float | Tensor:
+    return rate.clone() if isinstance(rate, Tensor) else float(rate)
+
+
 def _names_of(module: nn.Module) -> dict[int, list[str]]:
     """Every name of every parameter: a tied parameter has more than one."""
     names: dict[int, list[str]] = {}
@@ -156,7 +160,7 @@ def parameter_groups(
     groups = [
         {
             "params": members[label],
-            "lr": given[label].clone() if isinstance(given[label], Tensor) else rates[label],
+            "lr": _own(given[label]),
             "label": label,
             "base_lr": rates[label],
             "frozen": frozen[label],

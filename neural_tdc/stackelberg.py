@@ -16,9 +16,11 @@ from torch import Tensor
 from neural_tdc.best_responses import (
     check_ridge,
     logistic_response,
+    mspbe_response,
     ridge_response,
     softmax_response,
 )
+from neural_tdc.errors import Moments
 
 Features = Callable[[Any, Tensor], Tensor]
 Activation = Callable[[Tensor], Tensor]
@@ -118,6 +120,28 @@ def classification(
     )
 
 
+def policy_evaluation(moments: Callable[[Any], Moments], ridge: float) -> Problem:
+    """Make the problem ½J(W, θ) + λ/2 ‖θ‖² on a chain: half the MSPBE with a ridge on the head.
+
+    moments: W → A, b₀ and C of the body's features, e.g. `lambda body: chain.moments(phi(body))`;
+             C must be positive definite (add εI where it is not)
+    With λ = 0 the best response is LSTD, and the reduced objective is 0 wherever A is nonsingular.
+    """
+    check_ridge(ridge)
+
+    def objective(body: Any, head: Tensor) -> Tensor:
+        of_body = moments(body)
+        residual = of_body.b0 - of_body.A @ head
+        projected = torch.linalg.solve(of_body.C, residual)
+        return (residual @ projected + ridge * head.square().sum()) / 2
+
+    def best_response(body: Any) -> Tensor:
+        of_body = moments(body)
+        return mspbe_response(of_body.A, of_body.C, of_body.b0, ridge)
+
+    return Problem(objective, best_response)
+
+
 def reduced_objective(problem: Problem, body: Any) -> Float[Tensor, ""]:
     """Return Φ(W) = f(W, θ*(W)).
 
@@ -196,7 +220,8 @@ def _two_layer_gradients(
 ) -> Gradients:
     samples = len(inputs)
     before = inputs @ weight
-    features, slope = torch.func.jvp(activation, (before,), (torch.ones_like(before),))
+    features, pullback = torch.func.vjp(activation, before)[:2]
+    (slope,) = pullback(torch.ones_like(before))
     # [sample, output], whether the head is a vector or a matrix
     deviation = error(features @ head).reshape(samples, -1)
     columns = head.reshape(len(head), -1)
@@ -252,49 +277,3 @@ def softmax_gradients(
     return _two_layer_gradients(
         inputs, weight, head, ridge, activation, lambda logit: torch.softmax(logit, -1) - truth
     )
-
-
-class ScalarInstance(NamedTuple):
-    """The scalar example of Lemma 4.1: f = ½(Wθ − 1)² + λ/2 θ² + m/2 W², all elementwise.
-
-    f is not jointly convex, but Φ is m-strongly convex on [√(λ/3), B].
-
-    ridge: λ > 0;  decay: m > 0;  bound: B
-    Source: Lemma 4.1 of arXiv 2605.15530.
-    """
-
-    ridge: float = 0.1
-    decay: float = 0.1
-    bound: float = 3.0
-
-    def objective(self, body: Tensor, head: Tensor) -> Tensor:
-        """Return f(W, θ)."""
-        penalty = self.ridge * head.square() + self.decay * body.square()
-        return ((body * head - 1).square() + penalty) / 2
-
-    def best_response(self, body: Tensor) -> Tensor:
-        """Return θ*(W) = W/(W² + λ)."""
-        return body / (body.square() + self.ridge)
-
-    def reduced(self, body: Tensor) -> Tensor:
-        """Return Φ(W) = λ/(2(W² + λ)) + mW²/2."""
-        return self.ridge / (2 * (body.square() + self.ridge)) + self.decay * body.square() / 2
-
-    def reduced_gradient(self, body: Tensor) -> Tensor:
-        """Return Φ'(W) = mW − λW/(W² + λ)²."""
-        return self.decay * body - self.ridge * body / (body.square() + self.ridge).square()
-
-    def reduced_curvature(self, body: Tensor) -> Tensor:
-        """Return Φ''(W) = m + λ(3W² − λ)/(W² + λ)³."""
-        square = body.square()
-        return self.decay + self.ridge * (3 * square - self.ridge) / (square + self.ridge) ** 3
-
-    def interval(self) -> tuple[float, float]:
-        """Return the constraint set [√(λ/3), B] on which Φ is strongly convex."""
-        return math.sqrt(self.ridge / 3), self.bound
-
-    def minimiser(self) -> float:
-        """Return W* = √(√(λ/m) − λ), moved into the constraint set."""
-        low, high = self.interval()
-        inside = math.sqrt(max(math.sqrt(self.ridge / self.decay) - self.ridge, 0.0))
-        return min(max(inside, low), high)

@@ -23,7 +23,10 @@ Kind = Literal["long", "short"]
 
 
 class SignSGD(torch.optim.Optimizer):
-    """Descend along the sign of the gradient: w ← w − η sign(g). Source: Bernstein et al. (2018)."""
+    """Descend along the sign of the gradient: w ← w − η sign(g).
+
+    Source: Bernstein et al. (2018).
+    """
 
     def __init__(self, params: Any, lr: float = 1e-3) -> None:
         if not lr >= 0:
@@ -31,7 +34,7 @@ class SignSGD(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; a closure, if given, is evaluated first and its loss returned."""
         loss = None
         if closure is not None:
@@ -76,9 +79,12 @@ def rate_factor(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> floa
     """Return the factor from a step length to the group's `lr`: 1, or less under momentum.
 
     SGD with momentum μ and dampening τ moves (1 − τ)/(1 − μ) times as far in the long run, so its
-    rate is (1 − μ)/(1 − τ) of the step. (For sign-SGD see `AutomaticRate`.)
+    rate is (1 − μ)/(1 − τ) of the step. (For sign-SGD see `AutomaticRate`.) Raises ValueError for
+    a dampening that is not below 1.
     """
     if isinstance(optimizer, torch.optim.SGD):
+        if not group["dampening"] < 1:
+            raise ValueError(f"the dampening must be below 1, got {group['dampening']}")
         return (1 - group["momentum"]) / (1 - group["dampening"])
     return 1.0
 
@@ -192,14 +198,14 @@ class AutomaticRate:
             for parameter, gradient in zip(group["params"], held[index]):
                 parameter.grad = gradient
             slope = slopes[index]
-            factor = rate_factor(self.optimizer, group)
+            factor = torch.as_tensor(rate_factor(self.optimizer, group)).to(slope)
             if isinstance(self.optimizer, SignSGD) and slope.numel():
-                # A vanishing gradient gives a sign step of 0, whatever the rate.
-                factor = slope.abs().mean()
+                # Where the gradient vanishes the sign step does too, whatever the rate.
+                factor = slope.abs().mean().clamp(min=torch.finfo(slope.dtype).tiny)
             if self._steps is not None:
                 known = self._steps[index]
             else:
-                known = torch.as_tensor(group["lr"]).to(slope) / factor
+                known = (torch.as_tensor(group["lr"]).to(slope) / factor).clamp(self.low, self.high)
             step = secant_rate(
                 here[index] - before[index],
                 slope - previous_slopes[index],
@@ -218,7 +224,8 @@ class AutomaticRate:
 
     def _labelled(self, values: list[Any]) -> dict[str, float]:
         labels = [str(group.get("label", i)) for i, group in enumerate(self.param_groups)]
-        return {label: float(value) for label, value in zip(labels, values)}
+        unique = [x if labels.count(x) == 1 else f"{x} {i}" for i, x in enumerate(labels)]
+        return {label: float(value) for label, value in zip(unique, values)}
 
     @staticmethod
     def _gradients(group: dict[str, Any]) -> list[Tensor | None]:
@@ -273,6 +280,5 @@ def _pearson(first: Tensor, second: Tensor) -> float:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    below = (values[:, None] > values[None]).sum(1)
-    equal = (values[:, None] == values[None]).sum(1)
-    return below.double() + (equal.double() + 1) / 2
+    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts - 1) / 2)[place].double()

@@ -84,6 +84,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
     assert not torch.equal(first.observation, other.observation)
 
 
+def test_streams_draw_their_actions_independently():
+    actions = record(control_problem(counting), 3, 600, 0, "test").actions
+    agreement = (actions[:, None] == actions).mean(-1)[np.triu_indices(3, 1)]
+    assert (abs(agreement - 0.5) < 0.1).all()
+    assert set(actions.flatten()) == {5, 6}
+
+
 def test_the_held_out_stream_is_another_one():
     problem = control_problem("MountainCar-v0")
     held, stream = held_out(problem, 40, seed=5), collect(problem, 1, 40, seed=5)

@@ -77,10 +77,10 @@ def test_a_singular_regression_without_a_ridge_is_refused():
     assert ridge_response(features, target, 1e-3).isfinite().all()
 
 
-def test_a_ridge_below_the_precision_gives_nan_and_no_wrong_number():
-    features = torch.ones(9, 4, dtype=torch.float64)
-    features[:, 2:] *= 1e3
-    assert ridge_response(features, normal(9, name="target"), 1e-30).isnan().all()
+def test_a_moment_matrix_that_is_not_positive_gives_nan_and_no_plausible_number():
+    system, _, reward = chain(dimension=2)
+    indefinite = torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64)
+    assert mspbe_response(system, indefinite, reward, 0.1).isnan().all()
 
 
 @pytest.mark.parametrize("ridge", [-1e-3, math.nan, math.inf])

@@ -19,7 +19,9 @@ def body() -> dict[str, Tensor]:
 
 def problem():
     return regression(
-        lambda weights, inputs: torch.tanh(torch.tanh(inputs @ weights["first"]) @ weights["second"]),
+        lambda weights, inputs: torch.tanh(
+            torch.tanh(inputs @ weights["first"]) @ weights["second"]
+        ),
         normal(7, 3, name="inputs"),
         normal(7, name="target"),
         0.1,

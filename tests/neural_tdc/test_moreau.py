@@ -8,7 +8,8 @@ from torch import Tensor
 
 from neural_tdc.moreau import moreau_envelope, scalar_moreau_envelope
 from neural_tdc.randomness import generator
-from neural_tdc.stackelberg import ScalarInstance, reduced_regression
+from neural_tdc.scalar_instance import ScalarInstance
+from neural_tdc.stackelberg import reduced_regression
 
 INSTANCE = ScalarInstance()
 
@@ -107,9 +108,13 @@ def test_the_envelope_of_a_reduced_regression_satisfies_its_optimality_condition
 
 
 def test_a_kink_is_no_hindrance_to_the_golden_section():
-    # ∇Φ_τ of a ReLU-like function at its kink: Φ = max(0, −x), W = 0 ⇒ Ŵ = 0 … τ slope −1 on the left
+    # Φ = max(0, −x), τ = ½: from −0.2 the minimiser is the kink itself, Ŵ = 0
     found = scalar_moreau_envelope(
-        lambda x: torch.relu(-x), torch.tensor([-0.2, 0.0, 0.2], dtype=torch.float64), 0.5, -1.0, 1.0
+        lambda x: torch.relu(-x),
+        torch.tensor([-0.2, 0.0, 0.2], dtype=torch.float64),
+        0.5,
+        -1.0,
+        1.0,
     )
     expected = torch.tensor([-0.4, 0.0, 0.0], dtype=torch.float64)
     torch.testing.assert_close(found.gradient, expected, rtol=0, atol=1e-6)

@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 
 from neural_tdc.best_responses import logistic_response, ridge_response
+from neural_tdc.errors import Moments
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg import (
     Problem,
-    ScalarInstance,
     classification,
     classification_gradients,
     logistic_loss,
+    policy_evaluation,
     reduced_gradient,
+    reduced_mspbe,
     reduced_objective,
     reduced_regression,
     regression,
@@ -62,6 +64,17 @@ def deep_body() -> dict[str, Tensor]:
     }
 
 
+def chain_moments(body: dict[str, Tensor]) -> Moments:
+    """A, b₀ and C of a seven-state chain, with the body's features of random observations."""
+    transition = torch.softmax(2 * normal(7, 7, name="transition"), -1)
+    weighting = torch.linalg.matrix_power(transition, 500)[0]
+    features = deep_features(body, normal(7, INPUTS, name="states"))
+    weighted = features.T * weighting
+    difference = features - 0.9 * transition @ features
+    reward = normal(7, name="reward")
+    return Moments(A=weighted @ difference, b0=weighted @ reward, C=weighted @ features)
+
+
 def problems() -> dict[str, Problem]:
     inputs = normal(SAMPLES, INPUTS)
     return {
@@ -72,6 +85,7 @@ def problems() -> dict[str, Problem]:
         ),
         "logistic": classification(deep_features, inputs, labels(), RIDGE),
         "softmax": classification(deep_features, inputs, classes(), RIDGE, classes=CLASSES),
+        "chain": policy_evaluation(chain_moments, RIDGE),
     }
 
 
@@ -152,8 +166,8 @@ def test_the_danskin_gradient_equals_finite_differences_of_the_reduced_objective
         assert abs(slope) > 1e-5
 
 
-@pytest.mark.parametrize("name", ["regression", "matrix", "few-samples"])
-def test_the_danskin_gradient_equals_autograd_through_the_ridge_response(name):
+@pytest.mark.parametrize("name", ["regression", "matrix", "few-samples", "chain"])
+def test_the_danskin_gradient_equals_autograd_through_a_closed_form_response(name):
     problem, body = problems()[name], deep_body()
     gradient, _ = reduced_gradient(problem, body)
     through = torch.func.grad(lambda moved: reduced_objective(problem, moved))(body)
@@ -176,9 +190,7 @@ def test_no_head_does_better_than_the_reduced_objective(name):
 def test_the_woodbury_form_equals_the_loss_at_the_best_response(samples, outputs):
     features, target = normal(samples, 4), normal(samples, *outputs, name="target")
     head = ridge_response(features, target, RIDGE)
-    exact(
-        reduced_regression(features, target, RIDGE), squared_loss(features, target, head, RIDGE)
-    )
+    exact(reduced_regression(features, target, RIDGE), squared_loss(features, target, head, RIDGE))
     inverse = torch.linalg.inv(
         torch.eye(samples, dtype=torch.float64) + features @ features.T / (samples * RIDGE)
     )
@@ -187,6 +199,16 @@ def test_the_woodbury_form_equals_the_loss_at_the_best_response(samples, outputs
         reduced_regression(features, target, RIDGE),
         torch.trace(columns.T @ inverse @ columns) / (2 * samples),
     )
+
+
+def test_the_reduced_mspbe_of_a_chain_is_its_closed_form_with_a_ridge_and_zero_without():
+    moments = chain_moments(deep_body())
+    reduced = reduced_objective(policy_evaluation(chain_moments, RIDGE), deep_body())
+    exact(reduced, reduced_mspbe(moments.A, moments.C, moments.b0, RIDGE))
+    assert float(reduced) > 1e-3
+    gradient, value = reduced_gradient(policy_evaluation(chain_moments, 0.0), deep_body())
+    assert float(value) < 1e-20
+    assert all(float(leaf.abs().max()) < 1e-10 for leaf in gradient.values())
 
 
 def test_the_woodbury_form_wants_a_ridge():
@@ -201,6 +223,8 @@ def test_a_problem_with_an_illegal_ridge_is_refused_when_it_is_made(ridge):
         regression(deep_features, inputs, normal(SAMPLES, name="target"), ridge)
     with pytest.raises(ValueError, match="ridge"):
         classification(deep_features, inputs, labels(), ridge)
+    with pytest.raises(ValueError, match="ridge"):
+        policy_evaluation(chain_moments, ridge)
 
 
 def test_with_relu_the_reduced_objective_has_a_concave_kink():
@@ -214,9 +238,7 @@ def test_with_relu_the_reduced_objective_has_a_concave_kink():
     )
 
     def slope(first: float) -> float:
-        gradient, _ = reduced_gradient(
-            problem, torch.tensor([[first], [1.0]], dtype=torch.float64)
-        )
+        gradient, _ = reduced_gradient(problem, torch.tensor([[first], [1.0]], dtype=torch.float64))
         return 2 * float(gradient[0])
 
     def value(first: float) -> float:
@@ -249,51 +271,9 @@ def test_the_slope_at_the_kink_of_the_averaged_loss_is_the_published_one():
     assert float(gradient[0]) == pytest.approx(-1.5 * 0.8 / (2 * (2 * 0.3 + 1)), abs=1e-10)
 
 
-def test_the_scalar_instance_reproduces_the_numbers_of_the_lemma():
-    instance = ScalarInstance(ridge=0.1, decay=0.1, bound=3.0)
-    low, high = instance.interval()
-    assert low == pytest.approx(0.1826, abs=5e-5)
-    assert high == 3.0
-    assert instance.minimiser() == pytest.approx(0.9487, abs=5e-5)
-    grid = torch.linspace(low, high, 2001, dtype=torch.float64)
-    curvature = instance.reduced_curvature(grid)
-    assert float(curvature.min()) == pytest.approx(0.100, abs=5e-4)
-    assert float(instance.reduced_curvature(grid[:1])) == pytest.approx(0.1, abs=1e-9)
-    joint = torch.func.hessian(lambda pair: instance.objective(pair[0], pair[1]))(
-        torch.zeros(2, dtype=torch.float64)
-    )
-    assert float(torch.linalg.eigvalsh(joint)[0]) == pytest.approx(-0.90, abs=1e-12)
-
-
-def test_the_closed_forms_of_the_scalar_instance_equal_autograd():
-    instance = ScalarInstance(ridge=0.2, decay=0.3, bound=2.0)
-    for body in torch.linspace(-2, 2, 11, dtype=torch.float64):
-        head = instance.best_response(body)
-        assert float(torch.func.grad(instance.objective, argnums=1)(body, head)) == pytest.approx(
-            0, abs=1e-14
-        )
-        exact(instance.objective(body, head), instance.reduced(body))
-        exact(torch.func.grad(instance.reduced)(body), instance.reduced_gradient(body))
-        curvature = torch.func.grad(torch.func.grad(instance.reduced))(body)
-        exact(curvature, instance.reduced_curvature(body))
-        danskin, _ = reduced_gradient(Problem(instance.objective, instance.best_response), body)
-        exact(danskin, instance.reduced_gradient(body))
-
-
-def test_the_minimiser_of_the_scalar_instance_is_stationary_or_at_an_end():
-    inside = ScalarInstance(ridge=0.1, decay=0.1)
-    at = torch.tensor(inside.minimiser(), dtype=torch.float64)
-    assert float(inside.reduced_gradient(at)) == pytest.approx(0, abs=1e-12)
-    assert ScalarInstance(ridge=0.1, decay=0.1, bound=0.5).minimiser() == 0.5
-    flat = ScalarInstance(ridge=0.5, decay=10.0)
-    assert flat.minimiser() == flat.interval()[0]
-
-
 def test_the_logistic_objective_at_its_response_is_the_reduced_one():
     inputs = normal(SAMPLES, INPUTS)
     problem = classification(deep_features, inputs, labels(), RIDGE)
     features = deep_features(deep_body(), inputs)
     head = logistic_response(features, labels(), RIDGE).head
-    exact(
-        reduced_objective(problem, deep_body()), logistic_loss(features, labels(), head, RIDGE)
-    )
+    exact(reduced_objective(problem, deep_body()), logistic_loss(features, labels(), head, RIDGE))
