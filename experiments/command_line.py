@@ -105,6 +105,9 @@ _NO_NUMBER = (
     (re.compile(r"Error parsing (\S+): invalid literal for int.*10: (.*)"), "a whole number"),
     (re.compile(r"Error parsing (\S+): could not convert string to float: (.*)"), "a number"),
 )
+_NO_TYPE = re.compile(
+    r"Error parsing (\S+): no type matching \{None\}\|(INT|FLOAT) .* from \['(.*)'\]"
+)
 _UNKNOWN = re.compile(r"Unrecognized options: (.*)")
 _MISSING = re.compile(r"Missing value for argument '([^']+)'.*")
 
@@ -112,10 +115,12 @@ _MISSING = re.compile(r"Missing value for argument '([^']+)'.*")
 def _one_line(message: str) -> str:
     """Return what the parser printed in a box as one line, without its help text."""
     said: list[str] = []
-    for line in (line.strip("│ \t") for line in message.splitlines()):
+    lines = [line.strip("│ \t") for line in message.splitlines()]
+    # Where the screen has no UTF-8 there is no box, and the title stands above a rule.
+    for line in lines[2:] if lines[1:] and lines[1].startswith("---") else lines:
         if line.startswith(("For full helptext", "Argument helptext")):
             break
-        if line and not line.startswith(("╭", "╰", "─")):
+        if line and not line.startswith(("╭", "╰", "─", "---")):
             said.append(line)
     first = said[0] if said else "the command line cannot be read"
     # With a missing flag the parser lists below it what it did not know.
@@ -125,6 +130,9 @@ def _one_line(message: str) -> str:
     for pattern, kind in _NO_NUMBER:
         if found := pattern.match(first):
             return f"{found[1]} {found[2]} is not {kind}"
+    if found := _NO_TYPE.match(first):
+        kind = "a whole number" if found[2] == "INT" else "a number"
+        return f"{found[1]} {found[3]} is not {kind}"
     if found := _MISSING.match(first):
         return f"{found[1]} is given without a value"
     if found := _UNKNOWN.match(first):

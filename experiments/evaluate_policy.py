@@ -5,33 +5,24 @@ folder --out; of several each has a folder of its own in it, and --out has the c
 """
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
 from experiments.command_line import Stopped, UsageError, main, parse, resume_command
-from experiments.evaluation_settings import (
-    WORTH_COMPILING,
-    Plan,
-    Settings,
-    plan,
-    policies_in_words,
-)
+from experiments.evaluation_plan import Plan, named, plan, policies_in_words
+from experiments.evaluation_run import Run, try_update
+from experiments.evaluation_settings import Settings
 from experiments.figures import evaluation_figure
-from experiments.history import History, MetricsFile, cut, read
-from experiments.report import Progress, divergence_warning, table, tensorboard_line
+from experiments.report import divergence_warning, table, tensorboard_line
 from experiments.run_folder import (
-    CHECKPOINT,
     CONFIG,
     FIGURE,
-    METRICS,
     SUMMARY,
     check_folder,
     check_same_settings,
@@ -39,27 +30,17 @@ from experiments.run_folder import (
     claim_several,
     configuration,
     folder_name,
-    load_checkpoint,
     read_json,
-    save_checkpoint,
     write_json,
 )
-from experiments.statistics import summary
-from experiments.tensorboard_log import TensorBoardLog
 from neural_tdc.algorithm import Algorithm, State
-from neural_tdc.learner import (
-    Measurement,
-    compiler_available,
-    divergence_limit,
-    learn,
-)
-from neural_tdc.preparation import base_steps, prepare
-from neural_tdc.schedules import schedule
+from neural_tdc.learner import compiler_available
+from neural_tdc.preparation import prepare
 
 PROGRAM = "python -m experiments.evaluate_policy"
-# Seconds between two checkpoints of a running population.
-CHECKPOINT_EVERY = 10.0
 MAY_DIFFER = ("steps", "device")
+# Below this many updates a compiled program does not win back the time of its compilation.
+WORTH_COMPILING = 10_000
 # Numbers in a population's state below which one thread is faster than several.
 WORTH_THREADS = 2**18
 
@@ -90,163 +71,21 @@ def _threads(prepared: dict[str, tuple[Algorithm, State]]) -> int:
     return 1 if largest < WORTH_THREADS else torch.get_num_threads()
 
 
-class Run:
-    """One rule's run: what it writes while it learns, and where it goes on after a stop."""
-
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        settings: dict[str, Any],
-        compiled: bool,
-        algorithm: Algorithm,
-        state: State,
-        plan: Plan,
-        task: Task,
-    ) -> None:
-        self.name, self.folder, self.settings = name, folder, settings
-        self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
-        self.history = History()
-        self.seconds = 0.0
-        self.start = 0
-        self.limit = divergence_limit(state.parameters)
-        self.diverged: torch.Tensor | None = None
-        self.state = state
-        if (folder / CHECKPOINT).exists():
-            self._load()
-        self.base = base_steps(algorithm.rule, plan.step_sizes, task_runs(task), self.limit)
-        self.base = type(self.base)(*(size.to(plan.dtype) for size in self.base))
-
-    def _load(self) -> None:
-        saved = load_checkpoint(self.folder / CHECKPOINT, self.plan.device)
-        leaves, structure = tree_flatten(self.state)
-        shapes = [tuple(leaf.shape) for leaf in leaves]
-        if [tuple(leaf.shape) for leaf in saved.get("leaves", [])] != shapes:
-            raise ValueError(
-                f"{self.folder / CHECKPOINT} belongs to another rule or network than this run's"
-            )
-        self.state = tree_unflatten(saved["leaves"], structure)
-        self.start, self.seconds = saved["step"], saved["seconds"]
-        self.diverged, self.limit = saved["diverged"], saved["limit"]
-        cut(self.folder / METRICS, self.start)
-        self.history = read(self.folder / METRICS)
-
-    def _save(self, last: Measurement) -> None:
-        """Write a checkpoint, after what it relies on has reached the disk."""
-        self.metrics.flush()
-        self.log.flush()
-        leaves, _ = tree_flatten(last.state)
-        save_checkpoint(
-            self.folder / CHECKPOINT,
-            {
-                "step": last.step,
-                "seconds": self.seconds,
-                "diverged": last.diverged,
-                "limit": self.limit,
-                "leaves": leaves,
-            },
-        )
-
-    def learn(self) -> None:
-        """Learn to the end, measuring, logging and saving; raises what stops it, all saved."""
-        plan, task, settings = self.plan, self.task, self.settings
-        if self.start >= plan.steps:
-            return
-        self.metrics = MetricsFile(self.folder / METRICS, self.history)
-        self.log = TensorBoardLog(self.folder, self.start + 1 if self.start else None)
-        factors = schedule(settings["schedule"])
-        last: Measurement | None = None
-        unsaved = False
-        begun, before = time.perf_counter(), self.seconds
-        saved_at = begun
-        label = f"{self.name} on {task.name}"
-        try:
-            with Progress(label, plan.steps, task_runs(task), self.start) as progress:
-                for last in learn(
-                    self.algorithm,
-                    self.state,
-                    task.experience,
-                    self.base,
-                    factors,
-                    plan.sampling,
-                    task.judge(self.algorithm.features, self.algorithm.rule),
-                    steps=plan.steps,
-                    measure_every=settings["measure_every"],
-                    limit=self.limit,
-                    start=self.start,
-                    diverged=self.diverged,
-                    compiled=self.compiled,
-                ):
-                    unsaved = True
-                    now = time.perf_counter()
-                    self.seconds = before + now - begun
-                    self._record(last, factors)
-                    self.log.scalar(
-                        "speed/run_steps_per_second",
-                        (last.step - self.start) * task_runs(task) / (now - begun),
-                        last.step,
-                    )
-                    progress.update(last.step, self._present_error())
-                    if now - saved_at > CHECKPOINT_EVERY:
-                        self._save(last)
-                        saved_at, unsaved = now, False
-                self.log.write_hparams(self._hparams(), self.history)
-        finally:
-            if last is not None and unsaved:
-                self._save(last)
-            self.metrics.close()
-            self.log.close()
-
-    def _record(self, measurement: Measurement, factors: Any) -> None:
-        values = {name: value.numpy() for name, value in measurement.values.items()}
-        at_step = factors(torch.tensor(measurement.step - 1))
-        for name, base, factor in zip(self.base._fields, self.base, at_step):
-            values[f"step_size/{name}"] = (base.double() * factor.to(base.device)).cpu().numpy()
-        self.history.append(measurement.step, values, measurement.diverged.numpy())
-        self.metrics.write()
-        self.log.write(self.history)
-
-    def _present_error(self) -> float | None:
-        name = "error/rmsve" if "error/rmsve" in self.history.names else "error/rmspbe"
-        present = self.history.values(name)[-1]
-        return float(np.nanmean(present)) if np.isfinite(present).any() else None
-
-    def _hparams(self) -> dict[str, Any]:
-        left_out = ("out", "resume", "overwrite", "rule")
-        kept = {name: value for name, value in self.settings.items() if name not in left_out}
-        return {**kept, "rule": self.name}
-
-    def summary(self) -> dict[str, Any]:
-        """Write and return the summary of the finished run."""
-        result = summary(
-            self.history,
-            problem=self.task.name,
-            rule=self.name,
-            steps=self.plan.steps,
-            seed=self.settings["seed"],
-            seconds=self.seconds,
-        )
-        write_json(self.folder / SUMMARY, result)
-        return result
-
-
-def task_runs(task: Task) -> int:
-    """Return the size of the population."""
-    return len(task.experience.lane)
-
-
 def _stored(settings: Settings, plan: Plan) -> dict[str, Any]:
     """Return the settings as they are written down and compared on resume."""
     stored = asdict(settings)
     del stored["resume"], stored["overwrite"], stored["out"]
-    stored["steps"] = plan.steps
-    return stored
+    return {**stored, **plan.chosen(settings)}
 
 
 def _resumed(settings: Settings, stored: dict[str, Any], out: Path) -> dict[str, Any]:
     """Check a resumed run against its configuration and return what of it must stay."""
-    check_same_settings(out, stored, MAY_DIFFER)
     config = read_json(out / CONFIG)
+    if missing := [name for name in (*stored, "compiled", "pool") if name not in config]:
+        raise UsageError(
+            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
+        )
+    check_same_settings(out, stored, MAY_DIFFER)
     if stored["steps"] < config["steps"]:
         raise UsageError(
             f"--steps {stored['steps']} is less than the {config['steps']} of the run in {out}; "
@@ -277,6 +116,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     prepared = {
         name: _prepared(name, rule, settings, checked, task) for name, rule in checked.rules.items()
     }
+    if compiled and not settings.resume:
+        compiled = _can_be_compiled(prepared, settings, checked, task)
     print(f"{task.name}: {policies_in_words(checked.problem)}, on {checked.device}")
     for note in task.notes:
         print(note)
@@ -289,17 +130,20 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     else:
         names = list(checked.rules)
         folders = claim_several(out, names, settings.overwrite, settings.resume)
-        listed = [folder.name for folder in folders.values()]
-        write_json(out / CONFIG, {**config, "folders": listed})
-    runs = []
+    # All are read before anything is written: a checkpoint may turn out to be damaged.
+    runs = [
+        Run(name, folder, stored, compiled, *prepared[name], checked, task)
+        for name, folder in folders.items()
+    ]
     try:
-        for name, folder in folders.items():
-            write_json(folder / CONFIG, {**config, "rule": [name]})
-            run = Run(name, folder, stored, compiled, *prepared[name], checked, task)
+        if not single:
+            listed = [folder.name for folder in folders.values()]
+            write_json(out / CONFIG, {**config, "folders": listed})
+        for number, run in enumerate(runs, start=1):
+            write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
             run.learn()
-            runs.append(run)
-            summaries = {run.name: run.summary() for run in runs}
-            _draw(out, folders, runs, single, summaries)
+            summaries = {done.name: done.summary() for done in runs[:number]}
+            _draw(out, runs[:number], single, summaries)
     except KeyboardInterrupt:
         raise Stopped(f"stopped; go on with: {resume_command(PROGRAM, argv)}", 130) from None
     except OSError as error:
@@ -311,8 +155,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     print(f"\n{table(summaries)}\n")
     for result in summaries.values():
-        if line := divergence_warning(result):
-            print(line, file=sys.stderr)
+        if diverged := divergence_warning(result):
+            print(diverged, file=sys.stderr)
     print(f"figure: {out / FIGURE}")
     print(f"watch:  {tensorboard_line(out)}")
 
@@ -325,7 +169,8 @@ def _prepared(
             f"--rule {name} is defined for problems without truncation only: the time limit of "
             f"{task.name} cuts episodes"
         )
-    try:
+
+    def made() -> tuple[Algorithm, State]:
         return prepare(
             rule,
             plan.make_body,
@@ -336,13 +181,43 @@ def _prepared(
             constraint=settings.constraint,
             head=task.head,
         )
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+
+    own = _own_parts(name, settings)
+    if not own:
+        return made()
+    with named(own):
+        algorithm, state = made()
+        try_update(algorithm, state, plan, task)
+        return algorithm, state
+
+
+def _own_parts(rule: str, settings: Settings) -> str:
+    """Return the flags that name parts of a run which are the user's own; "" without any."""
+    flags = (f"--rule {rule}", f"--body {settings.body}")
+    return " ".join(flag for flag in flags if ":" in flag)
+
+
+def _can_be_compiled(
+    prepared: dict[str, tuple[Algorithm, State]], settings: Settings, plan: Plan, task: Task
+) -> bool:
+    """Try it with parts of the user's own; UsageError where --compile on asks for it in vain."""
+    for name, (algorithm, state) in prepared.items():
+        own = _own_parts(name, settings)
+        if not own:
+            continue
+        try:
+            try_update(algorithm, state, plan, task, compiled=True)
+        except Exception as error:  # Whatever a compiler says of what has just run without it.
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if settings.compile == "on":
+                raise UsageError(f"--compile on: {own} cannot be compiled: {said}") from error
+            print(f"warning: {own} runs without compilation: {said}", file=sys.stderr)
+            return False
+    return True
 
 
 def _draw(
     out: Path,
-    folders: dict[str, Path],
     runs: list[Run],
     single: bool,
     summaries: dict[str, Any],
@@ -352,7 +227,7 @@ def _draw(
     task, latest = runs[-1].task, runs[-1]
     title = f"Policy evaluation on {task.name}"
     evaluation_figure(
-        folders[latest.name] / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
+        latest.folder / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
     )
     if not single:
         evaluation_figure(out / FIGURE, histories, title)

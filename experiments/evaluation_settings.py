@@ -1,45 +1,29 @@
-"""The command line of policy evaluation: its flags, their checks, and what they stand for."""
+"""The command line of policy evaluation: its flags, and the checks of what they say by themselves.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+What the flags stand for is made, and tried, in `experiments.evaluation_plan`.
+"""
+
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import gymnasium
-import torch
-
-from agents.policy_evaluation import Report, Task, chain_task, control_task
-from envs.control import PROBLEMS as CONTROL_PROBLEMS
-from envs.control import ControlProblem, collect, control_problem
-from envs.finite import FiniteMDP, checked
-from envs.policies import policy_name
-from envs.standard_problems import PROBLEMS as CHAINS
-from envs.standard_problems import problem as standard_problem
 from experiments.command_line import (
     UsageError,
     check_choice,
     check_fraction,
     check_integer,
     check_positive_integer,
-    check_several,
     check_step_size,
-    load_part,
-    resolve_device,
-    suggestion,
 )
 from neural_tdc.constraints import projection
-from neural_tdc.experience import SAMPLINGS, Sampling
+from neural_tdc.experience import SAMPLINGS
 from neural_tdc.frozen_features import KINDS
-from neural_tdc.networks import ACTIVATIONS, BODIES, MakeBody, check_body, mlp
-from neural_tdc.optimizers import NAMES, Optimizer
-from neural_tdc.rules import RULES, configured
+from neural_tdc.networks import ACTIVATIONS
+from neural_tdc.optimizers import NAMES
 from neural_tdc.schedules import exponents
 
-GYMNASIUM_STEPS = 20_000
-GYMNASIUM_WIDTH = 16
-# Below this many updates a compiled program does not win back the time of its compilation.
-WORTH_COMPILING = 10_000
+# No more fits into float32.
+LARGEST = 3e38
 
 
 @dataclass
@@ -87,7 +71,7 @@ class Settings:
     body: str = "mlp"
     """mlp, paper_atari, nature_atari, or module:function of the observation's shape."""
     hidden: list[int] | None = None
-    """Units of each hidden layer of the mlp (32)."""
+    """Units of each hidden layer of the mlp (32); without a number there is no hidden layer."""
     width: int | None = None
     """Learned features d; half the states on a chain, 16 on Gymnasium problems if not given."""
     activation: str = "tanh"
@@ -136,102 +120,8 @@ class Settings:
     """Replace a run in --out."""
 
 
-class Plan(NamedTuple):
-    """What checked settings stand for.
-
-    problem:    a finite problem or a Gymnasium one
-    rules:      {name as given: rule}
-    make_body:  None for given features
-    """
-
-    problem: FiniteMDP | ControlProblem
-    rules: dict[str, Any]
-    make_body: MakeBody | None
-    steps: int
-    step_sizes: tuple[float, float, float]
-    optimizer: Optimizer
-    sampling: Sampling
-    device: torch.device
-    dtype: torch.dtype
-    warnings: tuple[str, ...]
-
-    def task(self, settings: Settings, transitions: int, report: Report) -> Task:
-        """Make the problem ready, with a stream of `transitions` a run."""
-        common: dict[str, Any] = {
-            "runs": settings.runs,
-            "transitions": transitions,
-            "seed": settings.seed,
-            "device": self.device,
-            "dtype": self.dtype,
-        }
-        if isinstance(self.problem, FiniteMDP):
-            return chain_task(self.problem, given=self.make_body is None, **common)
-        return control_task(
-            self.problem,
-            states=settings.truth_states,
-            rollouts=settings.truth_rollouts,
-            judged=settings.held_out,
-            report=report,
-            **common,
-        )
-
-
-def plan(settings: Settings) -> Plan:
-    """Check all settings and return what they stand for; UsageError or ValueError in one line."""
-    _check_values(settings)
-    device = resolve_device(settings.device)
-    problem = _problem(settings)
-    finite = isinstance(problem, FiniteMDP)
-    steps = settings.steps or (problem.steps if isinstance(problem, FiniteMDP) else GYMNASIUM_STEPS)
-    if settings.features == "given" and not finite:
-        raise UsageError(
-            f"--features given: {problem.name} has no given features; use --features neural"
-        )
-    rules = {name: _rule(name, settings) for name in check_several("--rule", settings.rule)}
-    for name, rule in rules.items():
-        if getattr(rule, "ordered", False) and (settings.sampling, settings.batch) != ("markov", 1):
-            raise UsageError(
-                f"--rule {name} follows a trace through an ordered stream: it wants --sampling "
-                f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
-            )
-        if settings.features == "given" and not (
-            hasattr(rule, "frozen") or getattr(rule, "body", "") == "nonlinear"
-        ):
-            raise UsageError(f"--rule {name} learns a body: it needs --features neural")
-    warnings: list[str] = []
-    make_body = None
-    if settings.features == "neural":
-        make_body = _body(settings, problem)
-        width = _try_body(make_body, problem)
-        if finite and width >= len(problem.start):
-            warnings.append(
-                f"--width {width}: {width} features span the {len(problem.start)} states of "
-                f"{problem.name}, so that any value is exact and learning them means little; "
-                f"{problem.width} is half the states"
-            )
-    for name, rule in rules.items():
-        if getattr(rule, "body", "") == "mspbe" and rule.head == "lstd":
-            warnings.append(
-                f"--rule {name}: its body stands still, since ω* = 0 at the head's best response"
-            )
-    names = settings.optimizer or ["sgd"]
-    optimizer = Optimizer(*(names * 3 if len(names) == 1 else names))
-    auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step
-    return Plan(
-        problem=problem,
-        rules=rules,
-        make_body=make_body,
-        steps=steps,
-        step_sizes=(settings.body_step, settings.head_step, auxiliary),
-        optimizer=optimizer,
-        sampling=Sampling(settings.sampling, settings.batch, settings.replay_window),
-        device=device,
-        dtype={"float32": torch.float32, "float64": torch.float64}[settings.dtype],
-        warnings=tuple(warnings),
-    )
-
-
-def _check_values(settings: Settings) -> None:
+def check_values(settings: Settings) -> None:
+    """Raise UsageError for a value that is not allowed, or for two that exclude each other."""
     check_choice("--features", settings.features, ("neural", "given"))
     check_choice("--sampling", settings.sampling, SAMPLINGS)
     check_choice("--activation", settings.activation, ACTIVATIONS)
@@ -267,15 +157,16 @@ def _check_values(settings: Settings) -> None:
     ):
         if size is not None:
             check_step_size(flag, size)
+            if settings.dtype == "float32" and size > LARGEST:
+                raise UsageError(f"{flag} {size:g} is not allowed: give at most {LARGEST:g}")
     if settings.gamma is not None:
         check_fraction("--gamma", settings.gamma)
-    names = settings.optimizer or ["sgd"]
+    names = ["sgd"] if settings.optimizer is None else settings.optimizer
     for name in names:
         check_choice("--optimizer", name, NAMES)
     if len(names) not in (1, 3):
-        raise UsageError(
-            f"--optimizer {' '.join(names)}: give one name, or three for body, head and auxiliary"
-        )
+        given = " ".join(["--optimizer", *names])
+        raise UsageError(f"{given}: give one name, or three for body, head and auxiliary")
     for flag, read, value in (
         ("--schedule", exponents, settings.schedule),
         ("--constraint", projection, settings.constraint),
@@ -293,138 +184,95 @@ def _check_values(settings: Settings) -> None:
         )
 
 
-def _rule(name: str, settings: Settings) -> Any:
-    chosen = {
-        "epsilon": settings.epsilon,
-        "ridge": settings.ridge,
-        "psi": settings.psi,
-        "psi_width": settings.psi_width,
-        "lstd_window": settings.lstd_window,
-        "lstd_epsilon": settings.lstd_epsilon,
-    }
-    if ":" in name:
-        rule = load_part(name, "--rule")()
-        for method in ("initial", "remember", "directions"):
-            if not callable(getattr(rule, method, None)):
-                raise UsageError(f"--rule {name}: {type(rule).__name__} has no method {method}")
-        return rule
-    try:
-        rule = RULES[name]
-    except ValueError as error:
-        raise UsageError(f"--rule: {error}") from None
-    if name.startswith("nonlinear"):
-        for flag, value in (("--epsilon", settings.epsilon), ("--ridge", settings.ridge)):
-            if value:
-                raise UsageError(
-                    f"{flag} {value:g} is not defined for --rule {name}: leave it at 0"
-                )
-        return rule
-    return configured(rule, **chosen)
+def check_rules(settings: Settings, rules: dict[str, Any]) -> None:
+    """Raise UsageError for a rule that cannot learn in the way that was asked for.
 
-
-def _policy(value: str | None, flag: str) -> Any:
-    return load_part(value, flag) if value and ":" in value else value
-
-
-def _problem(settings: Settings) -> FiniteMDP | ControlProblem:
-    name = settings.problem
-    made: Any = None
-    if ":" in name and not name.startswith("ALE"):
-        made = load_part(name, "--problem")
-        result = made()
-        if isinstance(result, FiniteMDP):
-            return _with_policies(result, settings)
-        if not isinstance(result, gymnasium.Env):
+    rules: {name as given: rule}
+    """
+    for name, rule in rules.items():
+        if getattr(rule, "ordered", False) and (settings.sampling, settings.batch) != ("markov", 1):
             raise UsageError(
-                f"--problem {name} returned a {type(result).__name__}; it must return a FiniteMDP "
-                "or a gymnasium.Env"
+                f"--rule {name} follows a trace through an ordered stream: it wants --sampling "
+                f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
             )
-        result.close()
-    elif name in CHAINS or name.startswith("garnet"):
-        try:
-            return _with_policies(standard_problem(name), settings)
-        except ValueError as error:
-            raise UsageError(f"--problem {name}: {error}") from None
-    known = [*CHAINS, *CONTROL_PROBLEMS, *gymnasium.registry]
-    if made is None and "/" not in name and name not in known:
-        raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
-    policy = _policy(settings.policy, "--policy")
-    behaviour = _policy(settings.behaviour, "--behaviour")
-    try:
-        return control_problem(made or name, policy, behaviour, settings.gamma)
-    except ValueError as error:
-        raise UsageError(f"--problem {name}: {error}") from None
+        if settings.features == "given" and not (
+            hasattr(rule, "frozen") or getattr(rule, "body", "") == "nonlinear"
+        ):
+            raise UsageError(f"--rule {name} learns a body: it needs --features neural")
 
 
-def _with_policies(mdp: FiniteMDP, settings: Settings) -> FiniteMDP:
-    """Put the user's policies and discount into a finite problem and check it again."""
-    changes: dict[str, Any] = {}
-    for flag, field in (("--policy", "target"), ("--behaviour", "behaviour")):
-        value = settings.policy if field == "target" else settings.behaviour
-        if value is None:
-            continue
-        if value == "uniform":
-            changes[field] = torch.full_like(mdp.target, 1 / mdp.target.shape[1])
-        elif ":" in value:
-            changes[field] = load_part(value, flag)(mdp.observation)
-        else:
-            raise UsageError(
-                f"{flag} {value!r}: on a finite problem give uniform or module:function"
-            )
-    if settings.gamma is not None:
-        changes["discount"] = settings.gamma
-    try:
-        return checked(mdp._replace(**changes))
-    except ValueError as error:
-        raise UsageError(f"--problem {settings.problem}: {error}") from None
+def _changed(settings: Settings, *names: str) -> list[str]:
+    """Return those of the named settings that are not at their defaults, as flags with values."""
+    defaults = {field.name: field.default for field in fields(settings)}
+    shown = []
+    for name in names:
+        value = getattr(settings, name)
+        if value != defaults[name]:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            shown.append(" ".join(["--" + name.replace("_", "-"), *map(str, values)]))
+    return shown
 
 
-def _body(settings: Settings, problem: FiniteMDP | ControlProblem) -> MakeBody:
-    usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
-    width = settings.width or usual
-    if ":" in settings.body:
-        if settings.width is not None:
-            raise UsageError("--width: a body of your own has the width that it returns")
-        return load_part(settings.body, "--body")
-    check_choice("--body", settings.body, BODIES)
-    if settings.body != "mlp":
-        make: Callable[..., Any] = BODIES[settings.body]
-        return partial(make, **({"features": settings.width} if settings.width else {}))
-    return partial(
-        mlp,
-        features=width,
-        hidden=tuple(settings.hidden or (32,)),
-        activation=settings.activation,
-        constant=settings.constant_feature,
+def _auxiliaries(rule: Any) -> tuple[str, ...]:
+    """Return the names of the auxiliary vectors that a named rule keeps."""
+    if rule.head == "nonlinear":
+        return ("nonlinear",)
+    return tuple(getattr(rule, "fast_head", rule).auxiliaries)
+
+
+def check_effects(settings: Settings, rules: dict[str, Any], finite: bool) -> None:
+    """Raise UsageError for a flag that changes nothing on this problem or for any of the rules.
+
+    rules: {name as given: rule}; rules of the user's own have settings of their own.
+    """
+    chosen = "with --rule " + " ".join(rules)
+    named = [rule for name, rule in rules.items() if ":" not in name]
+    parts = {part for rule in named for part in (rule.body, rule.head)}
+    estimates = {name for rule in named for name in _auxiliaries(rule)} - {"htd"}
+    of_mlp = ("hidden", "activation", "constant_feature")
+    of_truth = ("truth_states", "truth_rollouts", "held_out")
+    refused = (
+        (settings.features == "given", ("body", "width", *of_mlp), "with --features given"),
+        (settings.body != "mlp", of_mlp, f"with --body {settings.body}, only with mlp"),
+        (finite, of_truth, f"on {settings.problem}: the errors of finite problems are exact"),
+        ("generalized" not in parts, ("psi", "psi_width"), f"{chosen}, only with generalized"),
+        (settings.psi == "observation", ("psi_width",), "with --psi observation"),
+        ("lstd" not in parts, ("lstd_window", "lstd_epsilon"), f"{chosen}, only with an lstd head"),
+        (not estimates, ("epsilon",), f"{chosen}: it is for vectors that estimate C⁻¹E[ρδφ]"),
+        (all(rule.head == "lstd" for rule in named), ("ridge",), chosen),
     )
+    for holds, names, why in refused:
+        for flag in _changed(settings, *names) if holds else []:
+            raise UsageError(f"{flag} has no effect {why}")
 
 
-def _try_body(make_body: MakeBody, problem: FiniteMDP | ControlProblem) -> int:
-    """Try the body on a few observations, before any long work; return its number of features."""
-    if isinstance(problem, FiniteMDP):
-        example = problem.observation[:1].repeat(3, 1)
-    else:
-        example = collect(problem, 1, 3, 0).observation[0]
-    shape = tuple(example.shape[1:])
-    try:
-        module = make_body(shape)
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise UsageError(
-            f"--body: no body can be made for observations of shape {shape}: "
-            f"{type(error).__name__}: {said}"
-        ) from None
-    if not isinstance(module, torch.nn.Module):
-        raise UsageError(f"--body: {type(module).__name__} is no torch.nn.Module")
-    return check_body(module, example.float())
-
-
-def policies_in_words(problem: FiniteMDP | ControlProblem) -> str:
-    """Return one line that says which policy is evaluated and which one acts."""
-    if isinstance(problem, FiniteMDP):
-        same = torch.equal(problem.target, problem.behaviour)
-        return "on-policy" if same else "off-policy"
-    target, behaviour = policy_name(problem.target), policy_name(problem.behaviour)
-    if problem.target is problem.behaviour:
-        return f"on-policy, {target}"
-    return f"off-policy, target {target}, behaviour {behaviour}"
+def idle_parts(settings: Settings, rules: dict[str, Any]) -> list[str]:
+    """Return a warning for each step size that moves nothing, and for a body that stands still."""
+    own = any(":" in name for name in rules)
+    named = [rule for name, rule in rules.items() if ":" not in name]
+    still = settings.features == "given" or not (own or any(r.body != "frozen" for r in named))
+    idle = (
+        ("body_step", still, "no body learns"),
+        (
+            "head_step",
+            not own and all(rule.head == "lstd" for rule in named),
+            "an lstd head is assigned",
+        ),
+        (
+            "auxiliary_step",
+            not own and not any(map(_auxiliaries, named)),
+            "no rule keeps an auxiliary vector",
+        ),
+    )
+    warnings = [
+        f"{flag} has no effect: {why}"
+        for name, holds, why in idle
+        if holds
+        for flag in _changed(settings, name)
+    ]
+    for name, rule in rules.items():
+        if getattr(rule, "body", "") == "mspbe" and rule.head == "lstd":
+            warnings.append(
+                f"--rule {name}: its body stands still, since ω* = 0 at the head's best response"
+            )
+    return warnings

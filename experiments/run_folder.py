@@ -1,6 +1,6 @@
 """A run is a folder: who may write in it, how files get there, and what is written about the run.
 
-    config.json  events.out.tfevents.*  metrics.csv  summary.json  figure.png  checkpoint.pt
+    config.json  events.out.tfevents.*  metrics.csv  summary.json  figure.png  value.pt  checkpoint.pt
 
 Several rules give one folder OUT with a folder a rule in it; OUT itself then holds a `config.json`
 that lists these folders under "folders", the common `figure.png` and `summary.json`.
@@ -36,6 +36,7 @@ __all__ = [
     "METRICS",
     "RUN_FILES",
     "SUMMARY",
+    "VALUE",
     "aside",
     "check_folder",
     "check_same_settings",
@@ -58,7 +59,8 @@ METRICS = "metrics.csv"
 SUMMARY = "summary.json"
 FIGURE = "figure.png"
 CHECKPOINT = "checkpoint.pt"
-RUN_FILES = (CONFIG, EVENTS, METRICS, SUMMARY, FIGURE, CHECKPOINT)
+VALUE = "value.pt"
+RUN_FILES = (CONFIG, EVENTS, METRICS, SUMMARY, FIGURE, VALUE, CHECKPOINT)
 
 
 def _config(folder: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from neural_tdc.markov_chain import MarkovChain
 from neural_tdc.parameters import Parameters, StepSizes
 from neural_tdc.rules import RULES, LearningRule, Rule
 from neural_tdc.transitions import Transition
+from neural_tdc.value_function import ValueFunction, load_value
 from neural_tdc.version import VERSION as __version__
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "State",
     "StepSizes",
     "Transition",
+    "ValueFunction",
     "__version__",
     "evaluate",
+    "load_value",
     "population",
     "split_rates",
     "step",

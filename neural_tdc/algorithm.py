@@ -84,5 +84,12 @@ def population(step: Step, compile: bool = False) -> Step:
 
     Runs do not touch one another: one that diverges leaves the others' bits as they are.
     """
-    many = torch.vmap(step)
+    batched = torch.vmap(step)
+
+    def many(state: State, batch: Transition, step_sizes: StepSizes) -> State:
+        if batch.first is None:
+            # vmap takes nothing but tensors.
+            batch = batch._replace(first=torch.zeros_like(batch.reward))
+        return batched(state, batch, step_sizes)
+
     return torch.compile(many, dynamic=False, fullgraph=True) if compile else many

@@ -17,7 +17,7 @@ from neural_tdc.preparation import base_steps, prepare
 from neural_tdc.randomness import keys
 from neural_tdc.rules import RULES, LearningRule
 from neural_tdc.schedules import schedule as named_schedule
-from neural_tdc.transitions import Transition
+from neural_tdc.transitions import Transition, mapped
 
 
 class Evaluation(NamedTuple):
@@ -101,7 +101,7 @@ def evaluate(
     """
     streams = transitions
     if transitions.reward.dim() == 1:
-        streams = Transition(*(None if leaf is None else leaf[None] for leaf in transitions))
+        streams = mapped(transitions, lambda leaf: leaf[None])
     streams = _checked(streams, device)
     time = streams.reward.shape[1]
     for name, number in (
@@ -117,8 +117,8 @@ def evaluate(
     kept = time - max(1, round(held_out * time))
     if not 0 < held_out < 1 or kept < 1:
         raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
-    learned = Transition(*(leaf[:, :kept] for leaf in streams))
-    judged = Transition(*(leaf[:, kept:].flatten(0, 1) for leaf in streams))
+    learned = mapped(streams, lambda leaf: leaf[:, :kept])
+    judged = mapped(streams, lambda leaf: leaf[:, kept:].flatten(0, 1))
     chosen: Any = RULES[rule] if isinstance(rule, str) else rule
     if getattr(chosen, "ordered", False) and (sampling != "markov" or batch != 1):
         raise ValueError(
@@ -198,5 +198,6 @@ def _checked(streams: Transition, device: torch.device | str) -> Transition:
         raise ValueError("discount must lie in [0, 1]")
     if bool((complete.ratio < 0).any()):
         raise ValueError("ratio must not be negative")
-    dtype = torch.get_default_dtype() if not streams.reward.is_floating_point() else None
-    return Transition(*(leaf.to(device, dtype or streams.reward.dtype) for leaf in complete))
+    reward = streams.reward
+    dtype = reward.dtype if reward.is_floating_point() else torch.get_default_dtype()
+    return mapped(complete, lambda leaf: leaf.to(device, dtype))

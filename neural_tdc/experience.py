@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from neural_tdc.randomness import draw
-from neural_tdc.transitions import Transition
+from neural_tdc.transitions import Transition, mapped
 
 SAMPLINGS = ("markov", "iid", "replay")
 
@@ -68,9 +68,7 @@ def indices(
 def gather(experience: Experience, index: Int[Tensor, "run batch"]) -> Transition:
     """Return the batch of every run, leaves of shape [run, batch, …]."""
     lane = experience.lane[:, None]
-    batch = Transition(
-        *(None if leaf is None else leaf[lane, index] for leaf in experience.transitions)
-    )
+    batch = mapped(experience.transitions, lambda leaf: leaf[lane, index])
     if experience.table is None:
         return batch
     return batch._replace(

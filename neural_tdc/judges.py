@@ -18,7 +18,7 @@ from neural_tdc.markov_chain import MarkovChain
 from neural_tdc.networks import FeatureMap
 from neural_tdc.parameters import Parameters
 from neural_tdc.rules import LearningRule
-from neural_tdc.transitions import Transition
+from neural_tdc.transitions import Transition, mapped
 
 # Bytes of features that a judge holds at a time; a large population is judged part by part.
 MEMORY = 2**28
@@ -112,7 +112,7 @@ def sample_judge(
         the root mean of ρδ²
     truth:    the value at some states; None leaves out the errors that need it
     """
-    held_out = Transition(*(None if leaf is None else leaf.double() for leaf in held_out))
+    held_out = mapped(held_out, Tensor.double)
     count = len(held_out.reward)
     states = [] if truth is None else [truth.observation.double()]
     observations = torch.cat([held_out.observation, held_out.next_observation, *states])

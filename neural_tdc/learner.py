@@ -14,12 +14,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from neural_tdc.algorithm import Algorithm, Parameters, State, StepSizes, step
+from neural_tdc.algorithm import Algorithm, Parameters, State, StepSizes, population, step
+from neural_tdc.compilation import compile_repeatable
 from neural_tdc.experience import Experience, Sampling, gather, indices
 from neural_tdc.schedules import Schedule
 
 # A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
 DIVERGENCE = 1e6
+
+# A small population's update is shorter than the call of a program: several are put into one,
+# where there are enough of them to win back the longer compilation.
+UNROLLED = 10
+SMALL = 256
+LONG = 100_000
 
 Judge = Callable[[Parameters], dict[str, Tensor]]
 Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
@@ -48,7 +55,7 @@ def updates(
     The function takes (state, experience, number of the first update, base step sizes [run]) and
     returns the new state and the number of the next update; all of it stays on the device.
     """
-    many = torch.vmap(partial(step, algorithm))
+    many = population(partial(step, algorithm))
 
     def advance(
         state: State, experience: Experience, update: Tensor, base: StepSizes
@@ -63,6 +70,50 @@ def updates(
             state = many(state, batch, sizes)
             update = update + 1
         return state, update
+
+    return advance
+
+
+def repeated_updates(
+    algorithm: Algorithm,
+    schedule: Schedule,
+    sampling: Sampling,
+    experience: Experience,
+    base: StepSizes,
+    state: State,
+    *,
+    compiled: bool,
+    unroll: int = 1,
+) -> Callable[[State, Tensor, int], tuple[State, Tensor]]:
+    """Return the function that takes a number of updates, compiled or not.
+
+    state:  of the shapes that the program is for
+    unroll: updates in one call of the compiled program; what is left over is taken singly
+
+    The function takes (state, number of the first update, how many) and returns the new state and
+    the number of the next update.
+    """
+    single = updates(algorithm, schedule, sampling)
+
+    def singly(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
+        for _ in range(times):
+            state, update = single(state, experience, update, base)
+        return state, update
+
+    if not compiled:
+        return singly
+    several = updates(algorithm, schedule, sampling, unroll)
+
+    def function(carried: Any, constant: Any) -> tuple[State, Tensor]:
+        (state, update), (experience, base) = carried, constant
+        return several(state, experience, update, base)
+
+    zero = torch.zeros((), dtype=torch.int64, device=experience.lane.device)
+    program = compile_repeatable(function, (state, zero), (experience, base))
+
+    def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
+        state, update = program((state, update), times // unroll)
+        return singly(state, update, times % unroll)
 
     return advance
 
@@ -127,19 +178,26 @@ def learn(
     limit:      see `divergence_limit`
     start, diverged: updates already done, and the runs lost by then, when a run is resumed
     """
-    advance = updates(algorithm, schedule, sampling)
-    if compiled:
-        advance = torch.compile(advance, dynamic=False, fullgraph=True)
     device = experience.lane.device
+    short = len(limit) <= SMALL and steps >= LONG
+    advance = repeated_updates(
+        algorithm,
+        schedule,
+        sampling,
+        experience,
+        step_sizes,
+        state,
+        compiled=compiled,
+        unroll=UNROLLED if short else 1,
+    )
     update = torch.tensor(start, device=device)
     lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)
     done = start
     for target in measured_steps(steps, measure_every, start):
         # Not around the `yield`: the caller's own gradients are the caller's business.
         with torch.no_grad():
-            while done < target:
-                state, update = advance(state, experience, update, step_sizes)
-                done += 1
+            state, update = advance(state, update, target - done)
+            done = target
             lost = lost | diverged_runs(state.parameters, limit)
             values = _judged(judge, state.parameters, lost)
         yield Measurement(done, values, lost.cpu(), state)

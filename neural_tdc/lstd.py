@@ -35,7 +35,7 @@ def accumulate(
     Until the window is full the statistics are plain means of all that was seen.
     """
     batches = statistics["batches"] + 1
-    rate = torch.maximum(1 / batches, batches.new_tensor(min(1.0, len(reward) / window)))
+    rate = (1 / batches).clamp(min=min(1.0, len(reward) / window))
     difference = feature - discount[:, None] * next_feature
     weighted = ratio[:, None] * feature / len(reward)
     return {

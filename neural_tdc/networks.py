@@ -198,7 +198,7 @@ def check_body(module: nn.Module, observation: Tensor) -> int:
         pair = {name: torch.stack([p, p]) for name, p in body.items()}
 
         def gradient(body: Body, observation: Tensor) -> tuple[Tensor, Body]:
-            value, pull_back = torch.func.vjp(lambda body: features(body, observation), body)
+            value, pull_back = torch.func.vjp(lambda body: features(body, observation), body)  # type: ignore[misc]
             return value, pull_back(torch.ones_like(value))[0]
 
         def batched(observation: Tensor) -> Tensor:

@@ -61,10 +61,10 @@ class NonlinearRule:
         u, w = (parameters.body, parameters.head), parameters.auxiliary
 
         def at_both_ends(u: Any) -> tuple[Tensor, Tensor, Tensor]:
-            here, slope = torch.func.jvp(lambda v: value(v, batch.observation), (u,), (w,))
+            here, slope = torch.func.jvp(lambda v: value(v, batch.observation), (u,), (w,))  # type: ignore[misc]
             return here, value(u, batch.next_observation), slope
 
-        (here, there, slope), pull_back = torch.func.vjp(at_both_ends, u)
+        (here, there, slope), pull_back = torch.func.vjp(at_both_ends, u)  # type: ignore[misc]
         ratio, discount, count = batch.ratio, batch.discount, len(batch.reward)
         error = batch.reward + discount * there - here
         surprise = ratio * error - slope

@@ -11,6 +11,7 @@ from neural_tdc.algorithm import Algorithm, Parameters, State, StepSizes, initia
 from neural_tdc.constraints import projection
 from neural_tdc.networks import (
     Body,
+    FeatureMap,
     MakeBody,
     check_body,
     feature_map,
@@ -45,10 +46,11 @@ def prepare(
     """
     shape = tuple(observation.shape[1:])
     bodies: Body = {}
+    features: FeatureMap = given_features
     if make_body is None:
         if len(shape) != 1:
             raise ValueError(f"given features are vectors, not observations of shape {shape}")
-        rule, features, width = _with_frozen_body(rule), given_features, shape[0]
+        rule, width = _with_frozen_body(rule), shape[0]
     else:
         module, bodies = initial_bodies(make_body, shape, seed, runs)
         width = check_body(module, observation[:3].cpu())

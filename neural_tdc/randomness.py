@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-# Odd 64-bit multipliers of the splitmix64 finaliser (Steele, Lea & Flood 2014), as signed integers.
-_FIRST_MULTIPLIER = -0x40A7B892E31B1A47
-_SECOND_MULTIPLIER = -0x6B2FB644ECCEEE15
-_GOLDEN_RATIO = -0x61C8864680B583EB
+# Words of 32 bits in tensors of 64 and odd multipliers below 2^31, so that no product reaches 2^63:
+# where a signed integer overflows, a compiled program may do anything, and has been seen to.
+_LOW = 2**32 - 1
+_FIRST_MULTIPLIER = 0x21F0AAAD
+_SECOND_MULTIPLIER = 0x735A2D97
+_GOLDEN_RATIO = 0x61C88647
 
 
 def _derived(seed: int, path: tuple[int | str, ...]) -> int:
@@ -35,24 +37,23 @@ def keys(seed: int, streams: int, *path: int | str) -> Int[Tensor, " stream"]:
     return torch.tensor([_derived(seed, (*path, index)) for index in range(streams)])
 
 
-def _shift_right(word: Tensor, bits: int) -> Tensor:
-    # torch has no unsigned 64-bit shift: clear the sign bits that the arithmetic shift copies in.
-    return (word >> bits) & ((1 << (64 - bits)) - 1)
-
-
 def _mix(word: Tensor) -> Tensor:
-    word = (word ^ _shift_right(word, 30)) * _FIRST_MULTIPLIER
-    word = (word ^ _shift_right(word, 27)) * _SECOND_MULTIPLIER
-    return word ^ _shift_right(word, 31)
+    word = (word ^ (word >> 16)) * _FIRST_MULTIPLIER & _LOW
+    word = (word ^ (word >> 15)) * _SECOND_MULTIPLIER & _LOW
+    return word ^ (word >> 15)
 
 
 def draw(
     key: Int[Tensor, " stream"], update: Int[Tensor, ""], batch: int, size: Int[Tensor, ""]
 ) -> Int[Tensor, "stream batch"]:
-    """Draw `batch` indices in [0, size) for one update of every stream.
+    """Draw `batch` indices in [0, size) for one update of every stream, with size below 2^31.
 
-    The bias of the remainder is below size / 2^63. Source: splitmix64 as a counter-based hash.
+    An index differs in probability from the others by less than size / 2^32 of it. Source: a
+    two-round multiply and xor-shift hash (Wellons's "hash prospector"), used as a counter-based
+    generator.
     """
+    place = (key & _LOW) + (update & _LOW) * _GOLDEN_RATIO & _LOW
+    stream = _mix(_mix(place) ^ (key >> 32) ^ (update >> 32))
     position = torch.arange(batch, device=key.device) * _GOLDEN_RATIO
-    word = _mix(_mix(key + update * _GOLDEN_RATIO)[:, None] + position)
-    return _shift_right(word, 1) % size
+    word = _mix(stream[:, None] + position & _LOW)
+    return (word * size) >> 32

@@ -270,10 +270,10 @@ def _pair_of_features(
         return features(body, observation), features(body, next_observation), None
     if not reaches_next:
         next_feature = features(body, batch.next_observation)
-        feature, pull_back = torch.func.vjp(lambda b: features(b, batch.observation), body)
+        feature, pull_back = torch.func.vjp(lambda b: features(b, batch.observation), body)  # type: ignore[misc]
         return feature, next_feature, pull_back
     both = torch.cat([batch.observation, batch.next_observation])
-    joint, pull_back = torch.func.vjp(lambda b: features(b, both), body)
+    joint, pull_back = torch.func.vjp(lambda b: features(b, both), body)  # type: ignore[misc]
     feature, next_feature = joint.split(len(batch.reward))
     return feature, next_feature, pull_back
 

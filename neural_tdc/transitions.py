@@ -1,5 +1,6 @@
 """What a learner sees: one transition of a Markov chain, with everything that concerns it."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -25,3 +26,9 @@ class Transition(NamedTuple):
     next_observation: Tensor
     ratio: Tensor
     first: Tensor | None = None
+
+
+def mapped(transitions: Transition, function: Callable[[Tensor], Tensor]) -> Transition:
+    """Apply a function to every field that is there."""
+    fields = {name: leaf for name, leaf in transitions._asdict().items() if leaf is not None}
+    return Transition(**{name: function(leaf) for name, leaf in fields.items()})

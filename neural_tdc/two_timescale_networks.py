@@ -81,7 +81,7 @@ class TwoTimescaleNetwork:
             return features(body, batch.observation) @ body[SLOW_HEAD]
 
         body = parameters.body
-        _, pull_back = torch.func.vjp(value, body)
+        _, pull_back = torch.func.vjp(value, body)  # type: ignore[misc]
         error = td_error(
             batch.reward,
             batch.discount,

@@ -74,16 +74,16 @@ class ValueFunction:
         saved = self._saved
         if saved["table"] is not None and not observation.is_floating_point():
             observation = saved["table"][observation]
-        head = saved["head"]
-        observation = observation.to(head.dtype)
-        if saved["shift"] is not None:
-            observation = (observation - saved["shift"]) / saved["scale"]
         expected = tuple(saved["observation_shape"])
         if tuple(observation.shape[1:]) != expected:
             raise ValueError(
                 f"observations must have shape [batch, {', '.join(map(str, expected))}], "
                 f"not {list(observation.shape)}"
             )
+        head = saved["head"]
+        observation = observation.to(head.dtype)
+        if saved["shift"] is not None:
+            observation = (observation - saved["shift"]) / saved["scale"]
 
         def one(body: Body, head: Tensor) -> Tensor:
             return self._features(body, observation) @ head

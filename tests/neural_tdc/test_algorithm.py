@@ -183,6 +183,10 @@ def test_rmsprop_rescales_the_direction_before_the_step_size():
     assert torch.allclose(state.squares.head, square, rtol=1e-14)
 
 
+def one_run(states, run):
+    return tree_map(lambda leaf: leaf[run], states)
+
+
 COMPOSITIONS = ["semi_gradient+lstd", "generalized+lstd", "mspbe+htd", "semi_gradient+tdc"]
 
 
@@ -203,7 +207,7 @@ def test_a_population_equals_one_run_at_a_time(name):
     for batch in seen:
         together = many(together, batch, sizes)
     for i in range(RUNS):
-        alone = tree_map(lambda leaf: leaf[i], start)
+        alone = one_run(start, i)
         for batch in seen:
             mine = Transition(*(leaf[i] for leaf in batch))
             alone = step(algorithm, alone, mine, StepSizes(*(size[i] for size in sizes)))
@@ -216,6 +220,17 @@ def test_a_population_equals_one_run_at_a_time(name):
         assert max(moved) > 1e-3
         for one, leaf in zip(tree_leaves(alone), tree_leaves(together)):
             assert torch.allclose(one, leaf[i], rtol=1e-12, atol=1e-12)
+
+
+def test_a_population_takes_transitions_that_do_not_tell_where_episodes_start():
+    algorithm, start = one_layer()
+    many = population(partial(step, algorithm))
+    start = tree_map(lambda leaf: torch.stack([leaf, 2 * leaf]), start)
+    (batch,) = batches(1, 2)
+    sizes = StepSizes(*torch.tensor([[0.1, 0.2], [0.2, 0.3], [0.3, 0.4]], dtype=F64))
+    told = many(start, batch._replace(first=torch.zeros_like(batch.reward)), sizes)
+    untold = many(start, batch._replace(first=None), sizes)
+    assert torch.equal(told.parameters.head, untold.parameters.head)
 
 
 COMPILED = """
@@ -249,7 +264,7 @@ with torch.no_grad():
         ratio = 2 * torch.rand(runs, batch, dtype=torch.float64)
         discount = 0.9 * (torch.rand(runs, batch) < 0.8).double()
         seen = (draw(runs, batch, state), draw(runs, batch), discount)
-        seen = Transition(*seen, draw(runs, batch, state), ratio, torch.zeros_like(ratio))
+        seen = Transition(*seen, draw(runs, batch, state), ratio)
         one, two = eager(one, seen, sizes), compiled(two, seen, sizes)
 leaves = zip(tree_leaves(one), tree_leaves(two))
 print(max(float((a - b).abs().max()) for a, b in leaves))

@@ -1,0 +1,193 @@
+"""Run-steps a second of the learner: python -m benchmarks.learner.
+
+Algorithm 1 with a body 8-32-16 in float32, gather from the stream included, for populations of 1
+to 4096 runs, beside the plain loop that a user would write and beside the machine's limit, all in
+one call. Machines are noisy: every figure is the best of several windows, and the windows of all
+programs are interleaved. Compare ratios, not absolute figures.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks.machine import copy_window, matrix_window, seconds
+from benchmarks.plain_loop import plain_loop
+from neural_tdc.algorithm import StepSizes
+from neural_tdc.experience import Experience, Sampling
+from neural_tdc.learner import SMALL, UNROLLED, repeated_updates
+from neural_tdc.networks import mlp
+from neural_tdc.optimizers import Optimizer
+from neural_tdc.preparation import prepare
+from neural_tdc.rules import RULES
+from neural_tdc.schedules import schedule
+from neural_tdc.transitions import Transition
+
+PARAMETERS = 8 * 32 + 32 + 32 * 16 + 16 + 16 + 16
+# Multiply-adds of both states' features forwards; backwards once more for the weights and once
+# for the hidden layer; the head's and the auxiliary's products are too few to count.
+OPERATIONS = 2 * 2 * (2 * (8 * 32 + 32 * 16) + 32 * 16)
+STREAM = 2_000
+# Updates between two looks at the clock, as between two measurements of a study.
+CALL = 100
+
+
+def learner(
+    runs: int, batch: int, optimizer: str, device: torch.device
+) -> tuple[Callable[[], None], int]:
+    """Return a function that takes some updates of a population, and how many it takes."""
+    generator = torch.Generator().manual_seed(0)
+    length = max(STREAM // 4, batch * 4) if runs > 256 else STREAM
+    observation = torch.randn(runs, length + 1, 8, generator=generator).to(device)
+    reward = torch.randn(runs, length, generator=generator).to(device)
+    ones = torch.ones_like(reward)
+    stream = Transition(
+        observation[:, :-1].contiguous(),
+        reward,
+        0.99 * ones,
+        observation[:, 1:].contiguous(),
+        ones,
+        torch.zeros_like(reward),
+    )
+    lane = torch.arange(runs, device=device)
+    experience = Experience(stream, None, lane, lane)
+    algorithm, state = prepare(
+        RULES["tdc"],
+        partial(mlp, features=16, hidden=(32,)),
+        observation[0, :100],
+        runs=runs,
+        seed=0,
+        optimizer=Optimizer(optimizer, optimizer, optimizer),
+    )
+    sizes = StepSizes(*(torch.full((runs,), size, device=device) for size in (1e-3, 1e-2, 1e-2)))
+    count = UNROLLED if runs <= SMALL else 1
+    advance = repeated_updates(
+        algorithm,
+        schedule("constant"),
+        Sampling("markov", batch),
+        experience,
+        sizes,
+        state,
+        compiled=True,
+        unroll=count,
+    )
+    update = torch.zeros((), dtype=torch.int64, device=device)
+
+    def go() -> None:
+        nonlocal state, update
+        state, update = advance(state, update, CALL)
+
+    go()
+    return go, CALL
+
+
+def measured(
+    populations: list[int], batches: list[int], rounds: int, device: torch.device
+) -> dict[str, object]:
+    """Measure everything in interleaved windows and return it."""
+    cases: dict[tuple[str, int, int], tuple[Callable[[], None], int]] = {}
+    generator = torch.Generator().manual_seed(0)
+    observation = torch.randn(STREAM + 1, 8, generator=generator).to(device)
+    reward = torch.randn(STREAM, generator=generator).to(device)
+    compile_seconds = {}
+    for optimizer in ("sgd", "rmsprop"):
+        for batch in batches:
+            cases[optimizer, batch, 0] = (plain_loop(observation, reward, batch, optimizer), 1)
+            for runs in populations:
+                begun = time.perf_counter()
+                cases[optimizer, batch, runs] = learner(runs, batch, optimizer, device)
+                compile_seconds[optimizer, batch, runs] = time.perf_counter() - begun
+                print(
+                    f"{optimizer}, batch {batch}, {runs} runs: ready after "
+                    f"{compile_seconds[optimizer, batch, runs]:.1f} s",
+                    file=sys.stderr,
+                )
+    copy, matrix = copy_window(device), matrix_window(device)
+    best: dict[tuple[str, int, int], float] = {}
+    copy_rate = matrix_rate = 0.0
+    repeats = {}
+    for case, (function, _) in cases.items():
+        once = seconds(function, 1, device)
+        repeats[case] = max(1, int(0.2 / max(once, 1e-6)))
+    for _ in range(rounds):
+        copy_rate, matrix_rate = max(copy_rate, copy()), max(matrix_rate, matrix())
+        for case, (function, count) in cases.items():
+            one = seconds(function, repeats[case], device) / count
+            best[case] = min(best.get(case, float("inf")), one)
+    rows = []
+    for (optimizer, batch, runs), one in best.items():
+        if not runs:
+            continue
+        plain = best[optimizer, batch, 0]
+        state = 2 if optimizer == "rmsprop" else 1
+        by_memory = copy_rate / (2 * 4 * PARAMETERS * state)
+        by_operations = matrix_rate / (OPERATIONS * batch)
+        limit = min(by_memory, by_operations)
+        rows.append(
+            {
+                "optimizer": optimizer,
+                "batch": batch,
+                "runs": runs,
+                "microseconds_a_step": one * 1e6,
+                "run_steps_per_second": runs / one,
+                "times_plain_loop": runs / one * plain,
+                "share_of_limit": runs / one / limit,
+                "limit": limit,
+                "limited_by": "memory" if by_memory < by_operations else "operations",
+                "plain_loop_run_steps_per_second": 1 / plain,
+                "compile_seconds": compile_seconds[optimizer, batch, runs],
+            }
+        )
+    return {
+        "machine": platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "copy_bytes_per_second": copy_rate,
+        "matrix_operations_per_second": matrix_rate,
+        "rows": rows,
+    }
+
+
+def table(result: dict[str, object]) -> str:
+    """Return the rows as a table for the screen."""
+    head = ("optimizer", "batch", "runs", "µs a step", "run-steps/s", "× plain loop", "of limit")
+    lines = ["{:>9} {:>6} {:>6} {:>11} {:>12} {:>13} {:>9}".format(*head)]
+    for row in result["rows"]:  # type: ignore[attr-defined]
+        lines.append(
+            f"{row['optimizer']:>9} {row['batch']:>6} {row['runs']:>6} "
+            f"{row['microseconds_a_step']:>11.1f} {row['run_steps_per_second']:>12,.0f} "
+            f"{row['times_plain_loop']:>13.1f} {row['share_of_limit']:>8.0%}"
+        )
+    lines.append(
+        f"copy {result['copy_bytes_per_second'] / 1e9:.1f} GB/s, "  # type: ignore[operator]
+        f"matrix product {result['matrix_operations_per_second'] / 1e9:.0f} Gop/s, "  # type: ignore[operator]
+        f"{result['threads']} threads; limit: parameters read and written once a step at the copy "
+        "rate, operations at the matrix rate, whichever is slower"
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the benchmark, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 64, 1024, 4096])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved windows of each program")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
+    options = parser.parse_args()
+    result = measured(options.runs, options.batch, options.rounds, torch.device(options.device))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

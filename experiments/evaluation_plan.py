@@ -1,0 +1,323 @@
+"""What the settings of policy evaluation stand for: problem, rules, body and step sizes, tried."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium
+import torch
+
+from agents.policy_evaluation import Report, Task, chain_task, control_task
+from envs.control import PROBLEMS as CONTROL_PROBLEMS
+from envs.control import ControlProblem, collect, control_problem
+from envs.finite import FiniteMDP, checked
+from envs.policies import policy_name, probabilities
+from envs.standard_problems import PROBLEMS as CHAINS
+from envs.standard_problems import problem as standard_problem
+from experiments.command_line import (
+    UsageError,
+    check_choice,
+    check_several,
+    load_part,
+    resolve_device,
+    suggestion,
+)
+from experiments.evaluation_settings import (
+    Settings,
+    check_effects,
+    check_rules,
+    check_values,
+    idle_parts,
+)
+from neural_tdc.experience import Sampling
+from neural_tdc.networks import BODIES, MakeBody, check_body, mlp
+from neural_tdc.optimizers import Optimizer
+from neural_tdc.rules import RULES, configured
+
+GYMNASIUM_STEPS = 20_000
+GYMNASIUM_WIDTH = 16
+HIDDEN = (32,)
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Plan(NamedTuple):
+    """What checked settings stand for.
+
+    problem:    a finite problem or a Gymnasium one
+    rules:      {name as given: rule}
+    make_body:  None for given features
+    width:      the number of features, learned or given
+    """
+
+    problem: FiniteMDP | ControlProblem
+    rules: dict[str, Any]
+    make_body: MakeBody | None
+    width: int
+    steps: int
+    step_sizes: tuple[float, float, float]
+    optimizer: Optimizer
+    sampling: Sampling
+    device: torch.device
+    dtype: torch.dtype
+    warnings: tuple[str, ...]
+
+    def task(self, settings: Settings, transitions: int, report: Report) -> Task:
+        """Make the problem ready, with a stream of `transitions` a run."""
+        common: dict[str, Any] = {
+            "runs": settings.runs,
+            "transitions": transitions,
+            "seed": settings.seed,
+            "device": self.device,
+            "dtype": self.dtype,
+        }
+        if isinstance(self.problem, FiniteMDP):
+            return chain_task(self.problem, given=self.make_body is None, **common)
+        with named(_problem_flags(settings)):
+            return control_task(
+                self.problem,
+                states=settings.truth_states,
+                rollouts=settings.truth_rollouts,
+                judged=settings.held_out,
+                report=report,
+                **common,
+            )
+
+    def chosen(self, settings: Settings) -> dict[str, Any]:
+        """Return the values of the settings that may be left out, as they were chosen."""
+        of_mlp = settings.body == "mlp" and self.make_body is not None
+        return {
+            "steps": self.steps,
+            "auxiliary_step": self.step_sizes[2],
+            "optimizer": [self.optimizer.body, self.optimizer.head, self.optimizer.auxiliary],
+            "gamma": self.problem.discount,
+            "hidden": [*HIDDEN] if of_mlp and settings.hidden is None else settings.hidden,
+            "width": self.width,
+            "device": self.device.type,
+        }
+
+
+@contextlib.contextmanager
+def named(given: str) -> Iterator[None]:
+    """Turn what a part that is not ours raises into one line that begins with what was given.
+
+    `python -X dev` shows where it was raised.
+    """
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        said = " ".join(str(error).split()) or "no message"
+        raise UsageError(f"{given}: {kind}{said}") from error
+
+
+def plan(settings: Settings) -> Plan:
+    """Check all settings and return what they stand for; UsageError or ValueError in one line."""
+    check_values(settings)
+    device = resolve_device(settings.device)
+    problem = _problem(settings)
+    finite = isinstance(problem, FiniteMDP)
+    steps = settings.steps or (problem.steps if isinstance(problem, FiniteMDP) else GYMNASIUM_STEPS)
+    if settings.features == "given" and not finite:
+        raise UsageError(
+            f"--features given: {problem.name} has no given features; use --features neural"
+        )
+    rules = {name: _rule(name, settings) for name in check_several("--rule", settings.rule)}
+    check_rules(settings, rules)
+    check_effects(settings, rules, finite)
+    warnings = idle_parts(settings, rules)
+    make_body, width = None, 0
+    if isinstance(problem, FiniteMDP):
+        width = problem.features.shape[1]
+    if settings.features == "neural":
+        make_body = _body(settings, problem)
+        width = _try_body(make_body, problem, settings)
+        if isinstance(problem, FiniteMDP) and width >= len(problem.start):
+            warnings.append(
+                f"--width {width}: {width} features span the {len(problem.start)} states of "
+                f"{problem.name}, so that any value is exact and learning them means little; "
+                f"{problem.width} is half the states"
+            )
+    names = settings.optimizer or ["sgd"]
+    of_body, of_head, of_auxiliary = names * 3 if len(names) == 1 else names
+    auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step
+    return Plan(
+        problem=problem,
+        rules=rules,
+        make_body=make_body,
+        width=width,
+        steps=steps,
+        step_sizes=(settings.body_step, settings.head_step, auxiliary),
+        optimizer=Optimizer(of_body, of_head, of_auxiliary),
+        sampling=Sampling(settings.sampling, settings.batch, settings.replay_window),
+        device=device,
+        dtype=DTYPES[settings.dtype],
+        warnings=tuple(warnings),
+    )
+
+
+def _rule(name: str, settings: Settings) -> Any:
+    chosen = {
+        "epsilon": settings.epsilon,
+        "ridge": settings.ridge,
+        "psi": settings.psi,
+        "psi_width": settings.psi_width,
+        "lstd_window": settings.lstd_window,
+        "lstd_epsilon": settings.lstd_epsilon,
+    }
+    if ":" in name:
+        make = load_part(name, "--rule")
+        with named(f"--rule {name}"):
+            rule = make()
+        for method in ("initial", "remember", "directions"):
+            if not callable(getattr(rule, method, None)):
+                raise UsageError(f"--rule {name}: {type(rule).__name__} has no method {method}")
+        return rule
+    try:
+        rule = RULES[name]
+    except ValueError as error:
+        raise UsageError(f"--rule: {error}") from None
+    if name.startswith("nonlinear"):
+        for flag, value in (("--epsilon", settings.epsilon), ("--ridge", settings.ridge)):
+            if value:
+                raise UsageError(
+                    f"{flag} {value:g} is not defined for --rule {name}: leave it at 0"
+                )
+        return rule
+    return configured(rule, **chosen)
+
+
+def _problem_flags(settings: Settings) -> str:
+    """Return the flags that define the problem, as they were given."""
+    given = (
+        ("--problem", settings.problem),
+        ("--policy", settings.policy),
+        ("--behaviour", settings.behaviour),
+        ("--gamma", None if settings.gamma is None else f"{settings.gamma:g}"),
+    )
+    return " ".join(f"{flag} {value}" for flag, value in given if value is not None)
+
+
+def _problem(settings: Settings) -> FiniteMDP | ControlProblem:
+    name = settings.problem
+    _, colon, function = name.partition(":")
+    made: Any = None
+    # module:ID, with the version or namespace that Gymnasium's names have, is Gymnasium's business.
+    if colon and not {"-", "/"} & set(function):
+        made = load_part(name, "--problem")
+        with named(f"--problem {name}"):
+            result = made()
+            if isinstance(result, FiniteMDP):
+                result = checked(result)
+            elif isinstance(result, gymnasium.Env):
+                result.close()
+            else:
+                raise UsageError(
+                    f"--problem {name} returned a {type(result).__name__}; it must return a "
+                    "FiniteMDP or a gymnasium.Env"
+                )
+        if isinstance(result, FiniteMDP):
+            return _with_policies(result, settings)
+    elif name in CHAINS or name.startswith("garnet"):
+        with named(f"--problem {name}"):
+            chain = standard_problem(name)
+        return _with_policies(chain, settings)
+    known = [*CHAINS, *CONTROL_PROBLEMS, *gymnasium.registry]
+    if not colon and "/" not in name and name not in known:
+        raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
+    policy = _policy(settings.policy, "--policy")
+    behaviour = _policy(settings.behaviour, "--behaviour")
+    with named(_problem_flags(settings)):
+        return control_problem(made or name, policy, behaviour, settings.gamma)
+
+
+def _policy(value: str | None, flag: str) -> Any:
+    return load_part(value, flag) if value and ":" in value else value
+
+
+def _with_policies(mdp: FiniteMDP, settings: Settings) -> FiniteMDP:
+    """Put the user's policies and discount into a finite problem and check it again."""
+    changes: dict[str, Any] = {}
+    for flag, field, value in (
+        ("--policy", "target", settings.policy),
+        ("--behaviour", "behaviour", settings.behaviour),
+    ):
+        if value is None:
+            continue
+        if value == "uniform":
+            changes[field] = torch.full_like(mdp.target, 1 / mdp.target.shape[1])
+        elif ":" in value:
+            policy = load_part(value, flag)
+            with named(f"{flag} {value}"):
+                # In float32, as policies see observations of Gymnasium problems.
+                rows = probabilities(policy, mdp.observation.float().numpy(), mdp.target.shape[1])
+            changes[field] = torch.from_numpy(rows)
+        else:
+            raise UsageError(
+                f"{flag} {value!r}: on a finite problem give uniform or module:function"
+            )
+    if settings.gamma is not None:
+        changes["discount"] = settings.gamma
+    with named(_problem_flags(settings)):
+        return checked(mdp._replace(**changes))
+
+
+def _body(settings: Settings, problem: FiniteMDP | ControlProblem) -> MakeBody:
+    usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
+    width = settings.width or usual
+    if ":" in settings.body:
+        if settings.width is not None:
+            raise UsageError("--width: a body of your own has the width that it returns")
+        return load_part(settings.body, "--body")
+    check_choice("--body", settings.body, BODIES)
+    if settings.body != "mlp":
+        make: Callable[..., Any] = BODIES[settings.body]
+        return partial(make, **({"features": settings.width} if settings.width else {}))
+    if width == 1 and settings.constant_feature:
+        raise UsageError("--width 1 and --constant-feature leave no feature to learn")
+    return partial(
+        mlp,
+        features=width,
+        hidden=HIDDEN if settings.hidden is None else tuple(settings.hidden),
+        activation=settings.activation,
+        constant=settings.constant_feature,
+    )
+
+
+def _try_body(make_body: MakeBody, problem: FiniteMDP | ControlProblem, settings: Settings) -> int:
+    """Try the body on a few observations, before any long work; return its number of features."""
+    if isinstance(problem, FiniteMDP):
+        example = problem.observation[:1].repeat(3, 1)
+    else:
+        with named(_problem_flags(settings)):
+            example = collect(problem, 1, 3, 0).observation[0]
+    shape = tuple(example.shape[1:])
+    with named(f"--body {settings.body} for observations of shape {shape}"):
+        module = make_body(shape)
+        if not isinstance(module, torch.nn.Module):
+            raise UsageError(
+                f"--body {settings.body} returned a {type(module).__name__}; it must return a "
+                "torch.nn.Module"
+            )
+        if not any(True for _ in module.parameters()):
+            raise UsageError(
+                f"--body {settings.body}: {type(module).__name__} has no parameters to learn"
+            )
+        try:
+            return check_body(module, example.to(DTYPES[settings.dtype]))
+        except ValueError as error:
+            said = str(error).removeprefix("--body: ")
+            raise UsageError(f"--body {settings.body}: {said}") from error
+
+
+def policies_in_words(problem: FiniteMDP | ControlProblem) -> str:
+    """Return one line that says which policy is evaluated and which one acts."""
+    if isinstance(problem, FiniteMDP):
+        same = torch.equal(problem.target, problem.behaviour)
+        return "on-policy" if same else "off-policy"
+    target, behaviour = policy_name(problem.target), policy_name(problem.behaviour)
+    if problem.target is problem.behaviour:
+        return f"on-policy, {target}"
+    return f"off-policy, target {target}, behaviour {behaviour}"

@@ -1,0 +1,68 @@
+"""Compiled programs for populations of small networks.
+
+A population's layers are batched products of small matrices. A library's batched product takes
+them one by one, at a cost that exceeds their arithmetic; written as multiplications and sums they
+fuse with what stands around them, down to the update of the weights that they are the gradient of:
+a whole update of a small network becomes one kernel.
+
+The function is traced once and handed to the compiler as a graph, without TorchDynamo: shapes and
+settings do not change while a population learns, so that there is nothing to check at a call, and
+the check would take longer than an update of a small population.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch._inductor
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+# Multiplications in one of a batch's matrix products up to which it is written out.
+SMALL_PRODUCT = 4096
+
+
+def written_out(left: Tensor, right: Tensor) -> Any:
+    """Return the batched product [n, i, k] × [n, k, j] written out, NotImplemented if it is large."""
+    if left.shape[1] * left.shape[2] * right.shape[2] > SMALL_PRODUCT:
+        return NotImplemented
+    return (left[:, :, :, None] * right[:, None, :, :]).sum(2)
+
+
+def compile_repeatable(
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any
+) -> Callable[[Any, int], Any]:
+    """Compile `function(carried, constant) -> carried` and return what repeats it.
+
+    carried, constant: trees of tensors, of the shapes that all calls will have; the constant ones
+        are bound to the program
+
+    The result takes (carried, number of calls) and returns what is carried after them.
+    """
+    leaves, structure = tree_flatten(carried)
+    fixed, fixed_structure = tree_flatten(constant)
+    present = [leaf for leaf in fixed if isinstance(leaf, Tensor)]
+
+    def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(tensors[len(leaves) :])
+        bound = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in fixed]
+        result = function(
+            tree_unflatten(list(tensors[: len(leaves)]), structure),
+            tree_unflatten(bound, fixed_structure),
+        )
+        return tuple(tree_flatten(result)[0])
+
+    table = {torch.ops.aten.bmm.default: written_out}
+    with torch.no_grad():
+        graph = make_fx(flat, decomposition_table=table)(*leaves, *present)
+        program = torch._inductor.compile(graph, [*leaves, *present])
+
+    def repeat(carried: Any, calls: int) -> Any:
+        tensors = tree_flatten(carried)[0]
+        with torch.no_grad():
+            for _ in range(calls):
+                tensors = list(program(*tensors, *present))
+        return tree_unflatten(tensors, structure)
+
+    return repeat
