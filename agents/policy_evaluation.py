@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.control import ControlProblem, collect, held_out, standardisation
 from envs.finite import FiniteMDP, chain, simulate
+from envs.logged import LoggedProblem, cut
 from envs.truth import monte_carlo_truth
 from neural_tdc.experience import Experience
 from neural_tdc.judges import Truth, chain_judge, sample_judge
@@ -20,7 +21,7 @@ from neural_tdc.learner import Judge
 from neural_tdc.networks import FeatureMap
 from neural_tdc.randomness import keys
 from neural_tdc.rules import LearningRule
-from neural_tdc.transitions import Transition
+from neural_tdc.transitions import Transition, mapped
 
 # Observations that rules may scale their own features by and that a body is tried on.
 EXAMPLES = 256
@@ -176,6 +177,84 @@ def control_task(
         shift=shift,
         scale=scale,
         notes=(*problem.notes, note),
+    )
+
+
+def logged_task(
+    problem: LoggedProblem,
+    *,
+    given: bool = False,
+    runs: int,
+    transitions: int = 0,
+    fraction: float = 0.2,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Task:
+    """Make a log ready: one stream that all runs learn from, and its end to judge by.
+
+    given:       whether the observations are the features, which are then left as they are;
+        otherwise they are standardised by means and deviations of the part to learn from
+    transitions: how many are taken in order, over and over if need be; 0 where they are drawn
+    fraction:    of the log that is held out at its end, cut where an episode starts if one does
+        nearby
+
+    There is no truth: what is measured needs none, over the held-out part. Runs differ by their
+    initial parameters and by what they draw. Raises ValueError in one line where the log is too
+    short for two parts, and for given features that are no vectors.
+    """
+    stream = problem.transition
+    shape = tuple(stream.observation.shape[2:])
+    if given and len(shape) != 1:
+        raise ValueError(f"given features are vectors, not observations of shape {shape}")
+    assert stream.first is not None
+    begin = cut(stream.first[0], fraction)
+    held = len(stream.first[0]) - begin
+    shift = scale = None
+    if not given:
+        shift, scale = standardisation(stream.observation[0, :begin])
+
+    def standardised(observation: Tensor) -> Tensor:
+        # In the precision of the file: a clock's small steps are lost in float32.
+        moved = observation if shift is None else (observation - shift) / scale
+        return moved.to(device, dtype)
+
+    whole = mapped(stream, lambda leaf: leaf.to(device, dtype))._replace(
+        observation=standardised(stream.observation),
+        next_observation=standardised(stream.next_observation),
+    )
+    learned = mapped(whole, lambda leaf: leaf[:, :begin])
+    judged = mapped(whole, lambda leaf: leaf[0, begin:])
+
+    def judge(features: FeatureMap, rule: LearningRule) -> Judge:
+        return sample_judge(judged, None, features, rule)
+
+    cut_at_its_end = bool(learned.discount[0, -1] > 0)
+    notes = [
+        *problem.notes,
+        f"{problem.path}: {begin:,} transitions to learn from, the last {held:,} held out to "
+        "judge by",
+    ]
+    if transitions > begin:
+        notes.append(f"{problem.path}: gone through {transitions / begin:.3g} times, in its order")
+    return Task(
+        name=problem.name,
+        experience=Experience(
+            learned,
+            None,
+            torch.zeros(runs, dtype=torch.int64, device=device),
+            keys(seed, runs, "sampling").to(device),
+        ),
+        # From everywhere, since the first rows may be a single episode.
+        example=learned.observation[0, :: max(1, begin // EXAMPLES)][:EXAMPLES],
+        judge=judge,
+        features_given=given,
+        head=None,
+        states=None,
+        truncates=_truncates(stream) or (transitions > begin and cut_at_its_end),
+        shift=shift,
+        scale=scale,
+        notes=tuple(notes),
     )
 
 

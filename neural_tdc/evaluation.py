@@ -1,5 +1,6 @@
 """`evaluate`: transitions in, value function and measurements out."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from neural_tdc.networks import FeatureMap, MakeBody, mlp
 from neural_tdc.optimizers import NAMES, Optimizer
 from neural_tdc.preparation import base_steps, prepare
 from neural_tdc.randomness import keys
-from neural_tdc.rules import RULES, LearningRule
+from neural_tdc.rules import RULES, LearningRule, configured
 from neural_tdc.schedules import schedule as named_schedule
 from neural_tdc.transitions import Transition, mapped
 
@@ -66,6 +67,7 @@ def evaluate(
     schedule: str = "constant",
     constraint: str = "none",
     held_out: float = 0.2,
+    trace_decay: float = 0.0,
     measure_every: int = 100,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -84,6 +86,8 @@ def evaluate(
     sampling:      `markov`, `iid` or `replay`
     optimizer:     `sgd` or `rmsprop` for all parts, or an `Optimizer` with a choice each
     held_out:      the last part of each stream, which is not learned from and judges
+    trace_decay:   λ of eligibility traces (see `neural_tdc.traces`), for given features and an
+                   ordered stream; `first` must then mark every start of an episode
     compiled:      by `torch.compile`; worth its 10 to 20 seconds from some 10,000 steps on
     progress:      called with the number of updates done
 
@@ -112,6 +116,14 @@ def evaluate(
     ):
         if number < 1:
             raise ValueError(f"{name} is {number}; it must be at least 1")
+    auxiliary = head_step if auxiliary_step is None else auxiliary_step
+    for name, size in (
+        ("body_step", body_step),
+        ("head_step", head_step),
+        ("auxiliary_step", auxiliary),
+    ):
+        if not 0 <= size < math.inf:
+            raise ValueError(f"{name} is {size:g}; it must be finite and at least 0")
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling {sampling!r} is not one of {', '.join(SAMPLINGS)}")
     kept = time - max(1, round(held_out * time))
@@ -120,9 +132,13 @@ def evaluate(
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     judged = mapped(streams, lambda leaf: leaf[:, kept:].flatten(0, 1))
     chosen: Any = RULES[rule] if isinstance(rule, str) else rule
+    if trace_decay != 0:
+        chosen = configured(chosen, trace_decay=trace_decay)
     if getattr(chosen, "ordered", False) and (sampling != "markov" or batch != 1):
+        decay = getattr(chosen, "trace_decay", 0)
+        traced = f" with trace_decay {decay:g}" if decay else ""
         raise ValueError(
-            f"rule {chosen.name!r} wants an ordered stream of batch 1: "
+            f"rule {chosen.name!r}{traced} wants an ordered stream of batch 1: "
             f"sampling 'markov' and batch 1, not {sampling!r} and {batch}"
         )
     if isinstance(optimizer, str):
@@ -141,7 +157,6 @@ def evaluate(
     )
     lane = torch.arange(runs, device=device) % len(learned.reward)
     experience = Experience(learned, None, lane, keys(seed, runs, "sampling").to(device))
-    auxiliary = head_step if auxiliary_step is None else auxiliary_step
     sizes = base_steps(algorithm.rule, (body_step, head_step, auxiliary), runs, learned.reward)
     after: list[int] = []
     history: list[dict[str, Tensor]] = []
@@ -177,7 +192,7 @@ def _checked(streams: Transition, device: torch.device | str) -> Transition:
     complete = streams
     if streams.first is None:
         first = torch.zeros_like(streams.reward)
-        first[:, 0] = 1
+        first[:, :1] = 1
         complete = streams._replace(first=first)
     for name, leaf in complete._asdict().items():
         if leaf.shape[:2] != shape:

@@ -29,15 +29,18 @@ def accumulate(
     discount: Float[Tensor, " batch"],
     ratio: Float[Tensor, " batch"],
     window: int,
+    trace: Float[Tensor, "batch feature"] | None = None,
 ) -> Statistics:
     """Take in one batch; the weight of an old one decays as if `window` transitions were kept.
+
+    trace: for LSTD(λ), the eligibility trace z of `neural_tdc.traces`, in the place of ρφ
 
     Until the window is full the statistics are plain means of all that was seen.
     """
     batches = statistics["batches"] + 1
     rate = (1 / batches).clamp(min=min(1.0, len(reward) / window))
     difference = feature - discount[:, None] * next_feature
-    weighted = ratio[:, None] * feature / len(reward)
+    weighted = (ratio[:, None] * feature if trace is None else trace) / len(reward)
     return {
         "matrix": torch.lerp(statistics["matrix"], weighted.T @ difference, rate),
         "vector": torch.lerp(statistics["vector"], weighted.T @ reward, rate),

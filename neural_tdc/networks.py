@@ -163,6 +163,7 @@ def initial_bodies(
             # `torch.manual_seed` would also set the generators of devices, which are not put back.
             torch.default_generator.manual_seed(generator(seed, "body", run).initial_seed())
             modules.append(make_body(observation_shape))
+    _check_layers(modules[0])
     bodies = [{name: p.detach() for name, p in module.named_parameters()} for module in modules]
     if not bodies[0]:
         raise ValueError(f"--body: {type(modules[0]).__name__} has no parameters to learn")
@@ -178,14 +179,7 @@ def check_body(module: nn.Module, observation: Tensor) -> int:
     Raises ValueError in one line that names the module, or the layer, and what it does wrong.
     """
     name = type(module).__name__
-    for path, layer in module.named_modules():
-        if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
-            raise ValueError(f"--body: layer {path or name!r} is lazy: give its sizes")
-        if hasattr(layer, "parametrizations") or _has_spectral_norm(layer):
-            raise ValueError(
-                f"--body: layer {path or name!r} is parametrized (spectral or weight norm): "
-                "it is not a pure function of its parameters under vmap"
-            )
+    _check_layers(module)
     module = module.eval()
     features = feature_map(module)
     body = {name: p.detach().to(observation) for name, p in module.named_parameters()}
@@ -229,6 +223,19 @@ def check_body(module: nn.Module, observation: Tensor) -> int:
             "the features of one depend on the others"
         )
     return single.shape[1]
+
+
+def _check_layers(module: nn.Module) -> None:
+    """Raise ValueError for a layer whose parameters are not what it computes with."""
+    for path, layer in module.named_modules():
+        label = path or type(module).__name__
+        if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
+            raise ValueError(f"--body: layer {label!r} is lazy: give its sizes")
+        if hasattr(layer, "parametrizations") or _has_spectral_norm(layer):
+            raise ValueError(
+                f"--body: layer {label!r} is parametrized (spectral or weight norm): "
+                "it is not a pure function of its parameters under vmap"
+            )
 
 
 def _has_spectral_norm(layer: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from neural_tdc import emphatic, lstd
+from neural_tdc import emphatic, lstd, traces
 from neural_tdc.body_rules import BODY_ROWS
 from neural_tdc.frozen_features import KINDS, initial_psi, psi_features, refreshed
 from neural_tdc.head_rules import AUXILIARY_ROWS, HEAD_ROWS
@@ -68,6 +68,8 @@ class Rule:
                   (0: four times the head's features); a snapshot is renewed every `psi_period`
     lstd_window:  transitions that LSTD's statistics remember; 1 for the present batch alone
     lstd_epsilon: ε of LSTD's (A + εI)⁻¹
+    trace_decay:  λ of the eligibility traces of `neural_tdc.traces`; above 0 the body must be
+                  `frozen` and the stream ordered
     """
 
     name: str
@@ -81,8 +83,10 @@ class Rule:
     psi_period: int = 1000
     lstd_window: int = 1000
     lstd_epsilon: float = 1e-3
+    trace_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        traces.check(self.trace_decay, self.head)
         if self.psi not in KINDS:
             raise ValueError(f"psi {self.psi!r} is not one of {', '.join(KINDS)}")
 
@@ -93,8 +97,8 @@ class Rule:
 
     @property
     def ordered(self) -> bool:
-        """Whether the rule wants an ordered stream of batch 1, without truncation."""
-        return self.head == "etd"
+        """Whether the rule wants an ordered stream of batch 1; emphatic TD without truncation."""
+        return self.head == "etd" or self.trace_decay > 0
 
     @property
     def auxiliaries(self) -> list[str]:
@@ -125,6 +129,13 @@ class Rule:
             memory["trace"] = emphatic.initial_trace(head)
         if self.head == "lstd":
             memory["lstd"] = lstd.initial_statistics(head)
+        if self.trace_decay:
+            if self.body != "frozen":
+                raise ValueError(
+                    f"rule {self.name!r} with trace_decay {self.trace_decay:g} wants given "
+                    f"features or a frozen body, not the body {self.body!r}, which learns"
+                )
+            memory["traces"] = traces.initial_traces(head, self.head)
         return parameters._replace(auxiliary=head.new_zeros(sum(sizes.values()))), memory
 
     def remember(
@@ -134,15 +145,20 @@ class Rule:
         memory = dict(memory)
         if "trace" in memory:
             memory["trace"] = emphatic.follow(memory["trace"], batch)
+        if "traces" in memory or "lstd" in memory:
+            feature = features(parameters.body, batch.observation)
+        if "traces" in memory:
+            memory["traces"] = traces.follow(memory["traces"], feature, batch, self.trace_decay)
         if "lstd" in memory:
             memory["lstd"] = lstd.accumulate(
                 memory["lstd"],
-                features(parameters.body, batch.observation),
+                feature,
                 features(parameters.body, batch.next_observation),
                 batch.reward,
                 batch.discount,
                 batch.ratio,
                 self.lstd_window,
+                memory["traces"][traces.TRACE] if "traces" in memory else None,
             )
         if "age" in memory.get("psi", ()):
             memory["psi"] = refreshed(memory["psi"], parameters.body, self.psi_period)
@@ -164,7 +180,8 @@ class Rule:
         s = sample(batch, feature, next_feature, head, self._ratio(batch, memory))
         vectors, inner = self._auxiliary_vectors(features, parameters, batch, s, memory)
         auxiliary = [
-            self._auxiliary_direction(name, s, vectors[name], *inner[name]) for name in vectors
+            self._auxiliary_direction(name, s, vectors[name], *inner[name], memory)
+            for name in vectors
         ]
         return Parameters(
             body=self._body_direction(body, s, vectors, inner, pull_back),
@@ -174,6 +191,9 @@ class Rule:
 
     def omega(self, parameters: Parameters) -> tuple[Tensor, float] | None:
         """Return ω and the regulariser of the ω* = (C + εI)⁻¹E[ρδφ] that it estimates, if any."""
+        if self.trace_decay:
+            # With a trace z it estimates (C + εI)⁻¹E[δz].
+            return None
         for position, name in enumerate(self.auxiliaries):
             if name in ("tdc", "tdrc"):
                 # A ψ vector of another size, if there is one, stands at the end that ω does not.
@@ -214,9 +234,18 @@ class Rule:
         }
 
     def _auxiliary_direction(
-        self, name: str, s: Sample, vector: Tensor, space: Tensor, correction: Tensor
+        self,
+        name: str,
+        s: Sample,
+        vector: Tensor,
+        space: Tensor,
+        correction: Tensor,
+        memory: Memory,
     ) -> Tensor:
-        added = AUXILIARY_ROWS[name](s, space, correction)
+        if self.trace_decay:
+            added = traces.AUXILIARY_ROWS[name](s, memory["traces"], vector)
+        else:
+            added = AUXILIARY_ROWS[name](s, space, correction)
         shrinkage = self.epsilon if name != "htd" else 0.0
         if name == "tdrc":
             shrinkage += self.kappa
@@ -233,7 +262,12 @@ class Rule:
         if row.direction is None:
             return s.head - lstd.solution(memory["lstd"], self.lstd_epsilon)
         correction = inner[row.auxiliary][1] if row.auxiliary else torch.zeros_like(s.td_error)
-        direction = self.ridge * s.head - row.direction(s, correction)
+        if self.trace_decay:
+            omega = vectors[row.auxiliary] if row.auxiliary else torch.zeros_like(s.head)
+            added = traces.HEAD_ROWS[self.head](s, memory["traces"], self.trace_decay, omega)
+        else:
+            added = row.direction(s, correction)
+        direction = self.ridge * s.head - added
         if self.head == "tdc":
             # With C + εI the gradient in TDC's form gains εω; TDRC leaves it out on purpose.
             direction = direction + self.epsilon * vectors["tdc"]
@@ -281,7 +315,7 @@ def _pair_of_features(
 def configured(rule: Any, **settings: Any) -> Any:
     """Return a rule with other settings of `Rule`, for two-timescale networks of their fast head.
 
-    Raises ValueError for a rule that does not have them.
+    Raises ValueError for a rule that does not have them, or where one is not defined for it.
     """
     if isinstance(rule, Rule):
         return replace(rule, **settings)

@@ -31,6 +31,13 @@ class TwoTimescaleNetwork:
     fast_head: Any
     body: str = "semi_gradient"
 
+    def __post_init__(self) -> None:
+        if decay := getattr(self.fast_head, "trace_decay", 0.0):
+            raise ValueError(
+                f"rule {self.name!r} with trace_decay {decay:g}: its body learns, and eligibility "
+                "traces want features that do not"
+            )
+
     @property
     def head(self) -> str:
         """Name the head's row."""
