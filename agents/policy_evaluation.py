@@ -216,8 +216,9 @@ def logged_task(
 
     def standardised(observation: Tensor) -> Tensor:
         # In the precision of the file: a clock's small steps are lost in float32.
-        moved = observation if shift is None else (observation - shift) / scale
-        return moved.to(device, dtype)
+        if shift is not None and scale is not None:
+            observation = (observation - shift) / scale
+        return observation.to(device, dtype)
 
     whole = mapped(stream, lambda leaf: leaf.to(device, dtype))._replace(
         observation=standardised(stream.observation),

@@ -98,7 +98,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
     checked = plan(settings)
-    out = settings.out or Path("runs") / folder_name(settings.problem)
+    out = settings.out or Path("runs") / folder_name(settings.problem or checked.problem.name)
     single = len(checked.rules) == 1
     check_folder(out, settings.overwrite, settings.resume)
     compiled, warning = _compiled(settings, checked)
@@ -164,7 +164,14 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 def _prepared(
     name: str, rule: Any, settings: Settings, plan: Plan, task: Task
 ) -> tuple[Algorithm, State]:
-    if getattr(rule, "ordered", False) and task.truncates:
+    # An eligibility trace ends where an episode is cut; other traces are not defined there.
+    to_the_end = getattr(rule, "ordered", False) and not getattr(rule, "trace_decay", 0.0)
+    if to_the_end and task.truncates and settings.data is not None:
+        raise UsageError(
+            f"--rule {name} follows episodes to their ends: in {settings.data} some are truncated, "
+            f"or it is gone through again by --steps {plan.steps} and ends within one"
+        )
+    if to_the_end and task.truncates:
         raise UsageError(
             f"--rule {name} is defined for problems without truncation only: the time limit of "
             f"{task.name} cuts episodes"

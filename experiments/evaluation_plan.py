@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import gymnasium
 import torch
 
-from agents.policy_evaluation import Report, Task, chain_task, control_task
+from agents.policy_evaluation import Report, Task, chain_task, control_task, logged_task
 from envs.control import PROBLEMS as CONTROL_PROBLEMS
 from envs.control import ControlProblem, collect, control_problem
 from envs.finite import FiniteMDP, checked
+from envs.logged import LoggedProblem
 from envs.policies import policy_name, probabilities
 from envs.standard_problems import PROBLEMS as CHAINS
 from envs.standard_problems import problem as standard_problem
@@ -23,6 +24,7 @@ from experiments.command_line import (
     resolve_device,
     suggestion,
 )
+from experiments.evaluation_data import content, logged, runs_alike
 from experiments.evaluation_settings import (
     Settings,
     check_effects,
@@ -40,17 +42,19 @@ GYMNASIUM_WIDTH = 16
 HIDDEN = (32,)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
+Problem = FiniteMDP | ControlProblem | LoggedProblem
+
 
 class Plan(NamedTuple):
     """What checked settings stand for.
 
-    problem:    a finite problem or a Gymnasium one
+    problem:    a finite problem, a Gymnasium one, or a log
     rules:      {name as given: rule}
     make_body:  None for given features
     width:      the number of features, learned or given
     """
 
-    problem: FiniteMDP | ControlProblem
+    problem: Problem
     rules: dict[str, Any]
     make_body: MakeBody | None
     width: int
@@ -73,6 +77,16 @@ class Plan(NamedTuple):
         }
         if isinstance(self.problem, FiniteMDP):
             return chain_task(self.problem, given=self.make_body is None, **common)
+        if isinstance(self.problem, LoggedProblem):
+            if settings.sampling != "markov":
+                common["transitions"] = 0
+            with named(f"--data {settings.data}"):
+                return logged_task(
+                    self.problem,
+                    given=self.make_body is None,
+                    fraction=settings.held_out_fraction,
+                    **common,
+                )
         with named(_problem_flags(settings)):
             return control_task(
                 self.problem,
@@ -87,6 +101,8 @@ class Plan(NamedTuple):
         """Return the values of the settings that may be left out, as they were chosen."""
         of_mlp = settings.body == "mlp" and self.make_body is not None
         return {
+            # Not a setting, but a run goes on with the same data only.
+            **({} if settings.data is None else {"data_sha256": content(settings.data)}),
             "steps": self.steps,
             "auxiliary_step": self.step_sizes[2],
             "optimizer": [self.optimizer.body, self.optimizer.head, self.optimizer.auxiliary],
@@ -117,10 +133,14 @@ def plan(settings: Settings) -> Plan:
     """Check all settings and return what they stand for; UsageError or ValueError in one line."""
     check_values(settings)
     device = resolve_device(settings.device)
-    problem = _problem(settings)
+    problem: Problem
+    if settings.data is not None:
+        problem = logged(settings, settings.data)
+    else:
+        problem = _problem(settings, settings.problem or "")
     finite = isinstance(problem, FiniteMDP)
     steps = settings.steps or (problem.steps if isinstance(problem, FiniteMDP) else GYMNASIUM_STEPS)
-    if settings.features == "given" and not finite:
+    if settings.features == "given" and isinstance(problem, ControlProblem):
         raise UsageError(
             f"--features given: {problem.name} has no given features; use --features neural"
         )
@@ -131,6 +151,9 @@ def plan(settings: Settings) -> Plan:
     make_body, width = None, 0
     if isinstance(problem, FiniteMDP):
         width = problem.features.shape[1]
+    elif isinstance(problem, LoggedProblem):
+        width = problem.transition.observation.shape[2]
+        warnings += runs_alike(settings, rules)
     if settings.features == "neural":
         make_body = _body(settings, problem)
         width = _try_body(make_body, problem, settings)
@@ -166,8 +189,14 @@ def _rule(name: str, settings: Settings) -> Any:
         "psi_width": settings.psi_width,
         "lstd_window": settings.lstd_window,
         "lstd_epsilon": settings.lstd_epsilon,
+        "trace_decay": settings.lambda_,
     }
     if ":" in name:
+        if settings.lambda_:
+            raise UsageError(
+                f"--lambda {settings.lambda_:g} is not defined for --rule {name}: a rule of your "
+                "own keeps traces of its own"
+            )
         make = load_part(name, "--rule")
         with named(f"--rule {name}"):
             rule = make()
@@ -180,13 +209,18 @@ def _rule(name: str, settings: Settings) -> Any:
     except ValueError as error:
         raise UsageError(f"--rule: {error}") from None
     if name.startswith("nonlinear"):
-        for flag, value in (("--epsilon", settings.epsilon), ("--ridge", settings.ridge)):
+        for flag, value in (
+            ("--epsilon", settings.epsilon),
+            ("--ridge", settings.ridge),
+            ("--lambda", settings.lambda_),
+        ):
             if value:
                 raise UsageError(
                     f"{flag} {value:g} is not defined for --rule {name}: leave it at 0"
                 )
         return rule
-    return configured(rule, **chosen)
+    with named(f"--lambda {settings.lambda_:g} with --rule {name}"):
+        return configured(rule, **chosen)
 
 
 def _problem_flags(settings: Settings) -> str:
@@ -200,8 +234,7 @@ def _problem_flags(settings: Settings) -> str:
     return " ".join(f"{flag} {value}" for flag, value in given if value is not None)
 
 
-def _problem(settings: Settings) -> FiniteMDP | ControlProblem:
-    name = settings.problem
+def _problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
     _, colon, function = name.partition(":")
     made: Any = None
     # module:ID, with the version or namespace that Gymnasium's names have, is Gymnasium's business.
@@ -264,7 +297,7 @@ def _with_policies(mdp: FiniteMDP, settings: Settings) -> FiniteMDP:
         return checked(mdp._replace(**changes))
 
 
-def _body(settings: Settings, problem: FiniteMDP | ControlProblem) -> MakeBody:
+def _body(settings: Settings, problem: Problem) -> MakeBody:
     usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
     width = settings.width or usual
     if ":" in settings.body:
@@ -286,10 +319,12 @@ def _body(settings: Settings, problem: FiniteMDP | ControlProblem) -> MakeBody:
     )
 
 
-def _try_body(make_body: MakeBody, problem: FiniteMDP | ControlProblem, settings: Settings) -> int:
+def _try_body(make_body: MakeBody, problem: Problem, settings: Settings) -> int:
     """Try the body on a few observations, before any long work; return its number of features."""
     if isinstance(problem, FiniteMDP):
         example = problem.observation[:1].repeat(3, 1)
+    elif isinstance(problem, LoggedProblem):
+        example = problem.transition.observation[0, :3]
     else:
         with named(_problem_flags(settings)):
             example = collect(problem, 1, 3, 0).observation[0]
@@ -312,11 +347,15 @@ def _try_body(make_body: MakeBody, problem: FiniteMDP | ControlProblem, settings
             raise UsageError(f"--body {settings.body}: {said}") from error
 
 
-def policies_in_words(problem: FiniteMDP | ControlProblem) -> str:
+def policies_in_words(problem: Problem) -> str:
     """Return one line that says which policy is evaluated and which one acts."""
     if isinstance(problem, FiniteMDP):
         same = torch.equal(problem.target, problem.behaviour)
         return "on-policy" if same else "off-policy"
+    if isinstance(problem, LoggedProblem):
+        if problem.target is None:
+            return "on-policy, as logged"
+        return f"off-policy, target {policy_name(problem.target)}, behaviour as logged"
     target, behaviour = policy_name(problem.target), policy_name(problem.behaviour)
     if problem.target is problem.behaviour:
         return f"on-policy, {target}"

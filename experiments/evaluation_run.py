@@ -160,7 +160,7 @@ class Run:
                         (measurement.step - self.start) * task_runs(task) / (now - begun),
                         measurement.step,
                     )
-                    progress.update(measurement.step, self._present_error())
+                    progress.update(measurement.step, *self._present_error())
                     if now - saved_at > CHECKPOINT_EVERY:
                         self._save(measurement)
                         saved_at, unsaved = now, None
@@ -180,10 +180,11 @@ class Run:
         self.metrics.write()
         self.log.write(self.history)
 
-    def _present_error(self) -> float | None:
-        name = "error/rmsve" if "error/rmsve" in self.history.names else "error/rmspbe"
-        present = self.history.values(name)[-1]
-        return float(np.nanmean(present)) if np.isfinite(present).any() else None
+    def _present_error(self) -> tuple[float | None, str]:
+        metric = "rmsve" if "error/rmsve" in self.history.names else "rmstde"
+        present = self.history.values(f"error/{metric}")[-1]
+        mean = float(np.nanmean(present)) if np.isfinite(present).any() else None
+        return mean, metric.upper()
 
     def _hparams(self) -> dict[str, Any]:
         left_out = ("out", "resume", "overwrite", "rule")

@@ -5,7 +5,9 @@ What the flags stand for is made, and tried, in `experiments.evaluation_plan`.
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from experiments.command_line import (
     UsageError,
@@ -26,7 +28,7 @@ from neural_tdc.schedules import exponents
 LARGEST = 3e38
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Settings:
     """Evaluate a fixed policy by Algorithm 1 and its relatives.
 
@@ -40,18 +42,23 @@ class Settings:
     generalized, lstd; or module:function.
     """
 
-    problem: str
+    problem: str | None = None
     """A problem's name, or module:function that returns a FiniteMDP or makes an environment."""
+    data: str | None = None
+    """In place of --problem: an .npz file of logged data, with arrays observation, action, reward,
+    terminated, truncated and, if need be, next_observation and behaviour_probability."""
     rule: list[str]
     """One or several learning rules, which learn from the same experience."""
     features: str = "neural"
-    """neural: a body learns them; given: those that a finite problem gives (no body)."""
+    """neural: a body learns them; given: those that a finite problem gives, or the vectors of
+    --data as they are (no body)."""
     sampling: str = "markov"
     """markov: the stream in its order; iid: draws from the whole stream; replay: from its past."""
     runs: int = 10
-    """Independent runs, each with a stream and initial parameters of its own."""
+    """Independent runs, each with initial parameters and, but for --data, a stream of its own."""
     steps: int | None = None
-    """Updates a run; the field's usual number if not given (20,000 on Gymnasium problems)."""
+    """Updates a run; the field's usual number if not given (20,000 on Gymnasium problems
+    and data)."""
     head_step: float = 0.01
     """Step size β of the head θ (dimensionless factor of a direction)."""
     auxiliary_step: float | None = None
@@ -63,9 +70,11 @@ class Settings:
     optimizer: list[str] | None = None
     """sgd or rmsprop: one for all parts, or three for body, head and auxiliary (sgd)."""
     gamma: float | None = None
-    """Discount γ in [0, 1]; the problem's own if not given (0.99 on Gymnasium problems)."""
+    """Discount γ in [0, 1]; the problem's own if not given (0.99 on Gymnasium problems
+    and data)."""
     policy: str | None = None
-    """The policy to evaluate: default, soft or uniform on Gymnasium problems; module:function."""
+    """The policy to evaluate: default, soft or uniform on Gymnasium problems; module:function;
+    with --data the one that acted if not given."""
     behaviour: str | None = None
     """The policy that acts, likewise; the evaluated one if not given (a chain's own on chains)."""
     body: str = "mlp"
@@ -96,6 +105,9 @@ class Settings:
     """Transitions that an LSTD head remembers; 1 for the present batch alone."""
     lstd_epsilon: float = 1e-3
     """ε of (A + εI)⁻¹ for an LSTD head."""
+    lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.0
+    """Trace decay λ in [0, 1] of TD(λ), TDC(λ), GTD2(λ), TDRC(λ), HTD(λ) and LSTD(λ); 0 for no
+    trace. Above 0 it needs --features given, --sampling markov and --batch 1."""
     measure_every: int = 100
     """Updates between two measurements; the first is after the first update."""
     truth_states: int = 200
@@ -104,6 +116,8 @@ class Settings:
     """Gymnasium problems: returns averaged at each of these states, at least 2."""
     held_out: int = 5000
     """Gymnasium problems: transitions of a separate stream that the moments are estimated from."""
+    held_out_fraction: float = 0.2
+    """With --data: the part of the file, at its end, that is not learned from and judges."""
     dtype: str = "float32"
     """float32 or float64, for learning; errors are always measured in float64."""
     compile: str = "auto"
@@ -122,6 +136,12 @@ class Settings:
 
 def check_values(settings: Settings) -> None:
     """Raise UsageError for a value that is not allowed, or for two that exclude each other."""
+    if settings.problem is None and settings.data is None:
+        raise UsageError("--problem must be given, or --data in its place; see --help")
+    if settings.problem is not None and settings.data is not None:
+        raise UsageError(
+            f"--problem {settings.problem} and --data {settings.data} exclude each other: give one"
+        )
     check_choice("--features", settings.features, ("neural", "given"))
     check_choice("--sampling", settings.sampling, SAMPLINGS)
     check_choice("--activation", settings.activation, ACTIVATIONS)
@@ -161,6 +181,12 @@ def check_values(settings: Settings) -> None:
                 raise UsageError(f"{flag} {size:g} is not allowed: give at most {LARGEST:g}")
     if settings.gamma is not None:
         check_fraction("--gamma", settings.gamma)
+    check_trace(settings)
+    if not 0 < settings.held_out_fraction < 1:
+        raise UsageError(
+            f"--held-out-fraction {settings.held_out_fraction:g} is not allowed: give a number "
+            "between 0 and 1"
+        )
     names = ["sgd"] if settings.optimizer is None else settings.optimizer
     for name in names:
         check_choice("--optimizer", name, NAMES)
@@ -181,6 +207,21 @@ def check_values(settings: Settings) -> None:
         raise UsageError(
             f"--replay-window {settings.replay_window} needs --sampling replay, "
             f"not {settings.sampling}"
+        )
+
+
+def check_trace(settings: Settings) -> None:
+    """Raise UsageError where --lambda is not allowed, or not defined for how is learned."""
+    decay = check_fraction("--lambda", settings.lambda_)
+    if decay and settings.features != "given":
+        raise UsageError(
+            f"--lambda {decay:g} is defined for features that do not learn: it needs --features "
+            f"given, not {settings.features}"
+        )
+    if decay and (settings.sampling, settings.batch) != ("markov", 1):
+        raise UsageError(
+            f"--lambda {decay:g} follows a trace through an ordered stream: it wants --sampling "
+            f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
         )
 
 
@@ -229,11 +270,15 @@ def check_effects(settings: Settings, rules: dict[str, Any], finite: bool) -> No
     named = [rule for name, rule in rules.items() if ":" not in name]
     parts = {part for rule in named for part in (rule.body, rule.head)}
     estimates = {name for rule in named for name in _auxiliaries(rule)} - {"htd"}
+    data = settings.data is not None
     of_mlp = ("hidden", "activation", "constant_feature")
     of_truth = ("truth_states", "truth_rollouts", "held_out")
     refused = (
         (settings.features == "given", ("body", "width", *of_mlp), "with --features given"),
         (settings.body != "mlp", of_mlp, f"with --body {settings.body}, only with mlp"),
+        (data, ("behaviour",), "with --data: its behaviour_probability tells how it acted"),
+        (data, of_truth, "with --data: no truth is known, and --held-out-fraction of it judges"),
+        (not data, ("held_out_fraction",), "without --data"),
         (finite, of_truth, f"on {settings.problem}: the errors of finite problems are exact"),
         ("generalized" not in parts, ("psi", "psi_width"), f"{chosen}, only with generalized"),
         (settings.psi == "observation", ("psi_width",), "with --psi observation"),

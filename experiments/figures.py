@@ -55,6 +55,8 @@ ERROR_PANELS = (
     Panel("error/rmspbe", "Projected Bellman error", f"RMSPBE ({VALUE})"),
     Panel("error/lstd_rmsve", "Error of LSTD on the features", f"LSTD-RMSVE ({VALUE})"),
 )
+# Stands in the place of the first where no truth is known.
+TD_ERROR_PANEL = Panel("error/rmstde", "Temporal-difference error", f"RMSTDE ({VALUE})")
 OTHER_PANELS = (
     Panel("lag/head", "Lag of the head", rf"$\|\Phi(\theta-\theta^*)\|_d$ ({VALUE})"),
     Panel(
@@ -225,9 +227,13 @@ def _rows(
     histories: Mapping[str, History], metrics: Sequence[str] | None, width: int
 ) -> list[list[Panel]]:
     if metrics is None:
-        rows = [_measured(ERROR_PANELS, histories), _measured(OTHER_PANELS, histories)]
-        return [row for row in rows if row] or [[ERROR_PANELS[0]]]
-    known = {panel.metric: panel for panel in (*ERROR_PANELS, *OTHER_PANELS)}
+        of_truth = ERROR_PANELS[0].metric
+        measured = {name for history in histories.values() for name in history.names}
+        unknown = of_truth not in measured and TD_ERROR_PANEL.metric in measured
+        errors = (TD_ERROR_PANEL, *ERROR_PANELS[1:]) if unknown else ERROR_PANELS
+        rows = [_measured(errors, histories), _measured(OTHER_PANELS, histories)]
+        return [row for row in rows if row] or [[errors[0]]]
+    known = {panel.metric: panel for panel in (*ERROR_PANELS, TD_ERROR_PANEL, *OTHER_PANELS)}
     chosen = [known.get(metric, Panel(metric, metric, metric)) for metric in metrics]
     return [chosen[start : start + width] for start in range(0, len(chosen), width)]
 

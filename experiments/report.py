@@ -17,6 +17,12 @@ COLUMNS = (
     ("LSTD-RMSVE", "lstd_rmsve", "final"),
     ("AUC RMSVE", "rmsve", "auc"),
 )
+# Where no truth is known.
+COLUMNS_WITHOUT_TRUTH = (
+    ("RMSTDE", "rmstde", "final"),
+    ("RMSPBE", "rmspbe", "final"),
+    ("AUC RMSTDE", "rmstde", "auc"),
+)
 _NONE = "–"
 
 
@@ -60,7 +66,9 @@ def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     `summaries` is {rule: summary}. Columns that no rule has are left out.
     """
     metrics = [summary["metrics"] for summary in summaries.values()]
-    columns = [column for column in COLUMNS if any(column[1] in each for each in metrics)]
+    known = any("rmsve" in each for each in metrics)
+    all_columns = COLUMNS if known else COLUMNS_WITHOUT_TRUTH
+    columns = [column for column in all_columns if any(column[1] in each for each in metrics)]
     rows = [["rule", *(title for title, _, _ in columns), "diverged"]]
     for rule, summary in summaries.items():
         entries = [summary["metrics"].get(key, {}).get(kind) for _, key, kind in columns]
@@ -131,13 +139,13 @@ class Progress:
                 "{remaining} left{postfix}",
             )
 
-    def update(self, step: int, rmsve: float | None = None) -> None:
-        """Show that `step` updates are done; `rmsve` is the mean over survivors, if measured."""
+    def update(self, step: int, error: float | None = None, name: str = "RMSVE") -> None:
+        """Show that `step` updates are done; `error` is the mean over survivors, if measured."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
         rate = (step - self._first) / seconds
         said = [f"{large_number(rate * self._runs)} run-steps a second"]
-        if rmsve is not None and math.isfinite(rmsve):
-            said.append(f"RMSVE {number(rmsve)}")
+        if error is not None and math.isfinite(error):
+            said.append(f"{name} {number(error)}")
         if self._bar is not None:
             self._bar.set_postfix_str(", ".join(said), refresh=False)
             self._bar.update(step - self._done)

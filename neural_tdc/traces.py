@@ -39,7 +39,6 @@ defined where the body does not learn, for batches of one transition.
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -83,9 +82,7 @@ def follow(
             f"trace_decay {decay:g} wants an ordered stream of batch 1, not {len(batch.reward)}"
         )
     carried = traces[CARRY] if batch.first is None else (1 - batch.first) * traces[CARRY]
-    moved = {
-        name: carried[:, None] * traces[name] + feature for name in traces if name != CARRY
-    }
+    moved = {name: carried[:, None] * traces[name] + feature for name in traces if name != CARRY}
     moved[TRACE] = batch.ratio[:, None] * moved[TRACE]
     return {**moved, CARRY: decay * batch.discount}
 

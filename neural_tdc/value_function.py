@@ -81,9 +81,11 @@ class ValueFunction:
                 f"not {list(observation.shape)}"
             )
         head = saved["head"]
-        observation = observation.to(head.dtype)
         if saved["shift"] is not None:
-            observation = (observation - saved["shift"]) / saved["scale"]
+            # In the precision that they were standardised in for learning.
+            shift, scale = saved["shift"], saved["scale"]
+            observation = (observation.to(shift.dtype) - shift) / scale
+        observation = observation.to(head.dtype)
 
         def one(body: Body, head: Tensor) -> Tensor:
             return self._features(body, observation) @ head

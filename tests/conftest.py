@@ -6,4 +6,5 @@ install_import_hook(["neural_tdc", "envs", "agents"], "beartype.beartype")
 
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+# The tensors of the tests are small: a second thread would cost more by waiting than it does.
+torch.set_num_threads(1)

@@ -102,8 +102,32 @@ def test_ratios_stay_with_their_rows_where_others_are_left_out(written):
     np.testing.assert_allclose(ratio[0], [0.4, 1.2, 2.0, 0.4, 2.0], rtol=1e-7)
 
 
-def test_ratios_of_many_rows_are_those_of_each_row():
-    """More rows than a policy is asked about at a time."""
+def test_ratios_of_more_rows_than_a_policy_sees_at_a_time_are_those_of_each_row(tmp_path):
+    draws = np.random.default_rng(0)
+    time = 9000
+    observation = draws.uniform(size=(time, 1)).astype(np.float32)
+    action, chance = draws.integers(2, size=time), draws.uniform(0.1, 1, size=time)
+    no = np.zeros(time, bool)
+    path = tmp_path / "long.npz"
+    np.savez(
+        path,
+        observation=observation,
+        action=action,
+        reward=observation[:, 0],
+        terminated=no,
+        truncated=no,
+        behaviour_probability=chance,
+    )
+    sizes = []
+
+    def leaning(observation):
+        sizes.append(len(observation))
+        return torch.cat([observation, 1 - observation], dim=1)
+
+    ratio = logged_problem(path, 0.9, leaning).transition.ratio[0]
+    right = np.where(action == 0, observation[:, 0], 1 - observation[:, 0]) / chance
+    np.testing.assert_allclose(ratio, right[:-1], rtol=1e-6)
+    assert max(sizes) < time
 
 
 def test_a_chains_log_is_the_chains_stream(tmp_path):
@@ -216,7 +240,7 @@ DEFECTS = [
 @pytest.mark.parametrize(("changes", "said"), [(changes, said) for changes, *said in DEFECTS])
 def test_a_defect_is_one_line_that_names_file_array_and_row(written, changes, said):
     path = written(**changes)
-    with pytest.raises(ValueError, match="walk.npz") as caught:
+    with pytest.raises(ValueError, match=r"walk\.npz") as caught:
         logged_problem(path, 0.9)
     message = str(caught.value)
     assert message.startswith(str(path))
@@ -249,12 +273,12 @@ def test_what_is_no_npz_file_is_refused(tmp_path, content, said):
 
 def test_a_single_array_is_no_log(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="is no .npz file"):
+    with pytest.raises(ValueError, match=r"is no \.npz file"):
         read_log(tmp_path / "one.npy")
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nowhere.npz does not exist"):
+    with pytest.raises(ValueError, match=r"nowhere\.npz does not exist"):
         read_log(tmp_path / "nowhere.npz")
     with pytest.raises(ValueError, match="is no file"):
         read_log(tmp_path)
@@ -266,7 +290,7 @@ def test_a_damaged_file_names_the_array(written):
     place = content.find(LOG["reward"].tobytes())
     content[place] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="reward is damaged: .*CRC"):
+    with pytest.raises(ValueError, match=r"reward is damaged: .*CRC"):
         read_log(path)
 
 
@@ -316,7 +340,7 @@ def test_a_policy_that_cannot_be_is_refused(written, given, said):
 
 
 def test_another_policy_needs_behaviour_probability(written):
-    with pytest.raises(ValueError, match="no array behaviour_probability, which .* policy"):
+    with pytest.raises(ValueError, match=r"no array behaviour_probability, which .* policy"):
         logged_problem(written(), 0.9, policy)
 
 

@@ -117,6 +117,25 @@ def test_ctrl_c_between_any_two_lines_loses_and_repeats_nothing(
         assert scalars(tmp_path / "parts", tag) == scalars(tmp_path / "whole", tag)
 
 
+def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(
+    evaluate, tmp_path, monkeypatch
+):
+    # As after a power cut: the rest of the run is on the disk, but no later checkpoint.
+    line = f"{LINE} --rule tdc"
+    assert evaluate(f"{line} --out whole").status == 0
+    interrupted(monkeypatch, evaluate, Progress, "update", 2, f"{line} --out parts")
+    checkpoint = tmp_path / "parts" / "checkpoint.pt"
+    early = checkpoint.read_bytes()
+    assert evaluate(f"{line} --out parts --resume").status == 0
+    checkpoint.write_bytes(early)
+    with (tmp_path / "parts" / "metrics.csv").open("a") as metrics:
+        metrics.write("14,0,0,0.5")
+    assert evaluate(f"{line} --out parts --resume").status == 0
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    for tag in ("error/rmsve", "lag/auxiliary"):
+        assert scalars(tmp_path / "parts", tag) == scalars(tmp_path / "whole", tag)
+
+
 def test_the_line_that_is_printed_at_a_stop_resumes(evaluate, tmp_path, monkeypatch):
     line = f"{LINE} --rule td --out 'a folder'"
     stopped = interrupted(monkeypatch, evaluate, Progress, "update", 2, line)

@@ -15,6 +15,7 @@ from neural_tdc.transitions import Transition
 
 F64 = torch.float64
 RUNS, FEATURE = 4, 3
+METHODS = ("initial", "remember", "directions")
 
 
 def neural(mdp, auxiliary=FEATURE):
@@ -118,7 +119,7 @@ def test_a_rule_without_omega_has_no_auxiliary_lag(rule):
 def test_a_rule_of_the_users_own_needs_no_omega():
     class Own:
         name = "own"
-        initial = remember = directions = None
+        initial, remember, directions = (getattr(RULES["td"], method) for method in METHODS)
 
     mdp = problem("random-walk-dependent")
     judge = chain_judge(chain(mdp), mdp.features, given_features, Own())

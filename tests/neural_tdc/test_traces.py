@@ -1,12 +1,16 @@
 """Eligibility traces against returns, exact expectations on a chain, and LSTD(λ)."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from envs.finite import chain, exact_transitions, simulate
 from envs.standard_problems import boyan, random_walk_dependent
 from neural_tdc import lstd, traces
+from neural_tdc.algorithm import Algorithm, StepSizes, initial_state, population, step
 from neural_tdc.evaluation import evaluate
 from neural_tdc.head_rules import AUXILIARY_ROWS, HEAD_ROWS
 from neural_tdc.parameters import Parameters
@@ -15,7 +19,7 @@ from neural_tdc.sample import sample
 from neural_tdc.transitions import Transition, mapped
 
 FEATURE = 3
-HEADS = ("td", "tdc", "gtd2", "tdrc", "htd", "lstd")
+HEADS = ("td", "tdc", "gtd2", "tdrc", "htd")
 
 
 def given(body, observation):
@@ -58,6 +62,14 @@ def in_order(transitions):
         mapped(transitions, lambda leaf, t=t: leaf[t : t + 1])
         for t in range(len(transitions.reward))
     ]
+
+
+def in_features(mdp, transitions):
+    """Put the features of states in the place of their numbers."""
+    return transitions._replace(
+        observation=mdp.features[transitions.observation],
+        next_observation=mdp.features[transitions.next_observation],
+    )
 
 
 def summed(chosen, parameters, memory, transitions):
@@ -145,7 +157,7 @@ def test_the_trace_does_not_cross_into_the_next_episode(terminated):
 # λ = 0
 
 
-@pytest.mark.parametrize("head", ["td", "tdc", "gtd2", "tdrc", "htd"])
+@pytest.mark.parametrize("head", HEADS)
 def test_with_lambda_zero_every_bit_is_that_of_the_tables(head):
     chosen = configured(RULES[f"frozen+{head}"], trace_decay=0.0)
     parameters, memory = begun(chosen)
@@ -186,7 +198,7 @@ def test_evaluate_without_a_trace_decay_is_evaluate_with_zero():
     assert not torch.allclose(heads[0], heads[2])
 
 
-@pytest.mark.parametrize("head", [head for head in HEADS if head != "lstd"])
+@pytest.mark.parametrize("head", HEADS)
 def test_the_rows_with_a_trace_are_those_without_at_lambda_zero(head):
     transitions = episode(6, off_policy=True)
     plain = rule(head, 0.0, epsilon=0.1, ridge=0.2)
@@ -219,12 +231,11 @@ def expectation(mdp, decay):
     """
     batch, weights = exact_transitions(mdp)
     batch = batch._replace(first=torch.zeros_like(batch.reward))
-    table = mdp.features
-    feature, next_feature = table[batch.observation], table[batch.next_observation]
+    seen = in_features(mdp, batch)
     weighting = chain(mdp).weighting
-    arriving = torch.zeros(2, *table.shape, dtype=torch.float64)
+    arriving = torch.zeros(2, *mdp.features.shape, dtype=torch.float64)
 
-    def one(kept, kept_behaviour, feature, transition):
+    def one(kept, kept_behaviour, transition):
         # Already multiplied by λγ_t where it was carried.
         memory = {
             "eligibility": kept[None],
@@ -232,10 +243,10 @@ def expectation(mdp, decay):
             "carry": torch.ones(1, dtype=torch.float64),
         }
         alone = mapped(transition, lambda leaf: leaf[None])
-        return traces.follow(memory, feature[None], alone, decay)
+        return traces.follow(memory, alone.observation, alone, decay)
 
     for _ in range(2000):
-        memory = torch.vmap(one)(*arriving[:, batch.observation], feature, batch)
+        memory = torch.vmap(one)(*arriving[:, batch.observation], seen)
         before = arriving
         arriving = torch.zeros_like(before)
         for i, name in enumerate(("eligibility", "behaviour")):
@@ -244,7 +255,6 @@ def expectation(mdp, decay):
         arriving = arriving / weighting[:, None]
         if torch.equal(arriving, before):
             break
-    seen = batch._replace(observation=feature, next_observation=next_feature)
     return seen, weights, memory
 
 
@@ -302,9 +312,8 @@ def test_lstd_statistics_have_the_exact_matrix_as_their_expectation(make, decay)
 
 
 def test_a_long_stream_gives_lstd_the_exact_matrix_within_three_standard_errors():
-    mdp, runs, steps, decay = random_walk_dependent(), 100, 1500, 0.7
+    mdp, runs, steps, decay = random_walk_dependent(), 60, 800, 0.7
     stream = simulate(mdp, runs, steps, seed=3, dtype=torch.float64)
-    table = mdp.features
     chosen = rule("lstd", decay, lstd_window=10**9)
     parameters, fresh = begun(chosen)
     memory = {
@@ -316,19 +325,16 @@ def test_a_long_stream_gives_lstd_the_exact_matrix_within_three_standard_errors(
         return chosen.remember(given, parameters, memory, batch)
 
     for t in range(steps):
-        batch = mapped(stream, lambda leaf, t=t: leaf[:, t : t + 1])
-        batch = batch._replace(
-            observation=table[batch.observation], next_observation=table[batch.next_observation]
-        )
+        batch = in_features(mdp, mapped(stream, lambda leaf, t=t: leaf[:, t : t + 1]))
         memory = torch.vmap(one)(memory, batch)
     A, b = solution(mdp, decay)
-    wrong, _ = solution(mdp, 0.0)
+    other = dict(zip(("matrix", "vector"), solution(mdp, 0.0)))
     for name, exact in (("matrix", A), ("vector", b)):
         seen = memory["lstd"][name]
         error = seen.std(0) / runs**0.5
         assert ((seen.mean(0) - exact).abs() < 3 * error).all()
-    # The test can tell λ = 0.7 from λ = 0.
-    assert ((memory["lstd"]["matrix"].mean(0) - wrong).abs() > 10 * A.abs().min() / 100).any()
+        # The stream can tell one λ from another.
+        assert ((seen.mean(0) - other[name]).abs() > 10 * error).any()
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.8, 1.0])
@@ -374,7 +380,7 @@ def test_on_policy_htd_is_td():
     assert relative_error(by_htd, by_td) < 1e-14
 
 
-@pytest.mark.parametrize("head", ["tdc", "gtd2", "tdrc", "htd", "td"])
+@pytest.mark.parametrize("head", HEADS)
 def test_expected_updates_off_policy_converge_to_the_lstd_solution(head):
     mdp, decay = random_walk_dependent(), 0.7
     expected = expectation(mdp, decay)
@@ -398,24 +404,39 @@ def test_expected_updates_off_policy_converge_to_the_lstd_solution(head):
     assert x[FEATURE:].abs().sum() < 1e-6
 
 
-def test_tdc_learns_the_lstd_solution_from_an_off_policy_stream():
-    mdp, decay, runs = random_walk_dependent(), 0.7, 40
-    stream = simulate(mdp, runs, 5000, seed=5, dtype=torch.float64)
-    table = mdp.features
-    stream = stream._replace(
-        observation=table[stream.observation], next_observation=table[stream.next_observation]
-    )
-    options = {"body": None, "runs": runs, "steps": 4000, "measure_every": 4000}
-    learned = {
-        name: evaluate(
-            stream, rule=name, head_step=0.1, trace_decay=decay, schedule="polynomial:0.6", **options
-        ).parameters.head.mean(0)
-        for name in ("tdc",)
-    }
-    solved = evaluate(
-        stream, rule="frozen+lstd", trace_decay=decay, **options
-    ).parameters.head.mean(0)
-    print(learned, solved)
+def test_a_population_of_runs_follows_the_written_out_tdc_each_on_its_own_stream():
+    mdp, decay, runs, steps, size = random_walk_dependent(), 0.7, 4, 60, 0.2
+    stream = in_features(mdp, simulate(mdp, runs, steps, seed=5, dtype=torch.float64))
+    assert (stream.first.sum(1) > 1).all()
+    assert (stream.ratio != 1).all()
+    chosen = rule("tdc", decay)
+    parameters, memory = begun(chosen)
+    algorithm = Algorithm(chosen, given)
+    state = initial_state(algorithm, parameters, memory)
+    state = tree_map(lambda leaf: leaf.expand(runs, *leaf.shape), state)
+    many = population(partial(step, algorithm))
+    sizes = torch.full((runs,), size, dtype=torch.float64)
+    for t in range(steps):
+        batch = mapped(stream, lambda leaf, t=t: leaf[:, t : t + 1])
+        state = many(state, batch, StepSizes(sizes, sizes, sizes))
+    for run in range(runs):
+        theta, omega = parameters.head, parameters.auxiliary
+        trace, arrived = torch.zeros(FEATURE).double(), 0
+        for t in range(steps):
+            phi, following = stream.observation[run, t], stream.next_observation[run, t]
+            discount, ratio = float(stream.discount[run, t]), float(stream.ratio[run, t])
+            if stream.first[run, t]:
+                arrived = 0
+            trace = ratio * (arrived * decay * trace + phi)
+            arrived = discount
+            delta = stream.reward[run, t] + discount * (theta @ following) - theta @ phi
+            correction = discount * (1 - decay) * (trace @ omega) * following
+            theta, omega = (
+                theta + size * (delta * trace - correction),
+                omega + size * (delta * trace - (phi @ omega) * phi),
+            )
+        assert relative_error(state.parameters.head[run], theta) < 1e-12
+        assert relative_error(state.parameters.auxiliary[run], omega) < 1e-12
 
 
 # Refusals

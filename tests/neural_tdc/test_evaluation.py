@@ -1,0 +1,347 @@
+"""`evaluate`: transitions in, value function and measurements out."""
+
+import math
+
+import pytest
+import torch
+
+from neural_tdc import RULES, Evaluation, Parameters, Transition, evaluate
+from neural_tdc.networks import mlp
+from neural_tdc.optimizers import Optimizer
+from neural_tdc.rules import Rule
+
+F64 = torch.float64
+STREAMS, TIME, STATES = 3, 60, 5
+
+
+def cycle(time=TIME, streams=None, dtype=torch.float32, seed=0):
+    """Return a walk around a ring of five states, one on or two on, that never ends.
+
+    The reward is 1 everywhere and γ = 0.9, so that every value is 10.
+    """
+    g = torch.Generator().manual_seed(seed)
+    steps = torch.randint(1, 3, (streams or 1, time), generator=g)
+    state = torch.cat([torch.zeros(streams or 1, 1, dtype=torch.int64), steps.cumsum(1)], 1) % 5
+    observation = torch.eye(STATES, dtype=dtype)[state]
+    ones = torch.ones(streams or 1, time, dtype=dtype)
+    transitions = Transition(observation[:, :-1], ones, 0.9 * ones, observation[:, 1:], ones)
+    return transitions if streams else Transition(*(leaf[0] for leaf in transitions[:5]))
+
+
+def small(shape):
+    return mlp(shape, 3, (4,))
+
+
+def quick(transitions=None, **options):
+    """Evaluate for a few updates."""
+    settings = {"body": small, "steps": 6, "measure_every": 4, **options}
+    return evaluate(cycle() if transitions is None else transitions, **settings)
+
+
+def same(left, right):
+    """Tell whether two evaluations have the same bits."""
+    return all(
+        torch.equal(left.parameters.body[name], tensor)
+        for name, tensor in right.parameters.body.items()
+    ) and torch.equal(left.parameters.head, right.parameters.head)
+
+
+# --- what comes out
+
+
+def test_the_value_of_a_constant_reward_is_found_on_given_features():
+    result = evaluate(
+        cycle(300), body=None, rule="td", steps=150, head_step=2.5, sampling="iid", batch=20
+    )
+    assert (result.value(torch.eye(STATES)) - 10).abs().max() < 0.1
+    error = result.measurements["error/rmspbe"][:, 0]
+    assert result.steps == [1, 101, 150]
+    assert float(error[-1]) < 0.05 * float(error[0])
+
+
+def test_least_squares_find_it_at_once():
+    rule = Rule("frozen+lstd", "frozen", "lstd", lstd_window=10**6, lstd_epsilon=1e-6)
+    result = evaluate(cycle(200, dtype=F64), body=None, rule=rule, steps=100)
+    assert (result.value(torch.eye(STATES, dtype=F64)) - 10).abs().max() < 1e-2
+
+
+def test_a_neural_body_learns_too():
+    result = evaluate(
+        cycle(300),
+        body=small,
+        rule="td",
+        steps=60,
+        head_step=0.5,
+        body_step=0.05,
+        sampling="iid",
+        batch=20,
+    )
+    error = result.measurements["error/rmspbe"][:, 0]
+    assert float(error[-1]) < 0.2 * float(error[0])
+    assert (result.value(torch.eye(STATES)) - 10).abs().max() < 1
+
+
+def test_what_comes_back_has_these_shapes():
+    result = quick(runs=2)
+    assert isinstance(result, Evaluation)
+    assert result.steps == [1, 5, 6]
+    assert result.parameters.head.shape == (2, 3)
+    assert result.parameters.body["0.weight"].shape == (2, 4, STATES)
+    assert result.diverged.tolist() == [False, False]
+    assert {tuple(value.shape) for value in result.measurements.values()} == {(3, 2)}
+    assert {"error/rmspbe", "error/rmstde", "lag/head", "norm/body"} <= set(result.measurements)
+    assert "error/rmsve" not in result.measurements
+
+
+def test_the_value_of_a_run_is_its_network_written_out():
+    result = quick(runs=2)
+    observation = torch.randn(7, STATES, generator=torch.Generator().manual_seed(0))
+    for run in range(2):
+        body = {name: tensor[run] for name, tensor in result.parameters.body.items()}
+        hidden = (observation @ body["0.weight"].T + body["0.bias"]).tanh()
+        features = (hidden @ body["2.weight"].T + body["2.bias"]).tanh()
+        expected = features @ result.parameters.head[run]
+        assert torch.allclose(result.value(observation, run=run), expected, atol=1e-6)
+
+
+def test_the_value_is_the_mean_over_the_runs_that_did_not_diverge():
+    head = torch.tensor([[1.0, 2.0], [math.inf, 0.0], [3.0, -2.0]])
+    lost = torch.tensor([False, True, False])
+    result = Evaluation(Parameters({}, head, torch.zeros(3, 0)), lambda _, x: x, [1], {}, lost)
+    observation = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    assert result.value(observation).tolist() == [2.0, 2.0]
+    assert result.value(observation, run=0).tolist() == [1.0, 3.0]
+
+
+def test_a_run_that_diverges_is_counted_and_its_measurements_are_missing():
+    result = quick(runs=2, body=None, rule="td", head_step=1e4, steps=20)
+    assert result.diverged.tolist() == [True, True]
+    assert bool(result.measurements["error/rmspbe"][-1].isnan().all())
+    assert bool(result.measurements["error/rmspbe"][0].isfinite().all())
+
+
+# --- what goes in
+
+
+def test_one_stream_may_come_without_its_axis():
+    transitions = cycle()
+    with_axis = Transition(*(leaf[None] for leaf in transitions[:5]))
+    assert same(quick(transitions), quick(with_axis))
+
+
+def test_runs_take_the_streams_in_turn():
+    result = quick(cycle(streams=2), runs=3, body=None)
+    head = result.parameters.head
+    assert torch.equal(head[0], head[2])
+    assert not torch.equal(head[0], head[1])
+
+
+def test_a_run_does_not_depend_on_the_number_of_runs():
+    few, many = (quick(cycle(streams=STREAMS), runs=runs, sampling="iid") for runs in (1, 3))
+    assert torch.allclose(few.parameters.head[0], many.parameters.head[0], atol=1e-7)
+    name = "0.weight"
+    assert torch.allclose(few.parameters.body[name][0], many.parameters.body[name][0], atol=1e-7)
+
+
+@pytest.mark.parametrize("sampling", ["markov", "iid", "replay"])
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(sampling):
+    one, two = (quick(runs=2, sampling=sampling, seed=3) for _ in range(2))
+    assert same(one, two)
+    for name, value in one.measurements.items():
+        assert torch.equal(value, two.measurements[name])
+    assert not same(one, quick(runs=2, sampling=sampling, seed=4))
+
+
+def test_the_last_part_of_a_stream_judges_and_is_not_learned_from():
+    transitions = cycle()
+    # Of 60 transitions a fifth is held out: the last 12.
+    reward = transitions.reward.clone()
+    reward[48:] = 7.0
+    later = quick(transitions._replace(reward=reward), sampling="iid", batch=50)
+    reference = quick(transitions, sampling="iid", batch=50)
+    assert same(later, reference)
+    error = "error/rmspbe"
+    assert not torch.equal(later.measurements[error], reference.measurements[error])
+    reward = transitions.reward.clone()
+    reward[47] = 7.0
+    earlier = quick(transitions._replace(reward=reward), sampling="iid", batch=50)
+    assert not same(earlier, reference)
+
+
+def test_the_precision_is_that_of_the_rewards():
+    assert quick(cycle(dtype=F64)).parameters.head.dtype == F64
+    assert quick(cycle()).parameters.head.dtype == torch.float32
+    whole = cycle()
+    whole = whole._replace(reward=whole.reward.long())
+    assert quick(whole).parameters.head.dtype == torch.float32
+
+
+def test_the_auxiliary_step_is_the_heads_if_not_given():
+    given = quick(head_step=0.3, auxiliary_step=0.3)
+    assert same(quick(head_step=0.3), given)
+    # With ω standing still at 0, TDC's head is TD's and another one.
+    assert not same(quick(head_step=0.3, auxiliary_step=0.0), given)
+
+
+def test_a_body_step_of_zero_leaves_the_body_alone():
+    still, moving = quick(rule="td", body_step=0.0, steps=1), quick(rule="td", body_step=0.1)
+    again = quick(rule="td", body_step=0.0, steps=12, head_step=0.1)
+    name = "0.weight"
+    assert torch.equal(still.parameters.body[name], again.parameters.body[name])
+    assert not torch.equal(still.parameters.body[name], moving.parameters.body[name])
+
+
+def test_settings_reach_the_learner():
+    reference = quick(head_step=0.3)
+    for options in (
+        {"schedule": "general"},
+        {"constraint": "ball:0.1"},
+        {"optimizer": "rmsprop"},
+        {"optimizer": Optimizer(head="rmsprop")},
+        {"batch": 3},
+        {"rule": "gtd2"},
+        {"rule": "semi_gradient+lstd"},
+    ):
+        assert not same(quick(head_step=0.3, **options), reference), options
+
+
+def test_progress_is_told_the_number_of_updates():
+    heard = []
+    quick(progress=heard.append)
+    assert heard == [1, 5, 6]
+
+
+class Own:
+    """A rule of the user's own: TD, with half the step for the body, on one run."""
+
+    name = "own"
+    body = "semi_gradient"
+
+    def __init__(self):
+        self.seen = []
+
+    def initial(self, parameters, observation, generator):
+        self.seen.append(tuple(observation.shape))
+        return parameters, {"updates": torch.zeros(())}
+
+    def remember(self, features, parameters, memory, batch):
+        return {"updates": memory["updates"] + 1}
+
+    def directions(self, features, parameters, batch, memory=None):
+        directions = RULES["td"].directions(features, parameters, batch)
+        body = {name: 0.5 * tensor for name, tensor in directions.body.items()}
+        return directions._replace(body=body)
+
+
+def test_a_rule_of_the_users_own_is_taken():
+    own = Own()
+    assert same(quick(rule=own, body_step=0.2), quick(rule="td", body_step=0.1))
+    assert own.seen == [(48, STATES)]
+
+
+def test_emphatic_td_takes_a_stream_in_its_order():
+    assert quick(rule="etd").parameters.head.abs().max() > 0
+
+
+# --- what is refused
+
+
+def with_number(field, value, stream=1, time=4):
+    transitions = cycle(streams=STREAMS)
+    leaf = getattr(transitions, field).clone()
+    leaf[stream, time] = value
+    return transitions._replace(**{field: leaf})
+
+
+REFUSED = {
+    "steps": ({"steps": 0}, "steps is 0; it must be at least 1"),
+    "runs": ({"runs": 0}, "runs is 0; it must be at least 1"),
+    "batch": ({"batch": -1}, "batch is -1; it must be at least 1"),
+    "measure_every": ({"measure_every": 0}, "measure_every is 0; it must be at least 1"),
+    "sampling": ({"sampling": "online"}, "'online' is not one of markov, iid, replay"),
+    "rule": ({"rule": "tcd"}, "did you mean"),
+    "composition": ({"rule": "mspbe+vtrace"}, "goes with the bodies"),
+    "optimizer": ({"optimizer": "adam"}, "optimizer 'adam' is not one of sgd, rmsprop"),
+    "one of the optimizers": ({"optimizer": Optimizer(head="sdg")}, "optimizer 'sdg'"),
+    "schedule": ({"schedule": "cosine"}, "schedule 'cosine'"),
+    "constraint": ({"constraint": "ball"}, "constraint 'ball'"),
+    "held_out none": ({"held_out": 0.0}, "held_out is 0"),
+    "held_out all": ({"held_out": 1.0}, "held_out is 1"),
+    "held_out too much": ({"held_out": 0.999}, "of 60 transitions both parts need some"),
+    "negative step": ({"body_step": -0.1}, "body_step is -0.1"),
+    "infinite step": ({"head_step": math.inf}, "head_step is inf"),
+    "no step": ({"auxiliary_step": math.nan}, "auxiliary_step is nan"),
+    "order and replay": (
+        {"rule": "etd", "sampling": "replay"},
+        "'etd' wants an ordered stream of batch 1: sampling 'markov' and batch 1, not 'replay'",
+    ),
+    "order and i.i.d.": ({"rule": "etd", "sampling": "iid"}, "not 'iid' and 1"),
+    "order and batches": ({"rule": "etd", "batch": 2}, "not 'markov' and 2"),
+    "given features": ({"rule": "ttn", "body": None}, "needs neural features"),
+    "body": ({"body": lambda shape: torch.nn.Linear(2, 3)}, "--body: Linear cannot take"),
+}
+
+
+@pytest.mark.parametrize(("options", "named"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_setting_that_cannot_be_is_refused_in_one_line(options, named):
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as refusal:
+        quick(**options)
+    assert named in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "field", ["observation", "reward", "discount", "next_observation", "ratio"]
+)
+def test_a_number_that_is_not_finite_is_named_with_its_stream_and_time(field, value):
+    with pytest.raises(ValueError, match=rf"^{field} is not finite at time 4 of stream 1$"):
+        quick(with_number(field, value))
+
+
+def test_one_bad_number_in_the_middle_of_an_observation_is_enough():
+    transitions = cycle(streams=STREAMS)
+    transitions.observation[2, 59, 3] = math.nan
+    with pytest.raises(ValueError, match="observation is not finite at time 59 of stream 2"):
+        quick(transitions)
+
+
+def test_a_discount_or_a_ratio_out_of_range_is_refused():
+    for field, value in (("discount", 1.1), ("discount", -0.1), ("ratio", -1.0)):
+        with pytest.raises(ValueError, match=rf"^{field} must"):
+            quick(with_number(field, value))
+
+
+def test_fields_that_do_not_fit_are_refused_by_name():
+    transitions = cycle(streams=STREAMS)
+    for field, leaf in (
+        ("ratio", transitions.ratio[:, :-1]),
+        ("discount", transitions.discount[:2]),
+        ("ratio", transitions.ratio[..., None]),
+        ("observation", transitions.observation[0]),
+        ("first", torch.zeros(STREAMS)),
+    ):
+        with pytest.raises(ValueError, match=rf"^{field} [^\n]*$"):
+            quick(transitions._replace(**{field: leaf}))
+    with pytest.raises(ValueError, match="differ in shape"):
+        quick(transitions._replace(next_observation=transitions.next_observation[..., :4]))
+    with pytest.raises(ValueError, match=r"^[^\n]*$"):
+        quick(transitions._replace(reward=transitions.reward[..., None]))
+
+
+@pytest.mark.parametrize("time", [0, 1])
+def test_a_stream_too_short_for_two_parts_is_refused(time):
+    with pytest.raises(ValueError, match=f"of {time} transitions both parts need some"):
+        quick(cycle(time=time))
+
+
+def test_two_transitions_are_enough():
+    assert quick(cycle(time=2), held_out=0.5).steps == [1, 5, 6]
+
+
+def test_evaluating_leaves_the_given_transitions_and_the_global_generator_alone():
+    transitions = cycle(streams=STREAMS)
+    copies = [leaf.clone() for leaf in transitions[:5]]
+    state = torch.get_rng_state()
+    quick(transitions, sampling="replay")
+    assert all(torch.equal(leaf, copy) for leaf, copy in zip(transitions, copies))
+    assert torch.equal(torch.get_rng_state(), state)
