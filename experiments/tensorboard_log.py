@@ -3,6 +3,7 @@
     error/rmsve …                 means over the surviving runs, grouped as the metrics are
     interval/error/rmsve/low …    ends of their 95 % intervals, a group of its own to fold away
     diverged                      how many runs have diverged
+    summary/auc_rmsve …           means over a run, written once at the end
     Custom Scalars                the means with their intervals as bands
     HParams                       settings and final values, written once at the end
 
@@ -86,7 +87,7 @@ class TensorBoardLog:
         tags: dict[str, float] = {}
         for name in history.names:
             if name.startswith("error/"):
-                tag = f"auc/{name.removeprefix('error/')}"
+                tag = f"summary/auc_{name.removeprefix('error/')}"
                 self.scalar(tag, float(mean_interval(auc(history, name)).mean), step)
                 tags |= {name: 0.0, tag: 0.0}
         # The page reads a metric's value from the scalars of that tag.

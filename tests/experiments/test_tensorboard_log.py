@@ -104,7 +104,7 @@ def test_settings_and_final_errors_stand_in_the_same_folder(tmp_path):
     log.close()
     assert all(path.is_file() for path in tmp_path.iterdir())
     events = read(tmp_path)
-    assert points(events, "auc/rmsve") == [(100, 53.0)]
+    assert points(events, "summary/auc_rmsve") == [(100, 53.0)]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = HParamsPluginData.FromString(content).session_start_info
     settings = {name: value.WhichOneof("kind") for name, value in start.hparams.items()}
@@ -117,7 +117,7 @@ def test_settings_and_final_errors_stand_in_the_same_folder(tmp_path):
     assert start.hparams["width"].string_value == "4 8"
     content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
     metrics = HParamsPluginData.FromString(content).experiment.metric_infos
-    assert sorted(metric.name.tag for metric in metrics) == ["auc/rmsve", "error/rmsve"]
+    assert sorted(metric.name.tag for metric in metrics) == ["error/rmsve", "summary/auc_rmsve"]
 
 
 def test_bands_are_laid_out_for_the_custom_scalars_page(tmp_path):
