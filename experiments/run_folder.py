@@ -1,6 +1,7 @@
 """A run is a folder: who may write in it, how files get there, and what is written about the run.
 
-    config.json  events.out.tfevents.*  metrics.csv  summary.json  figure.png  value.pt  checkpoint.pt
+    config.json  events.out.tfevents.*  metrics.csv  summary.json  figure.png
+    value.pt  checkpoint.pt
 
 Several rules give one folder OUT with a folder a rule in it; OUT itself then holds a `config.json`
 that lists these folders under "folders", the common `figure.png` and `summary.json`.

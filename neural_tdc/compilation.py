@@ -24,7 +24,7 @@ SMALL_PRODUCT = 4096
 
 
 def written_out(left: Tensor, right: Tensor) -> Any:
-    """Return the batched product [n, i, k] × [n, k, j] written out, NotImplemented if it is large."""
+    """Return the batched product [n, i, k] × [n, k, j], or NotImplemented where it is large."""
     if left.shape[1] * left.shape[2] * right.shape[2] > SMALL_PRODUCT:
         return NotImplemented
     return (left[:, :, :, None] * right[:, None, :, :]).sum(2)
