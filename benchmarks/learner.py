@@ -34,8 +34,8 @@ PARAMETERS = 8 * 32 + 32 + 32 * 16 + 16 + 16 + 16
 # for the hidden layer; the head's and the auxiliary's products are too few to count.
 OPERATIONS = 2 * 2 * (2 * (8 * 32 + 32 * 16) + 32 * 16)
 STREAM = 2_000
-# Updates between two looks at the clock, as between two measurements of a study.
-CALL = 100
+# Updates between two looks at the clock: of a small population many, as between measurements.
+CALL = {True: 100, False: 10}
 
 
 def learner(
@@ -79,12 +79,14 @@ def learner(
     )
     update = torch.zeros((), dtype=torch.int64, device=device)
 
+    call = CALL[runs <= SMALL]
+
     def go() -> None:
         nonlocal state, update
-        state, update = advance(state, update, CALL)
+        state, update = advance(state, update, call)
 
     go()
-    return go, CALL
+    return go, call
 
 
 def measured(

@@ -237,6 +237,11 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Seq
         if name in may_differ or name not in config:
             continue
         if json_value(value) != config[name]:
+            if name == "data_sha256":
+                raise ValueError(
+                    f"--data {settings['data']} is not the file that the run in {path} was started "
+                    "with: its contents have changed"
+                )
             flag = "--" + name.strip("_").replace("_", "-")
             free = " and ".join("--" + other.replace("_", "-") for other in may_differ)
             given, had = _shown(json_value(value)), _shown(config[name])
