@@ -35,7 +35,7 @@ PARAMETERS = 8 * 32 + 32 + 32 * 16 + 16 + 16 + 16
 OPERATIONS = 2 * 2 * (2 * (8 * 32 + 32 * 16) + 32 * 16)
 STREAM = 2_000
 # Updates between two looks at the clock: of a small population many, as between measurements.
-CALL = {True: 100, False: 10}
+CALL = {True: 100, False: 50}
 
 
 def learner(

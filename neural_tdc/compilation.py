@@ -32,13 +32,12 @@ def written_out(left: Tensor, right: Tensor) -> Any:
 
 def compile_repeatable(
     function: Callable[[Any, Any], Any], carried: Any, constant: Any
-) -> Callable[[Any, int], Any]:
+) -> Callable[[Any, Any, int], Any]:
     """Compile `function(carried, constant) -> carried` and return what repeats it.
 
-    carried, constant: trees of tensors, of the shapes that all calls will have; the constant ones
-        are bound to the program
+    carried, constant: trees of tensors, of the shapes that all calls will have
 
-    The result takes (carried, number of calls) and returns what is carried after them.
+    The result takes (carried, constant, number of calls) and returns what is carried after them.
     """
     leaves, structure = tree_flatten(carried)
     fixed, fixed_structure = tree_flatten(constant)
@@ -58,11 +57,12 @@ def compile_repeatable(
         graph = make_fx(flat, decomposition_table=table)(*leaves, *present)
         program = torch._inductor.compile(graph, [*leaves, *present])
 
-    def repeat(carried: Any, calls: int) -> Any:
+    def repeat(carried: Any, constant: Any, calls: int) -> Any:
         tensors = tree_flatten(carried)[0]
+        bound = [leaf for leaf in tree_flatten(constant)[0] if isinstance(leaf, Tensor)]
         with torch.no_grad():
             for _ in range(calls):
-                tensors = list(program(*tensors, *present))
+                tensors = list(program(*tensors, *bound))
         return tree_unflatten(tensors, structure)
 
     return repeat

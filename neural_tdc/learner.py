@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from neural_tdc.algorithm import Algorithm, Parameters, State, StepSizes, population, step
 from neural_tdc.compilation import compile_repeatable
@@ -27,6 +27,9 @@ DIVERGENCE = 1e6
 UNROLLED = 10
 SMALL = 256
 LONG = 100_000
+# A large population learns block after block, between two measurements: a block's parameters stay
+# in the cache. Runs do not touch one another, so it makes no difference to them.
+BLOCK = 1024
 
 Judge = Callable[[Parameters], dict[str, Tensor]]
 Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
@@ -108,14 +111,34 @@ def repeated_updates(
         (state, update), (experience, base) = carried, constant
         return several(state, experience, update, base)
 
+    runs = len(experience.lane)
+    count = runs // BLOCK if runs % BLOCK == 0 else 1
+    lanes, keys = experience.lane.chunk(count), experience.key.chunk(count)
+    constants = [
+        (experience._replace(lane=lane, key=key), sizes)
+        for lane, key, sizes in zip(lanes, keys, in_blocks(base, count))
+    ]
     zero = torch.zeros((), dtype=torch.int64, device=experience.lane.device)
-    program = compile_repeatable(function, (state, zero), (experience, base))
+    program = compile_repeatable(function, (in_blocks(state, count)[0], zero), constants[0])
 
     def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
-        state, update = program((state, update), times // unroll)
-        return singly(state, update, times % unroll)
+        calls = times // unroll
+        blocks = [
+            program((block, update), constant, calls)
+            for block, constant in zip(in_blocks(state, count), constants)
+        ]
+        states, (update, *_) = zip(*blocks)
+        joined = states[0] if count == 1 else tree_map(lambda *x: torch.cat(x), *states)
+        return singly(joined, update, times % unroll)
 
     return advance
+
+
+def in_blocks(population: Any, count: int) -> list[Any]:
+    """Cut a tree of tensors with a leading run axis into `count` blocks of runs."""
+    leaves, structure = tree_flatten(population)
+    pieces = zip(*(leaf.chunk(count) for leaf in leaves))
+    return [tree_unflatten(list(piece), structure) for piece in pieces]
 
 
 def compiler_available(device: torch.device) -> bool:

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from neural_tdc import learner
 from neural_tdc.compilation import SMALL_PRODUCT, compile_repeatable, written_out
+from neural_tdc.experience import Experience, Sampling
+from neural_tdc.parameters import StepSizes
+from neural_tdc.preparation import prepare
+from neural_tdc.randomness import keys
+from neural_tdc.rules import RULES
+from neural_tdc.schedules import schedule
+from neural_tdc.transitions import Transition
 
 
 def test_a_small_product_is_written_out_and_equals_the_library_s():
@@ -37,7 +45,45 @@ def test_a_compiled_function_repeats_what_the_function_does():
     expected = (matrix, count)
     for _ in range(3):
         expected = function(expected, constant)
-    result = program((matrix, count), 3)
+    result = program((matrix, count), constant, 3)
     assert torch.allclose(result[0], expected[0], atol=1e-14)
     assert int(result[1]) == 3
-    assert program((matrix, count), 0)[0] is matrix
+    assert program((matrix, count), constant, 0)[0] is matrix
+
+
+def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
+    def uncompiled(function, carried, constant):
+        def repeat(carried, constant, calls):
+            for _ in range(calls):
+                carried = function(carried, constant)
+            return carried
+
+        return repeat
+
+    runs, time, width = 6, 5, 3
+    draw = torch.Generator().manual_seed(0)
+    feature = torch.randn(runs, time + 1, width, generator=draw, dtype=torch.float64)
+    ones = torch.ones(runs, time, dtype=torch.float64)
+    stream = Transition(feature[:, :-1], ones, 0.9 * ones, feature[:, 1:], ones, 0 * ones)
+    experience = Experience(stream, None, torch.arange(runs), keys(0, runs, "sampling"))
+    algorithm, state = prepare(RULES["tdc"], None, feature[0], runs=runs, seed=0)
+    base = StepSizes(*(torch.linspace(0.01, 0.1, runs, dtype=torch.float64) for _ in range(3)))
+    monkeypatch.setattr(learner, "compile_repeatable", uncompiled)
+    results = []
+    for block in (2, 4):
+        monkeypatch.setattr(learner, "BLOCK", block)
+        advance = learner.repeated_updates(
+            algorithm,
+            schedule("general"),
+            Sampling("iid", 2),
+            experience,
+            base,
+            state,
+            compiled=True,
+        )
+        results.append(advance(state, torch.tensor(0), 7))
+    (blocked, after), (whole, _) = results
+    assert int(after) == 7
+    assert torch.equal(blocked.parameters.head, whole.parameters.head)
+    assert torch.equal(blocked.parameters.auxiliary, whole.parameters.auxiliary)
+    assert len(blocked.parameters.head.unique(dim=0)) == runs
