@@ -27,7 +27,7 @@ from experiments.run_folder import (
 from experiments.statistics import summary
 from experiments.tensorboard_log import TensorBoardLog
 from neural_tdc.algorithm import Algorithm, State, StepSizes
-from neural_tdc.learner import Measurement, divergence_limit, learn
+from neural_tdc.learner import Measurement, divergence_limit, learn, measured_steps
 from neural_tdc.preparation import base_steps
 from neural_tdc.schedules import schedule
 from neural_tdc.value_function import description
@@ -56,7 +56,7 @@ class Run:
         self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
         self.history = History()
         self.seconds = 0.0
-        self.start = 0
+        self.start = self.measured = 0
         self.limit = divergence_limit(state.parameters)
         self.diverged: torch.Tensor | None = None
         self.state = state
@@ -73,12 +73,14 @@ class Run:
         self.state = tree_unflatten(saved["leaves"], structure)
         self.start, self.seconds = saved["step"], saved["seconds"]
         self.diverged, self.limit = saved["diverged"], saved["limit"]
-        cut(self.folder / METRICS, self.start)
-        self.history = read(self.folder / METRICS)
-        if not len(self.history) or self.history.steps[-1] != self.start:
+        # A shorter run's last measurement may stand off the grid of a longer one: it is left out.
+        every, steps = self.settings["measure_every"], max(self.start, self.plan.steps)
+        self.measured = max(s for s in measured_steps(steps, every) if s <= self.start)
+        self.history = read(self.folder / METRICS, self.measured)
+        if not len(self.history) or self.history.steps[-1] != self.measured:
             raise ValueError(
-                f"{self.folder / METRICS} ends before step {self.start}, where {path} goes on: it "
-                "has lost measurements; start again with --overwrite"
+                f"{self.folder / METRICS} ends before step {self.measured}, where {path} goes on: "
+                "it has lost measurements; start again with --overwrite"
             )
 
     def _save(self, last: Measurement) -> None:
@@ -126,8 +128,10 @@ class Run:
         plan, task, settings = self.plan, self.task, self.settings
         if self.start >= plan.steps:
             return
+        if self.start:
+            cut(self.folder / METRICS, self.measured)
         self.metrics = MetricsFile(self.folder / METRICS, self.history)
-        self.log = TensorBoardLog(self.folder, self.start + 1 if self.start else None)
+        self.log = TensorBoardLog(self.folder, self.measured + 1 if self.start else None)
         factors = schedule(settings["schedule"])
         # Only what stands in all other files may be saved: a stop may come between any two lines.
         unsaved: Measurement | None = None

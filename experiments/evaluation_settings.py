@@ -4,7 +4,6 @@ What the flags stand for is made, and tried, in `experiments.evaluation_plan`.
 """
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -17,6 +16,7 @@ from experiments.command_line import (
     check_positive_integer,
     check_step_size,
 )
+from experiments.learning_settings import LearningSettings
 from neural_tdc.constraints import projection
 from neural_tdc.experience import SAMPLINGS
 from neural_tdc.frozen_features import KINDS
@@ -29,7 +29,7 @@ LARGEST = 3e38
 
 
 @dataclass(kw_only=True)
-class Settings:
+class Settings(LearningSettings):
     """Evaluate a fixed policy by Algorithm 1 and its relatives.
 
     Problems: random-walk-tabular, random-walk-dependent, random-walk-inverted, boyan, baird,
@@ -49,89 +49,19 @@ class Settings:
     terminated, truncated and, if need be, next_observation and behaviour_probability."""
     rule: list[str]
     """One or several learning rules, which learn from the same experience."""
-    features: str = "neural"
-    """neural: a body learns them; given: those that a finite problem gives, or the vectors of
-    --data as they are (no body)."""
     sampling: str = "markov"
     """markov: the stream in its order; iid: draws from the whole stream; replay: from its past."""
-    runs: int = 10
-    """Independent runs, each with initial parameters and, but for --data, a stream of its own."""
-    steps: int | None = None
-    """Updates a run; the field's usual number if not given (20,000 on Gymnasium problems
-    and data)."""
     head_step: float = 0.01
     """Step size β of the head θ (dimensionless factor of a direction)."""
     auxiliary_step: float | None = None
     """Step size η of the auxiliary vector ω; that of the head if not given."""
     body_step: float = 0.001
     """Step size α of the body W; 0 leaves the body as it was initialised."""
-    schedule: str = "constant"
-    """constant; general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
-    optimizer: list[str] | None = None
-    """sgd or rmsprop: one for all parts, or three for body, head and auxiliary (sgd)."""
-    gamma: float | None = None
-    """Discount γ in [0, 1]; the problem's own if not given (0.99 on Gymnasium problems
-    and data)."""
-    policy: str | None = None
-    """The policy to evaluate: default, soft or uniform on Gymnasium problems; module:function;
-    with --data the one that acted if not given."""
-    behaviour: str | None = None
-    """The policy that acts, likewise; the evaluated one if not given (a chain's own on chains)."""
-    body: str = "mlp"
-    """mlp, paper_atari, nature_atari, or module:function of the observation's shape."""
-    hidden: list[int] | None = None
-    """Units of each hidden layer of the mlp (32); without a number there is no hidden layer."""
-    width: int | None = None
-    """Learned features d; half the states on a chain, 16 on Gymnasium problems if not given."""
-    activation: str = "tanh"
-    """Activation of the mlp: tanh, relu, softplus, silu, gelu, sigmoid."""
-    constant_feature: bool = False
-    """Make one of the mlp's features the constant 1, a bias of the head."""
-    batch: int = 1
-    """Transitions an update; their directions are averaged."""
-    replay_window: int = 0
-    """For --sampling replay: how many of the latest transitions are kept; 0 for all."""
-    constraint: str = "none"
-    """Projection of θ and W each: none, box:R or ball:R."""
-    ridge: float = 0.0
-    """λ of a ridge λ/2·‖θ‖² on the head."""
-    epsilon: float = 0.0
-    """ε of C + εI for the auxiliary vectors."""
-    psi: str = "random"
-    """Frozen features of the generalized rule: random, fourier, observation, snapshot, present."""
-    psi_width: int = 0
-    """How many random features ψ has; 0 for four times the width."""
-    lstd_window: int = 1000
-    """Transitions that an LSTD head remembers; 1 for the present batch alone."""
-    lstd_epsilon: float = 1e-3
-    """ε of (A + εI)⁻¹ for an LSTD head."""
     lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.0
     """Trace decay λ in [0, 1] of TD(λ), TDC(λ), GTD2(λ), TDRC(λ), HTD(λ) and LSTD(λ); 0 for no
     trace. Above 0 it needs --features given, --sampling markov and --batch 1."""
-    measure_every: int = 100
-    """Updates between two measurements; the first is after the first update."""
-    truth_states: int = 200
-    """Gymnasium problems: states at which the true value is estimated by Monte Carlo."""
-    truth_rollouts: int = 8
-    """Gymnasium problems: returns averaged at each of these states, at least 2."""
-    held_out: int = 5000
-    """Gymnasium problems: transitions of a separate stream that the moments are estimated from."""
     held_out_fraction: float = 0.2
     """With --data: the part of the file, at its end, that is not learned from and judges."""
-    dtype: str = "float32"
-    """float32 or float64, for learning; errors are always measured in float64."""
-    compile: str = "auto"
-    """auto: compile where the number of steps is worth its 10 to 20 seconds a rule; on; off."""
-    seed: int = 0
-    """Seed of everything; same seed, machine and --compile, same result to the bit on the CPU."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    out: Path | None = None
-    """Folder of the run, or of one run a rule; runs/PROBLEM if not given."""
-    resume: bool = False
-    """Go on with the run in --out; only --steps (longer) and --device may differ."""
-    overwrite: bool = False
-    """Replace a run in --out."""
 
 
 def check_values(settings: Settings) -> None:

@@ -179,8 +179,8 @@ def _number(cell: str) -> float:
     return float(cell) if cell else math.nan
 
 
-def read(path: Path) -> History:
-    """Read `metrics.csv`; a last measurement that is not there for all runs is left out.
+def read(path: Path, until: float = math.inf) -> History:
+    """Read `metrics.csv` up to a step; a measurement cut off at the file's end is left out.
 
     Raises ValueError, naming the line, where the file is damaged elsewhere.
     """
@@ -207,6 +207,8 @@ def read(path: Path) -> History:
         blocks.pop()
     history.names = names
     for step, rows, flags in blocks:
+        if step > until:
+            break
         columns = np.array(rows).reshape(len(rows), len(names)).T
         try:
             history.append(step, dict(zip(names, columns)), np.array(flags))

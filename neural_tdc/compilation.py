@@ -31,11 +31,14 @@ def written_out(left: Tensor, right: Tensor) -> Any:
 
 
 def compile_repeatable(
-    function: Callable[[Any, Any], Any], carried: Any, constant: Any
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any, *, store_shared: bool = False
 ) -> Callable[[Any, Any, int], Any]:
     """Compile `function(carried, constant) -> carried` and return what repeats it.
 
     carried, constant: trees of tensors, of the shapes that all calls will have
+    store_shared: store a value that several loops read, in place of computing it in each. The
+        weights' loops then no longer compute an activation's derivative one number at a time:
+        2.4 times faster for a large population of ReLU bodies, slower for a single run.
 
     The result takes (carried, constant, number of calls) and returns what is carried after them.
     """
@@ -53,7 +56,8 @@ def compile_repeatable(
         return tuple(tree_flatten(result)[0])
 
     table = {torch.ops.aten.bmm.default: written_out}
-    with torch.no_grad():
+    settings = {"realize_reads_threshold": 1} if store_shared else {}
+    with torch.no_grad(), torch._inductor.config.patch(settings):
         graph = make_fx(flat, decomposition_table=table)(*leaves, *present)
         program = torch._inductor.compile(graph, [*leaves, *present])
 

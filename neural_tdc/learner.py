@@ -28,7 +28,7 @@ UNROLLED = 10
 SMALL = 256
 LONG = 100_000
 # A large population learns block after block, between two measurements: a block's parameters stay
-# in the cache. Runs do not touch one another, so it makes no difference to them.
+# in the cache. Runs do not touch one another, so it makes no difference to them. About so many:
 BLOCK = 1024
 
 Judge = Callable[[Parameters], dict[str, Tensor]]
@@ -112,14 +112,16 @@ def repeated_updates(
         return several(state, experience, update, base)
 
     runs = len(experience.lane)
-    count = runs // BLOCK if runs % BLOCK == 0 else 1
+    count = equal_blocks(runs)
     lanes, keys = experience.lane.chunk(count), experience.key.chunk(count)
     constants = [
         (experience._replace(lane=lane, key=key), sizes)
         for lane, key, sizes in zip(lanes, keys, in_blocks(base, count))
     ]
     zero = torch.zeros((), dtype=torch.int64, device=experience.lane.device)
-    program = compile_repeatable(function, (in_blocks(state, count)[0], zero), constants[0])
+    program = compile_repeatable(
+        function, (in_blocks(state, count)[0], zero), constants[0], store_shared=runs > SMALL
+    )
 
     def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
         calls = times // unroll
@@ -132,6 +134,16 @@ def repeated_updates(
         return singly(joined, update, times % unroll)
 
     return advance
+
+
+def equal_blocks(runs: int) -> int:
+    """Return into how many equal blocks to cut a population, each of about BLOCK runs.
+
+    1 where it has no divisor that leaves between half and twice as many.
+    """
+    counts = range(-(-runs // (2 * BLOCK)), 2 * runs // BLOCK + 1)
+    fitting = [count for count in counts if runs % count == 0]
+    return min(fitting, key=lambda count: abs(runs / count - BLOCK), default=1)
 
 
 def in_blocks(population: Any, count: int) -> list[Any]:

@@ -184,11 +184,10 @@ def test_a_resumed_run_may_be_longer_and_goes_on_as_if_it_had_always_been(
     assert evaluate(f"{line} --out parts").status == 0
     assert evaluate(f"{long} --out parts --resume").status == 0
     whole, parts = (read(tmp_path / name / "metrics.csv") for name in ("whole", "parts"))
-    # The end of the shorter run was measured too.
-    both = np.isin(parts.steps, whole.steps)
-    assert parts.steps[~both].tolist() == [14]
+    # The end of the shorter run was measured too, and is no measurement of the longer one.
+    assert parts.steps.tolist() == whole.steps.tolist()
     np.testing.assert_array_equal(
-        parts.values("error/rmsve")[both], whole.values("error/rmsve"), strict=True
+        parts.values("error/rmsve"), whole.values("error/rmsve"), strict=True
     )
     pairs = zip(leaves(tmp_path / "whole"), leaves(tmp_path / "parts"), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
@@ -202,8 +201,10 @@ def test_a_longer_resumed_run_of_independent_draws_keeps_its_pool(evaluate, tmp_
     before = read(tmp_path / "run" / "metrics.csv")
     assert evaluate(f"{line.replace('--steps 14', '--steps 20')} --resume").status == 0
     after = read(tmp_path / "run" / "metrics.csv")
-    assert after.steps.tolist() == [1, 5, 9, 13, 14, 17, 20]
-    np.testing.assert_array_equal(after.values("error/rmsve")[:5], before.values("error/rmsve"))
+    assert after.steps.tolist() == [1, 5, 9, 13, 17, 20]
+    np.testing.assert_array_equal(
+        after.values("error/rmsve")[:4], before.values("error/rmsve")[:4]
+    )
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pool"] == 14
 
 
