@@ -26,7 +26,7 @@ bench: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,atari,minatar,distributed,dev]'
 	touch $(STAMP)
 
 clean:

@@ -1,0 +1,99 @@
+"""Selections and comparisons: worked by hand on a few runs."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments.sweep_plan import Configuration
+from experiments.sweep_results import Row, best, compared, described, reports, selected, summarised
+from experiments.sweep_tables import as_csv, latex, markdown, step_text
+
+NAN = math.nan
+
+
+def row(rule, step, values, ratio=2.0, diverged=None, problem="p"):
+    values = np.array(values, dtype=float)
+    lost = np.isnan(values) if diverged is None else np.array(diverged)
+    cell = SimpleNamespace(problem=problem, sampling="markov", rule=rule, learned=rule)
+    configuration = Configuration(ratio, NAN, step, ratio * step, ratio * step)
+    both = {"auc/rmsve": values, "final/rmsve": 10 * values}
+    return Row(cell, configuration, both, lost, {}, np.zeros(0))
+
+
+def test_a_diverged_run_counts_as_infinitely_bad():
+    tame, wild = row("td", 0.1, [3.0, 3.0]), row("td", 0.2, [1.0, NAN])
+    assert best([wild, tame], "auc_rmsve") is tame
+    assert best([wild], "auc_rmsve") is None
+
+
+def test_the_smaller_of_two_equal_steps_is_selected():
+    small, large = row("td", 0.1, [2.0, 4.0]), row("td", 0.2, [3.0, 3.0])
+    assert best([large, small], "auc_rmsve") is small
+
+
+def test_every_ratio_of_every_rule_has_its_best_step():
+    rows = [
+        row("td", 0.1, [2.0, 2.0]),
+        row("td", 0.2, [1.0, 1.0]),
+        row("td", 0.1, [5.0, 5.0], ratio=8.0),
+        row("tdc", 0.1, [NAN, 1.0]),
+    ]
+    assert selected(rows, "auc_rmsve") == [rows[1], rows[2]]
+
+
+def test_a_report_is_of_fresh_runs_and_in_pairs_with_the_baseline():
+    swept = [row("td", 0.1, [2.0, 2.0]), row("tdc", 0.2, [1.0, 1.0])]
+    fresh = [row("td", 0.1, [4.0, 6.0, 8.0]), row("tdc", 0.2, [5.0, 7.0, NAN])]
+    first, second = reports(swept, fresh, "auc_rmsve", "td")
+    assert (first.of_rule, second.of_rule) == (True, True)
+    columns = second.columns("auc_rmsve")
+    assert columns["auc_rmsve"] == 6.0
+    assert columns["selected_by_auc_rmsve"] == 1.0
+    # Pairs of surviving runs alone: 5 − 4 and 7 − 6.
+    assert columns["auc_rmsve_difference"] == 1.0
+    assert columns["final_rmsve_difference"] == 10.0
+    assert (columns["runs"], columns["diverged"]) == (3, 1)
+
+
+def test_without_a_baseline_there_is_no_difference():
+    assert compared(row("td", 0.1, [1.0, 2.0]), None) == {}
+
+
+def test_a_summary_is_over_the_survivors():
+    found = summarised(row("td", 0.1, [1.0, NAN, 4.0, 7.0]))
+    assert found["auc_rmsve"] == 4.0
+    assert found["auc_rmsve_median"] == 4.0
+    assert found["final_rmsve_low"] < 40.0 < found["final_rmsve_high"]
+
+
+def test_a_table_says_what_was_selected_against_what():
+    swept = [row("td", 0.25, [2.0, 2.0]), row("a_b", 0.5, [1.0, 1.0])]
+    fresh = [row("td", 0.25, [4.0, 6.0]), row("a_b", 0.5, [5.0, 7.0])]
+    answers = reports(swept, fresh, "auc_rmsve", "td")
+    shown = markdown(answers, "auc_rmsve", "td")
+    assert "### p, markov" in shown
+    assert "| minus td's |" in shown
+    assert "| a_b | 2^-1 | 2^1 | – | 6.0" in shown
+    tabular = latex(answers, "auc_rmsve", "td")
+    assert r"a\_b & $2^{-1}$" in tabular
+    assert tabular.count(r"\midrule") == 1
+
+
+def test_csv_leaves_cells_empty_that_do_not_exist():
+    assert as_csv([{"a": 1.5, "b": NAN}, {"a": 2, "c": "x"}]) == "a,b,c\n1.5,,\n2,,x\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.125, "2^-3"), (1.0, "1"), (0.3, "0.3"), (math.inf, "∞"), (NAN, "–")]
+)
+def test_steps_are_written_as_powers_where_they_are(value, text):
+    assert step_text(value) == text
+
+
+def test_a_row_says_which_configuration_it_is():
+    found = described(row("td", 0.1, [1.0, NAN]))
+    assert found["body_step"] == 0.1
+    assert found["head_step"] == 0.2
+    assert found["diverged"] == 1
