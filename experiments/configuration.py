@@ -76,5 +76,5 @@ def configuration(
         "device_name": _device_name(torch.device(device)),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -101,10 +101,16 @@ def _label(rule: str, history: History) -> str:
     return f"{rule} ({diverged} of {history.runs} diverged)"
 
 
-def _thinned(history: History) -> np.ndarray:
-    """Return which measurements to draw a band at: at most BAND_POINTS, the ends among them."""
-    number = min(len(history), BAND_POINTS)
-    return np.unique(np.linspace(0, len(history) - 1, number).round().astype(int))
+def _thinned(history: History, metric: str) -> np.ndarray:
+    """Return which measurements to draw a band at: at most BAND_POINTS, the ends among them.
+
+    A metric that is taken at a few measurements only is drawn from one of these to the next.
+    """
+    # NaN where all had diverged is no gap: the curve ends there.
+    lost = (history.diverged_steps <= history.steps[:, None]).all(axis=1)
+    taken = np.flatnonzero(np.isfinite(history.values(metric)).any(axis=1) | lost)
+    number = min(len(taken), BAND_POINTS)
+    return taken[np.unique(np.linspace(0, len(taken) - 1, number).round().astype(int))]
 
 
 def _wants_logarithm(panel: Panel, curves: Sequence[np.ndarray]) -> bool:
@@ -172,7 +178,9 @@ def _draw_panel(
     for index, (rule, history) in enumerate(histories.items()):
         if panel.metric not in history.names or not len(history):
             continue
-        chosen = _thinned(history)
+        chosen = _thinned(history, panel.metric)
+        if not chosen.size:
+            continue
         steps = history.steps[chosen]
         interval = mean_interval(_drawn_values(history, panel.metric)[chosen], BAND_RESAMPLES)
         curves.append(interval.mean)
@@ -224,7 +232,7 @@ def _measured(panels: Sequence[Panel], histories: Mapping[str, History]) -> list
 
 
 def _rows(
-    histories: Mapping[str, History], metrics: Sequence[str] | None, width: int
+    histories: Mapping[str, History], metrics: Sequence[str | Panel] | None, width: int
 ) -> list[list[Panel]]:
     if metrics is None:
         of_truth = ERROR_PANELS[0].metric
@@ -234,14 +242,17 @@ def _rows(
         rows = [_measured(errors, histories), _measured(OTHER_PANELS, histories)]
         return [row for row in rows if row] or [[errors[0]]]
     known = {panel.metric: panel for panel in (*ERROR_PANELS, TD_ERROR_PANEL, *OTHER_PANELS)}
-    chosen = [known.get(metric, Panel(metric, metric, metric)) for metric in metrics]
+    chosen = [
+        metric if isinstance(metric, Panel) else known.get(metric, Panel(metric, metric, metric))
+        for metric in metrics
+    ]
     return [chosen[start : start + width] for start in range(0, len(chosen), width)]
 
 
 def draw(
     histories: Mapping[str, History],
     title: str,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Panel] | None = None,
     references: Mapping[str, tuple[float, str]] | None = None,
 ) -> Figure:
     """Return the figure that `evaluation_figure` writes."""
@@ -290,14 +301,14 @@ def evaluation_figure(
     path: Path,
     histories: Mapping[str, History],
     title: str,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Panel] | None = None,
     references: Mapping[str, tuple[float, str]] | None = None,
 ) -> None:
     """Draw errors and lags of several rules over their updates, and write the file.
 
     histories:   {rule: history}; a rule's colour depends on its name, so order does not matter
-    metrics:     the metrics to draw, a panel each; if not given the panels above, of which those
-                 are left out that nothing was measured for
+    metrics:     the metrics to draw, or panels of one's own; if not given the panels above, of
+                 which those are left out that nothing was measured for
     references:  {metric: (value, name)} a dotted line, such as the truth's own standard error
 
     Lines are means over the runs that survive to the end, bands their 95 % intervals over runs. A

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -60,16 +60,23 @@ def mean_with_interval(entry: Mapping[str, float | None] | None) -> str:
     return f"{number(entry['mean'], half)} [{number(low, half)}, {number(high, half)}]"
 
 
-def table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def table(
+    summaries: Mapping[str, Mapping[str, Any]],
+    columns: Sequence[tuple[str, str, str]] | None = None,
+    first: str = "rule",
+) -> str:
     """Return the final table: a line a rule, means over survivors with 95 % intervals over runs.
 
-    `summaries` is {rule: summary}. Columns that no rule has are left out.
+    `summaries` is {rule: summary}. columns: (title, key of a metric, "final" or "auc") each, those
+    of policy evaluation if not given; columns that no rule has are left out. first: what the lines
+    are called.
     """
     metrics = [summary["metrics"] for summary in summaries.values()]
-    known = any("rmsve" in each for each in metrics)
-    all_columns = COLUMNS if known else COLUMNS_WITHOUT_TRUTH
-    columns = [column for column in all_columns if any(column[1] in each for each in metrics)]
-    rows = [["rule", *(title for title, _, _ in columns), "diverged"]]
+    if columns is None:
+        known = any("rmsve" in each for each in metrics)
+        columns = COLUMNS if known else COLUMNS_WITHOUT_TRUTH
+    columns = [column for column in columns if any(column[1] in each for each in metrics)]
+    rows = [[first, *(title for title, _, _ in columns), "diverged"]]
     for rule, summary in summaries.items():
         entries = [summary["metrics"].get(key, {}).get(kind) for _, key, kind in columns]
         counts = f"{summary['diverged']} of {summary['runs']}"
@@ -120,9 +127,16 @@ class Progress:
     """
 
     def __init__(
-        self, label: str, steps: int, runs: int, done: int = 0, stream: TextIO | None = None
+        self,
+        label: str,
+        steps: int,
+        runs: int,
+        done: int = 0,
+        stream: TextIO | None = None,
+        unit: str = "run-steps",
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
+        self._unit = unit
         self._label, self._steps, self._runs = label, steps, runs
         self._first, self._done = done, done
         self._start = time.perf_counter()
@@ -143,7 +157,7 @@ class Progress:
         """Show that `step` updates are done; `error` is the mean over survivors, if measured."""
         seconds = max(time.perf_counter() - self._start, 1e-9)
         rate = (step - self._first) / seconds
-        said = [f"{large_number(rate * self._runs)} run-steps a second"]
+        said = [f"{large_number(rate * self._runs)} {self._unit} a second"]
         if error is not None and math.isfinite(error):
             said.append(f"{name} {number(error)}")
         if self._bar is not None:

@@ -6,6 +6,7 @@ such as `lag_head`, `features_effective_rank`, `norm_body`. Step sizes and speed
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,25 @@ def mean_interval(values: Float[np.ndarray, "*time run"], resamples: int | None 
         high[block][several] = np.maximum(ends[1], mean[block])[several]
     shape = values.shape[:-1]
     return Interval(mean.reshape(shape), low.reshape(shape), high.reshape(shape))
+
+
+def statistic_interval(
+    values: Float[np.ndarray, "time run"],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    resamples: int = 10_000,
+) -> Interval:
+    """Return a statistic of the means over runs, such as a slope, and its 95 % bootstrap interval.
+
+    statistic: [time, resample] means → [resample];  values must be finite, of at least two runs
+    The same expanded percentile interval as `mean_interval`.
+    """
+    runs = values.shape[1]
+    counts = _resampling_counts(runs, resamples)
+    drawn = np.sort(statistic(values @ counts.T / runs))[:, None]
+    tail = _expanded_tail(np.array([runs]))
+    valid = np.array([resamples])
+    low, high = (_order_statistic(drawn, valid, each)[0] for each in (tail, 1 - tail))
+    return Interval(statistic(values.mean(axis=1, keepdims=True))[0], low, high)
 
 
 def paired_difference(

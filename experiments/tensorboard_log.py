@@ -25,10 +25,12 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
 from experiments.history import History
-from experiments.statistics import NOT_SUMMARISED, auc, mean_interval
+from experiments.statistics import NOT_SUMMARISED, auc, mean_interval, summary_key
 
 # A new interval at each measurement: fewer resamples than in a summary.
 RESAMPLES = 2_000
+# Groups of metrics that say how good a run is.
+JUDGING = ("error", "test")
 
 
 class TensorBoardLog:
@@ -86,8 +88,8 @@ class TensorBoardLog:
         step = int(history.steps[-1])
         tags: dict[str, float] = {}
         for name in history.names:
-            if name.startswith("error/"):
-                tag = f"summary/auc_{name.removeprefix('error/')}"
+            if name.split("/")[0] in JUDGING:
+                tag = f"summary/auc_{summary_key(name)}"
                 self.scalar(tag, float(mean_interval(auc(history, name)).mean), step)
                 tags |= {name: 0.0, tag: 0.0}
         # The page reads a metric's value from the scalars of that tag.

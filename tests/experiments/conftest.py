@@ -1,10 +1,13 @@
 """Runs of `experiments.evaluate_policy` within the tests' own process."""
 
+import gzip
 import itertools
 import shlex
+import struct
 import sys
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +54,21 @@ def evaluate(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
+def run_program(tmp_path, monkeypatch, capsys):
+    """Return a function that runs any program on a line of arguments, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def run(function, line):
+        capsys.readouterr()
+        status = main(function, shlex.split(line))
+        return Outcome(status, *capsys.readouterr())
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def own(tmp_path, monkeypatch):
     """Return a function that writes a module of the user's own and returns its name."""
 
@@ -60,5 +78,40 @@ def own(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").write_text("import gymnasium\nimport torch\n" + source)
         monkeypatch.delitem(sys.modules, name, raising=False)
         return name
+
+    return write
+
+
+@pytest.fixture
+def idx_bytes():
+    """Return a function that lays an array out as an IDX file of unsigned bytes."""
+
+    def laid_out(array):
+        header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        return header + array.astype(np.uint8).tobytes()
+
+    return laid_out
+
+
+@pytest.fixture
+def idx_files(idx_bytes):
+    """Return a function that writes tiny MNIST files, 7 and 4 pictures of 3×5 pixels.
+
+    It returns pictures, flat, and labels of the training and the test part.
+    """
+
+    def write(folder, compressed=False, seed=0):
+        folder.mkdir(parents=True, exist_ok=True)
+        source = np.random.default_rng(seed)
+        parts = []
+        for name, count in (("train", 7), ("t10k", 4)):
+            pictures = source.integers(256, size=(count, 3, 5))
+            labels = source.integers(10, size=count)
+            for kind, array in (("images-idx3", pictures), ("labels-idx1", labels)):
+                content = idx_bytes(array)
+                path = folder / f"{name}-{kind}-ubyte{'.gz' * compressed}"
+                path.write_bytes(gzip.compress(content) if compressed else content)
+            parts.append((pictures.reshape(count, 15), labels))
+        return parts
 
     return write

@@ -202,9 +202,7 @@ def test_a_longer_resumed_run_of_independent_draws_keeps_its_pool(evaluate, tmp_
     assert evaluate(f"{line.replace('--steps 14', '--steps 20')} --resume").status == 0
     after = read(tmp_path / "run" / "metrics.csv")
     assert after.steps.tolist() == [1, 5, 9, 13, 17, 20]
-    np.testing.assert_array_equal(
-        after.values("error/rmsve")[:4], before.values("error/rmsve")[:4]
-    )
+    np.testing.assert_array_equal(after.values("error/rmsve")[:4], before.values("error/rmsve")[:4])
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pool"] == 14
 
 
