@@ -24,6 +24,7 @@ from experiments.command_line import (
     resolve_device,
     suggestion,
 )
+from experiments.dqn_policy import is_checkpoint, problem_of_checkpoint
 from experiments.evaluation_data import content, logged, runs_alike
 from experiments.evaluation_settings import (
     Settings,
@@ -257,6 +258,10 @@ def _problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
         with named(f"--problem {name}"):
             chain = standard_problem(name)
         return _with_policies(chain, settings)
+    if settings.policy is not None and is_checkpoint(settings.policy):
+        behaviour = _policy(settings.behaviour, "--behaviour")
+        with named(_problem_flags(settings)):
+            return problem_of_checkpoint(name, settings.policy, behaviour, settings.gamma)
     known = [*CHAINS, *CONTROL_PROBLEMS, *gymnasium.registry]
     if not colon and "/" not in name and name not in known:
         raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")

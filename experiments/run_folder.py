@@ -36,6 +36,7 @@ __all__ = [
     "FIGURE",
     "METRICS",
     "RUN_FILES",
+    "SCORES",
     "SUMMARY",
     "VALUE",
     "aside",
@@ -60,8 +61,9 @@ METRICS = "metrics.csv"
 SUMMARY = "summary.json"
 FIGURE = "figure.png"
 CHECKPOINT = "checkpoint.pt"
+SCORES = "scores.json"
 VALUE = "value.pt"
-RUN_FILES = (CONFIG, EVENTS, METRICS, SUMMARY, FIGURE, VALUE, CHECKPOINT)
+RUN_FILES = (CONFIG, EVENTS, METRICS, SUMMARY, FIGURE, VALUE, SCORES, CHECKPOINT)
 
 
 def _config(folder: Path) -> dict[str, Any] | None:

@@ -1,0 +1,164 @@
+"""Train a deep Q-network with split learning rates: python -m experiments.train_dqn --problem NAME.
+
+The run is a folder; see docs/dqn.md for what its files and metrics mean.
+"""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from envs.atari import ATARI
+from experiments.command_line import (
+    Stopped,
+    UsageError,
+    main,
+    parse,
+    resolve_device,
+    resume_command,
+)
+from experiments.dqn_figures import run_figure
+from experiments.dqn_plan import games, memory_line, protocol_line, training
+from experiments.dqn_run import Run
+from experiments.dqn_settings import RESUME_MAY_CHANGE, Settings, filled
+from experiments.report import mean_with_interval, tensorboard_line
+from experiments.run_folder import (
+    CONFIG,
+    FIGURE,
+    check_folder,
+    check_same_settings,
+    claim,
+    configuration,
+    folder_name,
+    read_json,
+    write_json,
+)
+from neural_tdc.learner import compiler_available
+
+PROGRAM = "python -m experiments.train_dqn"
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Any]:
+    """Give a function that tells whether Ctrl-C was pressed; pressed twice it stops at once."""
+    pressed = False
+
+    def note(*_: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        print(
+            "\nstopping after this measurement; Ctrl-C again stops at once, at the last checkpoint",
+            file=sys.stderr,
+        )
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:
+        # Only the main thread may do so; elsewhere nobody presses keys.
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _resumed(values: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Check a resumed run against its configuration and return that."""
+    config = read_json(out / CONFIG)
+    if missing := [name for name in (*values, "compiled") if name not in config]:
+        raise UsageError(
+            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
+        )
+    chosen = {name: value for name, value in values.items() if name != "threads" or value}
+    check_same_settings(out, chosen, RESUME_MAY_CHANGE)
+    if values["steps"] < config["steps"]:
+        raise UsageError(
+            f"--steps {values['steps']} is less than the {config['steps']} of the run in {out}; "
+            "--resume may only make it longer"
+        )
+    return config
+
+
+def _threads(values: dict[str, Any]) -> int:
+    """Return how many threads compute: small layers lose more by waiting than they gain."""
+    return torch.get_num_threads() if values["problem"].startswith(ATARI) else 1
+
+
+def train(settings: Settings) -> tuple[Run, Path]:
+    """Run the settings to their end, and return the finished run and its folder.
+
+    Raises UsageError for what is not allowed, KeyboardInterrupt after Ctrl-C with all saved, and
+    Stopped where the loss is not finite.
+    """
+    values = filled(settings)
+    device = resolve_device(settings.device)
+    values["device"] = device.type
+    out = settings.out or Path("runs") / folder_name(values["problem"])
+    check_folder(out, settings.overwrite, settings.resume)
+    compiled = values["compile"] and compiler_available(device)
+    if values["compile"] and not compiled:
+        print("warning: --compile: there is no C++ compiler here", file=sys.stderr)
+    if settings.resume:
+        config = _resumed(values, out)
+        compiled, values["threads"] = config["compiled"], config["threads"]
+    values["threads"] = values["threads"] or _threads(values)
+    torch.set_num_threads(values["threads"])
+    environments = games(values, values["environments"])
+    evaluation = games(values, values["evaluation_episodes"], evaluation=True)
+    try:
+        print(memory_line(values, environments, device))
+        learning = training(values, environments, device, compiled)
+        folder = claim(out, settings.overwrite, settings.resume)
+        write_json(
+            out / CONFIG,
+            {
+                **configuration({**values, "compiled": compiled}, device),
+                "protocol_training": environments.protocol,
+                "protocol_evaluation": evaluation.protocol,
+            },
+        )
+        run = Run(folder, values, learning, evaluation)
+        print(f"{values['problem']}: {protocol_line(run.protocol())}, on {device}")
+        for note in run.notes:
+            print(f"resumed: {note}")
+        with interruptible() as stopping:
+            run.learn(stopping)
+        run.summary()
+    finally:
+        environments.close()
+        evaluation.close()
+    run_figure(out / FIGURE, run.history, f"{values['arm']} on {values['problem']}", run.protocol())
+    return run, out
+
+
+def train_dqn(argv: Sequence[str]) -> None:
+    """Run the program; see the module's description."""
+    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
+    try:
+        run, out = train(settings)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; go on with: {resume_command(PROGRAM, argv)}", 130) from None
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise Stopped(
+            f"error: {said}; the last checkpoint is kept, go on with: "
+            f"{resume_command(PROGRAM, argv)}"
+        ) from error
+    result = run.summary()
+    print(
+        f"score: {mean_with_interval(result['final'])} over {len(result['final']['scores'])} games"
+    )
+    print(f"speed: {result['agent_steps_per_second'] or 0:.0f} agent steps a second")
+    print(f"figure: {out / FIGURE}")
+    print(f"watch:  {tensorboard_line(out)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(train_dqn))
