@@ -72,6 +72,8 @@ def rows(cell: Cell, results: Mapping[str, Results], cut: Sequence[Shard]) -> li
                 for name, array in arrays.items()
                 if name.startswith("curve/")
             }
+            # Fresh runs know where they began: almost at the initial parameters.
+            values |= {f"first/{name}": curve[0] for name, curve in curves.items()}
             steps = arrays.get("steps", np.zeros(0, dtype=np.int64))
             lost = arrays["diverged"][index]
             result.append(Row(cell, by_sizes[tuple(sizes)], values, lost, curves, steps))

@@ -90,6 +90,7 @@ def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]
             "–" if own or report.baseline is None else against,
             _entry(columns, "final_rmsve"),
             _entry(columns, "final_rmspbe"),
+            _entry(columns, "first_lstd_rmsve"),
             _entry(columns, "final_lstd_rmsve"),
             f"{columns['diverged']} of {columns['runs']}",
         ]
@@ -107,24 +108,55 @@ def _heads(select: str, baseline: str) -> list[str]:
         f"minus {baseline}'s",
         "RMSVE",
         "RMSPBE",
-        "LSTD-RMSVE",
+        "LSTD-RMSVE, first",
+        "LSTD-RMSVE, last",
         "diverged",
     ]
+
+
+def _ratios(reports: Sequence[Report], select: str) -> dict[str, list[list[str]]]:
+    """Return {panel: table} of what was selected by, a line a rule and a column a ratio."""
+    column = key_of(select).replace("/", "_")
+    cells: dict[str, dict[str, dict[str, str]]] = {}
+    ratios: dict[str, float] = {}
+    for report in reports:
+        panel = f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}"
+        ratio = step_text(report.fresh.configuration.ratio)
+        ratios[ratio] = report.fresh.configuration.ratio
+        shown = _entry(report.columns(select), column)
+        lost = int(report.fresh.diverged.sum())
+        of_rule = cells.setdefault(panel, {}).setdefault(report.fresh.cell.rule, {})
+        of_rule[ratio] = f"{shown} ({lost} diverged)" if lost else shown
+    ordered = sorted(ratios, key=lambda text: ratios[text])
+    return {
+        panel: [
+            ["rule", *ordered],
+            *([rule, *(found.get(ratio, "–") for ratio in ordered)] for rule, found in by.items()),
+        ]
+        for panel, by in cells.items()
+    }
+
+
+def _shown(table: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; its first row are the heads."""
+    ruled = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in ruled)
 
 
 def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
     """Return the best configuration of every rule on fresh runs, a Markdown table a panel."""
     heads, lines = _heads(select, baseline), _lines(reports, select)
+    by_ratio = _ratios(reports, select)
     parts = []
     for panel in dict.fromkeys(panel for panel, _ in lines):
         body = [cells for each, cells in lines if each == panel]
-        table = [heads, ["---"] * len(heads), *body]
-        shown = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
-        parts.append(f"### {panel}\n\n{shown}\n")
+        parts.append(f"### {panel}\n\n{_shown([heads, *body])}\n")
+        if len(by_ratio[panel][0]) > 2:
+            parts.append(f"{title_of(select)}, by β/α\n\n{_shown(by_ratio[panel])}\n")
     note = (
         "Steps selected on the runs of the sweep, reported on fresh ones: means over the runs that "
-        "survive with 95 % bootstrap intervals; differences in pairs of runs. The last three "
-        "errors are those at the end.\n"
+        "survive with 95 % bootstrap intervals; differences in pairs of runs. RMSVE and RMSPBE are "
+        "those at the end, LSTD-RMSVE those of the first and the last measurement.\n"
     )
     return "\n".join([*parts, note])
 
