@@ -43,7 +43,8 @@ from experiments.sweep_store import SHARDS, Study
 
 SWEEP = "sweep.csv"
 # One of each for every way to select.
-SELECTED, SENSITIVITY, MAP, CURVES = "selected", "sensitivity", "map", "curves"
+SELECTED, SENSITIVITY, MAP = "selected", "sensitivity", "map"
+CURVES, RELATIVE = "curves", "relative"
 # A resumed study is run in the same shards, wherever and by however many workers.
 MAY_DIFFER = ("engine", "address", "workers", "memory", "device", "study")
 # Part of the free memory that a study takes of its own accord.
@@ -185,7 +186,7 @@ def _announced(
 def _claim(out: Path, settings: Settings) -> None:
     claim(out, settings.overwrite, settings.resume)
     if settings.overwrite:
-        drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES))
+        drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE))
         events = f"{HPARAMS}/*/*/events.out.tfevents.*"
         for pattern in (f"{SHARDS}/*.npz", SWEEP, *drawn, events):
             for path in out.glob(pattern):
@@ -207,6 +208,7 @@ def _write(out: Path, select: str, swept: list[Row], answers: list[Report], base
     if best:
         error = select.partition("_")[2]
         sweep_figures.curves_figure(out / f"{CURVES}-{select}.png", best, error)
+        sweep_figures.relative_figure(out / f"{RELATIVE}-{select}.png", answers, select)
 
 
 def _summarise(

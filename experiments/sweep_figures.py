@@ -12,11 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from experiments.figures import rule_styles
 from experiments.files import aside
 from experiments.statistics import mean_interval
-from experiments.sweep_results import Row, key_of, selected_by_rule
+from experiments.sweep_results import Report, Row, key_of, selected_by_rule
 from experiments.sweep_tables import step_text, title_of
 
 DPI = 160
@@ -27,6 +28,8 @@ COLUMNS = 3
 BAND_RESAMPLES = 2_000
 # Beyond so many times the best mean of a panel, a curve leaves it.
 SHOWN = 30.0
+# Beyond so many times the baseline's, a bar leaves the figure.
+SHOWN_RATIO = 3.0
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -198,6 +201,58 @@ def map_figure(path: Path, rows: Sequence[Row], select: str) -> None:
     if rules:
         figure.colorbar(image, ax=axes, label=title_of(select), extend="max")
     _save(figure, path)
+
+
+def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
+    """Draw what is selected by relative to the baseline's, on fresh runs, and write the file.
+
+    A bar a rule and panel: the ratio of means over the runs that survive, with its standard error
+    by linearisation over pairs of runs. A rule of which runs diverged has a star.
+    """
+    best = [report for report in reports if report.of_rule and report.baseline is not None]
+    rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
+    styles = rule_styles(rules)
+    panels = list(dict.fromkeys(report.fresh.panel for report in best))
+    figure = Figure((max(WIDTH, 0.28 * len(rules) * len(panels) + 1.6), 3.4), layout="constrained")
+    axes = figure.subplots()
+    most = 1.0
+    for report in best:
+        assert report.baseline is not None
+        own, base = (each.values[key_of(select)] for each in (report.fresh, report.baseline))
+        pairs = np.isfinite(own) & np.isfinite(base)
+        ratio, error = relative(own[pairs], base[pairs])
+        place = panels.index(report.fresh.panel) + (rules.index(report.fresh.cell.rule) + 0.5) / (
+            len(rules) + 1
+        )
+        colour = styles[report.fresh.cell.rule].colour
+        axes.bar(place, ratio, 0.9 / (len(rules) + 1), color=colour, yerr=error, ecolor="#222222")
+        if report.fresh.diverged.any():
+            axes.text(place, min(ratio, SHOWN_RATIO), "*", ha="center", va="bottom")
+        most = max(most, min(ratio + error, SHOWN_RATIO))
+    axes.axhline(1.0, color="#555555", linewidth=0.8)
+    axes.set_ylim(0, 1.08 * most)
+    names = [_title(panel, [report.fresh for report in best]) for panel in panels]
+    axes.set_xticks([n + 0.5 * len(rules) / (len(rules) + 1) for n in range(len(panels))], names)
+    if len(panels) > 5:
+        axes.tick_params(axis="x", labelrotation=30)
+    base_rule = best[0].baseline.cell.rule if best and best[0].baseline else ""
+    axes.set_ylabel(f"{title_of(select)},\nrelative to {base_rule}'s")
+    handles = [Patch(color=styles[rule].colour, label=rule) for rule in rules]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(rules), 6), frameon=False
+    )
+    _save(figure, path)
+
+
+def relative(own: np.ndarray, base: np.ndarray) -> tuple[float, float]:
+    """Return the ratio of the means of pairs and its standard error, by linearisation."""
+    if not own.size:
+        return math.nan, math.nan
+    ratio = float(own.mean() / base.mean())
+    if own.size < 2:
+        return ratio, math.nan
+    residual = own - ratio * base
+    return ratio, float(residual.std(ddof=1) / math.sqrt(own.size) / base.mean())
 
 
 def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:

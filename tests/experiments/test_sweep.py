@@ -32,7 +32,7 @@ def study(tmp_path, monkeypatch, capsys):
     """Return a function that runs a study on a line of arguments, without its figures."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("sensitivity_figure", "map_figure", "curves_figure"):
+    for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
         monkeypatch.setattr(f"experiments.sweep_figures.{name}", lambda *given: None)
 
     def run(line):

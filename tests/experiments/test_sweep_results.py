@@ -6,6 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from experiments.sweep_figures import (
+    curves_figure,
+    map_figure,
+    relative,
+    relative_figure,
+    sensitivity_figure,
+)
 from experiments.sweep_plan import Configuration
 from experiments.sweep_results import Row, best, compared, described, reports, selected, summarised
 from experiments.sweep_tables import as_csv, latex, markdown, step_text
@@ -90,6 +97,29 @@ def test_csv_leaves_cells_empty_that_do_not_exist():
 )
 def test_steps_are_written_as_powers_where_they_are(value, text):
     assert step_text(value) == text
+
+
+def test_a_ratio_of_means_has_a_standard_error_over_pairs():
+    own, base = np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0])
+    assert relative(own, base) == (2.0, 0.0)
+    ratio, error = relative(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+    # The residuals −1 and 1 have the standard deviation √2, over √2 runs and a mean of 2.
+    assert (ratio, error) == pytest.approx((1.0, 0.5))
+
+
+def test_figures_of_a_study_are_files(tmp_path):
+    swept = [row("td", 0.25, [2.0, 2.0]), row("td", 0.5, [NAN, NAN]), row("tdc", 0.5, [1.0, NAN])]
+    swept += [row("tdc", 0.25, [1.5, 1.0], ratio=8.0)]
+    fresh = [row("td", 0.25, [4.0, 6.0]), row("tdc", 0.25, [5.0, 7.0], ratio=8.0)]
+    fresh = [
+        each._replace(curves={"rmsve": np.array([[9.0, 8.0], [4.0, 6.0]])}, steps=np.array([1, 5]))
+        for each in fresh
+    ]
+    sensitivity_figure(tmp_path / "s.png", swept, "auc_rmsve")
+    map_figure(tmp_path / "m.png", swept, "auc_rmsve")
+    curves_figure(tmp_path / "c.png", fresh, "rmsve")
+    relative_figure(tmp_path / "r.png", reports(swept, fresh, "auc_rmsve", "td"), "auc_rmsve")
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5_000 for name in "smcr")
 
 
 def test_a_row_says_which_configuration_it_is():
