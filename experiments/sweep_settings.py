@@ -19,7 +19,6 @@ COMMON = (
     "study",
     "problem",
     "rule",
-    "sampling",
     "runs",
     "fresh_runs",
     "seed",
