@@ -76,7 +76,7 @@ def rows(cell: Cell, results: Mapping[str, Results], cut: Sequence[Shard]) -> li
             values |= {f"first/{name}": curve[0] for name, curve in curves.items()}
             steps = arrays.get("steps", np.zeros(0, dtype=np.int64))
             lost = arrays["diverged"][index]
-            result.append(Row(cell, by_sizes[tuple(sizes)], values, lost, curves, steps))
+            result.append(Row(cell, by_sizes[sizes], values, lost, curves, steps))
     return result
 
 
