@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,16 @@ def _begin(progress: Any, path: Sequence[str]) -> None:
     global _progress
     _progress = progress
     sys.path[:] = path
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that are started meanwhile not hear Ctrl-C: the program ends them itself."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(shard: Shard) -> Results:
@@ -74,7 +85,8 @@ def local(workers: int) -> Engine:
             pool = ProcessPoolExecutor(workers, context, _begin, (progress, list(sys.path)))
             futures: dict[Future[Results], Shard] = {}
             try:
-                futures = {pool.submit(_work, shard): shard for shard in left.values()}
+                with _deaf_to_interrupts():
+                    futures = {pool.submit(_work, shard): shard for shard in left.values()}
                 waiting = set(futures)
                 while waiting:
                     done, waiting = wait(waiting, TICK, FIRST_COMPLETED)
@@ -93,10 +105,12 @@ def local(workers: int) -> Engine:
                     ) from None
                 print("warning: a worker died; its shards are run again", file=sys.stderr)
             finally:
-                # Also when the program is stopped: nobody waits for what nobody wants.
+                # Also when the program is stopped: nobody waits for what nobody wants. The pool
+                # forgets its processes when it is shut down.
+                processes = list((pool._processes or {}).values())
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in list((pool._processes or {}).values()):
-                    process.terminate()
+                for process in processes:
+                    process.kill()
 
     return run
 
