@@ -108,7 +108,7 @@ def local(workers: int) -> Engine:
                 # Also when the program is stopped: nobody waits for what nobody wants. The pool
                 # forgets its processes when it is shut down.
                 processes = list((pool._processes or {}).values())
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(wait=not left, cancel_futures=True)
                 for process in processes:
                     process.kill()
 

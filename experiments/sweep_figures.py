@@ -70,7 +70,15 @@ def _legend(figure: Figure, rules: Sequence[str], lost: bool) -> None:
             Line2D([], [], marker="o", fillstyle="none", label="some runs diverged", **marks),
             Line2D([], [], marker="x", label="all runs diverged", **marks),
         ]
-    columns = min(len(handles), 6)
+    _place_legend(figure, handles)
+
+
+def _place_legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """Put a legend below the panels, in as many columns as the figure is wide."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    # Inches of a label and of its line, at the usual size of print.
+    columns = int(figure.get_figwidth() // (0.085 * longest + 0.65))
+    columns = min(len(handles), max(1, columns))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
@@ -224,8 +232,8 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
         place = panels.index(report.fresh.panel) + (rules.index(report.fresh.cell.rule) + 0.5) / (
             len(rules) + 1
         )
-        colour = styles[report.fresh.cell.rule].colour
-        axes.bar(place, ratio, 0.9 / (len(rules) + 1), color=colour, yerr=error, ecolor="#222222")
+        look = _bar(styles[report.fresh.cell.rule])
+        axes.bar(place, ratio, 0.9 / (len(rules) + 1), yerr=error, ecolor="#222222", **look)
         if report.fresh.diverged.any():
             axes.text(place, min(ratio, SHOWN_RATIO), "*", ha="center", va="bottom")
         most = max(most, min(ratio + error, SHOWN_RATIO))
@@ -237,11 +245,19 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
         axes.tick_params(axis="x", labelrotation=30)
     base_rule = best[0].baseline.cell.rule if best and best[0].baseline else ""
     axes.set_ylabel(f"{title_of(select)},\nrelative to {base_rule}'s")
-    handles = [Patch(color=styles[rule].colour, label=rule) for rule in rules]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(rules), 6), frameon=False
-    )
+    handles = [Patch(label=rule, **_bar(styles[rule])) for rule in rules]
+    if handles:
+        _place_legend(figure, handles)
     _save(figure, path)
+
+
+def _bar(style: Any) -> dict[str, Any]:
+    """Return how a rule's bar looks: hatched where its line would be broken."""
+    return {
+        "facecolor": style.colour,
+        "edgecolor": "white",
+        "hatch": "" if style.line == "-" else "//",
+    }
 
 
 def relative(own: np.ndarray, base: np.ndarray) -> tuple[float, float]:
