@@ -75,7 +75,9 @@ def _stored(settings: Settings, plan: Plan) -> dict[str, Any]:
     """Return the settings as they are written down and compared on resume."""
     stored = asdict(settings)
     del stored["resume"], stored["overwrite"], stored["out"]
-    return {**stored, **plan.chosen(settings)}
+    # What the others follow from comes first: it is named first where it differs.
+    first = {"problem": settings.problem, "data": settings.data}
+    return {**first, **stored, **plan.chosen(settings)}
 
 
 def _resumed(settings: Settings, stored: dict[str, Any], out: Path) -> dict[str, Any]:

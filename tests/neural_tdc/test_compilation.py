@@ -52,7 +52,7 @@ def test_a_compiled_function_repeats_what_the_function_does():
 
 
 def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
-    def uncompiled(function, carried, constant):
+    def uncompiled(function, carried, constant, *, store_shared):
         def repeat(carried, constant, calls):
             for _ in range(calls):
                 carried = function(carried, constant)
