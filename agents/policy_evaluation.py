@@ -58,7 +58,7 @@ class Task(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _silent(what: str, done: int, total: int) -> None:
+def silent(what: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
@@ -111,7 +111,7 @@ def control_task(
     judged: int = 5_000,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> Task:
     """Make a Gymnasium problem ready: streams, Monte Carlo truth and transitions for judging.
 

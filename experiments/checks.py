@@ -84,6 +84,21 @@ def check_fraction(flag: str, value: float) -> float:
     return value
 
 
+def check_readable(flag: str, read: Callable[[str], object], value: str) -> str:
+    """Return a value that `read` can read; UsageError naming the flag with what it says."""
+    try:
+        read(value)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from None
+    return value
+
+
+def check_resume_or_overwrite(resume: bool, overwrite: bool) -> None:
+    """Raise UsageError where a run shall be gone on with and replaced."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other: give one of them")
+
+
 def resolve_device(value: str, flag: str = "--device") -> torch.device:
     """Return the device of `auto`, `cpu` or `cuda`; UsageError for one that is not there."""
     check_choice(flag, value, ("auto", "cpu", "cuda"))

@@ -182,6 +182,25 @@ def resume_command(prog: str, argv: Sequence[str]) -> str:
 # Ending
 
 
+@contextlib.contextmanager
+def resumable(
+    prog: str, argv: Sequence[str], kept: str = "the last checkpoint is"
+) -> Iterator[None]:
+    """Turn a stop of long work into a Stopped with the line that goes on with it.
+
+    130 after Ctrl-C, 1 where a file cannot be written, such as on a full disk. kept: what is left
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; go on with: {resume_command(prog, argv)}", 130) from None
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise Stopped(
+            f"error: {said}; {kept} kept, go on with: {resume_command(prog, argv)}"
+        ) from error
+
+
 def _say(message: str) -> None:
     # Standard error may be closed by the time there is something to say.
     with contextlib.suppress(OSError, ValueError):

@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
-from experiments.command_line import Stopped, UsageError, main, parse, resume_command
+from experiments.command_line import UsageError, main, parse, resumable
 from experiments.evaluation_plan import Plan, named, plan, policies_in_words
 from experiments.evaluation_run import Run, try_update
 from experiments.evaluation_settings import Settings
@@ -25,12 +25,11 @@ from experiments.run_folder import (
     FIGURE,
     SUMMARY,
     check_folder,
-    check_same_settings,
     claim,
     claim_several,
     configuration,
     folder_name,
-    read_json,
+    resumed_config,
     write_json,
 )
 from neural_tdc.algorithm import Algorithm, State
@@ -80,22 +79,6 @@ def _stored(settings: Settings, plan: Plan) -> dict[str, Any]:
     return {**first, **stored, **plan.chosen(settings)}
 
 
-def _resumed(settings: Settings, stored: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Check a resumed run against its configuration and return what of it must stay."""
-    config = read_json(out / CONFIG)
-    if missing := [name for name in (*stored, "compiled", "pool") if name not in config]:
-        raise UsageError(
-            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
-        )
-    check_same_settings(out, stored, MAY_DIFFER)
-    if stored["steps"] < config["steps"]:
-        raise UsageError(
-            f"--steps {stored['steps']} is less than the {config['steps']} of the run in {out}; "
-            "--resume may only make it longer"
-        )
-    return {name: config[name] for name in ("compiled", "pool")}
-
-
 def evaluate_policy(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
@@ -108,7 +91,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     # i.i.d. draws come from a pool whose size a longer resumed run must not change.
     pool = checked.steps
     if settings.resume:
-        kept = _resumed(settings, stored, out)
+        kept = resumed_config(out, stored, ("compiled", "pool"), MAY_DIFFER)
         compiled, pool = kept["compiled"], kept["pool"]
     for line in (*checked.warnings, *([warning] if warning else [])):
         print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
@@ -137,7 +120,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         Run(name, folder, stored, compiled, *prepared[name], checked, task)
         for name, folder in folders.items()
     ]
-    try:
+    with resumable(PROGRAM, argv):
         if not single:
             listed = [folder.name for folder in folders.values()]
             write_json(out / CONFIG, {**config, "folders": listed})
@@ -146,14 +129,6 @@ def evaluate_policy(argv: Sequence[str]) -> None:
             run.learn()
             summaries = {done.name: done.summary() for done in runs[:number]}
             _draw(out, runs[:number], single, summaries)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: {resume_command(PROGRAM, argv)}", 130) from None
-    except OSError as error:
-        said = error.strerror or str(error)
-        raise Stopped(
-            f"error: {said}; the last checkpoint is kept, go on with: "
-            f"{resume_command(PROGRAM, argv)}"
-        ) from error
 
     print(f"\n{table(summaries)}\n")
     for result in summaries.values():

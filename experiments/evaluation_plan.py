@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import gymnasium
 import torch
 
-from agents.policy_evaluation import Report, Task, chain_task, control_task, logged_task
+from agents.policy_evaluation import (
+    Report,
+    Task,
+    chain_task,
+    control_task,
+    logged_task,
+    silent,
+)
 from envs.control import PROBLEMS as CONTROL_PROBLEMS
 from envs.control import ControlProblem, collect, control_problem
 from envs.finite import FiniteMDP, checked
@@ -67,7 +74,7 @@ class Plan(NamedTuple):
     dtype: torch.dtype
     warnings: tuple[str, ...]
 
-    def task(self, settings: Settings, transitions: int, report: Report) -> Task:
+    def task(self, settings: Settings, transitions: int, report: Report = silent) -> Task:
         """Make the problem ready, with a stream of `transitions` a run."""
         common: dict[str, Any] = {
             "runs": settings.runs,

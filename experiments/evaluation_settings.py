@@ -123,16 +123,9 @@ def check_values(settings: Settings) -> None:
     if len(names) not in (1, 3):
         given = " ".join(["--optimizer", *names])
         raise UsageError(f"{given}: give one name, or three for body, head and auxiliary")
-    for flag, read, value in (
-        ("--schedule", exponents, settings.schedule),
-        ("--constraint", projection, settings.constraint),
-    ):
-        try:
-            read(value)
-        except ValueError as error:
-            raise UsageError(f"{flag}: {error}") from None
-    if settings.resume and settings.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other: give one of them")
+    check_readable("--schedule", exponents, settings.schedule)
+    check_readable("--constraint", projection, settings.constraint)
+    check_resume_or_overwrite(settings.resume, settings.overwrite)
     if settings.replay_window and settings.sampling != "replay":
         raise UsageError(
             f"--replay-window {settings.replay_window} needs --sampling replay, "

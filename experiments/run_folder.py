@@ -49,6 +49,7 @@ __all__ = [
     "holds_run",
     "load_checkpoint",
     "read_json",
+    "resumed_config",
     "save_checkpoint",
     "write_bytes",
     "write_json",
@@ -251,6 +252,31 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Seq
                 f"{flag} {given} differs from the {had} of the run in {path}; "
                 f"--resume may change {free} only"
             )
+
+
+def resumed_config(
+    out: Path,
+    settings: Mapping[str, Any],
+    also: Sequence[str],
+    may_differ: Sequence[str],
+) -> dict[str, Any]:
+    """Check a run that is to be resumed against its configuration, and return that.
+
+    settings: as in `check_same_settings`, with "steps"; also: what else the configuration has
+    Raises ValueError in one line for another program's run, other settings and fewer steps.
+    """
+    config: dict[str, Any] = read_json(out / CONFIG)
+    if missing := [name for name in (*settings, *also) if name not in config]:
+        raise ValueError(
+            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
+        )
+    check_same_settings(out, settings, may_differ)
+    if settings["steps"] < config["steps"]:
+        raise ValueError(
+            f"--steps {settings['steps']} is less than the {config['steps']} of the run in {out}; "
+            "--resume may only make it longer"
+        )
+    return config
 
 
 def _shown(value: Any) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from experiments.command_line import UsageError
 from experiments.history import History, MetricsFile, cut, read
 from experiments.report import Progress
 from experiments.run_folder import (
@@ -23,12 +22,10 @@ from experiments.run_folder import (
     METRICS,
     SUMMARY,
     check_folder,
-    check_same_settings,
     claim,
     claim_several,
     configuration,
     load_checkpoint,
-    read_json,
     save_checkpoint,
     write_json,
 )
@@ -45,22 +42,6 @@ MAY_DIFFER = ("steps", "device")
 KEPT = {"step", "seconds", "diverged", "limit", "leaves", "extra"}
 
 Watch = Callable[[Measurement, dict[str, Any]], None]
-
-
-def check_resumed(out: Path, stored: dict[str, Any]) -> bool:
-    """Check a resumed run against its configuration; return whether it is compiled."""
-    config = read_json(out / CONFIG)
-    if missing := [name for name in (*stored, "compiled") if name not in config]:
-        raise UsageError(
-            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
-        )
-    check_same_settings(out, stored, MAY_DIFFER)
-    if stored["steps"] < config["steps"]:
-        raise UsageError(
-            f"--steps {stored['steps']} is less than the {config['steps']} of the run in {out}; "
-            "--resume may only make it longer"
-        )
-    return config["compiled"]
 
 
 def claimed(out: Path, arms: Sequence[str], overwrite: bool, resume: bool) -> dict[str, Path]:

@@ -206,16 +206,9 @@ def check_values(settings: Settings) -> None:
             f"--curvature-runs {settings.curvature_runs} is more than the {settings.runs} seeds "
             "of --runs"
         )
-    for flag, read, value in (
-        ("--schedule", exponents, settings.schedule),
-        ("--constraint", projection, settings.constraint),
-    ):
-        try:
-            read(value)
-        except ValueError as error:
-            raise UsageError(f"{flag}: {error}") from None
-    if settings.resume and settings.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other: give one of them")
+    check_readable("--schedule", exponents, settings.schedule)
+    check_readable("--constraint", projection, settings.constraint)
+    check_resume_or_overwrite(settings.resume, settings.overwrite)
     check_effects(settings)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import sweep_figures, sweep_tables
-from experiments.command_line import Stopped, UsageError, main, resume_command
+from experiments.command_line import UsageError, main, resumable
 from experiments.engines import make_engine
 from experiments.files import read_json, write_json, write_text
 from experiments.report import large_number, tensorboard_line
@@ -27,7 +27,7 @@ from experiments.run_folder import (
     folder_name,
 )
 from experiments.sweep_hparams import HPARAMS, write_hparams
-from experiments.sweep_memory import configurations_a_shard, estimate, free_memory
+from experiments.sweep_memory import Estimate, configurations_a_shard, estimate, free_memory
 from experiments.sweep_plan import (
     Cell,
     Configuration,
@@ -114,7 +114,10 @@ def sweep(argv: Sequence[str]) -> None:
     workers = _workers(settings, device.type)
     engine = make_engine(settings.engine, workers, settings.address)
     memory = settings.memory * 1e9 if settings.memory else PART * free_memory()
-    most = [configurations_a_shard(cell, memory, workers) for cell in all_cells]
+    needed = [estimate(cell) for cell in all_cells]
+    most = [
+        configurations_a_shard(cell, each, memory, workers) for cell, each in zip(all_cells, needed)
+    ]
     stored = _stored(settings, by_problem)
     if settings.resume:
         check_same_settings(out, stored, MAY_DIFFER)
@@ -128,10 +131,10 @@ def sweep(argv: Sequence[str]) -> None:
 
     cut = _cut(all_cells, settings, most)
     pieces = list({shard.name: shard for _, several in cut for shard in several}.values())
-    print(_announced(cut, pieces, settings, workers, memory))
+    print(_announced(cut, needed, pieces, settings, workers, memory))
     config = configuration({**stored, "configurations_a_shard": most}, device)
     _claim(out, settings)
-    try:
+    with resumable(PROGRAM, argv, "finished shards are"):
         write_json(out / CONFIG, config)
         study = Study(out)
         swept = _rows(cut, study.run(pieces, engine, "sweep"))
@@ -147,34 +150,28 @@ def sweep(argv: Sequence[str]) -> None:
         write_hparams(out, swept, answers[settings.select[0]])
         run_steps = sum(shard.run_steps for shard in (*pieces, *fresh_pieces))
         _summarise(out, settings, swept, answers, notes, study, len(pieces), run_steps)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: {resume_command(PROGRAM, argv)}", 130) from None
-    except OSError as error:
-        said = error.strerror or str(error)
-        raise Stopped(
-            f"error: {said}; finished shards are kept, go on with: {resume_command(PROGRAM, argv)}"
-        ) from error
 
 
 def _announced(
     cut: Sequence[tuple[Cell, list[Shard]]],
+    needed: Sequence[Estimate],
     pieces: Sequence[Shard],
     settings: Settings,
     workers: int,
     memory: float,
 ) -> str:
     """Return what is going to be run, and in how much memory, in one line."""
-    needed = [
-        estimate(cell).of(len(shard.configurations) * settings.runs)
-        for cell, several in cut
+    largest = max(
+        each.of(len(shard.configurations) * settings.runs)
+        for (_, several), each in zip(cut, needed)
         for shard in several[:1]
-    ]
+    )
     total = sum(len(cell.configurations) for cell, _ in cut)
     work = sum(shard.run_steps for shard in pieces)
     where = (
-        f"on Ray, a shard of at most {max(needed) / 1e9:.2g} gigabytes"
+        f"on Ray, a shard of at most {largest / 1e9:.2g} gigabytes"
         if settings.engine == "ray"
-        else f"{workers} at a time, each of at most {max(needed) / 1e9:.2g} gigabytes, in "
+        else f"{workers} at a time, each of at most {largest / 1e9:.2g} gigabytes, in "
         f"{memory / 1e9:.2g}"
     )
     return (

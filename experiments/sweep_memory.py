@@ -84,12 +84,11 @@ def _observation_shape(cell: Cell) -> tuple[int, ...]:
     return tuple(collect(mdp, 1, 3, 0).observation.shape[2:])  # type: ignore[arg-type]
 
 
-def configurations_a_shard(cell: Cell, memory: float, workers: int) -> int:
+def configurations_a_shard(cell: Cell, needed: Estimate, memory: float, workers: int) -> int:
     """Return how many configurations fit into one worker's part of the memory, in bytes.
 
     Raises UsageError where not even one does.
     """
-    needed = estimate(cell)
     free = memory / workers - needed.fixed
     most = int(free // (needed.of_a_run * cell.settings.runs))
     if most < 1:

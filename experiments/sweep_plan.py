@@ -16,6 +16,7 @@ from experiments.checks import (
     check_integer,
     check_positive,
     check_positive_integer,
+    check_resume_or_overwrite,
     check_several,
 )
 from experiments.evaluation_plan import Plan, plan
@@ -111,8 +112,7 @@ def check_values(settings: Settings) -> None:
         raise UsageError(f"--address {settings.address} needs --engine ray, not {settings.engine}")
     if settings.workers is not None and settings.engine == "ray":
         raise UsageError(f"--workers {settings.workers} has no effect with --engine ray")
-    if settings.resume and settings.overwrite:
-        raise UsageError("--resume and --overwrite exclude each other: give one of them")
+    check_resume_or_overwrite(settings.resume, settings.overwrite)
 
 
 def solved(rule: str) -> str | None:

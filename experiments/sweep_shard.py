@@ -22,10 +22,6 @@ Results = dict[str, np.ndarray]
 _ready: dict[str, Task] = {}
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Report nothing."""
-
-
 def _task(settings: Settings, checked: Plan) -> Task:
     """Return the problem made ready, from the last call if that was for the same one."""
     of_rule = ("rule", "body_step", "head_step", "auxiliary_step", "compile")
@@ -34,7 +30,7 @@ def _task(settings: Settings, checked: Plan) -> Task:
         _ready.clear()
         ordered = settings.sampling == "markov"
         transitions = checked.steps * (settings.batch if ordered else 1)
-        _ready[key] = checked.task(settings, transitions, _silent)
+        _ready[key] = checked.task(settings, transitions)
     return _ready[key]
 
 

@@ -14,12 +14,10 @@ import torch
 
 from envs.atari import ATARI
 from experiments.command_line import (
-    Stopped,
-    UsageError,
     main,
     parse,
     resolve_device,
-    resume_command,
+    resumable,
 )
 from experiments.dqn_figures import run_figure
 from experiments.dqn_plan import games, memory_line, protocol_line, training
@@ -30,11 +28,10 @@ from experiments.run_folder import (
     CONFIG,
     FIGURE,
     check_folder,
-    check_same_settings,
     claim,
     configuration,
     folder_name,
-    read_json,
+    resumed_config,
     write_json,
 )
 from neural_tdc.learner import compiler_available
@@ -69,23 +66,6 @@ def interruptible() -> Iterator[Any]:
         signal.signal(signal.SIGINT, before)
 
 
-def _resumed(values: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Check a resumed run against its configuration and return that."""
-    config = read_json(out / CONFIG)
-    if missing := [name for name in (*values, "compiled") if name not in config]:
-        raise UsageError(
-            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
-        )
-    chosen = {name: value for name, value in values.items() if name != "threads" or value}
-    check_same_settings(out, chosen, RESUME_MAY_CHANGE)
-    if values["steps"] < config["steps"]:
-        raise UsageError(
-            f"--steps {values['steps']} is less than the {config['steps']} of the run in {out}; "
-            "--resume may only make it longer"
-        )
-    return config
-
-
 def _threads(values: dict[str, Any]) -> int:
     """Return how many threads compute: small layers lose more by waiting than they gain."""
     return torch.get_num_threads() if values["problem"].startswith(ATARI) else 1
@@ -106,7 +86,9 @@ def train(settings: Settings) -> tuple[Run, Path]:
     if values["compile"] and not compiled:
         print("warning: --compile: there is no C++ compiler here", file=sys.stderr)
     if settings.resume:
-        config = _resumed(values, out)
+        # Threads that are left to the program are those that it chose before.
+        chosen = {name: value for name, value in values.items() if name != "threads" or value}
+        config = resumed_config(out, chosen, ("compiled", *values), RESUME_MAY_CHANGE)
         compiled, values["threads"] = config["compiled"], config["threads"]
     values["threads"] = values["threads"] or _threads(values)
     torch.set_num_threads(values["threads"])
@@ -141,16 +123,8 @@ def train(settings: Settings) -> tuple[Run, Path]:
 def train_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
-    try:
+    with resumable(PROGRAM, argv):
         run, out = train(settings)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: {resume_command(PROGRAM, argv)}", 130) from None
-    except OSError as error:
-        said = error.strerror or str(error)
-        raise Stopped(
-            f"error: {said}; the last checkpoint is kept, go on with: "
-            f"{resume_command(PROGRAM, argv)}"
-        ) from error
     result = run.summary()
     print(
         f"score: {mean_with_interval(result['final'])} over {len(result['final']['scores'])} games"

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.command_line import Stopped, main, parse, resume_command
+from experiments.command_line import main, parse, resumable
 from experiments.figures import Panel, evaluation_figure
 from experiments.history import History
 from experiments.report import divergence_warning, mean_with_interval, table, tensorboard_line
-from experiments.run_folder import FIGURE, check_folder
+from experiments.run_folder import FIGURE, check_folder, resumed_config
 from experiments.statistics import Interval, auc, paired_difference
 from experiments.supervised_plan import Plan, default_folder, plan, threads
-from experiments.supervised_run import Run, check_resumed, claimed
+from experiments.supervised_run import MAY_DIFFER, Run, claimed
 from experiments.supervised_settings import Settings, completed
 from neural_tdc.step_size_regimes import rate_norm_correlation
 
@@ -60,21 +60,14 @@ def train(
     made = plan(settings)
     compiled = made.compiled
     if settings.resume:
-        compiled = check_resumed(out, made.stored)
+        compiled = resumed_config(out, made.stored, ("compiled",), MAY_DIFFER)["compiled"]
     torch.set_num_threads(threads(made))
     folders = claimed(out, settings.arm or [], settings.overwrite, settings.resume)
     # All is read before anything is written: a checkpoint may turn out to be damaged.
     run = Run(made, out, folders, compiled)
-    try:
+    with resumable(program, argv):
         run.write_configuration()
         run.learn(watched(made) if watched else None)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: {resume_command(program, argv)}", 130) from None
-    except OSError as error:
-        raise Stopped(
-            f"error: {error.strerror or error}; the last checkpoint is kept, go on with: "
-            f"{resume_command(program, argv)}"
-        ) from error
     return run
 
 

@@ -217,7 +217,7 @@ def test_workers_that_die_again_and_again_end_the_study_in_one_line(forked, monk
 
 def test_a_study_that_is_cut_smaller_has_the_same_results(study, tmp_path, monkeypatch):
     assert study(f"{LINE} --fresh-runs 0 --out whole")[0] == 0
-    monkeypatch.setattr(sweep, "configurations_a_shard", lambda cell, memory, workers: 1)
+    monkeypatch.setattr(sweep, "configurations_a_shard", lambda cell, needed, memory, workers: 1)
     assert study(f"{LINE} --fresh-runs 0 --out cut")[0] == 0
     assert len(shards_of(tmp_path / "cut")) == 18
     whole, cut = (rows_of(tmp_path / name / "sweep.csv") for name in ("whole", "cut"))
@@ -238,7 +238,7 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(tmp_path):
         "limit = pages * resource.getpagesize() + 800_000_000\n"
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
         "if sys.argv.pop(1) == 'uncut':\n"
-        "    sweep.configurations_a_shard = lambda cell, memory, workers: 10**6\n"
+        "    sweep.configurations_a_shard = lambda cell, needed, memory, workers: 10**6\n"
         "sys.exit(main(sweep.sweep))\n"
     )
     line = shlex.split(
