@@ -14,6 +14,8 @@ from experiments.command_line import (
     check_fraction,
     check_integer,
     check_positive_integer,
+    check_readable,
+    check_resume_or_overwrite,
     check_step_size,
 )
 from experiments.learning_settings import LearningSettings

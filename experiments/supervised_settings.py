@@ -10,6 +10,8 @@ from experiments.command_line import (
     check_integer,
     check_positive,
     check_positive_integer,
+    check_readable,
+    check_resume_or_overwrite,
     check_several,
     check_step_size,
 )
