@@ -32,7 +32,7 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -103,6 +103,31 @@ def _check_repeated_flags(argv: Sequence[str]) -> None:
     for flag, count in counts.items():
         if count > 1:
             raise UsageError(f"{flag} is given {count} times; give it once, with all its values")
+
+
+def _flag_of(argument: str) -> str:
+    """Return the flag of an argument in the one spelling that all have here."""
+    name = argument.partition("=")[0].replace("_", "-")
+    return "--" + name.removeprefix("--no-") if name.startswith("--no-") else name
+
+
+def completed(argv: Sequence[str], defaults: Mapping[str, Sequence[str]]) -> list[str]:
+    """Put flags before a command line, those left out that it gives itself.
+
+    defaults: {flag: its arguments}
+    """
+    given = {_flag_of(argument) for argument in argv if argument.startswith("--")}
+    kept = {flag: values for flag, values in defaults.items() if _flag_of(flag) not in given}
+    return [*(part for flag, values in kept.items() for part in (flag, *values)), *argv]
+
+
+def value_of(flag: str, argv: Sequence[str]) -> str | None:
+    """Return the value of a flag before the command line is parsed; None where it has none."""
+    for index, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name == flag and (equals or index + 1 < len(argv)):
+            return value if equals else argv[index + 1]
+    return None
 
 
 _NO_NUMBER = (

@@ -59,11 +59,12 @@ def configuration(
 ) -> dict[str, Any]:
     """Return what `config.json` holds: the settings, and with what and where they were run.
 
-    Added are `versions`, `commit`, `dirty`, `device_name`, `threads`, `platform`, `date` (UTC).
+    Added are `versions`, `commit`, `dirty`, `device_name`, `threads`, `platform`, `date` (UTC);
+    a setting of one of these names is left as it was given.
     """
     commit, dirty = _commit()
-    return {
-        **{name: json_value(value) for name, value in settings.items()},
+    given = {name: json_value(value) for name, value in settings.items()}
+    added = {
         "versions": {
             "neural_tdc": VERSION,
             "python": platform.python_version(),
@@ -78,3 +79,4 @@ def configuration(
         "platform": platform.platform(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    return {**given, **{name: value for name, value in added.items() if name not in given}}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.checks import UsageError, suggestion
-from experiments.command_line import parse
+from experiments.command_line import completed, parse, value_of
 from experiments.learning_settings import LearningSettings
 
 PROGRAM = "python -m experiments.sweep"
@@ -119,17 +119,6 @@ def _arguments(path: Path, text: str, table: Mapping[str, Any], overriding: bool
     return arguments
 
 
-def _flag_of(argument: str) -> str:
-    """Return the flag of an argument in the one spelling that all have here."""
-    name = argument.partition("=")[0].replace("_", "-")
-    return "--" + name.removeprefix("--no-") if name.startswith("--no-") else name
-
-
-def _joined(arguments: Mapping[str, Any], given: set[str]) -> list[str]:
-    kept = {flag: values for flag, values in arguments.items() if _flag_of(flag) not in given}
-    return [part for flag, values in kept.items() for part in (flag, *values)]
-
-
 def read_study(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Read a study file: {flag: arguments} and, for single problems, {problem: {flag: arguments}}.
 
@@ -156,27 +145,17 @@ def read_study(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return common, special
 
 
-def _study_path(argv: Sequence[str]) -> Path | None:
-    for index, argument in enumerate(argv):
-        flag, equals, value = argument.partition("=")
-        if flag == "--study" and (equals or index + 1 < len(argv)):
-            return Path(value if equals else argv[index + 1])
-    return None
-
-
 def read_settings(argv: Sequence[str]) -> tuple[Settings, dict[str, Settings]]:
     """Return the settings of a command line and its study file, and those of each problem.
 
     Raises UsageError in one line for whatever cannot be used.
     """
-    path = None if {"-h", "--help"} & set(argv) else _study_path(argv)
-    common, special = read_study(path) if path else ({}, {})
-    given = {_flag_of(argument) for argument in argv if argument.startswith("--")}
+    path = None if {"-h", "--help"} & set(argv) else value_of("--study", argv)
+    common, special = read_study(Path(path)) if path else ({}, {})
 
     def parsed(*tables: Mapping[str, Any]) -> Settings:
         merged = {flag: values for table in tables for flag, values in table.items()}
-        line = [*_joined(merged, given), *argv]
-        return parse(Settings, line, PROGRAM, Settings.__doc__ or "")
+        return parse(Settings, completed(argv, merged), PROGRAM, Settings.__doc__ or "")
 
     settings = parsed(common)
     if not settings.problem:

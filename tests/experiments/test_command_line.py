@@ -12,9 +12,11 @@ from experiments.command_line import (
     Stopped,
     UsageError,
     check_step_size,
+    completed,
     main,
     parse,
     resume_command,
+    value_of,
 )
 
 
@@ -179,3 +181,18 @@ def test_a_reader_that_wants_no_more_ends_the_program_quietly():
         cwd=Path(__file__).parents[2],
     )
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 1)
+
+
+def test_defaults_stand_before_a_command_line_and_give_way_to_it():
+    defaults = {"--rule": ["td", "tdc"], "--constant-feature": [], "--body-step": ["0.1"]}
+    argv = ["--problem", "boyan", "--no-constant_feature", "--body_step=2"]
+    assert completed(argv, defaults) == ["--rule", "td", "tdc", *argv]
+    assert completed([], {}) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [("--a 1 --b 2", "2"), ("--b=2", "2"), ("--b", None), ("--c 2", None), ("", None)],
+)
+def test_a_value_is_found_before_the_line_is_parsed(line, value):
+    assert value_of("--b", line.split()) == value

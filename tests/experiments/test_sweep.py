@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from experiments import engines, sweep, sweep_store
 from experiments.command_line import Stopped, main
@@ -34,6 +35,7 @@ def study(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
         monkeypatch.setattr(f"experiments.sweep_figures.{name}", lambda *given: None)
+    threads = torch.get_num_threads()
 
     def run(line):
         capsys.readouterr()
@@ -41,7 +43,8 @@ def study(tmp_path, monkeypatch, capsys):
         said = capsys.readouterr()
         return status, said.out, said.err
 
-    return run
+    yield run
+    torch.set_num_threads(threads)
 
 
 def rows_of(path):
@@ -145,6 +148,15 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(study, tmp_path, 
     for name in ("sweep.csv", "selected-auc_rmsve.csv", "selected-auc_rmsve.md"):
         one, other = (tmp_path / folder / name for folder in ("parts", "whole"))
         assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_study_is_resumed_whatever_the_threads_of_the_process_that_leads_it(study, tmp_path):
+    # PyTorch begins with a thread a core; the shards have theirs from --threads.
+    torch.set_num_threads(2)
+    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
+    assert json.loads((tmp_path / "s" / "config.json").read_text())["threads"] == 1
+    torch.set_num_threads(3)
+    assert study(f"{LINE} --fresh-runs 0 --out s --resume")[0] == 0
 
 
 def test_a_resumed_study_with_other_settings_is_refused(study):
