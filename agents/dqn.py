@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.replay import Batch
+from agents.target_values import TargetValues
 from neural_tdc.split_rates import parameter_groups, scale
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -57,17 +58,21 @@ def goals(
 
 
 def loss_and_value(
-    network: nn.Module, target: nn.Module, batch: Batch, objective: Objective
+    network: nn.Module,
+    target_values: Float[Tensor, "batch action"],
+    batch: Batch,
+    objective: Objective,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the loss of a batch and the mean of the values Q(s, a) in it.
+
+    target_values:  the target network's values at the next observations
 
     Errors are computed in the rewards' precision, also where the networks' products have less.
     """
     exact = batch.reward.dtype
     with torch.no_grad():
         chooser = network(batch.next_observation).to(exact) if objective.double else None
-        after = target(batch.next_observation).to(exact)
-        goal = goals(after, batch.reward, batch.discount, chooser)
+        goal = goals(target_values.to(exact), batch.reward, batch.discount, chooser)
     values = network(batch.observation).to(exact)
     value = values.gather(1, batch.action[:, None]).squeeze(1)
     return LOSSES[objective.loss](value, goal), value.detach().mean()
@@ -111,6 +116,7 @@ class Learner:
     largest_norm:  the gradient is shortened to this norm; None leaves it as it is
     precision:     float32, or bf16 for the products of the forward and backward passes
     compiled:      whether loss and gradients are compiled
+    remembered:    rows of the replay whose target values are kept until the next copy; 0: none
     """
 
     def __init__(
@@ -122,6 +128,7 @@ class Learner:
         largest_norm: float | None = None,
         precision: str = "float32",
         compiled: bool = False,
+        remembered: int = 0,
     ) -> None:
         self.network, self.optimizer, self.objective = network, optimizer, objective
         self.target = copy.deepcopy(network).requires_grad_(False)
@@ -132,6 +139,10 @@ class Learner:
             list(self.target.parameters()),
             list(network.parameters()),
         )
+        self.target_values: TargetValues | None = None
+        if remembered:
+            last: Tensor = network.head.weight  # type: ignore[assignment,union-attr]
+            self.target_values = TargetValues(remembered, len(last), self.device, last.dtype)
         self._loss = torch.compile(loss_and_value) if compiled else loss_and_value
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
@@ -142,7 +153,8 @@ class Learner:
     def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Take one step of the optimiser; return loss and mean value, on the device."""
         with self._precision():
-            loss, value = self._loss(self.network, self.target, batch, self.objective)
+            after = self._after(batch)
+            loss, value = self._loss(self.network, after, batch, self.objective)
         loss.backward()
         if self._largest_norm is not None:
             nn.utils.clip_grad_norm_(self._trained, self._largest_norm)
@@ -150,10 +162,17 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach(), value
 
+    def _after(self, batch: Batch) -> Tensor:
+        if self.target_values is None:
+            return self.target(batch.next_observation)
+        return self.target_values.of(batch.next_number, batch.next_observation, self.target)
+
     def gradient_norms(self, batch: Batch) -> dict[str, Tensor]:
         """Return the norms of the loss's gradient for body and head, and change nothing."""
         with self._precision():
-            loss, _ = loss_and_value(self.network, self.target, batch, self.objective)
+            # Nothing is remembered here: measuring must not change what is learned.
+            after = self.target(batch.next_observation)
+            loss, _ = loss_and_value(self.network, after, batch, self.objective)
         gradients = torch.autograd.grad(loss, self._trained)
         found: dict[str, Tensor] = {}
         rest = list(gradients)
@@ -166,6 +185,8 @@ class Learner:
         """Copy the network into the target."""
         with torch.no_grad():
             torch._foreach_copy_(*self._pairs)
+        if self.target_values is not None:
+            self.target_values.forget()
 
     def set_rates(self, factor: float) -> None:
         """Set both rates to a factor times those that the optimiser was made with."""

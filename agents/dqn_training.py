@@ -18,6 +18,10 @@ from agents.replay import Batch, Replay
 from envs.stepping import Environments, Step
 from neural_tdc.randomness import generator
 
+# Draws a row of the replay between two copies into the target, from which on the target's values
+# are remembered: at a quarter one in nine is found.
+WORTH_REMEMBERING = 0.25
+
 
 class Course(NamedTuple):
     """How learning goes along with acting. All counts are agent steps: actions, over all games.
@@ -44,6 +48,10 @@ class Course(NamedTuple):
     def epsilon(self, step: int) -> float:
         """Return ε at an agent step."""
         return exploration(step, self.epsilon_first, self.epsilon_last, self.epsilon_steps)
+
+    def draws_again(self, rows: int) -> bool:
+        """Return whether enough of a replay is drawn again before the next copy to remember it."""
+        return self.batch * self.target_period / self.update_every >= WORTH_REMEMBERING * rows
 
     def rate(self, step: int) -> float:
         """Return the factor of both learning rates at an agent step."""
@@ -159,6 +167,7 @@ class Training:
         when it is loaded.
         """
         environments = self.environments.state() if with_replay else None
+        known = self.learner.target_values
         return {
             "step": self.step,
             "updates": self.updates,
@@ -166,6 +175,7 @@ class Training:
             "acting": self._acting.get_state(),
             "drawing": self._drawing.get_state(),
             "replay": self.replay.state() if with_replay else None,
+            "target_values": known.state() if with_replay and known is not None else None,
             "environments": environments,
             "running": torch.from_numpy(self._scores.running.copy()),
             "length": torch.from_numpy(self._scores.length.copy()),
@@ -180,6 +190,8 @@ class Training:
         self._drawing.set_state(state["drawing"].cpu())
         if state["replay"] is not None:
             self.replay.load(state["replay"])
+        if self.learner.target_values is not None and state.get("target_values") is not None:
+            self.learner.target_values.load(state["target_values"])
         if state["environments"] is not None:
             self.environments.load(state["environments"])
             self._scores.running = state["running"].cpu().numpy().copy()

@@ -30,6 +30,9 @@ class QNetwork(nn.Module):
 
     def forward(self, observation: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch action"]:
         """Return the value of every action at observations of bytes or of float32."""
+        if observation.dim() == 4:
+            # In the order of the convolutions' weights, once for both passes.
+            observation = observation.contiguous(memory_format=torch.channels_last)
         # A byte times a number is a float32: one pass over the pictures, no copy between.
         return self.head(self.body(observation * self.scale))
 

@@ -33,6 +33,8 @@ class Batch(NamedTuple):
     reward:            [batch] Σ γ^i r_i over the m ≤ n steps
     discount:          [batch] γ^m, or 0 where the game or a life was lost
     next_observation:  [batch, *observation] the observation m steps on; an episode's true last one
+    next_number:       [batch] on the host: the number of its last frame, counted from the first
+                       that was stored; modulo the replay's rows, the row where it lies
     """
 
     observation: Tensor
@@ -40,6 +42,7 @@ class Batch(NamedTuple):
     reward: Tensor
     discount: Tensor
     next_observation: Tensor
+    next_number: np.ndarray
 
 
 def replay_bytes(
@@ -243,7 +246,14 @@ class Replay:
             torch.from_numpy(reward).to(device, non_blocking=True),
             torch.from_numpy(discount).to(device, non_blocking=True),
             next_observation,
+            self._number(then),
         )
+
+    def _number(self, row: np.ndarray) -> np.ndarray:
+        """Return which of all frames that were ever stored lie in given rows now."""
+        place, environment = np.divmod(row, self.environments)
+        time = self._time - (self._time - place) % self.times
+        return time * self.environments + environment
 
     def _over_steps(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return n-step return, discount and the row that follows it, for each first row."""

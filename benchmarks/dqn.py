@@ -42,6 +42,8 @@ def ours(
     network = make_network(
         "nature", observation_shape(games), games.actions, seed=0, scale=games.scale
     )
+    replay = Replay(capacity, count, games.frame_shape, stack=games.stack, reward_limit=1.0)
+    course = Course(BATCH, EVERY, 10_000, capacity, 0.1, 0.1, 1, steps=10**9)
     learner = Learner(
         network,
         make_optimizer("adam", network, RATE, RATE),
@@ -49,9 +51,8 @@ def ours(
         largest_norm=10.0,
         precision=precision,
         compiled=compiled,
+        remembered=replay.rows if course.draws_again(replay.rows) else 0,
     )
-    replay = Replay(capacity, count, games.frame_shape, stack=games.stack, reward_limit=1.0)
-    course = Course(BATCH, EVERY, 10_000, capacity, 0.1, 0.1, 1, steps=10**9)
     training = Training(learner, games, replay, course, 0)
     training.begin()
     return training
@@ -68,11 +69,17 @@ def parts(training: Training) -> dict[str, tuple[Callable[[], object], int]]:
         games.send(action)
         games.receive()
 
+    def update() -> None:
+        """Make a whole update: with no target value known from an earlier one."""
+        known, learner.target_values = learner.target_values, None
+        learner.update(batch)
+        learner.target_values = known
+
     return {
         "emulation": (emulate, games.count),
         "action": (lambda: learner.greedy(replay.latest()).numpy(), games.count),
         "sampling": (lambda: replay.sample(BATCH, generator), EVERY),
-        "update": (lambda: learner.update(batch), EVERY),
+        "update": (update, EVERY),
     }
 
 

@@ -56,6 +56,7 @@ def training(
     optimizer = make_optimizer(
         values["optimizer"], network, body_rate, head_rate, values["damping"]
     )
+    replay, course = _replay(values, environments, device), _course(values)
     learner = Learner(
         network,
         optimizer,
@@ -63,14 +64,9 @@ def training(
         largest_norm=values["gradient_norm"] or None,
         precision=values["precision"],
         compiled=compiled,
+        remembered=replay.rows if course.draws_again(replay.rows) else 0,
     )
-    return Training(
-        learner,
-        environments,
-        _replay(values, environments, device),
-        _course(values),
-        values["seed"],
-    )
+    return Training(learner, environments, replay, course, values["seed"])
 
 
 def _replay(values: dict[str, Any], environments: Environments, device: torch.device) -> Replay:

@@ -1,10 +1,10 @@
 """The update of deep Q-learning: by hand, against autograd in float64, and on one device."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from agents.dqn import (
     DOUBLE,
@@ -21,7 +21,6 @@ from agents.replay import Batch
 from neural_tdc.split_rates import check_groups, effective_rates
 
 STATE, FEATURE, ACTION, BATCH = 3, 5, 4, 6
-COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 
 
 def network(seed=0, dtype=torch.float64):
@@ -40,6 +39,7 @@ def batch(dtype=torch.float64, seed=1):
         numbers(BATCH),
         torch.tensor([0.9, 0.0, 0.81, 0.9, 0.9, 0.0], dtype=dtype),
         numbers(BATCH, STATE),
+        np.array([3, 17, 4, 3 + 8, 30, 9]),
     )
 
 
@@ -64,14 +64,16 @@ def test_goals_by_hand():
 def test_loss_equals_the_formula_row_by_row(double, loss):
     net, target, rows = network(), network(seed=9), batch()
     total = 0.0
-    for s, a, r, d, after in zip(*rows):
+    for s, a, r, d, after, _ in zip(*rows):
         with torch.no_grad():
             theirs, own = target(after[None])[0], net(after[None])[0]
             q = theirs[own.argmax()] if double else theirs.max()
             error = float(r + d * q - net(s[None])[0, a])
         small = 0.5 * error**2 if abs(error) < 1 else abs(error) - 0.5
         total += small if loss == "huber" else error**2
-    found, value = loss_and_value(net, target, rows, Objective(double, loss))
+    with torch.no_grad():
+        known = target(rows.next_observation)
+    found, value = loss_and_value(net, known, rows, Objective(double, loss))
     assert float(found) == pytest.approx(total / BATCH, rel=1e-12)
     expected = net(rows.observation).gather(1, rows.action[:, None]).mean()
     assert float(value) == pytest.approx(float(expected), rel=1e-12)
@@ -136,7 +138,8 @@ def test_a_rate_of_zero_or_less_is_refused():
 def test_gradient_norms_are_those_of_body_and_head_and_change_nothing():
     taught, rows = learner(), batch()
     before = [p.detach().clone() for p in taught.network.parameters()]
-    loss, _ = loss_and_value(taught.network, taught.target, rows, taught.objective)
+    after = taught.target(rows.next_observation)
+    loss, _ = loss_and_value(taught.network, after, rows, taught.objective)
     named = dict(taught.network.named_parameters())
     gradients = dict(zip(named, torch.autograd.grad(loss, list(named.values()))))
     squares = {"body": 0.0, "head": 0.0}
@@ -226,33 +229,29 @@ def test_a_saved_learner_goes_on_as_the_first_and_another_networks_is_refused():
 # --- one device
 
 
-class OneDevice(TorchDispatchMode):
-    """Raise where an operation takes tensors of two devices, numbers and copies excepted."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if function not in COPIES:
-            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            devices = {tensor.device.type for tensor in tensors if tensor.dim() > 0}
-            if len(devices) > 1:
-                raise AssertionError(f"{function} takes tensors of {' and '.join(sorted(devices))}")
-        return function(*args, **kwargs)
-
-
-def update_on_meta(optimizer, objective, tamper=lambda loss: loss):
+def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
     net = make_network("paper", (4, 84, 84), ACTION, seed=0, scale=1 / 255).to("meta")
-    taught = Learner(net, make_optimizer(optimizer, net, 0.1, 0.2), objective, largest_norm=10.0)
+    taught = Learner(
+        net,
+        make_optimizer(optimizer, net, 0.1, 0.2),
+        objective,
+        largest_norm=10.0,
+        remembered=2 * BATCH,
+    )
     rows = Batch(
         torch.zeros(BATCH, 4, 84, 84, dtype=torch.uint8),
         torch.zeros(BATCH, dtype=torch.int64),
         torch.zeros(BATCH),
         torch.zeros(BATCH),
         torch.zeros(BATCH, 4, 84, 84, dtype=torch.uint8),
+        np.arange(BATCH),
     )
-    rows = Batch(*(leaf.to("meta") for leaf in rows))
-    with OneDevice():
+    rows = Batch(*(leaf.to("meta") for leaf in rows[:5]), rows.next_number)
+    with mode:
         taught.set_rates(0.5)
         loss, value = taught.update(rows)
+        # One target value is known by now, the others are not.
+        taught.update(rows._replace(next_number=np.arange(BATCH) + BATCH - 1))
         tamper(loss)
         norms = taught.gradient_norms(rows)
         taught.follow()
@@ -262,16 +261,17 @@ def update_on_meta(optimizer, objective, tamper=lambda loss: loss):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("objective", [Objective(), Objective(False, "squared")])
-def test_an_update_stays_on_its_device_and_asks_the_host_nothing(optimizer, objective):
-    assert {leaf.device.type for leaf in update_on_meta(optimizer, objective)} == {"meta"}
+def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, optimizer, objective):
+    leaves = update_on_meta(one_device, optimizer, objective)
+    assert {leaf.device.type for leaf in leaves} == {"meta"}
 
 
 @pytest.mark.parametrize(
     "tamper", [lambda loss: loss.item(), lambda loss: loss[None] + torch.ones(1)]
 )
-def test_an_update_that_waits_or_mixes_devices_is_found(tamper):
+def test_an_update_that_waits_or_mixes_devices_is_found(one_device, tamper):
     with pytest.raises((AssertionError, RuntimeError)):
-        update_on_meta("adam", Objective(), tamper)
+        update_on_meta(one_device, "adam", Objective(), tamper)
 
 
 def test_half_precision_rounds_and_still_agrees_roughly():

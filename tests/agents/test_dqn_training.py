@@ -47,7 +47,9 @@ class Identity(gymnasium.Env):
         return self._draw(), reward, False, self.steps == 7, {}
 
 
-def training(environments, seed=0, course=COURSE, capacity=400, discount=0.9, **rates):
+def training(
+    environments, seed=0, course=COURSE, capacity=400, discount=0.9, remember=False, **rates
+):
     network = make_network(
         "mlp", environments.frame_shape, environments.actions, seed=seed, features=16, hidden=(24,)
     )
@@ -55,7 +57,8 @@ def training(environments, seed=0, course=COURSE, capacity=400, discount=0.9, **
     replay = Replay(
         capacity, environments.count, environments.frame_shape, dtype="float32", discount=discount
     )
-    made = Training(Learner(network, optimizer), environments, replay, course, seed)
+    learner = Learner(network, optimizer, remembered=replay.rows if remember else 0)
+    made = Training(learner, environments, replay, course, seed)
     made.begin()
     return made
 
@@ -132,15 +135,16 @@ def test_the_same_seed_gives_the_same_run_to_the_bit_and_another_does_not():
     assert not torch.equal(ends[0][2][0], ends[2][2][0])
 
 
-def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit():
-    whole = training(control("CartPole-v1", 2))
+@pytest.mark.parametrize("remember", [False, True])
+def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(remember):
+    whole = training(control("CartPole-v1", 2), remember=remember)
     first, second = whole.advance(250), whole.advance(500)
-    stopped = training(control("CartPole-v1", 2))
+    stopped = training(control("CartPole-v1", 2), remember=remember)
     stopped.advance(250)
     state = stopped.state(with_replay=True)
     state = tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, state)
     del stopped
-    resumed = training(control("CartPole-v1", 2), seed=0)
+    resumed = training(control("CartPole-v1", 2), remember=remember)
     assert resumed.load(state) == []
     again = resumed.advance(500)
     assert again.step == second.step
@@ -149,6 +153,22 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit():
     assert torch.equal(again.loss, second.loss)
     assert all(torch.equal(a, b) for a, b in zip(bits(whole), bits(resumed)))
     assert first.step < second.step
+    if remember:
+        # What a value was computed with decides its last bits: what is known is restored too.
+        one, other = (each.learner.target_values.state() for each in (whole, resumed))
+        assert torch.equal(one["number"], other["number"])
+        assert len(one["number"])
+
+
+def test_remembered_target_values_change_nothing_but_rounding():
+    plain, remembering = (
+        training(control("CartPole-v1", 2), capacity=60, remember=remember)
+        for remember in (False, True)
+    )
+    losses = [each.advance(400).loss for each in (plain, remembering)]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-5)
+    for one, other in zip(bits(plain), bits(remembering)):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_without_the_replay_games_begin_anew_and_it_is_refilled_and_both_are_said():
@@ -193,3 +213,9 @@ def test_squared_loss_and_plain_q_learning_run_too():
     learning = training(GymnasiumEnvironments("identity", Identity, 1))
     learning.learner.objective = Objective(False, "squared")
     assert torch.isfinite(learning.advance(60).loss).all()
+
+
+@pytest.mark.parametrize(("rows", "again"), [(1000, True), (3200, True), (3201, False)])
+def test_target_values_are_remembered_where_rows_are_drawn_again(rows, again):
+    # 32 rows for each of the 25 updates between two copies: 800 draws.
+    assert Course(batch=32, update_every=4, target_period=100).draws_again(rows) is again
