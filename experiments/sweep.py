@@ -27,7 +27,7 @@ from experiments.run_folder import (
     folder_name,
 )
 from experiments.sweep_hparams import HPARAMS, write_hparams
-from experiments.sweep_memory import Estimate, configurations_a_shard, estimate, free_memory
+from experiments.sweep_memory import Estimate, configurations_a_shard, estimate, memory_to_take
 from experiments.sweep_plan import (
     Cell,
     Configuration,
@@ -47,8 +47,6 @@ SELECTED, SENSITIVITY, MAP = "selected", "sensitivity", "map"
 CURVES, RELATIVE = "curves", "relative"
 # A resumed study is run in the same shards, wherever and by however many workers.
 MAY_DIFFER = ("engine", "address", "workers", "memory", "device", "study")
-# Part of the free memory that a study takes of its own accord.
-PART = 0.5
 
 
 def _workers(settings: Settings, device: str) -> int:
@@ -113,7 +111,7 @@ def sweep(argv: Sequence[str]) -> None:
     device = all_cells[0].plan.device
     workers = _workers(settings, device.type)
     engine = make_engine(settings.engine, workers, settings.address)
-    memory = settings.memory * 1e9 if settings.memory else PART * free_memory()
+    memory = memory_to_take(settings.memory, device)
     needed = [estimate(cell) for cell in all_cells]
     most = [
         configurations_a_shard(cell, each, memory, workers) for cell, each in zip(all_cells, needed)

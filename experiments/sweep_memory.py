@@ -1,13 +1,12 @@
 """How much memory the shards of a study take, and how many configurations fit into one."""
 
 import math
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch.utils._pytree import tree_leaves
 
+from agents.memory import GIGABYTE, available_bytes
 from envs.control import collect
 from envs.finite import FiniteMDP
 from experiments.checks import UsageError
@@ -15,29 +14,25 @@ from experiments.sweep_plan import Cell
 from neural_tdc.judges import MEMORY
 from neural_tdc.preparation import prepare
 
+# Part of the free memory that a study takes of its own accord.
+PART = 0.5
 # Copies of a population's state that an update holds at the same time.
 COPIES = 6
 # Bytes of a worker before it has anything to do.
 WORKER = 700 * 2**20
 
 
-def free_memory() -> int:
-    """Return the bytes that are free on this machine, or within the limit of its container."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
-    limit, used = _lines("/sys/fs/cgroup/memory.max"), _lines("/sys/fs/cgroup/memory.current")
-    if limit and used and limit[0].isdecimal():
-        free = min(free, int(limit[0]) - int(used[0]))
-    return free
+def memory_to_take(given: float | None, device: torch.device) -> float:
+    """Return the bytes of a device that a study may take: `given` gigabytes, or half of the free.
 
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="ascii").splitlines()
-    except OSError:
-        return []
+    Raises UsageError where nothing is given and nobody can tell.
+    """
+    if given is not None:
+        return given * GIGABYTE
+    free = available_bytes(device)
+    if free is None:
+        raise UsageError(f"--memory must be given: nobody can tell how much {device} has free")
+    return PART * free
 
 
 class Estimate(NamedTuple):
@@ -92,9 +87,9 @@ def configurations_a_shard(cell: Cell, needed: Estimate, memory: float, workers:
     free = memory / workers - needed.fixed
     most = int(free // (needed.of_a_run * cell.settings.runs))
     if most < 1:
-        least = workers * needed.of(cell.settings.runs) / 1e9
+        least = workers * needed.of(cell.settings.runs) / GIGABYTE
         raise UsageError(
-            f"--memory {memory / 1e9:.3g}: one configuration of {cell.rule} on {cell.problem} "
+            f"--memory {memory / GIGABYTE:.3g}: one configuration of {cell.rule} on {cell.problem} "
             f"with {cell.settings.runs} runs wants some {least:.2g} gigabytes with {workers} "
             f"workers; give more, fewer --runs or fewer --workers"
         )

@@ -83,8 +83,8 @@ class Settings(LearningSettings):
     threads: int = 1
     """Threads of a shard; a part of what its bits depend on, alike in every engine."""
     memory: float | None = None
-    """Gigabytes that all workers of a machine may take together; half of what is free if not
-    given."""
+    """Gigabytes of the device that all workers of a machine may take together; half of what is
+    free if not given."""
 
 
 def _field_names() -> dict[str, str]:

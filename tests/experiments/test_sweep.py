@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import engines, sweep, sweep_store
-from experiments.command_line import Stopped, main
+from experiments import engines, sweep, sweep_memory, sweep_store
+from experiments.command_line import Stopped, UsageError, main
 from experiments.history import read
 from experiments.sweep_plan import Shard
 from experiments.sweep_shard import run_shard
@@ -343,3 +343,13 @@ def test_a_shard_hears_all_its_run_steps():
     assert results["curve/rmsve"].shape == (5, 2, 4)
     np.testing.assert_array_equal(results["curve/rmsve"][-1], results["final/rmsve"])
     np.testing.assert_allclose(results["curve/rmsve"].mean(0), results["auc/rmsve"], rtol=1e-14)
+
+
+def test_the_memory_of_a_study_is_that_of_its_device(monkeypatch):
+    free = {"cpu": 8e9, "cuda": 3e9, "meta": None}
+    monkeypatch.setattr(sweep_memory, "available_bytes", lambda device: free[device.type])
+    assert sweep_memory.memory_to_take(None, torch.device("cpu")) == 4e9
+    assert sweep_memory.memory_to_take(None, torch.device("cuda")) == 1.5e9
+    assert sweep_memory.memory_to_take(7.0, torch.device("cuda")) == 7e9
+    with pytest.raises(UsageError, match="--memory must be given"):
+        sweep_memory.memory_to_take(None, torch.device("meta"))
