@@ -5,7 +5,6 @@ arXiv 2605.15530 and with uniform steps, on instances whose Φ, θ*(W) and W* ar
 """
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,24 +19,25 @@ from experiments.command_line import (
     check_integer,
     check_positive,
     check_positive_integer,
+    check_resume_or_overwrite,
     check_several,
     main,
     parse,
+    resumable,
 )
-from experiments.history import History, MetricsFile
-from experiments.report import Progress, mean_with_interval, tensorboard_line
+from experiments.history import History
+from experiments.report import mean_with_interval, tensorboard_line
 from experiments.run_folder import (
     CONFIG,
     FIGURE,
-    METRICS,
     SUMMARY,
     check_folder,
     claim,
     configuration,
+    resumed_config,
     write_json,
 )
 from experiments.statistics import Interval, statistic_interval, summary
-from experiments.tensorboard_log import TensorBoardLog
 
 PROGRAM = "python -m experiments.convergence"
 NAMES = ("scalar", "regression", "chain")
@@ -50,8 +50,7 @@ class Settings:
     Instances: scalar (Lemma 4.1), regression (smooth, tanh features), chain (Algorithm 1 on a small
     Markov chain with a ridge on the head). Each is descended with the steps of Theorem 3.6
     (exponents 3/5 of the body, 2/5 of the head), of Theorem 3.7 (1, 2/3) and with uniform steps
-    (1, 1), on the same samples. The same command gives the same numbers; it takes about a minute
-    and is not resumed.
+    (1, 1), on the same samples. The same command gives the same numbers; it takes about a minute.
     """
 
     instance: list[str] = field(default_factory=lambda: list(NAMES))
@@ -72,11 +71,14 @@ class Settings:
     """Seed of the samples; the instances themselves are always the same."""
     out: Path = Path("runs/convergence")
     """Folder of the run."""
+    resume: bool = False
+    """Go on with the run in --out after its last measurement, with the same flags."""
     overwrite: bool = False
     """Replace a run in --out."""
 
 
 def _check(settings: Settings) -> None:
+    check_resume_or_overwrite(settings.resume, settings.overwrite)
     check_several("--instance", settings.instance)
     for name in settings.instance:
         check_choice("--instance", name, NAMES)
@@ -163,9 +165,9 @@ def convergence(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
     _check(settings)
-    check_folder(settings.out, settings.overwrite)
+    check_folder(settings.out, settings.overwrite, settings.resume)
     from experiments.convergence_figure import draw_convergence
-    from experiments.convergence_run import INSTANCES, PACES, Pace, descents
+    from experiments.convergence_run import INSTANCES, PACES, Pace, Run
     from experiments.convergence_structure import curvatures, kink, without_ridge
 
     # Tensors of some hundred numbers: a second thread would only wait.
@@ -175,43 +177,35 @@ def convergence(argv: Sequence[str]) -> None:
         name: Pace(settings.first_step or PACES[name].first, settings.offset or PACES[name].offset)
         for name in settings.instance
     }
-    folder = claim(settings.out, settings.overwrite)
-    stored = {name: value for name, value in asdict(settings).items() if name != "out"}
+    left_out = ("out", "resume", "overwrite")
+    stored = {name: value for name, value in asdict(settings).items() if name not in left_out}
     stored |= {"fit_from": fit_from, "paces": {name: list(pace) for name, pace in paces.items()}}
-    write_json(folder / CONFIG, configuration(stored))
-    history = History()
-    metrics, log = MetricsFile(folder / METRICS, history), TensorBoardLog(folder)
-    begun = time.perf_counter()
-    runs = settings.runs * len(paces) * 3
-    try:
-        with Progress("convergence", settings.steps, runs) as progress:
-            for update, values in descents(
-                paces, settings.runs, settings.steps, settings.seed, settings.smoothing
-            ):
-                history.append(update, values, np.zeros(settings.runs, dtype=bool))
-                metrics.write()
-                log.write(history)
-                progress.update(update)
-    finally:
-        metrics.close()
-        log.close()
-    seconds = time.perf_counter() - begun
-    slopes = _slopes(history, settings.instance, fit_from)
-    structure = {
-        "curvature": {name: curvatures(INSTANCES[name]()) for name in paces},
-        "without_ridge": without_ridge(),
-        "kink": kink(),
-    }
-    result = summary(
-        history,
-        problem=" ".join(settings.instance),
-        rule="convergence",
-        steps=settings.steps,
-        seed=settings.seed,
-        seconds=seconds,
-    )
-    write_json(folder / SUMMARY, {**result, "fit_from": fit_from, "slopes": slopes, **structure})
-    draw_convergence(folder / FIGURE, history, slopes, fit_from)
+    if settings.resume:
+        resumed_config(settings.out, stored, (), ())
+    folder = claim(settings.out, settings.overwrite, settings.resume)
+    # All is read before anything is written: a checkpoint may turn out to be damaged.
+    run = Run(folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing)
+    with resumable(PROGRAM, argv):
+        write_json(folder / CONFIG, configuration(stored))
+        run.descend()
+        slopes = _slopes(run.history, settings.instance, fit_from)
+        structure = {
+            "curvature": {name: curvatures(INSTANCES[name]()) for name in paces},
+            "without_ridge": without_ridge(),
+            "kink": kink(),
+        }
+        result = summary(
+            run.history,
+            problem=" ".join(settings.instance),
+            rule="convergence",
+            steps=settings.steps,
+            seed=settings.seed,
+            seconds=run.seconds,
+        )
+        write_json(
+            folder / SUMMARY, {**result, "fit_from": fit_from, "slopes": slopes, **structure}
+        )
+        draw_convergence(folder / FIGURE, run.history, slopes, fit_from)
     print(f"\n{_slope_table(slopes)}")
     fitted = f"updates {fit_from:,} to {settings.steps:,}"
     print(f"slopes of the mean over {settings.runs} runs, {fitted}\n")

@@ -1,12 +1,20 @@
 """The descents of `experiments.convergence`: all in step, measured at the same updates."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.history import History, MetricsFile, cut, read
+from experiments.report import Progress
+from experiments.run_folder import CHECKPOINT, METRICS, load_checkpoint, save_checkpoint
+from experiments.tensorboard_log import TensorBoardLog
 from neural_tdc.parameters import Parameters, StepSizes
 from neural_tdc.randomness import generator
 from neural_tdc.rates import power_steps
@@ -33,6 +41,8 @@ INSTANCES: dict[str, Callable[[], Instance]] = {
 QUANTITIES = ("moreau", "body", "head")
 # Samples are drawn in blocks of this many updates, so that where they are cut changes nothing.
 BLOCK = 1000
+# What a checkpoint holds.
+KEPT = {"update", "seconds", "parameters"}
 
 
 class Pace(NamedTuple):
@@ -68,6 +78,17 @@ class Population:
         self._block = torch.empty(0)
         self.done = 0
 
+    def resume(self, parameters: Sequence[Tensor], done: int) -> None:
+        """Go on from the parameters that so many updates led to."""
+        self.parameters, self.done = Parameters(*parameters), done
+        # The samples of those updates are drawn once more: it costs little beside descending.
+        for _ in range(math.ceil(done / BLOCK)):
+            self._draw()
+
+    def _draw(self) -> None:
+        drawn = [self.instance.draw(source, BLOCK) for source in self._sources]
+        self._block = torch.stack(drawn, 1)
+
     def _steps(self, updates: Tensor) -> StepSizes:
         columns = zip(*SCHEDULES.values())
         return StepSizes(
@@ -87,8 +108,7 @@ class Population:
         while self.done < updates:
             place = self.done % BLOCK
             if place == 0:
-                drawn = [self.instance.draw(source, BLOCK) for source in self._sources]
-                self._block = torch.stack(drawn, 1)
+                self._draw()
             end = min(updates, self.done - place + BLOCK)
             steps = self._steps(torch.arange(self.done, end))
             samples = self._block[place : place + end - self.done]
@@ -107,13 +127,93 @@ class Population:
 
 
 def descents(
-    paces: Mapping[str, Pace], runs: int, updates: int, seed: int, smoothing: float
+    populations: Sequence[Population], updates: int, smoothing: float
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (updates done, measurements) of the named instances at log-spaced updates."""
-    populations = [Population(name, pace, runs, seed) for name, pace in paces.items()]
+    """Yield (updates done, measurements) at the log-spaced updates that are still to come."""
+    done = populations[0].done
     for update in measured_updates(updates):
+        if update <= done:
+            continue
         values: dict[str, np.ndarray] = {}
         for population in populations:
             population.advance(update)
             values |= population.measure(smoothing)
         yield update, values
+
+
+class Run:
+    """Descents in their folder: what is written of them, and where they go on after a stop.
+
+    history: all measurements so far;  seconds: what they took, over every resumption
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        paces: Mapping[str, Pace],
+        runs: int,
+        updates: int,
+        seed: int,
+        smoothing: float,
+    ) -> None:
+        self.folder, self.runs, self.updates, self.smoothing = folder, runs, updates, smoothing
+        self.populations = [Population(name, pace, runs, seed) for name, pace in paces.items()]
+        self.history = History()
+        self.seconds = 0.0
+        self.done = 0
+        if (folder / CHECKPOINT).exists():
+            self._load()
+
+    def _load(self) -> None:
+        path = self.folder / CHECKPOINT
+        saved = load_checkpoint(path)
+        present = {each.name: each.parameters for each in self.populations}
+        if not saved.keys() >= KEPT or _shapes(saved["parameters"]) != _shapes(present):
+            raise ValueError(f"{path} belongs to other instances or runs than this run's")
+        self.done, self.seconds = saved["update"], saved["seconds"]
+        self.history = read(self.folder / METRICS, self.done)
+        if not len(self.history) or self.history.steps[-1] != self.done:
+            raise ValueError(
+                f"{self.folder / METRICS} ends before update {self.done}, where {path} goes on: "
+                "it has lost measurements; start again with --overwrite"
+            )
+        for population in self.populations:
+            population.resume(saved["parameters"][population.name], self.done)
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self.folder / CHECKPOINT,
+            {
+                "update": self.done,
+                "seconds": self.seconds,
+                "parameters": {each.name: list(each.parameters) for each in self.populations},
+            },
+        )
+
+    def descend(self) -> None:
+        """Descend to the end; every measurement is saved, and what stops it is raised."""
+        if self.done >= self.updates:
+            return
+        if self.done:
+            cut(self.folder / METRICS, self.done)
+        begun, before = time.perf_counter(), self.seconds
+        lines = self.runs * len(self.populations) * len(SCHEDULES)
+        with (
+            closing(MetricsFile(self.folder / METRICS, self.history)) as metrics,
+            closing(TensorBoardLog(self.folder, self.done + 1 if self.done else None)) as log,
+            Progress("convergence", self.updates, lines, self.done) as progress,
+        ):
+            for update, values in descents(self.populations, self.updates, self.smoothing):
+                self.history.append(update, values, np.zeros(self.runs, dtype=bool))
+                metrics.write()
+                log.write(self.history)
+                # What the checkpoint relies on reaches the disk before it.
+                metrics.flush()
+                log.flush()
+                self.done, self.seconds = update, before + time.perf_counter() - begun
+                self._save()
+                progress.update(update)
+
+
+def _shapes(parameters: Mapping[str, Sequence[Tensor]]) -> dict[str, list[tuple[int, ...]]]:
+    return {name: [tuple(part.shape) for part in parts] for name, parts in parameters.items()}

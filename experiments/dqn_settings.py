@@ -145,7 +145,7 @@ def filled(settings: Settings) -> dict[str, Any]:
 
     Raises UsageError in one line that names the flag.
     """
-    chosen = defaults(settings.problem)._asdict()
+    chosen = defaults(settings.problem)
     values = {
         name: chosen[name] if value is None and name in chosen else value
         for name, value in asdict(settings).items()

@@ -247,10 +247,11 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Seq
                 )
             flag = "--" + name.strip("_").replace("_", "-")
             free = " and ".join("--" + other.replace("_", "-") for other in may_differ)
+            allowed = f"change {free} only" if free else "not change it"
             given, had = _shown(json_value(value)), _shown(config[name])
             raise ValueError(
                 f"{flag} {given} differs from the {had} of the run in {path}; "
-                f"--resume may change {free} only"
+                f"--resume may {allowed}"
             )
 
 
@@ -262,8 +263,8 @@ def resumed_config(
 ) -> dict[str, Any]:
     """Check a run that is to be resumed against its configuration, and return that.
 
-    settings: as in `check_same_settings`, with "steps"; also: what else the configuration has
-    Raises ValueError in one line for another program's run, other settings and fewer steps.
+    settings: as in `check_same_settings`; also: what else the configuration has
+    Raises ValueError in one line for another program's run, other settings and fewer "steps".
     """
     config: dict[str, Any] = read_json(out / CONFIG)
     if missing := [name for name in (*settings, *also) if name not in config]:
@@ -271,7 +272,7 @@ def resumed_config(
             f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
         )
     check_same_settings(out, settings, may_differ)
-    if settings["steps"] < config["steps"]:
+    if "steps" in settings and settings["steps"] < config["steps"]:
         raise ValueError(
             f"--steps {settings['steps']} is less than the {config['steps']} of the run in {out}; "
             "--resume may only make it longer"

@@ -8,8 +8,9 @@ import csv
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ import torch
 from experiments.command_line import (
     check_integer,
     check_positive,
+    check_resume_or_overwrite,
     check_several,
     main,
     parse,
+    resumable,
 )
 from experiments.report import Progress, mean_with_interval, number
 from experiments.run_folder import (
+    CHECKPOINT,
     CONFIG,
     FIGURE,
     METRICS,
@@ -32,11 +36,16 @@ from experiments.run_folder import (
     check_folder,
     claim,
     configuration,
+    load_checkpoint,
+    resumed_config,
+    save_checkpoint,
     write_json,
     write_text,
 )
 
 PROGRAM = "python -m experiments.two_step"
+# Beside --width: where the window of equal rates is looked for.
+WIDTHS = (8, 16, 32, 64, 128, 256, 1024)
 
 
 @dataclass
@@ -46,7 +55,7 @@ class Settings:
     Two and three layers, one and two steps. Rates are in units of h² (two layers) or h (three), at
     which one step of the signal part alone learns the target; h is the width. metrics.csv has a row
     a layer count, step count, sum of rates and share. The same command gives the same numbers; it
-    takes less than a minute and is not resumed.
+    takes less than a minute.
     """
 
     width: int = 64
@@ -63,11 +72,14 @@ class Settings:
     """Seed of the networks."""
     out: Path = Path("runs/two-step")
     """Folder of the run."""
+    resume: bool = False
+    """Go on with the run in --out: parts that are finished are kept; with the same flags."""
     overwrite: bool = False
     """Replace a run in --out."""
 
 
 def _check(settings: Settings) -> None:
+    check_resume_or_overwrite(settings.resume, settings.overwrite)
     check_integer("--width", settings.width, 2, 512)
     check_integer("--draws", settings.draws, 2, 100_000)
     check_several("--sums", settings.sums)
@@ -76,6 +88,78 @@ def _check(settings: Settings) -> None:
     check_integer("--optima", settings.optima, 2, 100_000)
     check_integer("--optima-width", settings.optima_width, 2, 256)
     check_integer("--seed", settings.seed, 0)
+
+
+class Parts:
+    """The parts of the work in `checkpoint.pt`: one that is finished is not done again.
+
+    seconds: what all finished parts took, over every resumption
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._values: dict[str, Any] = {}
+        self.seconds = 0.0
+        if path.exists():
+            saved = load_checkpoint(path)
+            if saved.keys() != {"seconds", "values"}:
+                raise ValueError(f"{path} belongs to another program's run")
+            self._values, self.seconds = saved["values"], saved["seconds"]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def value(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return a part's value, plain numbers in lists and dictionaries; it is computed once."""
+        if name not in self._values:
+            begun = time.perf_counter()
+            self._values[name] = compute()
+            self.seconds += time.perf_counter() - begun
+            save_checkpoint(self._path, {"seconds": self.seconds, "values": self._values})
+        return self._values[name]
+
+
+def _work(settings: Settings) -> dict[str, dict[Any, Callable[[], Any]]]:
+    """Return what there is to compute: the parts by kind and name."""
+    from experiments import two_step_study as study
+
+    width, seed = settings.width, settings.seed
+    return {
+        "lines": {
+            (layers, total): partial(study.line_rows, layers, total, width, settings.draws, seed)
+            for layers in study.LAYERS
+            for total in sorted(settings.sums)
+        },
+        "windows": {
+            f"layers {layers}, width {each}": partial(study.window_ends, layers, 2, each)
+            for layers in study.LAYERS
+            for each in sorted({*WIDTHS, width})
+        },
+        "least_loss_of_maps": {
+            f"layers {layers}, steps {steps}": partial(study.least_loss, layers, steps, width)
+            for layers in study.LAYERS
+            for steps in study.STEPS
+        },
+        "published": {
+            layers: partial(study.published_rows, layers, seed) for layers in study.LAYERS
+        },
+        "one_step_optima": {
+            name: partial(study.one_step_optima, name, settings.optima_width, settings.optima, seed)
+            for name in study.ONE_STEPS
+        },
+    }
+
+
+def _finished(work: Mapping[str, Mapping[Any, Callable[[], Any]]], parts: Parts) -> dict[str, Any]:
+    """Return the values of all parts, {kind: {name: value}}, computing those that are missing."""
+    found: dict[str, Any] = {kind: {} for kind in work}
+    total = sum(map(len, work.values()))
+    with Progress("two_step", total, 1, len(parts), unit="parts") as progress:
+        for kind, several in work.items():
+            for name, compute in several.items():
+                found[kind][name] = parts.value(f"{kind} {name}", compute)
+                progress.update(len(parts))
+    return found
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -142,65 +226,28 @@ def two_step(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
     _check(settings)
-    check_folder(settings.out, settings.overwrite)
+    check_folder(settings.out, settings.overwrite, settings.resume)
     from experiments.two_step_figure import draw_two_step
-    from experiments.two_step_study import (
-        LAYERS,
-        STEPS,
-        line_rows,
-        loss_map,
-        one_step_optima,
-        published_rows,
-        window_ends,
-    )
 
     torch.set_num_threads(1)
-    folder = claim(settings.out, settings.overwrite)
-    stored = {name: value for name, value in asdict(settings).items() if name != "out"}
-    write_json(folder / CONFIG, configuration(stored))
-    begun = time.perf_counter()
-    rows: list[dict[str, Any]] = []
-    parts = [(layers, total) for layers in LAYERS for total in sorted(settings.sums)]
-    with Progress("two_step", len(parts) + 1, settings.draws) as progress:
-        for done, (layers, total) in enumerate(parts, start=1):
-            rows += line_rows(layers, total, settings.width, settings.draws, settings.seed)
-            progress.update(done)
-        optima = one_step_optima(settings.optima_width, settings.optima, settings.seed)
-        published = {layers: published_rows(layers, settings.seed) for layers in LAYERS}
-        progress.update(len(parts) + 1)
-    widths = sorted({8, 16, 32, 64, 128, 256, 1024, settings.width})
-    windows = {
-        f"layers {layers}, width {width}": {
-            "layers": layers,
-            "width": width,
-            **window_ends(layers, 2, width),
-        }
-        for layers in LAYERS
-        for width in widths
-    }
-    maps = {
-        f"layers {layers}, steps {steps}": dict(
-            zip(("first", "second", "loss"), loss_map(layers, steps, settings.width).best())
-        )
-        for layers in LAYERS
-        for steps in STEPS
-    }
-    write_text(folder / METRICS, _table(rows))
-    write_json(
-        folder / SUMMARY,
-        {
-            "problem": "linear networks",
-            "seed": settings.seed,
-            "seconds": time.perf_counter() - begun,
-            "windows": windows,
-            "least_loss_of_maps": maps,
-            "published": published,
-            "one_step_optima": optima,
-        },
-    )
-    draw_two_step(folder / FIGURE, settings.width, rows, published, optima)
+    left_out = ("out", "resume", "overwrite")
+    stored = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    if settings.resume:
+        resumed_config(settings.out, stored, (), ())
+    folder = claim(settings.out, settings.overwrite, settings.resume)
+    # Read before anything is written: the file may turn out to be damaged.
+    parts = Parts(folder / CHECKPOINT)
+    with resumable(PROGRAM, argv, "finished parts are"):
+        write_json(folder / CONFIG, configuration(stored))
+        found = _finished(_work(settings), parts)
+        rows = [row for of_line in found.pop("lines").values() for row in of_line]
+        write_text(folder / METRICS, _table(rows))
+        summary = {"problem": "linear networks", "seed": settings.seed, "seconds": parts.seconds}
+        write_json(folder / SUMMARY, {**summary, **found})
+        optima = found["one_step_optima"]
+        draw_two_step(folder / FIGURE, settings.width, rows, found["published"], optima)
     print("", *_line_verdicts(rows), sep="\n")
-    print("", *_window_lines(windows), sep="\n")
+    print("", *_window_lines(found["windows"]), sep="\n")
     print("\none exact step at its best, training loss over that before it (mean over draws):")
     print(*_optima_lines(optima), sep="\n")
     print(f"\nfigure: {folder / FIGURE}")

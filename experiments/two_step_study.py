@@ -4,8 +4,9 @@ Rates are given as multiples of a unit: h² for two layers and h for three, at w
 signal part alone learns the target. A share is e₁/(e₁ + e₂).
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -118,6 +119,11 @@ class Map(NamedTuple):
         return float(self.rates[first]), float(self.rates[second]), float(self.loss.min())
 
 
+def least_loss(layers: int, steps: int, width: int) -> dict[str, float]:
+    """Return the least loss of a map and the rates, in units, at which it stands."""
+    return dict(zip(("first", "second", "loss"), loss_map(layers, steps, width).best()))
+
+
 def loss_map(layers: int, steps: int, width: int, points: int = 241, most: float = 1.2) -> Map:
     """Return the closed form of the test loss over (e₁, e₂)."""
     rates = torch.linspace(0, most, points, dtype=torch.float64)
@@ -147,7 +153,7 @@ def window(layers: int, steps: int = 2, widths: Sequence[int] = WINDOW_WIDTHS) -
 
 
 def window_ends(layers: int, steps: int, width: int) -> dict[str, float | None]:
-    """Return the least and the largest sum, in units, at which equal rates win; None for none.
+    """Return the `low` and `high` end of the sums, in units, at which equal rates win, or None.
 
     Beside them `sum_of_least_loss`: the sum at which the best share has the least loss of all, and
     that share.
@@ -160,6 +166,8 @@ def window_ends(layers: int, steps: int, width: int) -> dict[str, float | None]:
     place = int(losses.argmin())
     inside = totals[wins]
     return {
+        "layers": layers,
+        "width": width,
         "low": float(inside.min()) if len(inside) else None,
         "high": float(inside.max()) if len(inside) else None,
         "sum_of_least_loss": float(totals[place]),
@@ -266,22 +274,23 @@ def _orthogonal_step(layers: int, source: torch.Generator, width: int) -> OneSte
     return one_step(inputs, target, networks.first[0], networks.second[0], readout, networks.scale)
 
 
-def one_step_optima(width: int, draws: int, seed: int) -> dict[str, dict[str, Any]]:
-    """Return the exact one-step optima of many draws: means over draws with intervals."""
-    makers = {
-        "two layers, orthogonal": lambda source: _orthogonal_step(2, source, width),
-        "three layers, orthogonal": lambda source: _orthogonal_step(3, source, width),
-        "three layers, normal": lambda source: _gaussian_step(source, width),
+ONE_STEPS: dict[str, Callable[[torch.Generator, int], OneStep]] = {
+    "two layers, orthogonal": partial(_orthogonal_step, 2),
+    "three layers, orthogonal": partial(_orthogonal_step, 3),
+    "three layers, normal": _gaussian_step,
+}
+
+
+def one_step_optima(name: str, width: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
+    """Return the exact one-step optima of many draws of `ONE_STEPS`: means with intervals."""
+    optima = [
+        optimum(ONE_STEPS[name](generator(seed, "one-step", name, draw), width))
+        for draw in range(draws)
+    ]
+    values = {key: np.array(column) for key, column in zip(Optimum._fields, zip(*optima))}
+    intervals = {key: mean_interval(column) for key, column in values.items()}
+    intervals["equal_minus_free"] = paired_difference(values["equal"], values["free"])
+    return {
+        key: {end: float(number) for end, number in interval._asdict().items()}
+        for key, interval in intervals.items()
     }
-    found = {}
-    for name, make in makers.items():
-        optima = [optimum(make(generator(seed, "one-step", name, draw))) for draw in range(draws)]
-        values = {key: np.array(column) for key, column in zip(Optimum._fields, zip(*optima))}
-        entries = {key: mean_interval(column)._asdict() for key, column in values.items()}
-        paired = paired_difference(values["equal"], values["free"])
-        entries["equal_minus_free"] = paired._asdict()
-        found[name] = {
-            key: {end: float(number) for end, number in entry.items()}
-            for key, entry in entries.items()
-        }
-    return found

@@ -1,5 +1,6 @@
 """The update of deep Q-learning: by hand, against autograd in float64, and on one device."""
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from agents.dqn import (
 )
 from agents.q_network import QNetwork, make_network, matrix_operations
 from agents.replay import Batch
+from neural_tdc.learner import compiler_available
 from neural_tdc.split_rates import check_groups, effective_rates
 
 STATE, FEATURE, ACTION, BATCH = 3, 5, 4, 6
@@ -283,3 +285,19 @@ def test_half_precision_rounds_and_still_agrees_roughly():
     two, _ = half.update(batch(torch.float32))
     assert float(one) != float(two)
     assert float(one) == pytest.approx(float(two), rel=0.05)
+
+
+@pytest.mark.skipif(not compiler_available(torch.device("cpu")), reason="needs a C++ compiler")
+def test_a_compiled_update_is_the_eager_one(monkeypatch):
+    # The checks of shapes are none of a user's program, and the compiler cannot trace them.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    eager, compiled = (
+        learner(optimizer="adam", compiled=compiled, remembered=40) for compiled in (False, True)
+    )
+    for seed in (1, 2, 1):
+        rows = batch(seed=seed)
+        for one, other in zip(eager.update(rows), compiled.update(rows)):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    pairs = zip(eager.network.parameters(), compiled.network.parameters())
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -2,9 +2,13 @@
 
 import gzip
 import itertools
+import json
+import os
 import shlex
 import struct
+import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +70,42 @@ def run_program(tmp_path, monkeypatch, capsys):
 
     yield run
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def refused(run_program, tmp_path):
+    """Return a function that asserts that a program refuses a line, says why, and changes nothing.
+
+    What it says is one line, which begins with `said`.
+    """
+
+    def files():
+        return {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+
+    def check(function, line, said):
+        before = files()
+        outcome = run_program(function, line)
+        assert outcome.status == 2
+        assert outcome.error.startswith(f"error: {said}"), outcome.error
+        assert outcome.error.count("\n") == 1
+        assert files() == before
+
+    return check
+
+
+@pytest.fixture
+def kill_trial(tmp_path):
+    """Return a function that runs a trial of `kill -9` by its file's name; what it found."""
+    if not hasattr(os, "fork"):
+        pytest.skip("the trial forks its runs")
+
+    def run(name, kills):
+        command = [sys.executable, str(Path(__file__).with_name(name)), str(tmp_path), str(kills)]
+        done = subprocess.run([*command, "1"], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture

@@ -1,24 +1,42 @@
 """The program that measures rates: its command line, its folder, its numbers."""
 
 import csv
+import functools
 import json
 import math
-import shlex
 
 import numpy as np
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import convergence as program
-from experiments.command_line import main
-from experiments.convergence_run import PACES, descents, measured_updates
+from experiments import convergence_run
+from experiments.convergence_run import (
+    PACES,
+    Population,
+    descents,
+    measured_updates,
+)
 from experiments.convergence_structure import curvatures, kink, scalar_curves, without_ridge
-from experiments.history import History
+from experiments.history import History, cut, read
+from experiments.run_folder import load_checkpoint
 from experiments.statistics import statistic_interval
-from neural_tdc.two_time_scale import scalar_descent
+from neural_tdc.two_time_scale import descend, scalar_descent
 
 
-def run(line):
-    return main(program.convergence, shlex.split(line))
+@pytest.fixture
+def seldom(monkeypatch):
+    """Measure seldom, which takes longest, and return when that is."""
+    seldom = functools.partial(measured_updates, points=6)
+    monkeypatch.setattr(convergence_run, "measured_updates", seldom)
+    return seldom
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Draw no figure."""
+    monkeypatch.setattr("experiments.convergence_figure.draw_convergence", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -37,28 +55,22 @@ def run(line):
         ("--steps many", "--steps 'many' is not a whole number"),
     ],
 )
-def test_what_is_not_allowed_is_refused_in_one_line(tmp_path, monkeypatch, capsys, line, said):
-    monkeypatch.chdir(tmp_path)
-    assert run(line) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {said}")
-    assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+def test_what_is_not_allowed_is_refused_in_one_line(refused, line, said):
+    refused(program.convergence, line, said)
 
 
 def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
-    tmp_path, monkeypatch, capsys
+    run_program, tmp_path, monkeypatch, seldom
 ):
-    monkeypatch.chdir(tmp_path)
     line = "--instance scalar chain --runs 3 --steps 120 --fit-from 40 --out"
-    assert run(f"{line} one") == 0
-    shown = capsys.readouterr()
+    shown = run_program(program.convergence, f"{line} one")
+    assert shown.status == 0
     assert "watch:" in shown.out
     assert "ReLU's kink: slopes 0.0000 and -0.4167, in closed form 0 and -0.4167" in shown.out
-    assert "left" in shown.err
+    assert "left" in shown.error
     one = tmp_path / "one"
     names = {path.name.split(".")[0] for path in one.iterdir()}
-    assert names == {"config", "metrics", "summary", "figure", "events"}
+    assert names == {"config", "metrics", "summary", "figure", "events", "checkpoint"}
     assert (one / "figure.png").stat().st_size > 100_000
     summary = json.loads((one / "summary.json").read_text())
     assert (summary["runs"], summary["steps"], summary["diverged"]) == (3, 120, 0)
@@ -66,22 +78,93 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
         for of_schedule in of_instance.values():
             for entry in of_schedule.values():
                 assert entry["low"] <= entry["mean"] <= entry["high"]
-    assert run(f"{line} one") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    again = run_program(program.convergence, f"{line} one")
+    assert again.status == 2
+    assert "holds a run already" in again.error
     monkeypatch.setattr("experiments.convergence_figure.draw_convergence", lambda *_: None)
-    assert run(f"{line} two") == 0
+    assert run_program(program.convergence, f"{line} two").status == 0
     assert (tmp_path / "two" / "metrics.csv").read_bytes() == (one / "metrics.csv").read_bytes()
 
 
 def test_the_first_runs_do_not_depend_on_how_many_there_are_nor_on_later_updates():
-    paces = {"regression": PACES["regression"]}
-    few = dict(descents(paces, 2, 100, 5, 0.1))
-    many = dict(descents(paces, 3, 1100, 5, 0.1))
+    few, many = (
+        dict(descents([Population("regression", PACES["regression"], runs, 5)], updates, 0.1))
+        for runs, updates in ((2, 100), (3, 1100))
+    )
     shared = sorted(few.keys() & many.keys())
     assert len(shared) > 5
     for update in shared:
         for name, values in few[update].items():
             np.testing.assert_allclose(many[update][name][:2], values, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("done", [13, 14, 15])
+def test_a_population_goes_on_from_its_parameters_to_the_bits_of_one_never_stopped(
+    monkeypatch, done
+):
+    monkeypatch.setattr(convergence_run, "BLOCK", 7)
+    whole, stopped, resumed = (Population("chain", PACES["chain"], 3, 2) for _ in range(3))
+    whole.advance(30)
+    stopped.advance(done)
+    resumed.resume(list(stopped.parameters), stopped.done)
+    resumed.advance(30)
+    for one, other in zip(resumed.parameters, whole.parameters, strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(stopped.parameters.body, whole.parameters.body)
+
+
+def test_a_resumed_run_takes_only_the_updates_after_its_last_measurement(
+    run_program, tmp_path, monkeypatch, seldom, undrawn
+):
+    line = "--instance scalar chain --runs 2 --steps 110 --out run"
+    taken = []
+
+    def counted(instance, parameters, steps, samples):
+        if len(taken) == 9:
+            raise KeyboardInterrupt
+        taken.append(len(samples))
+        return descend(instance, parameters, steps, samples)
+
+    monkeypatch.setattr(convergence_run, "descend", counted)
+    assert run_program(program.convergence, line).status == 130
+    # Both instances had been measured four times, and the first had gone further.
+    done = seldom(110)[3]
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["update"] == done
+    assert sum(taken[:8]) == 2 * done
+    taken[:] = [0] * 100
+    assert run_program(program.convergence, f"{line} --resume").status == 0
+    assert sum(taken) == 2 * (110 - done)
+    taken[:] = [0] * 9
+    assert run_program(program.convergence, f"{line} --resume").status == 0
+    assert len(list((tmp_path / "run").glob("events*"))) == 2
+
+
+@pytest.mark.usefixtures("seldom", "undrawn")
+def test_a_checkpoint_never_knows_more_than_the_files_beside_it(run_program, tmp_path, monkeypatch):
+    known = []
+
+    def saved(path, state):
+        events = EventAccumulator(str(path.parent)).Reload().Scalars("scalar/uniform/body")
+        steps = read(path.parent / "metrics.csv").steps
+        known.append((int(steps[-1]), events[-1].step, state["update"]))
+
+    monkeypatch.setattr(convergence_run, "save_checkpoint", saved)
+    line = "--instance scalar --runs 2 --steps 100 --out run"
+    assert run_program(program.convergence, line).status == 0
+    assert len(known) > 5
+    assert all(table == events == update for table, events, update in known)
+
+
+@pytest.mark.usefixtures("seldom", "undrawn")
+def test_a_table_that_has_lost_measurements_is_named(run_program, refused, tmp_path):
+    line = "--instance scalar --runs 2 --steps 100 --out run"
+    assert run_program(program.convergence, line).status == 0
+    cut(tmp_path / "run" / "metrics.csv", 90)
+    refused(
+        program.convergence,
+        f"{line} --resume",
+        "run/metrics.csv ends before update 100, where run/checkpoint.pt goes on",
+    )
 
 
 def test_updates_are_measured_from_the_first_to_the_last():
@@ -137,12 +220,13 @@ def test_the_ridge_and_the_kink_are_as_the_mathematics_says():
     assert abs(at_kink["second_differences"]["tanh"]["0.0001"]) < 10
 
 
-def test_every_measurement_stands_in_the_table(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.convergence_figure.draw_convergence", lambda *_: None)
-    assert run(f"--instance regression --runs 2 --steps 100 --out {tmp_path / 'run'}") == 0
+@pytest.mark.usefixtures("undrawn")
+def test_every_measurement_stands_in_the_table(run_program, tmp_path, seldom):
+    line = "--instance regression --runs 2 --steps 100 --out run"
+    assert run_program(program.convergence, line).status == 0
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * len(measured_updates(100))
+    assert len(rows) == 2 * len(seldom(100))
     assert {name for name in rows[0] if "/" in name} == {
         f"regression/{schedule}/{quantity}"
         for schedule in ("theorem-3.6", "theorem-3.7", "uniform")

@@ -2,14 +2,14 @@
 
 import csv
 import json
-import shlex
 
 import pytest
 import torch
 
 from experiments import two_step as program
-from experiments.command_line import main
+from experiments import two_step_study as study
 from experiments.two_step_study import (
+    ONE_STEPS,
     _best_equal_rate,
     _gaussian_step,
     line_rows,
@@ -22,9 +22,7 @@ from experiments.two_step_study import (
 )
 from neural_tdc.randomness import generator
 
-
-def run(line):
-    return main(program.two_step, shlex.split(line))
+LINE = "--width 6 --draws 20 --sums 0.1 0.4 --optima 3 --optima-width 4 --out"
 
 
 @pytest.mark.parametrize(
@@ -40,25 +38,19 @@ def run(line):
         ("--seed -1", "--seed -1 is not allowed"),
     ],
 )
-def test_what_is_not_allowed_is_refused_in_one_line(tmp_path, monkeypatch, capsys, line, said):
-    monkeypatch.chdir(tmp_path)
-    assert run(line) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {said}")
-    assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+def test_what_is_not_allowed_is_refused_in_one_line(refused, line, said):
+    refused(program.two_step, line, said)
 
 
 def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
-    tmp_path, monkeypatch, capsys
+    run_program, tmp_path, monkeypatch
 ):
-    monkeypatch.chdir(tmp_path)
-    line = "--width 6 --draws 20 --sums 0.1 0.4 --optima 3 --optima-width 4 --out"
-    assert run(f"{line} one") == 0
-    assert "equal rates win the second step" in capsys.readouterr().out
+    shown = run_program(program.two_step, f"{LINE} one")
+    assert shown.status == 0
+    assert "equal rates win the second step" in shown.out
     one = tmp_path / "one"
     assert {path.name for path in one.iterdir()} == {
-        "config.json", "metrics.csv", "summary.json", "figure.png",
+        "config.json", "metrics.csv", "summary.json", "figure.png", "checkpoint.pt",
     }  # fmt: skip
     assert (one / "figure.png").stat().st_size > 100_000
     with (one / "metrics.csv").open() as file:
@@ -67,11 +59,43 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
     assert len(rows) == 2 * 2 * 2 * 5
     assert {row["published"] == "" for row in rows if row["steps"] == "2"} == {True}
     assert json.loads((one / "summary.json").read_text())["problem"] == "linear networks"
-    assert run(f"{line} one") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    again = run_program(program.two_step, f"{LINE} one")
+    assert again.status == 2
+    assert "holds a run already" in again.error
     monkeypatch.setattr("experiments.two_step_figure.draw_two_step", lambda *_: None)
-    assert run(f"{line} two") == 0
+    assert run_program(program.two_step, f"{LINE} two").status == 0
     assert (tmp_path / "two" / "metrics.csv").read_bytes() == (one / "metrics.csv").read_bytes()
+
+
+def test_a_resumed_run_computes_only_the_parts_that_are_missing(run_program, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.two_step_figure.draw_two_step", lambda *_: None)
+    computed, stops = [], [6]
+
+    def counted(name):
+        function = getattr(study, name)
+
+        def call(*arguments):
+            if len(computed) in stops:
+                raise KeyboardInterrupt
+            computed.append((name, *arguments))
+            return function(*arguments)
+
+        monkeypatch.setattr(study, name, call)
+
+    for name in ("line_rows", "window_ends", "least_loss", "published_rows", "one_step_optima"):
+        counted(name)
+    assert run_program(program.two_step, f"{LINE} run").status == 130
+    assert len(program.Parts(tmp_path / "run" / "checkpoint.pt")) == 6
+    stops.clear()
+    resumed = run_program(program.two_step, f"{LINE} run --resume")
+    assert resumed.status == 0
+    assert resumed.error.splitlines()[-1].startswith("two_step: 29 of 29 steps")
+    # lines: layers × sums; windows: layers × widths; maps: layers × steps; published; optima
+    assert len(computed) == 2 * 2 + 2 * 8 + 2 * 2 + 2 + 3
+    assert len(set(computed)) == len(computed)
+    computed.clear()
+    assert run_program(program.two_step, f"{LINE} run --resume").status == 0
+    assert computed == []
 
 
 def test_the_simulated_signal_part_agrees_with_the_closed_form_and_differences_are_paired():
@@ -133,8 +157,8 @@ def test_no_pair_of_rates_on_a_grid_beats_the_exact_optimum_and_no_equal_rate_th
 
 
 def test_the_optima_are_means_over_draws_with_paired_gains():
-    found = one_step_optima(4, 5, 0)
-    for entry in found.values():
+    for name in ONE_STEPS:
+        entry = one_step_optima(name, 4, 5, 0)
         gain = entry["equal"]["mean"] - entry["free"]["mean"]
         assert entry["equal_minus_free"]["mean"] == pytest.approx(gain)
         assert gain >= 0

@@ -7,7 +7,6 @@ with the CPU's.
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.experience import Experience, Sampling
@@ -29,22 +28,8 @@ from neural_tdc.schedules import schedule
 from neural_tdc.transitions import Transition
 
 RUNS, STREAMS, LENGTH, ROWS, STATE, FEATURE = 3, 2, 13, 11, 4, 5
-COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 NAMES = [*RULES, "semi_gradient+lstd", "generalized+lstd", "mspbe+htd"]
 OPTIMIZERS = {"sgd": Optimizer(), "rmsprop": Optimizer("rmsprop", "rmsprop", "rmsprop")}
-
-
-class OneDevice(TorchDispatchMode):
-    """Raise where an operation takes tensors of two devices, numbers and copies excepted."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if function not in COPIES:
-            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            devices = {tensor.device.type for tensor in tensors if tensor.dim() > 0}
-            if len(devices) > 1:
-                raise AssertionError(f"{function} takes tensors of {' and '.join(sorted(devices))}")
-        return function(*args, **kwargs)
 
 
 def to(tree, device):
@@ -103,40 +88,40 @@ def advance_on(device, name, sampling, mode, constraint="none", count=1, **optio
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_update_stays_on_its_device_and_asks_the_host_nothing(name):
+def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, name):
     kinds = samplings(name) * (1 if len(samplings(name)) > 1 else 2)
     for sampling, constraint, optimizer in zip(
         kinds, ["ball:3", "box:2", "none"], ["sgd", "rmsprop", "rmsprop"]
     ):
         state, update, lost = advance_on(
-            "meta", name, sampling, OneDevice(), constraint, optimizer=OPTIMIZERS[optimizer]
+            "meta", name, sampling, one_device, constraint, optimizer=OPTIMIZERS[optimizer]
         )
         leaves = [*tree_leaves(state), update, lost]
         assert {leaf.device.type for leaf in leaves} == {"meta"}
 
 
 @pytest.mark.parametrize("psi", ["random", "fourier", "observation", "snapshot", "present"])
-def test_every_kind_of_psi_stays_on_its_device(psi):
+def test_every_kind_of_psi_stays_on_its_device(one_device, psi):
     rule = Rule("generalized", "generalized", "generalized", psi=psi, psi_width=7)
-    state, *_ = advance_on("meta", rule, Sampling("iid", 3), OneDevice())
+    state, *_ = advance_on("meta", rule, Sampling("iid", 3), one_device)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 
 @pytest.mark.parametrize("name", ["tdc", "semi_gradient+lstd", "nonlinear-tdc"])
-def test_given_features_stay_on_their_device(name):
-    state, *_ = advance_on("meta", name, Sampling("markov", 3), OneDevice(), body=None)
+def test_given_features_stay_on_their_device(one_device, name):
+    state, *_ = advance_on("meta", name, Sampling("markov", 3), one_device, body=None)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 
-def test_buffers_of_a_body_are_brought_to_the_device():
+def test_buffers_of_a_body_are_brought_to_the_device(one_device):
     def with_statistics(shape, *_):
         return torch.nn.Sequential(torch.nn.Linear(*shape, FEATURE), torch.nn.BatchNorm1d(FEATURE))
 
-    state, *_ = advance_on("meta", "tdc", Sampling("iid", 3), OneDevice(), body=with_statistics)
+    state, *_ = advance_on("meta", "tdc", Sampling("iid", 3), one_device, body=with_statistics)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 
-def test_a_judge_stays_on_its_device():
+def test_a_judge_stays_on_its_device(one_device):
     algorithm, state, _ = population("tdc")
     seen = experience(table=False).transitions
     held_out = Transition(*(leaf.flatten(0, 1) for leaf in seen))
@@ -147,7 +132,7 @@ def test_a_judge_stays_on_its_device():
         Transition(*to(tuple(held_out), "meta")), truth, algorithm.features, algorithm.rule
     )
     parameters = tree_map(lambda leaf: leaf.double().to("meta"), state.parameters)
-    with torch.no_grad(), OneDevice():
+    with torch.no_grad(), one_device:
         values = judge(parameters)
     assert {value.device.type for value in values.values()} == {"meta"}
     assert {value.shape for value in values.values()} == {(RUNS,)}
@@ -187,14 +172,14 @@ TAMPERS = {
 
 
 @pytest.mark.parametrize("tamper", TAMPERS.values(), ids=TAMPERS.keys())
-def test_an_update_that_mixes_devices_or_waits_is_found(tamper):
+def test_an_update_that_mixes_devices_or_waits_is_found(one_device, tamper):
     with pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
-        advance_on("meta", Tampered(tamper), Sampling("iid", 3), OneDevice())
+        advance_on("meta", Tampered(tamper), Sampling("iid", 3), one_device)
 
 
-def test_the_same_update_untampered_passes_and_a_chunk_of_three_too():
+def test_the_same_update_untampered_passes_and_a_chunk_of_three_too(one_device):
     rule = Tampered(lambda head: 1.0 * head)
-    advance_on("meta", rule, Sampling("iid", 3), OneDevice(), count=3)
+    advance_on("meta", rule, Sampling("iid", 3), one_device, count=3)
 
 
 # --- on a real device

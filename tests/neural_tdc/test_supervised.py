@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.automatic_population import Parts
@@ -209,26 +208,14 @@ def test_the_compiled_update_equals_the_eager_one():
         assert (one - other).abs().max() < 1e-10
 
 
-class OneDevice(TorchDispatchMode):
-    """Raise where an operation takes tensors of two devices, numbers and copies excepted."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if function not in (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default):
-            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            devices = {tensor.device.type for tensor in tensors if tensor.dim() > 0}
-            assert len(devices) <= 1, f"{function} takes tensors of {devices}"
-        return function(*args, **kwargs)
-
-
 @pytest.mark.parametrize("loss", [SQUARED, CROSS_ENTROPY], ids=["squared", "cross-entropy"])
-def test_an_update_stays_on_one_device_and_waits_for_nothing(loss):
+def test_an_update_stays_on_one_device_and_waits_for_nothing(one_device, loss):
     chosen = learning(loss, arms=("split", "limit", "automatic-sign", "automatic-momentum"))
     state = initial_state(chosen, initial_networks((4, 6, 5), 0, SEEDS, F64))
     state, key = (tree_map(lambda x: x.to("meta"), each) for each in (state, keys(0, SEEDS)))
     data = Samples(*(part.to("meta") for part in samples(loss, 5)[:3]), SIZE)
     advance = updates(chosen, data, key, state, compiled=False)
-    with OneDevice():
+    with one_device:
         after, _ = advance(state, torch.tensor(0, device="meta"), 2)
     pairs = zip(tree_leaves(after), tree_leaves(state), strict=True)
     assert all(one.shape == other.shape for one, other in pairs)
