@@ -28,6 +28,7 @@ from experiments.run_folder import (
 )
 from experiments.sweep_hparams import HPARAMS, write_hparams
 from experiments.sweep_memory import Estimate, configurations_a_shard, estimate, memory_to_take
+from experiments.sweep_overall import overall, overall_csv, overall_markdown
 from experiments.sweep_plan import (
     Cell,
     Configuration,
@@ -44,7 +45,7 @@ from experiments.sweep_store import SHARDS, Study
 SWEEP = "sweep.csv"
 # One of each for every way to select.
 SELECTED, SENSITIVITY, MAP = "selected", "sensitivity", "map"
-CURVES, RELATIVE = "curves", "relative"
+CURVES, RELATIVE, OVERALL = "curves", "relative", "overall"
 # A resumed study is run in the same shards, wherever and by however many workers.
 MAY_DIFFER = ("engine", "address", "workers", "memory", "device", "study")
 
@@ -181,7 +182,7 @@ def _announced(
 def _claim(out: Path, settings: Settings) -> None:
     claim(out, settings.overwrite, settings.resume)
     if settings.overwrite:
-        drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE))
+        drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL))
         events = f"{HPARAMS}/*/*/events.out.tfevents.*"
         for pattern in (f"{SHARDS}/*.npz", SWEEP, *drawn, events):
             for path in out.glob(pattern):
@@ -193,8 +194,13 @@ def _write(out: Path, select: str, swept: list[Row], answers: list[Report], base
     write_text(out / f"{SELECTED}-{select}.csv", sweep_tables.selected_csv(answers, select))
     write_text(out / f"{SELECTED}-{select}.md", sweep_tables.markdown(answers, select, baseline))
     write_text(out / f"{SELECTED}-{select}.tex", sweep_tables.latex(answers, select, baseline))
+    panels = list(dict.fromkeys(row.panel for row in swept))
+    if len(panels) > 1:
+        settings = overall(swept, select)
+        write_text(out / f"{OVERALL}-{select}.csv", overall_csv(settings))
+        write_text(out / f"{OVERALL}-{select}.md", overall_markdown(settings, select))
     sweep_figures.sensitivity_figure(out / f"{SENSITIVITY}-{select}.png", swept, select)
-    for panel in dict.fromkeys(row.panel for row in swept):
+    for panel in panels:
         inside = [row for row in swept if row.panel == panel]
         if sweep_figures.has_map(inside):
             name = folder_name(f"{MAP}-{select}-{'-'.join(panel)}.png")

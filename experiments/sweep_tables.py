@@ -137,7 +137,7 @@ def _ratios(reports: Sequence[Report], select: str) -> dict[str, list[list[str]]
     }
 
 
-def _shown(table: Sequence[Sequence[str]]) -> str:
+def markdown_table(table: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; its first row are the heads."""
     ruled = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in ruled)
@@ -150,9 +150,9 @@ def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
     parts = []
     for panel in dict.fromkeys(panel for panel, _ in lines):
         body = [cells for each, cells in lines if each == panel]
-        parts.append(f"### {panel}\n\n{_shown([heads, *body])}\n")
+        parts.append(f"### {panel}\n\n{markdown_table([heads, *body])}\n")
         if len(by_ratio[panel][0]) > 2:
-            parts.append(f"{title_of(select)}, by β/α\n\n{_shown(by_ratio[panel])}\n")
+            parts.append(f"{title_of(select)}, by β/α\n\n{markdown_table(by_ratio[panel])}\n")
     note = (
         "Steps selected on the runs of the sweep, reported on fresh ones: means over the runs that "
         "survive with 95 % bootstrap intervals; differences in pairs of runs. RMSVE and RMSPBE are "

@@ -13,6 +13,7 @@ from experiments.sweep_figures import (
     relative_figure,
     sensitivity_figure,
 )
+from experiments.sweep_overall import overall, overall_csv, overall_markdown
 from experiments.sweep_plan import Configuration
 from experiments.sweep_results import Row, best, compared, described, reports, selected, summarised
 from experiments.sweep_tables import as_csv, latex, markdown, step_text
@@ -127,3 +128,44 @@ def test_a_row_says_which_configuration_it_is():
     assert found["body_step"] == 0.1
     assert found["head_step"] == 0.2
     assert found["diverged"] == 1
+
+
+def panels_of_one_setting():
+    """Return td, tdc and a diverging rule on problems p (two panels) and q, where tdc is best."""
+
+    def sampled(of, sampling):
+        return of._replace(cell=SimpleNamespace(**{**vars(of.cell), "sampling": sampling}))
+
+    scores = {"td": (2.0, 8.0, 9.0), "tdc": (1.0, 1.0, 3.0), "wild": (1.0, NAN, 3.0)}
+    rows = []
+    for rule, (first, second, other) in scores.items():
+        rows.append(row(rule, 0.5, [first]))
+        rows.append(sampled(row(rule, 0.5, [second]), "iid"))
+        rows.append(row(rule, 0.5, [other], problem="q"))
+    # Where only one problem has a setting, it is none for all.
+    return [*rows, row("td", 0.25, [0.5], problem="q")]
+
+
+def test_one_setting_for_all_problems_by_hand():
+    rows = panels_of_one_setting()
+    tdc, td, wild = overall(rows, "auc_rmsve")
+    assert [each.rule for each in (tdc, td, wild)] == ["tdc", "td", "wild"]
+    # tdc: 1 and 1 on p, 3 / 0.5 = 6 on q; td: √(2·8) = 4 on p, 9 / 0.5 = 18 on q.
+    assert tdc.factor == pytest.approx(6**0.5)
+    assert td.factor == pytest.approx((4 * 18) ** 0.5)
+    assert wild.factor == math.inf
+    assert td.worst == ("q", "markov")
+    assert wild.worst == ("p", "iid")
+    lines = overall_csv([tdc, td, wild]).splitlines()
+    assert lines[0].endswith("factor,p markov,p iid,q markov")
+    assert lines[2].endswith(",2.0,8.0,18.0")
+    table = overall_markdown([tdc, td, wild], "auc_rmsve")
+    assert "| td | 2^-1 | 1 | – | 2^1 | 8.49 | 18 | q, markov |" in table
+    assert "| wild | 2^-1 | 1 | – | 2^1 | diverged | – | p, iid |" in table
+
+
+def test_panels_where_all_diverged_compare_nothing():
+    rows = [row("td", 0.5, [1.0]), row("td", 0.5, [NAN], problem="q")]
+    (only,) = overall(rows, "auc_rmsve")
+    assert only.factors == {("p", "markov"): 1.0}
+    assert overall(rows[1:], "auc_rmsve") == []
