@@ -19,6 +19,7 @@ from experiments.evaluation_plan import Plan, named, plan, policies_in_words
 from experiments.evaluation_run import Run, try_update
 from experiments.evaluation_settings import Settings
 from experiments.figures import evaluation_figure
+from experiments.presets import with_preset
 from experiments.report import divergence_warning, table, tensorboard_line
 from experiments.run_folder import (
     CONFIG,
@@ -73,7 +74,7 @@ def _threads(prepared: dict[str, tuple[Algorithm, State]]) -> int:
 def _stored(settings: Settings, plan: Plan) -> dict[str, Any]:
     """Return the settings as they are written down and compared on resume."""
     stored = asdict(settings)
-    del stored["resume"], stored["overwrite"], stored["out"]
+    del stored["resume"], stored["overwrite"], stored["out"], stored["preset"]
     # What the others follow from comes first: it is named first where it differs.
     first = {"problem": settings.problem, "data": settings.data}
     return {**first, **stored, **plan.chosen(settings)}
@@ -81,7 +82,7 @@ def _stored(settings: Settings, plan: Plan) -> dict[str, Any]:
 
 def evaluate_policy(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
+    settings = parse(Settings, with_preset(argv), PROGRAM, Settings.__doc__ or "")
     checked = plan(settings)
     out = settings.out or Path("runs") / folder_name(settings.problem or checked.problem.name)
     single = len(checked.rules) == 1
@@ -108,7 +109,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         print(note)
 
     torch.set_num_threads(_threads(prepared))
-    config = configuration({**stored, "compiled": compiled, "pool": pool}, checked.device)
+    also = {"preset": settings.preset, "compiled": compiled, "pool": pool}
+    config = configuration({**stored, **also}, checked.device)
     if single:
         (name,) = checked.rules
         folders = {name: claim(out, settings.overwrite, settings.resume)}

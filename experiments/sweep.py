@@ -209,6 +209,8 @@ def _write(out: Path, select: str, swept: list[Row], answers: list[Report], base
     if best:
         error = select.partition("_")[2]
         sweep_figures.curves_figure(out / f"{CURVES}-{select}.png", best, error)
+        relative = sweep_tables.relative_markdown(answers, select, baseline)
+        write_text(out / f"{RELATIVE}-{select}.md", relative)
         sweep_figures.relative_figure(out / f"{RELATIVE}-{select}.png", answers, select)
 
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from experiments.figures import rule_styles
 from experiments.files import aside
 from experiments.statistics import mean_interval
-from experiments.sweep_results import Report, Row, key_of, selected_by_rule
+from experiments.sweep_results import Report, Row, key_of, relative_to_baseline, selected_by_rule
 from experiments.sweep_tables import step_text, title_of
 
 DPI = 160
@@ -225,10 +225,7 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
     axes = figure.subplots()
     most = 1.0
     for report in best:
-        assert report.baseline is not None
-        own, base = (each.values[key_of(select)] for each in (report.fresh, report.baseline))
-        pairs = np.isfinite(own) & np.isfinite(base)
-        ratio, error = relative(own[pairs], base[pairs])
+        ratio, error = relative_to_baseline(report, select)
         place = panels.index(report.fresh.panel) + (rules.index(report.fresh.cell.rule) + 0.5) / (
             len(rules) + 1
         )
@@ -258,17 +255,6 @@ def _bar(style: Any) -> dict[str, Any]:
         "edgecolor": "white",
         "hatch": "" if style.line == "-" else "//",
     }
-
-
-def relative(own: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """Return the ratio of the means of pairs and its standard error, by linearisation."""
-    if not own.size:
-        return math.nan, math.nan
-    ratio = float(own.mean() / base.mean())
-    if own.size < 2:
-        return ratio, math.nan
-    residual = own - ratio * base
-    return ratio, float(residual.std(ddof=1) / math.sqrt(own.size) / base.mean())
 
 
 def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:

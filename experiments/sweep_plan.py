@@ -263,8 +263,9 @@ def _shard(
     large = work >= WORTH_COMPILING or evaluation["steps"] >= MANY_UPDATES
     worth = choice == "on" or (choice == "auto" and large)
     compiled = worth and compiler_available(cell.plan.device)
-    # Where it runs changes nothing of what comes out.
-    told = {name: value for name, value in evaluation.items() if name not in ("out", "device")}
+    # Where it runs, and what it was called by, changes nothing of what comes out.
+    idle = ("out", "device", "preset")
+    told = {name: value for name, value in evaluation.items() if name not in idle}
     content = json.dumps([told, sizes, threads, compiled, curves], sort_keys=True)
     name = hashlib.sha256(content.encode()).hexdigest()[:20]
     return Shard(name, evaluation, sizes, threads, compiled, curves)

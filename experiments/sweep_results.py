@@ -187,6 +187,26 @@ class Report(NamedTuple):
         }
 
 
+def relative(own: np.ndarray, base: np.ndarray) -> tuple[float, float]:
+    """Return the ratio of the means of pairs and its standard error, by linearisation."""
+    if not own.size:
+        return math.nan, math.nan
+    ratio = float(own.mean() / base.mean())
+    if own.size < 2:
+        return ratio, math.nan
+    residual = own - ratio * base
+    return ratio, float(residual.std(ddof=1) / math.sqrt(own.size) / base.mean())
+
+
+def relative_to_baseline(report: Report, select: str) -> tuple[float, float]:
+    """Return a report's mean over the baseline's, and its standard error, over surviving pairs."""
+    if report.baseline is None:
+        return math.nan, math.nan
+    own, base = (each.values[key_of(select)] for each in (report.fresh, report.baseline))
+    pairs = np.isfinite(own) & np.isfinite(base)
+    return relative(own[pairs], base[pairs])
+
+
 def reports(swept: Sequence[Row], fresh: Sequence[Row], select: str, baseline: str) -> list[Report]:
     """Put each selected configuration beside its fresh runs and the baseline's."""
     by_configuration = {identity(row): row for row in fresh}

@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.report import mean_with_interval
-from experiments.sweep_results import Report, Row, described, key_of, summarised
+from experiments.sweep_results import (
+    Report,
+    Row,
+    described,
+    key_of,
+    relative_to_baseline,
+    summarised,
+)
 
 SYMBOLS = {"auc": "mean over a run", "final": "at the end"}
 TITLES = {
@@ -159,6 +166,26 @@ def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
         "those at the end, LSTD-RMSVE those of the first and the last measurement.\n"
     )
     return "\n".join([*parts, note])
+
+
+def relative_markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
+    """Return every rule's best over the baseline's as a Markdown table, a line a panel."""
+    best = [report for report in reports if report.of_rule]
+    rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
+    cells: dict[str, dict[str, str]] = {}
+    for report in best:
+        ratio, error = relative_to_baseline(report, select)
+        own = report.baseline is not None and report.baseline.cell.rule == report.fresh.cell.rule
+        shown = "1" if own else f"{ratio:.2f} ± {error:.2f}" if math.isfinite(ratio) else "–"
+        star = " *" if report.fresh.diverged.any() else ""
+        panel = ", ".join(report.fresh.panel)
+        cells.setdefault(panel, {})[report.fresh.cell.rule] = shown + star
+    lines = [[panel, *(of.get(rule, "–") for rule in rules)] for panel, of in cells.items()]
+    return (
+        f"{markdown_table([['problem', *rules], *lines])}\n\n"
+        f"{title_of(select)}, relative to {baseline}'s: ratio of the means over pairs of fresh "
+        "runs that survive, with its standard error; * some run diverged, – all did.\n"
+    )
 
 
 _LATEX = {"α": r"$\alpha$", "β": r"$\beta$", "η": r"$\eta$", "∞": r"$\infty$", "–": "--"}

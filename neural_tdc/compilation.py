@@ -16,7 +16,9 @@ from typing import Any
 import torch
 import torch._inductor
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 # Multiplications in one of a batch's matrix products up to which it is written out.
@@ -59,7 +61,12 @@ def compile_repeatable(
     settings = {"realize_reads_threshold": 1} if store_shared else {}
     with torch.no_grad(), torch._inductor.config.patch(settings):
         graph = make_fx(flat, decomposition_table=table)(*leaves, *present)
-        program = torch._inductor.compile(graph, [*leaves, *present])
+        # With shapes instead of tensors the compiler finds what it has compiled once before.
+        fake = FakeTensorMode(shape_env=ShapeEnv())
+        shapes: list[Any] = [
+            fake.from_tensor(leaf, static_shapes=True) for leaf in (*leaves, *present)
+        ]
+        program = torch._inductor.compile(graph, shapes)
 
     def repeat(carried: Any, constant: Any, calls: int) -> Any:
         tensors = tree_flatten(carried)[0]

@@ -9,14 +9,22 @@ import pytest
 from experiments.sweep_figures import (
     curves_figure,
     map_figure,
-    relative,
     relative_figure,
     sensitivity_figure,
 )
 from experiments.sweep_overall import overall, overall_csv, overall_markdown
 from experiments.sweep_plan import Configuration
-from experiments.sweep_results import Row, best, compared, described, reports, selected, summarised
-from experiments.sweep_tables import as_csv, latex, markdown, step_text
+from experiments.sweep_results import (
+    Row,
+    best,
+    compared,
+    described,
+    relative,
+    reports,
+    selected,
+    summarised,
+)
+from experiments.sweep_tables import as_csv, latex, markdown, relative_markdown, step_text
 
 NAN = math.nan
 
@@ -169,3 +177,15 @@ def test_panels_where_all_diverged_compare_nothing():
     (only,) = overall(rows, "auc_rmsve")
     assert only.factors == {("p", "markov"): 1.0}
     assert overall(rows[1:], "auc_rmsve") == []
+
+
+def test_errors_relative_to_the_baseline_stand_in_one_table():
+    swept = [row("td", 0.1, [2.0, 2.0]), row("tdc", 0.2, [1.0, 1.0])]
+    fresh = [row("td", 0.1, [4.0, 6.0, 8.0]), row("tdc", 0.2, [5.0, 7.0, NAN])]
+    swept += [row("td", 0.1, [2.0], problem="q"), row("wild", 0.2, [3.0], problem="q")]
+    fresh += [row("td", 0.1, [4.0], problem="q"), row("wild", 0.2, [NAN], problem="q")]
+    table = relative_markdown(reports(swept, fresh, "auc_rmsve", "td"), "auc_rmsve", "td")
+    assert "| problem | td | tdc | wild |" in table
+    # 12 over 10; the residuals 0.2 and −0.2 have a standard error of 0.2 around a base of 5.
+    assert "| p, markov | 1 | 1.20 ± 0.04 * | – |" in table
+    assert "| q, markov | 1 | – | – * |" in table

@@ -51,6 +51,23 @@ def test_a_compiled_function_repeats_what_the_function_does():
     assert program((matrix, count), constant, 0)[0] is matrix
 
 
+@pytest.mark.slow
+def test_what_was_compiled_before_is_found_again():
+    counters = torch._dynamo.utils.counters["inductor"]
+
+    def lookups():
+        return [counters[f"fxgraph_cache_{what}"] for what in ("hit", "miss", "bypass")]
+
+    def compiled():
+        return compile_repeatable(lambda carried, constant: carried * 3 + constant, carried, one)
+
+    carried, one = torch.ones(2, 5), torch.ones(2, 5)
+    compiled()
+    hits, misses, bypasses = lookups()
+    assert torch.equal(compiled()(carried, one, 2), torch.full((2, 5), 13.0))
+    assert lookups() == [hits + 1, misses, bypasses]
+
+
 def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
     def uncompiled(function, carried, constant, *, store_shared):
         def repeat(carried, constant, calls):
