@@ -1,12 +1,13 @@
 """Checks of what a user gave: each raises UsageError in one line that says what is allowed."""
 
+import contextlib
 import difflib
 import importlib
 import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -149,3 +150,19 @@ def load_part(spec: str, flag: str) -> Callable[..., Any]:
     if not callable(part):
         raise UsageError(f"{flag} {spec}: {name} is of type {type(part).__name__}, not a function")
     return part
+
+
+@contextlib.contextmanager
+def named(given: str) -> Iterator[None]:
+    """Turn what a part that is not ours raises into one line that begins with what was given.
+
+    `python -X dev` shows where it was raised.
+    """
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        said = " ".join(str(error).split()) or "no message"
+        raise UsageError(f"{given}: {kind}{said}") from error

@@ -14,8 +14,9 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
-from experiments.command_line import UsageError, main, parse, resumable
-from experiments.evaluation_plan import Plan, named, plan, policies_in_words
+from experiments.command_line import UsageError, main, named, parse, resumable
+from experiments.evaluation_plan import Plan, plan
+from experiments.evaluation_problems import policies_in_words
 from experiments.evaluation_run import Run, try_update
 from experiments.evaluation_settings import Settings
 from experiments.figures import evaluation_figure

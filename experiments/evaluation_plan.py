@@ -1,11 +1,9 @@
 """What the settings of policy evaluation stand for: problem, rules, body and step sizes, tried."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import gymnasium
 import torch
 
 from agents.policy_evaluation import (
@@ -16,23 +14,19 @@ from agents.policy_evaluation import (
     logged_task,
     silent,
 )
-from envs.control import PROBLEMS as CONTROL_PROBLEMS
-from envs.control import ControlProblem, collect, control_problem
-from envs.finite import FiniteMDP, checked
+from envs.control import ControlProblem, collect
+from envs.finite import FiniteMDP
 from envs.logged import LoggedProblem
-from envs.policies import policy_name, probabilities
-from envs.standard_problems import PROBLEMS as CHAINS
-from envs.standard_problems import problem as standard_problem
 from experiments.command_line import (
     UsageError,
     check_choice,
     check_several,
     load_part,
+    named,
     resolve_device,
-    suggestion,
 )
-from experiments.dqn_policy import is_checkpoint, problem_of_checkpoint
 from experiments.evaluation_data import content, logged, runs_alike
+from experiments.evaluation_problems import Problem, made_problem, problem_flags
 from experiments.evaluation_settings import (
     Settings,
     check_effects,
@@ -49,8 +43,6 @@ GYMNASIUM_STEPS = 20_000
 GYMNASIUM_WIDTH = 16
 HIDDEN = (32,)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-Problem = FiniteMDP | ControlProblem | LoggedProblem
 
 
 class Plan(NamedTuple):
@@ -95,7 +87,7 @@ class Plan(NamedTuple):
                     fraction=settings.held_out_fraction,
                     **common,
                 )
-        with named(_problem_flags(settings)):
+        with named(problem_flags(settings)):
             return control_task(
                 self.problem,
                 states=settings.truth_states,
@@ -121,22 +113,6 @@ class Plan(NamedTuple):
         }
 
 
-@contextlib.contextmanager
-def named(given: str) -> Iterator[None]:
-    """Turn what a part that is not ours raises into one line that begins with what was given.
-
-    `python -X dev` shows where it was raised.
-    """
-    try:
-        yield
-    except (UsageError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        said = " ".join(str(error).split()) or "no message"
-        raise UsageError(f"{given}: {kind}{said}") from error
-
-
 def plan(settings: Settings) -> Plan:
     """Check all settings and return what they stand for; UsageError or ValueError in one line."""
     check_values(settings)
@@ -145,7 +121,7 @@ def plan(settings: Settings) -> Plan:
     if settings.data is not None:
         problem = logged(settings, settings.data)
     else:
-        problem = _problem(settings, settings.problem or "")
+        problem = made_problem(settings, settings.problem or "")
     finite = isinstance(problem, FiniteMDP)
     steps = settings.steps or (problem.steps if isinstance(problem, FiniteMDP) else GYMNASIUM_STEPS)
     if settings.features == "given" and isinstance(problem, ControlProblem):
@@ -231,84 +207,6 @@ def _rule(name: str, settings: Settings) -> Any:
         return configured(rule, **chosen)
 
 
-def _problem_flags(settings: Settings) -> str:
-    """Return the flags that define the problem, as they were given."""
-    given = (
-        ("--problem", settings.problem),
-        ("--policy", settings.policy),
-        ("--behaviour", settings.behaviour),
-        ("--gamma", None if settings.gamma is None else f"{settings.gamma:g}"),
-    )
-    return " ".join(f"{flag} {value}" for flag, value in given if value is not None)
-
-
-def _problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
-    _, colon, function = name.partition(":")
-    made: Any = None
-    # module:ID, with the version or namespace that Gymnasium's names have, is Gymnasium's business.
-    if colon and not {"-", "/"} & set(function):
-        made = load_part(name, "--problem")
-        with named(f"--problem {name}"):
-            result = made()
-            if isinstance(result, FiniteMDP):
-                result = checked(result)
-            elif isinstance(result, gymnasium.Env):
-                result.close()
-            else:
-                raise UsageError(
-                    f"--problem {name} returned a {type(result).__name__}; it must return a "
-                    "FiniteMDP or a gymnasium.Env"
-                )
-        if isinstance(result, FiniteMDP):
-            return _with_policies(result, settings)
-    elif name in CHAINS or name.startswith("garnet"):
-        with named(f"--problem {name}"):
-            chain = standard_problem(name)
-        return _with_policies(chain, settings)
-    if settings.policy is not None and is_checkpoint(settings.policy):
-        behaviour = _policy(settings.behaviour, "--behaviour")
-        with named(_problem_flags(settings)):
-            return problem_of_checkpoint(name, settings.policy, behaviour, settings.gamma)
-    known = [*CHAINS, *CONTROL_PROBLEMS, *gymnasium.registry]
-    if not colon and "/" not in name and name not in known:
-        raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
-    policy = _policy(settings.policy, "--policy")
-    behaviour = _policy(settings.behaviour, "--behaviour")
-    with named(_problem_flags(settings)):
-        return control_problem(made or name, policy, behaviour, settings.gamma)
-
-
-def _policy(value: str | None, flag: str) -> Any:
-    return load_part(value, flag) if value and ":" in value else value
-
-
-def _with_policies(mdp: FiniteMDP, settings: Settings) -> FiniteMDP:
-    """Put the user's policies and discount into a finite problem and check it again."""
-    changes: dict[str, Any] = {}
-    for flag, field, value in (
-        ("--policy", "target", settings.policy),
-        ("--behaviour", "behaviour", settings.behaviour),
-    ):
-        if value is None:
-            continue
-        if value == "uniform":
-            changes[field] = torch.full_like(mdp.target, 1 / mdp.target.shape[1])
-        elif ":" in value:
-            policy = load_part(value, flag)
-            with named(f"{flag} {value}"):
-                # In float32, as policies see observations of Gymnasium problems.
-                rows = probabilities(policy, mdp.observation.float().numpy(), mdp.target.shape[1])
-            changes[field] = torch.from_numpy(rows)
-        else:
-            raise UsageError(
-                f"{flag} {value!r}: on a finite problem give uniform or module:function"
-            )
-    if settings.gamma is not None:
-        changes["discount"] = settings.gamma
-    with named(_problem_flags(settings)):
-        return checked(mdp._replace(**changes))
-
-
 def _body(settings: Settings, problem: Problem) -> MakeBody:
     usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
     width = settings.width or usual
@@ -338,7 +236,7 @@ def _try_body(make_body: MakeBody, problem: Problem, settings: Settings) -> int:
     elif isinstance(problem, LoggedProblem):
         example = problem.transition.observation[0, :3]
     else:
-        with named(_problem_flags(settings)):
+        with named(problem_flags(settings)):
             example = collect(problem, 1, 3, 0).observation[0]
     shape = tuple(example.shape[1:])
     with named(f"--body {settings.body} for observations of shape {shape}"):
@@ -357,18 +255,3 @@ def _try_body(make_body: MakeBody, problem: Problem, settings: Settings) -> int:
         except ValueError as error:
             said = str(error).removeprefix("--body: ")
             raise UsageError(f"--body {settings.body}: {said}") from error
-
-
-def policies_in_words(problem: Problem) -> str:
-    """Return one line that says which policy is evaluated and which one acts."""
-    if isinstance(problem, FiniteMDP):
-        same = torch.equal(problem.target, problem.behaviour)
-        return "on-policy" if same else "off-policy"
-    if isinstance(problem, LoggedProblem):
-        if problem.target is None:
-            return "on-policy, as logged"
-        return f"off-policy, target {policy_name(problem.target)}, behaviour as logged"
-    target, behaviour = policy_name(problem.target), policy_name(problem.behaviour)
-    if problem.target is problem.behaviour:
-        return f"on-policy, {target}"
-    return f"off-policy, target {target}, behaviour {behaviour}"
