@@ -28,6 +28,9 @@ COLUMNS = 3
 BAND_RESAMPLES = 2_000
 # Beyond so many times the best mean of a panel, a curve leaves it.
 SHOWN = 30.0
+# Inches of a bar, and of the bars of a line of them.
+BAR = 0.28
+LONGEST_LINE = 11.0
 # Beyond so many times the baseline's, a bar leaves the figure.
 SHOWN_RATIO = 3.0
 
@@ -221,27 +224,32 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
     rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
     styles = rule_styles(rules)
     panels = list(dict.fromkeys(report.fresh.panel for report in best))
-    figure = Figure((max(WIDTH, 0.28 * len(rules) * len(panels) + 1.6), 3.4), layout="constrained")
-    axes = figure.subplots()
+    a_line = max(1, int(LONGEST_LINE / (BAR * len(rules)))) if rules else 1
+    lines = -(-len(panels) // a_line) or 1
+    length = BAR * len(rules) * min(a_line, len(panels)) + 1.6
+    figure = Figure((max(WIDTH, length), 2.6 * lines + 0.8), layout="constrained")
+    all_axes = figure.subplots(lines, 1, squeeze=False, sharey=True).ravel().tolist()
     most = 1.0
     for report in best:
         ratio, error = relative_to_baseline(report, select)
-        place = panels.index(report.fresh.panel) + (rules.index(report.fresh.cell.rule) + 0.5) / (
-            len(rules) + 1
-        )
+        line, place = divmod(panels.index(report.fresh.panel), a_line)
+        place += (rules.index(report.fresh.cell.rule) + 0.5) / (len(rules) + 1)
         look = _bar(styles[report.fresh.cell.rule])
+        axes = all_axes[line]
         axes.bar(place, ratio, 0.9 / (len(rules) + 1), yerr=error, ecolor="#222222", **look)
         if report.fresh.diverged.any():
             axes.text(place, min(ratio, SHOWN_RATIO), "*", ha="center", va="bottom")
         most = max(most, min(ratio + error, SHOWN_RATIO))
-    axes.axhline(1.0, color="#555555", linewidth=0.8)
-    axes.set_ylim(0, 1.08 * most)
     names = [_title(panel, [report.fresh for report in best]) for panel in panels]
-    axes.set_xticks([n + 0.5 * len(rules) / (len(rules) + 1) for n in range(len(panels))], names)
-    if len(panels) > 5:
-        axes.tick_params(axis="x", labelrotation=30)
     base_rule = best[0].baseline.cell.rule if best and best[0].baseline else ""
-    axes.set_ylabel(f"{title_of(select)},\nrelative to {base_rule}'s")
+    for line, axes in enumerate(all_axes):
+        axes.axhline(1.0, color="#555555", linewidth=0.8)
+        axes.set_ylim(0, 1.08 * most)
+        axes.set_xlim(-0.1, min(a_line, len(panels)))
+        shown = names[line * a_line : (line + 1) * a_line]
+        middle = 0.5 * len(rules) / (len(rules) + 1)
+        axes.set_xticks([n + middle for n in range(len(shown))], shown)
+        axes.set_ylabel(f"{title_of(select)},\nrelative to {base_rule}'s")
     handles = [Patch(label=rule, **_bar(styles[rule])) for rule in rules]
     if handles:
         _place_legend(figure, handles)
