@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch._inductor
 from torch import Tensor
+from torch._inductor import inductor_prims
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -30,6 +31,23 @@ def written_out(left: Tensor, right: Tensor) -> Any:
     if left.shape[1] * left.shape[2] * right.shape[2] > SMALL_PRODUCT:
         return NotImplemented
     return (left[:, :, :, None] * right[:, None, :, :]).sum(2)
+
+
+def store_mixed_words(graph: torch.fx.GraphModule) -> None:
+    """Let a compiled program store every word that an index is drawn from; changes the graph.
+
+    Each x ^ (x >> n) of `neural_tdc.randomness.draw` reads x twice, and the compiler, which writes
+    an operation into all that read it, would go through its first steps hundreds of times.
+    """
+    for node in list(graph.graph.nodes):
+        if node.target is torch.ops.aten.bitwise_xor.Tensor:
+            with graph.graph.inserting_after(node):
+                order = (node, node.meta["val"].stride())
+                stored = graph.graph.call_function(inductor_prims.force_stride_order, order)
+            node.replace_all_uses_with(stored)
+            # Its own use was replaced as well.
+            stored.args = order
+    graph.recompile()
 
 
 def compile_repeatable(
@@ -61,6 +79,7 @@ def compile_repeatable(
     settings = {"realize_reads_threshold": 1} if store_shared else {}
     with torch.no_grad(), torch._inductor.config.patch(settings):
         graph = make_fx(flat, decomposition_table=table)(*leaves, *present)
+        store_mixed_words(graph)
         # With shapes instead of tensors the compiler finds what it has compiled once before.
         fake = FakeTensorMode(shape_env=ShapeEnv())
         shapes: list[Any] = [

@@ -2,14 +2,20 @@
 
 import pytest
 import torch
+from torch._inductor import inductor_prims
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from neural_tdc import learner
-from neural_tdc.compilation import SMALL_PRODUCT, compile_repeatable, written_out
+from neural_tdc.compilation import (
+    SMALL_PRODUCT,
+    compile_repeatable,
+    store_mixed_words,
+    written_out,
+)
 from neural_tdc.experience import Experience, Sampling
 from neural_tdc.parameters import StepSizes
 from neural_tdc.preparation import prepare
-from neural_tdc.randomness import keys
+from neural_tdc.randomness import draw, keys
 from neural_tdc.rules import RULES
 from neural_tdc.schedules import schedule
 from neural_tdc.transitions import Transition
@@ -49,6 +55,26 @@ def test_a_compiled_function_repeats_what_the_function_does():
     assert torch.allclose(result[0], expected[0], atol=1e-14)
     assert int(result[1]) == 3
     assert program((matrix, count), constant, 0)[0] is matrix
+
+
+@pytest.mark.slow
+def test_compiled_draws_are_the_draws_and_their_words_are_stored():
+    stream_keys, size = keys(5, 3, "draws"), torch.tensor(1000)
+
+    def function(update, constant):
+        return draw(*constant[:1], update[0, 0] + 1, 2, constant[1])
+
+    first = torch.zeros(3, 2, dtype=torch.int64)
+    graph = make_fx(lambda key: draw(key, first[0, 0], 2, size))(stream_keys)
+    store_mixed_words(graph)
+    targets = [node.target for node in graph.graph.nodes]
+    xors = targets.count(torch.ops.aten.bitwise_xor.Tensor)
+    assert xors == 11
+    assert targets.count(inductor_prims.force_stride_order) == xors
+    assert torch.equal(graph(stream_keys), draw(stream_keys, first[0, 0], 2, size))
+    program = compile_repeatable(function, first, (stream_keys, size))
+    expected = function(function(first, (stream_keys, size)), (stream_keys, size))
+    assert torch.equal(program(first, (stream_keys, size), 2), expected)
 
 
 @pytest.mark.slow
