@@ -115,7 +115,7 @@ class Learner:
     network:       on the device to learn on
     largest_norm:  the gradient is shortened to this norm; None leaves it as it is
     precision:     float32, or bf16 for the products of the forward and backward passes
-    compiled:      whether loss and gradients are compiled
+    compiled:      whether loss and gradients are compiled; the target's pass is not
     remembered:    rows of the replay whose target values are kept until the next copy; 0: none
     """
 
@@ -212,6 +212,8 @@ class Learner:
             self.network.load_state_dict(state["network"])
             self.target.load_state_dict(state["target"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.target_values is not None:
+                self.target_values.forget()
         except (RuntimeError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:120]
             raise ValueError(f"the checkpoint is of another network or optimiser: {said}") from None

@@ -19,7 +19,7 @@ from envs.stepping import Environments, Step
 from neural_tdc.randomness import generator
 
 # Draws a row of the replay between two copies into the target, from which on the target's values
-# are remembered: at a quarter one in nine is found.
+# are remembered: at a quarter some tenth of them is found.
 WORTH_REMEMBERING = 0.25
 
 

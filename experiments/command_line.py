@@ -113,12 +113,17 @@ def _flag_of(argument: str) -> str:
     return "--" + name.removeprefix("--no-") if name.startswith("--no-") else name
 
 
+def given_flags(argv: Sequence[str]) -> set[str]:
+    """Return the flags of a command line, each in the one spelling that all have here."""
+    return {_flag_of(argument) for argument in argv if argument.startswith("--")}
+
+
 def completed(argv: Sequence[str], defaults: Mapping[str, Sequence[str]]) -> list[str]:
     """Put flags before a command line, those left out that it gives itself.
 
     defaults: {flag: its arguments}
     """
-    given = {_flag_of(argument) for argument in argv if argument.startswith("--")}
+    given = given_flags(argv)
     kept = {flag: values for flag, values in defaults.items() if _flag_of(flag) not in given}
     return [*(part for flag, values in kept.items() for part in (flag, *values)), *argv]
 
@@ -127,8 +132,10 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
     """Return the value of a flag before the command line is parsed; None where it has none."""
     for index, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
-        if name == flag and (equals or index + 1 < len(argv)):
-            return value if equals else argv[index + 1]
+        if name == flag and equals:
+            return value
+        if name == flag and index + 1 < len(argv) and not argv[index + 1].startswith("--"):
+            return argv[index + 1]
     return None
 
 

@@ -50,8 +50,8 @@ class Settings(LearningSettings):
     """In place of --problem: an .npz file of logged data, with arrays observation, action, reward,
     terminated, truncated and, if need be, next_observation and behaviour_probability."""
     preset: str | None = None
-    """on-policy, off-policy: rule and step sizes that came out best in docs/body-rules.md; what
-    else is given on the command line comes before them."""
+    """on-policy or off-policy: rule and step sizes together, as recommended in
+    docs/body-rules.md."""
     rule: list[str]
     """One or several learning rules, which learn from the same experience."""
     sampling: str = "markov"

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from experiments.checks import check_choice
-from experiments.command_line import completed, value_of
+from experiments.checks import UsageError, check_choice
+from experiments.command_line import completed, given_flags, value_of
 
 FLAG = "--preset"
+# What a preset settles: steps of one rule mean little for another, and little one by one.
+SETTLED = ("--rule", "--body-step", "--head-step", "--auxiliary-step")
 # docs/body-rules.md has the evidence, and says what it is no evidence for.
 PRESETS: dict[str, dict[str, list[str]]] = {
     # TD whose head learns a hundred times faster than its body.
@@ -26,11 +28,14 @@ PRESETS: dict[str, dict[str, list[str]]] = {
 
 
 def with_preset(argv: Sequence[str]) -> list[str]:
-    """Put the flags of the preset that a command line names before it; what it gives itself stays.
+    """Put the flags of the preset that a command line names before it.
 
-    Raises UsageError for a preset that there is none of.
+    Raises UsageError for a preset that there is none of, and for a flag that it settles.
     """
     name = value_of(FLAG, argv)
-    if name is None:
+    if name is None or {"-h", "--help"} & set(argv):
         return list(argv)
-    return completed(argv, PRESETS[check_choice(FLAG, name, PRESETS)])
+    flags = PRESETS[check_choice(FLAG, name, PRESETS)]
+    for flag in sorted(given_flags(argv) & set(SETTLED)):
+        raise UsageError(f"{flag} and {FLAG} {name} exclude each other: the preset settles it")
+    return completed(argv, flags)

@@ -237,9 +237,11 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
         look = _bar(styles[report.fresh.cell.rule])
         axes = all_axes[line]
         axes.bar(place, ratio, 0.9 / (len(rules) + 1), yerr=error, ecolor="#222222", **look)
+        top = min(ratio + (error if math.isfinite(error) else 0.0), SHOWN_RATIO)
         if report.fresh.diverged.any():
-            axes.text(place, min(ratio, SHOWN_RATIO), "*", ha="center", va="bottom")
-        most = max(most, min(ratio + error, SHOWN_RATIO))
+            axes.text(place, top, "*", ha="center", va="bottom")
+            top += 0.1
+        most = max(most, top)
     names = [_title(panel, [report.fresh for report in best]) for panel in panels]
     base_rule = best[0].baseline.cell.rule if best and best[0].baseline else ""
     for line, axes in enumerate(all_axes):

@@ -18,7 +18,7 @@ from neural_tdc.preparation import prepare
 PART = 0.5
 # Copies of a population's state that an update holds at the same time.
 COPIES = 6
-# Bytes of a worker before it has anything to do.
+# Bytes of the host that a worker takes before it has anything to do.
 WORKER = 700 * 2**20
 
 
@@ -67,7 +67,9 @@ def estimate(cell: Cell) -> Estimate:
     # A chain's streams hold the numbers of the states, others the observations themselves.
     row = 7 if isinstance(mdp, FiniteMDP) else 2 * values + 4
     streams = settings.runs * transitions * row * 8
-    return Estimate(WORKER + streams + 2 * MEMORY, number * (COPIES * numbers + batch) + 2**10)
+    # A process itself takes memory of the host.
+    worker = WORKER if checked.device.type == "cpu" else 0
+    return Estimate(worker + streams + 2 * MEMORY, number * (COPIES * numbers + batch) + 2**10)
 
 
 def _observation_shape(cell: Cell) -> tuple[int, ...]:

@@ -43,7 +43,8 @@ def _over_problems(factors: Mapping[Panel, float]) -> float:
 def overall(swept: Sequence[Row], select: str) -> list[Overall]:
     """Return the settings that stand in every panel, those of the least factor first.
 
-    Panels in which nothing survives, or nothing has an error, compare nothing and are left out.
+    Panels in which nothing survives, or where the best error is 0, compare nothing and are left
+    out.
     """
     scores: dict[Panel, dict[Any, float]] = {}
     settings: dict[Any, tuple[str, Configuration]] = {}
@@ -101,5 +102,5 @@ def overall_markdown(settings: Sequence[Overall], select: str) -> str:
     return (
         f"{markdown_table([heads, *lines])}\n\n"
         f"One setting for all problems, on the runs of the sweep: {title_of(select)}, as a "
-        "multiple of the best of each problem, geometric mean over problems.\n"
+        "multiple of the best of each panel, geometric mean over problems.\n"
     )

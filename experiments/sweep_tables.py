@@ -176,7 +176,9 @@ def relative_markdown(reports: Sequence[Report], select: str, baseline: str) -> 
     for report in best:
         ratio, error = relative_to_baseline(report, select)
         own = report.baseline is not None and report.baseline.cell.rule == report.fresh.cell.rule
-        shown = "1" if own else f"{ratio:.2f} ± {error:.2f}" if math.isfinite(ratio) else "–"
+        shown = "1" if own else f"{ratio:.2f}" if math.isfinite(ratio) else "–"
+        if not own and math.isfinite(error):
+            shown += f" ± {error:.2f}"
         star = " *" if report.fresh.diverged.any() else ""
         panel = ", ".join(report.fresh.panel)
         cells.setdefault(panel, {})[report.fresh.cell.rule] = shown + star
@@ -184,7 +186,7 @@ def relative_markdown(reports: Sequence[Report], select: str, baseline: str) -> 
     return (
         f"{markdown_table([['problem', *rules], *lines])}\n\n"
         f"{title_of(select)}, relative to {baseline}'s: ratio of the means over pairs of fresh "
-        "runs that survive, with its standard error; * some run diverged, – all did.\n"
+        "runs that survive, with its standard error; * some run diverged, – no pair survives.\n"
     )
 
 

@@ -40,7 +40,8 @@ def store_mixed_words(graph: torch.fx.GraphModule) -> None:
     an operation into all that read it, would go through its first steps hundreds of times.
     """
     for node in list(graph.graph.nodes):
-        if node.target is torch.ops.aten.bitwise_xor.Tensor:
+        word = node.target is torch.ops.aten.bitwise_xor.Tensor
+        if word and node.meta["val"].dtype == torch.int64:
             with graph.graph.inserting_after(node):
                 order = (node, node.meta["val"].stride())
                 stored = graph.graph.call_function(inductor_prims.force_stride_order, order)

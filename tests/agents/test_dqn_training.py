@@ -157,7 +157,21 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(remember):
         # What a value was computed with decides its last bits: what is known is restored too.
         one, other = (each.learner.target_values.state() for each in (whole, resumed))
         assert torch.equal(one["number"], other["number"])
+        assert torch.equal(one["values"], other["values"])
         assert len(one["number"])
+
+
+def test_target_values_are_forgotten_with_the_target_they_are_of():
+    learning = training(control("CartPole-v1", 2), remember=True)
+    learning.advance(250)
+    known = learning.learner.target_values
+    assert len(known.state()["number"])
+    learning.learner.load(learning.learner.state())
+    assert not len(known.state()["number"])
+    learning.advance(300)
+    assert len(known.state()["number"])
+    learning.learner.follow()
+    assert not len(known.state()["number"])
 
 
 def test_remembered_target_values_change_nothing_but_rounding():

@@ -25,12 +25,14 @@ def test_a_preset_is_the_run_of_its_flags(evaluate, tmp_path, name):
     assert settings_of(tmp_path / "spelled")["preset"] is None
 
 
-def test_what_the_command_line_gives_comes_before_the_preset(evaluate, tmp_path):
-    line = f"{TINY} --body-step=0.25 --preset on-policy --rule tdrc --out run"
-    assert evaluate(line).status == 0
-    stored = settings_of(tmp_path / "run")
-    assert (stored["rule"], stored["body_step"]) == (["tdrc"], 0.25)
-    assert stored["head_step"] == float(PRESETS["on-policy"]["--head-step"][0])
+@pytest.mark.parametrize(
+    "given", ["--rule tdrc", "--body-step=0.25", "--head_step 1", "--auxiliary-step 1"]
+)
+def test_what_a_preset_settles_is_not_given_beside_it(evaluate, given):
+    outcome = evaluate(f"{TINY} {given} --preset on-policy --out run")
+    assert outcome.status == 2
+    flag = given.replace("=", " ").split()[0].replace("_", "-")
+    assert f"{flag} and --preset on-policy exclude each other" in outcome.error
 
 
 def test_a_run_by_a_preset_is_resumed_by_its_flags_too(evaluate, tmp_path):
@@ -52,5 +54,6 @@ def test_an_unknown_preset_is_refused_with_the_nearest_name(evaluate):
 
 def test_without_a_preset_a_line_stays_as_it_is():
     assert with_preset(["--rule", "td"]) == ["--rule", "td"]
-    # A value that is missing is told by the parser.
-    assert with_preset(["--preset"]) == ["--preset"]
+    # A value that is missing is told by the parser, and help is given whatever else stands there.
+    for line in (["--preset"], ["--preset", "--seed", "1"], ["--preset", "none", "--help"]):
+        assert with_preset(line) == line
