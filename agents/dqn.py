@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agents.q_network import QNetwork
 from agents.replay import Batch
 from agents.target_values import TargetValues
 from neural_tdc.split_rates import parameter_groups, scale
@@ -121,7 +122,7 @@ class Learner:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: QNetwork,
         optimizer: torch.optim.Optimizer,
         objective: Objective = DOUBLE,
         *,
@@ -141,7 +142,7 @@ class Learner:
         )
         self.target_values: TargetValues | None = None
         if remembered:
-            last: Tensor = network.head.weight  # type: ignore[assignment,union-attr]
+            last = network.head.weight
             self.target_values = TargetValues(remembered, len(last), self.device, last.dtype)
         self._loss = torch.compile(loss_and_value) if compiled else loss_and_value
 
