@@ -232,8 +232,8 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
     most = 1.0
     for report in best:
         ratio, error = relative_to_baseline(report, select)
-        line, place = divmod(panels.index(report.fresh.panel), a_line)
-        place += (rules.index(report.fresh.cell.rule) + 0.5) / (len(rules) + 1)
+        line, column = divmod(panels.index(report.fresh.panel), a_line)
+        place = column + (rules.index(report.fresh.cell.rule) + 0.5) / (len(rules) + 1)
         look = _bar(styles[report.fresh.cell.rule])
         axes = all_axes[line]
         axes.bar(place, ratio, 0.9 / (len(rules) + 1), yerr=error, ecolor="#222222", **look)
