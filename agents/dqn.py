@@ -186,6 +186,9 @@ class Learner:
         """Copy the network into the target."""
         with torch.no_grad():
             torch._foreach_copy_(*self._pairs)
+        self._forget()
+
+    def _forget(self) -> None:
         if self.target_values is not None:
             self.target_values.forget()
 
@@ -213,8 +216,9 @@ class Learner:
             self.network.load_state_dict(state["network"])
             self.target.load_state_dict(state["target"])
             self.optimizer.load_state_dict(state["optimizer"])
-            if self.target_values is not None:
-                self.target_values.forget()
         except (RuntimeError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:120]
             raise ValueError(f"the checkpoint is of another network or optimiser: {said}") from None
+        finally:
+            # Also where a part of it was taken over.
+            self._forget()

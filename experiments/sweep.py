@@ -37,7 +37,7 @@ from experiments.sweep_plan import (
     check_values,
     shards,
 )
-from experiments.sweep_results import Report, Row, identity, reports, rows, selected
+from experiments.sweep_results import Report, Row, identity, panels_of, reports, rows, selected
 from experiments.sweep_settings import PROGRAM, Settings, read_settings
 from experiments.sweep_shard import Results
 from experiments.sweep_store import SHARDS, Study
@@ -194,7 +194,7 @@ def _write(out: Path, select: str, swept: list[Row], answers: list[Report], base
     write_text(out / f"{SELECTED}-{select}.csv", sweep_tables.selected_csv(answers, select))
     write_text(out / f"{SELECTED}-{select}.md", sweep_tables.markdown(answers, select, baseline))
     write_text(out / f"{SELECTED}-{select}.tex", sweep_tables.latex(answers, select, baseline))
-    panels = list(dict.fromkeys(row.panel for row in swept))
+    panels = panels_of(swept)
     if len(panels) > 1:
         settings = overall(swept, select)
         write_text(out / f"{OVERALL}-{select}.csv", overall_csv(settings))

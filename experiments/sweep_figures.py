@@ -17,7 +17,14 @@ from matplotlib.patches import Patch
 from experiments.figures import rule_styles
 from experiments.files import aside
 from experiments.statistics import mean_interval
-from experiments.sweep_results import Report, Row, key_of, relative_to_baseline, selected_by_rule
+from experiments.sweep_results import (
+    Report,
+    Row,
+    key_of,
+    panels_of,
+    relative_to_baseline,
+    selected_by_rule,
+)
 from experiments.sweep_tables import step_text, title_of
 
 DPI = 160
@@ -39,10 +46,6 @@ def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     with aside(path) as file:
         figure.savefig(file, dpi=DPI, format="png")
-
-
-def _panels(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys(row.panel for row in rows))
 
 
 def _grid(panels: int) -> tuple[Figure, list[Axes]]:
@@ -143,7 +146,7 @@ def sensitivity_figure(path: Path, rows: Sequence[Row], select: str) -> None:
     Each rule at the ratios that suit it best; means over the runs that survive, with 95 %
     intervals. Points of which some runs diverged are hollow, where all did there is a cross above.
     """
-    panels = _panels(rows)
+    panels = panels_of(rows)
     rules = list(dict.fromkeys(row.cell.rule for row in rows))
     figure, axes = _grid(len(panels))
     lost = False
@@ -223,7 +226,7 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
     best = [report for report in reports if report.of_rule and report.baseline is not None]
     rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
     styles = rule_styles(rules)
-    panels = list(dict.fromkeys(report.fresh.panel for report in best))
+    panels = panels_of(report.fresh for report in best)
     a_line = max(1, int(LONGEST_LINE / (BAR * len(rules)))) if rules else 1
     lines = -(-len(panels) // a_line) or 1
     length = BAR * len(rules) * min(a_line, len(panels)) + 1.6
@@ -269,7 +272,7 @@ def _bar(style: Any) -> dict[str, Any]:
 
 def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:
     """Draw an error of the selected configurations over their fresh runs, and write the file."""
-    panels = _panels(rows)
+    panels = panels_of(rows)
     rules = list(dict.fromkeys(row.cell.rule for row in rows))
     styles = rule_styles(rules)
     figure, axes = _grid(len(panels))

@@ -80,6 +80,11 @@ def rows(cell: Cell, results: Mapping[str, Results], cut: Sequence[Shard]) -> li
     return result
 
 
+def panels_of(all_rows: Iterable[Row]) -> list[tuple[str, str]]:
+    """Return the panels that rows stand in, in their order."""
+    return list(dict.fromkeys(row.panel for row in all_rows))
+
+
 def _grouped(all_rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
     groups: dict[Any, list[Row]] = {}
     for row in all_rows:
@@ -175,6 +180,11 @@ class Report(NamedTuple):
     fresh: Row
     of_rule: bool
     baseline: Row | None
+
+    @property
+    def of_baseline(self) -> bool:
+        """Return whether it is a report of the baseline's own rule."""
+        return self.baseline is not None and self.baseline.cell.rule == self.fresh.cell.rule
 
     def columns(self, select: str) -> dict[str, Any]:
         """Return the report as the columns of a table."""

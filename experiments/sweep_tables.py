@@ -87,14 +87,13 @@ def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]
             continue
         columns, configuration = report.columns(select), report.fresh.configuration
         against = _entry(columns, f"{column}_difference")
-        own = report.baseline is not None and report.baseline.cell.rule == report.fresh.cell.rule
         cells = [
             report.fresh.cell.rule,
             step_text(report.fresh.swept),
             step_text(configuration.ratio),
             step_text(configuration.auxiliary_ratio),
             _entry(columns, column),
-            "–" if own or report.baseline is None else against,
+            "–" if report.of_baseline or report.baseline is None else against,
             _entry(columns, "final_rmsve"),
             _entry(columns, "final_rmspbe"),
             _entry(columns, "first_lstd_rmsve"),
@@ -175,10 +174,11 @@ def relative_markdown(reports: Sequence[Report], select: str, baseline: str) -> 
     cells: dict[str, dict[str, str]] = {}
     for report in best:
         ratio, error = relative_to_baseline(report, select)
-        own = report.baseline is not None and report.baseline.cell.rule == report.fresh.cell.rule
-        shown = "1" if own else f"{ratio:.2f}" if math.isfinite(ratio) else "–"
-        if not own and math.isfinite(error):
+        shown = f"{ratio:.2f}" if math.isfinite(ratio) else "–"
+        if math.isfinite(error):
             shown += f" ± {error:.2f}"
+        if report.of_baseline:
+            shown = "1"
         star = " *" if report.fresh.diverged.any() else ""
         panel = ", ".join(report.fresh.panel)
         cells.setdefault(panel, {})[report.fresh.cell.rule] = shown + star

@@ -155,8 +155,8 @@ def window(layers: int, steps: int = 2, widths: Sequence[int] = WINDOW_WIDTHS) -
 def window_ends(layers: int, steps: int, width: int) -> dict[str, float | None]:
     """Return the `low` and `high` end of the sums, in units, at which equal rates win, or None.
 
-    Beside them `sum_of_least_loss`: the sum at which the best share has the least loss of all, and
-    that share.
+    Beside them `layers` and `width` as given, and `sum_of_least_loss`: the sum at which the best
+    share has the least loss of all, and that share.
     """
     totals = torch.linspace(0.001, 2, 2000, dtype=torch.float64)
     scaled, form = totals * unit(layers, width), CLOSED_FORMS[layers, steps]
