@@ -49,9 +49,13 @@ class Course(NamedTuple):
         """Return ε at an agent step."""
         return exploration(step, self.epsilon_first, self.epsilon_last, self.epsilon_steps)
 
-    def draws_again(self, rows: int) -> bool:
-        """Return whether enough of a replay is drawn again before the next copy to remember it."""
-        return self.batch * self.target_period / self.update_every >= WORTH_REMEMBERING * rows
+    def remembered(self, rows: int) -> int:
+        """Return of how many rows of a replay the target's values are kept: of all, or of none.
+
+        All where enough of them are drawn again before the next copy.
+        """
+        drawn = self.batch * self.target_period / self.update_every
+        return rows if drawn >= WORTH_REMEMBERING * rows else 0
 
     def rate(self, step: int) -> float:
         """Return the factor of both learning rates at an agent step."""

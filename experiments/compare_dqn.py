@@ -1,12 +1,16 @@
 """Compare arms of deep Q-learning: python -m experiments.compare_dqn --problem NAME [NAME …].
 
-Every game is learned with every arm from every seed, one run after another, each in a folder
-OUT/GAME/ARM/seed-N. Started again with --resume, finished runs are kept and others go on.
+Every game is learned with every arm from every seed, one run after another or several at a time,
+each in a folder OUT/GAME/ARM/seed-N. Started again with --resume, finished runs are kept and others
+go on.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from agents.dqn_training import Player, play
+from agents.memory import check_memory
 from experiments.command_line import (
     Stopped,
     UsageError,
@@ -22,6 +27,7 @@ from experiments.command_line import (
     check_several,
     main,
     parse,
+    resolve_device,
     resume_command,
 )
 from experiments.dqn_comparison import (
@@ -33,9 +39,10 @@ from experiments.dqn_comparison import (
     summary_of,
 )
 from experiments.dqn_figures import comparison_figure
-from experiments.dqn_plan import games, network_of, protocol_line
+from experiments.dqn_plan import games, network_of, protocol_line, replay_size
 from experiments.dqn_settings import ARMS, CommonSettings, filled
 from experiments.dqn_settings import Settings as OneRun
+from experiments.report import number
 from experiments.run_folder import (
     CONFIG,
     FIGURE,
@@ -46,6 +53,7 @@ from experiments.run_folder import (
     read_json,
     write_json,
 )
+from experiments.side_by_side import side_by_side
 from experiments.train_dqn import train
 
 PROGRAM = "python -m experiments.compare_dqn"
@@ -69,13 +77,16 @@ class Settings(CommonSettings):
     """Seeds a game and arm: 0, 1, 2, …; arms of one seed share initial values and games."""
     random_games: int = 100
     """Games of the random policy that stand beside the arms."""
+    parallel: int = 1
+    """Runs at a time, each in a process of its own with a log beside its folder; they share the
+    processor's threads unless --threads says how many each has."""
     out: Path = Path("runs/compare_dqn")
     """Folder of all runs, with the common figure, table and summary."""
     resume: bool = False
     """Go on with the comparison in --out, with the same flags."""
 
 
-_OWN = ("problem", "arm", "seeds", "random_games", "out", "resume")
+_OWN = ("problem", "arm", "seeds", "random_games", "parallel", "out", "resume")
 
 
 def _run(settings: Settings, game: str, arm: str, seed: int) -> OneRun:
@@ -95,13 +106,19 @@ def _check(settings: Settings) -> None:
         check_choice("--arm", arm, ARMS)
     check_positive_integer("--seeds", settings.seeds)
     check_positive_integer("--random-games", settings.random_games)
+    check_positive_integer("--parallel", settings.parallel)
+    device = resolve_device(settings.device)
     for game in settings.problem:
         values = filled(_run(settings, game, settings.arm[0], 0))
         environments = games(values, 1)
         try:
             network_of(values, environments)
+            on_device, on_host = replay_size(values, environments)
         finally:
             environments.close()
+        what = f"--parallel {settings.parallel}: a replay for each of as many runs"
+        check_memory(what, settings.parallel * on_device, device)
+        check_memory(what, settings.parallel * on_host, "cpu")
 
 
 def _claim(settings: Settings) -> None:
@@ -151,26 +168,72 @@ def _random_score(settings: Settings, game: str) -> dict[str, Any]:
     return result
 
 
+def _in_turn(runs: Sequence[OneRun]) -> Generator[OneRun, None, None]:
+    for one in runs:
+        _begun(one)
+        train(dataclasses.replace(one, resume=holds_run(_folder(one))))
+        yield one
+
+
+def _at_once(runs: Sequence[OneRun], count: int) -> Generator[OneRun, None, None]:
+    """Train several runs at a time, and say what each came to."""
+    begun = time.monotonic()
+    resumed = [dataclasses.replace(one, resume=holds_run(_folder(one))) for one in runs]
+    for done, one in enumerate(side_by_side(resumed, count, _begun), 1):
+        scores = read_finished(_folder(one)).scores
+        minutes = (time.monotonic() - begun) / 60
+        print(
+            f"{one.problem}, {one.arm}, seed {one.seed}: done, score {number(scores[-1])}; "
+            f"{done} of {len(runs)} runs after {minutes:.0f} min",
+            flush=True,
+        )
+        yield one
+
+
+def _begun(one: OneRun) -> None:
+    print(f"{one.problem}, {one.arm}, seed {one.seed}: {one.out}", flush=True)
+
+
+def _folder(one: OneRun) -> Path:
+    assert one.out is not None
+    return one.out
+
+
+def _finished(runs: Sequence[OneRun]) -> dict[str, dict[str, list[Finished]]]:
+    found: dict[str, dict[str, list[Finished]]] = {}
+    for one in runs:
+        arms = found.setdefault(one.problem, {})
+        arms.setdefault(one.arm, []).append(read_finished(_folder(one)))
+    return found
+
+
 def compare(settings: Settings) -> None:
-    """Run what is missing, and write the figure and the table of what is there."""
+    """Run what is missing, and write the figure and the table of what is there.
+
+    A seed after the other, so that an interrupted comparison has the arms at an equal number.
+    """
     _check(settings)
     _claim(settings)
-    finished: dict[str, dict[str, list[Finished]]] = {}
     random = {game: _random_score(settings, game)["mean"] for game in settings.problem}
-    # A seed at a time, so that an interrupted comparison has the arms at an equal number of seeds.
-    for seed in range(settings.seeds):
-        for game in settings.problem:
-            for arm in settings.arm:
-                one = _run(settings, game, arm, seed)
-                assert one.out is not None
-                if not (one.out / SUMMARY).exists():
-                    print(f"{game}, {arm}, seed {seed}: {one.out}")
-                    train(dataclasses.replace(one, resume=holds_run(one.out)))
-                finished.setdefault(game, {}).setdefault(arm, []).append(read_finished(one.out))
-        if warning := protocols_differ(finished):
-            print(f"warning: {warning}", file=sys.stderr)
-        _report(settings, finished, random, seed + 1)
+    seeds = [
+        [_run(settings, game, arm, seed) for game in settings.problem for arm in settings.arm]
+        for seed in range(settings.seeds)
+    ]
+    missing = [one for each in seeds for one in each if not _is_done(one)]
+    steps = _in_turn(missing) if settings.parallel == 1 else _at_once(missing, settings.parallel)
+    reported = 0
+    with contextlib.closing(steps):
+        for _ in itertools.chain(steps, (None,)):
+            whole = itertools.takewhile(lambda each: all(map(_is_done, each)), seeds)
+            if (complete := sum(1 for _ in whole)) > reported:
+                finished = _finished([one for each in seeds[:complete] for one in each])
+                _report(settings, finished, random, complete)
+                reported = complete
     print(f"\n{comparison_table(finished, random)}\n\nfigure: {settings.out / FIGURE}")
+
+
+def _is_done(one: OneRun) -> bool:
+    return (_folder(one) / SUMMARY).exists()
 
 
 def _report(
@@ -179,6 +242,8 @@ def _report(
     random: dict[str, float],
     seeds: int,
 ) -> None:
+    if warning := protocols_differ(finished):
+        print(f"warning: {warning}", file=sys.stderr)
     drawn = {
         game: {arm: curves(runs) for arm, runs in arms.items()} for game, arms in finished.items()
     }

@@ -64,7 +64,7 @@ def training(
         largest_norm=values["gradient_norm"] or None,
         precision=values["precision"],
         compiled=compiled,
-        remembered=replay.rows if course.draws_again(replay.rows) else 0,
+        remembered=course.remembered(replay.rows),
     )
     return Training(learner, environments, replay, course, values["seed"])
 
@@ -90,11 +90,14 @@ def _course(values: dict[str, Any]) -> Course:
     return Course(**{name: values[name] for name in Course._fields})
 
 
+def replay_size(values: dict[str, Any], environments: Environments) -> tuple[int, int]:
+    """Return what the replay of a run takes, in bytes: on the device and on the host."""
+    return replay_bytes(values["replay_capacity"], environments.frame_shape, environments.dtype)
+
+
 def memory_line(values: dict[str, Any], environments: Environments, device: torch.device) -> str:
     """Return the line that says what the replay takes."""
-    frames, rest = replay_bytes(
-        values["replay_capacity"], environments.frame_shape, environments.dtype
-    )
+    frames, rest = replay_size(values, environments)
     return (
         f"replay: {values['replay_capacity']:,} frames take {frames / GIGABYTE:.3g} GB on {device} "
         f"and {rest / GIGABYTE:.3g} GB for the rest"

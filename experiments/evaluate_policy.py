@@ -95,7 +95,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     if settings.resume:
         kept = resumed_config(out, stored, ("compiled", "pool"), MAY_DIFFER)
         compiled, pool = kept["compiled"], kept["pool"]
-    for line in (*checked.warnings, *([warning] if warning else [])):
+    for line in (*checked.idle_steps, *checked.warnings, *([warning] if warning else [])):
         print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
 
     transitions = checked.steps * (settings.batch if settings.sampling == "markov" else 1)

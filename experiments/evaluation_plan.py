@@ -32,7 +32,8 @@ from experiments.evaluation_settings import (
     check_effects,
     check_rules,
     check_values,
-    idle_parts,
+    idle_steps,
+    still_bodies,
 )
 from neural_tdc.experience import Sampling
 from neural_tdc.networks import BODIES, MakeBody, check_body, mlp
@@ -52,6 +53,7 @@ class Plan(NamedTuple):
     rules:      {name as given: rule}
     make_body:  None for given features
     width:      the number of features, learned or given
+    idle_steps: a warning for each step size that was given and moves nothing
     """
 
     problem: Problem
@@ -64,6 +66,7 @@ class Plan(NamedTuple):
     sampling: Sampling
     device: torch.device
     dtype: torch.dtype
+    idle_steps: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def task(self, settings: Settings, transitions: int, report: Report = silent) -> Task:
@@ -131,7 +134,7 @@ def plan(settings: Settings) -> Plan:
     rules = {name: _rule(name, settings) for name in check_several("--rule", settings.rule)}
     check_rules(settings, rules)
     check_effects(settings, rules, finite)
-    warnings = idle_parts(settings, rules)
+    warnings = still_bodies(rules)
     make_body, width = None, 0
     if isinstance(problem, FiniteMDP):
         width = problem.features.shape[1]
@@ -161,6 +164,7 @@ def plan(settings: Settings) -> Plan:
         sampling=Sampling(settings.sampling, settings.batch, settings.replay_window),
         device=device,
         dtype=DTYPES[settings.dtype],
+        idle_steps=tuple(idle_steps(settings, rules)),
         warnings=tuple(warnings),
     )
 

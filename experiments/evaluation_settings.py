@@ -219,8 +219,8 @@ def check_effects(settings: Settings, rules: dict[str, Any], finite: bool) -> No
             raise UsageError(f"{flag} has no effect {why}")
 
 
-def idle_parts(settings: Settings, rules: dict[str, Any]) -> list[str]:
-    """Return a warning for each step size that moves nothing, and for a body that stands still."""
+def idle_steps(settings: Settings, rules: dict[str, Any]) -> list[str]:
+    """Return a warning for each step size that was given and moves nothing."""
     own = any(":" in name for name in rules)
     named = [rule for name, rule in rules.items() if ":" not in name]
     still = settings.features == "given" or not (own or any(r.body != "frozen" for r in named))
@@ -237,15 +237,18 @@ def idle_parts(settings: Settings, rules: dict[str, Any]) -> list[str]:
             "no rule keeps an auxiliary vector",
         ),
     )
-    warnings = [
+    return [
         f"{flag} has no effect: {why}"
         for name, holds, why in idle
         if holds
         for flag in _changed(settings, name)
     ]
-    for name, rule in rules.items():
-        if getattr(rule, "body", "") == "mspbe" and rule.head == "lstd":
-            warnings.append(
-                f"--rule {name}: its body stands still, since ω* = 0 at the head's best response"
-            )
-    return warnings
+
+
+def still_bodies(rules: dict[str, Any]) -> list[str]:
+    """Return a warning for each rule whose body stands still though it could learn."""
+    return [
+        f"--rule {name}: its body stands still, since ω* = 0 at the head's best response"
+        for name, rule in rules.items()
+        if getattr(rule, "body", "") == "mspbe" and rule.head == "lstd"
+    ]

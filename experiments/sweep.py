@@ -123,8 +123,8 @@ def sweep(argv: Sequence[str]) -> None:
         most = read_json(out / CONFIG).get("configurations_a_shard", most)
         if len(most) != len(all_cells):
             raise UsageError(f"--out {out} holds another study; --resume goes on with the same")
-    # A step size that moves nothing is no news in a grid of them.
-    warned = [line for cell in all_cells for line in cell.plan.warnings if "-step " not in line]
+    # That a step size moves nothing is no news in a grid of them.
+    warned = [line for cell in all_cells for line in cell.plan.warnings]
     for line in dict.fromkeys((*notes, *warned)):
         print(f"note: {line}", file=sys.stderr)
 

@@ -6,7 +6,7 @@ The run is a folder; see docs/dqn.md for what its files and metrics mean.
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,20 @@ def interruptible() -> Iterator[Any]:
         signal.signal(signal.SIGINT, before)
 
 
-def _threads(values: dict[str, Any]) -> int:
+def _threads(values: dict[str, Any], at_once: int) -> int:
     """Return how many threads compute: small layers lose more by waiting than they gain."""
-    return torch.get_num_threads() if values["problem"].startswith(ATARI) else 1
+    if not values["problem"].startswith(ATARI):
+        return 1
+    return max(1, torch.get_num_threads() // at_once)
 
 
-def train(settings: Settings) -> tuple[Run, Path]:
+def train(
+    settings: Settings, stopping: Callable[[], bool] | None = None, at_once: int = 1
+) -> tuple[Run, Path]:
     """Run the settings to their end, and return the finished run and its folder.
+
+    stopping:  tells whether to stop after the present measurement; None: after Ctrl-C
+    at_once:   runs that share the machine
 
     Raises UsageError for what is not allowed, KeyboardInterrupt after Ctrl-C with all saved, and
     Stopped where the loss is not finite.
@@ -90,7 +97,7 @@ def train(settings: Settings) -> tuple[Run, Path]:
         chosen = {name: value for name, value in values.items() if name != "threads" or value}
         config = resumed_config(out, chosen, ("compiled", *values), RESUME_MAY_CHANGE)
         compiled, values["threads"] = config["compiled"], config["threads"]
-    values["threads"] = values["threads"] or _threads(values)
+    values["threads"] = values["threads"] or _threads(values, at_once)
     torch.set_num_threads(values["threads"])
     environments = games(values, values["environments"])
     evaluation = games(values, values["evaluation_episodes"], evaluation=True)
@@ -110,8 +117,8 @@ def train(settings: Settings) -> tuple[Run, Path]:
         print(f"{values['problem']}: {protocol_line(run.protocol())}, on {device}")
         for note in run.notes:
             print(f"resumed: {note}")
-        with interruptible() as stopping:
-            run.learn(stopping)
+        with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:
+            run.learn(asked)
         run.summary()
     finally:
         environments.close()

@@ -232,4 +232,6 @@ def test_squared_loss_and_plain_q_learning_run_too():
 @pytest.mark.parametrize(("rows", "again"), [(1000, True), (3200, True), (3201, False)])
 def test_target_values_are_remembered_where_rows_are_drawn_again(rows, again):
     # 32 rows for each of the 25 updates between two copies: 800 draws.
-    assert Course(batch=32, update_every=4, target_period=100).draws_again(rows) is again
+    assert Course(batch=32, update_every=4, target_period=100).remembered(rows) == (
+        rows if again else 0
+    )

@@ -74,9 +74,29 @@ def test_a_comparison_goes_on_where_it_was_and_keeps_finished_runs(compare, tmp_
     assert [str(run) for run in runs] == ["CartPole-v1/split/seed-0", "CartPole-v1/body/seed-0"]
 
 
+def test_several_runs_at_a_time_give_the_scores_of_one_after_another(compare, tmp_path):
+    def scores():
+        arms = json.loads((tmp_path / "all" / "summary.json").read_text())["CartPole-v1"]["arms"]
+        return {arm: result["by_seed"] for arm, result in arms.items()}
+
+    assert compare(TINY).status == 0
+    in_turn = scores()
+    (tmp_path / "all").rename(tmp_path / "in-turn")
+    done = compare(f"{TINY} --parallel 3")
+    assert done.status == 0, done.error
+    assert scores() == in_turn
+    assert "4 of 4 runs after" in done.out
+    assert "--parallel 1 differs from the 3" in compare(f"{TINY} --resume").lines[-1]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("--problem CartPole-v1 --parallel 0 --out all", "--parallel 0 is not allowed"),
+        (
+            "--problem CartPole-v1 --parallel 9999 --replay-capacity 99999999 --out all",
+            "--parallel 9999: a replay for each of as many runs takes",
+        ),
         ("--problem CartPole-v1 --arm spilt --out all", "did you mean split"),
         ("--problem CartPole-v1 CartPole-v1 --out all", "names CartPole-v1 2 times"),
         ("--problem CartPole-v1 Pendulum-v1 --out all", "only discrete actions"),
