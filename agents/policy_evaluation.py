@@ -20,7 +20,7 @@ from neural_tdc.judges import Truth, chain_judge, sample_judge
 from neural_tdc.learner import Judge
 from neural_tdc.networks import FeatureMap
 from neural_tdc.randomness import keys
-from neural_tdc.rules import LearningRule
+from neural_tdc.rule import LearningRule
 from neural_tdc.transitions import Transition, mapped
 
 # Observations that rules may scale their own features by and that a body is tried on.

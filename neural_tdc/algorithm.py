@@ -19,7 +19,7 @@ from neural_tdc.constraints import Projection, projection
 from neural_tdc.networks import FeatureMap
 from neural_tdc.optimizers import SGD, Optimizer, initial_squares, precondition
 from neural_tdc.parameters import Parameters, StepSizes
-from neural_tdc.rules import LearningRule
+from neural_tdc.rule import LearningRule
 from neural_tdc.transitions import Transition
 
 __all__ = ["Algorithm", "Parameters", "State", "StepSizes", "initial_state", "population", "step"]

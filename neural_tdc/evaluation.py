@@ -16,7 +16,8 @@ from neural_tdc.networks import FeatureMap, MakeBody, mlp
 from neural_tdc.optimizers import NAMES, Optimizer
 from neural_tdc.preparation import base_steps, prepare
 from neural_tdc.randomness import keys
-from neural_tdc.rules import RULES, LearningRule, configured
+from neural_tdc.rule import LearningRule
+from neural_tdc.rules import RULES, configured
 from neural_tdc.schedules import schedule as named_schedule
 from neural_tdc.transitions import Transition, mapped
 

@@ -17,7 +17,7 @@ from neural_tdc.learner import Judge
 from neural_tdc.markov_chain import MarkovChain
 from neural_tdc.networks import FeatureMap
 from neural_tdc.parameters import Parameters
-from neural_tdc.rules import LearningRule
+from neural_tdc.rule import LearningRule
 from neural_tdc.transitions import Transition, mapped
 
 # Bytes of features that a judge holds at a time; a large population is judged part by part.

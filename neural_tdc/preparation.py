@@ -20,7 +20,7 @@ from neural_tdc.networks import (
 )
 from neural_tdc.optimizers import SGD, Optimizer
 from neural_tdc.randomness import generator
-from neural_tdc.rules import LearningRule
+from neural_tdc.rule import LearningRule
 
 
 def prepare(

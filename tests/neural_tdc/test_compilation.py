@@ -1,5 +1,9 @@
 """Compiled programs against what they were made from."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch._inductor import inductor_prims
@@ -19,6 +23,8 @@ from neural_tdc.randomness import draw, keys
 from neural_tdc.rules import RULES
 from neural_tdc.schedules import schedule
 from neural_tdc.transitions import Transition
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_small_product_is_written_out_and_equals_the_library_s():
@@ -130,3 +136,60 @@ def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
     assert torch.equal(blocked.parameters.head, whole.parameters.head)
     assert torch.equal(blocked.parameters.auxiliary, whole.parameters.auxiliary)
     assert len(blocked.parameters.head.unique(dim=0)) == runs
+
+
+def test_a_device_other_than_the_cpu_brings_its_own_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert not learner.compiler_available(torch.device("cpu"))
+    assert learner.compiler_available(torch.device("cuda"))
+
+
+COMPILED = """
+import torch
+from torch.utils._pytree import tree_leaves
+from envs.finite import chain, simulate
+from envs.standard_problems import problem
+from neural_tdc.experience import Experience, Sampling
+from neural_tdc.judges import chain_judge
+from neural_tdc.learner import divergence_limit, learn
+from neural_tdc.parameters import StepSizes
+from neural_tdc.preparation import prepare
+from neural_tdc.randomness import keys
+from neural_tdc.rules import RULES
+from neural_tdc.schedules import schedule
+
+torch.set_num_threads(1)
+# More updates than the streams of 50 are long, and a large batch: indices beyond the streams, which
+# a compiler may allow itself where integers overflow, would show.
+mdp, runs, double = problem("garnet-off-policy"), 3, torch.float64
+algorithm, state = prepare(
+    RULES["tdrc"], None, mdp.features, runs=runs, seed=0
+)
+streams = simulate(mdp, runs, 50, 0, dtype=double)
+seen = Experience(streams, mdp.features, torch.arange(runs), keys(0, runs))
+judge = chain_judge(chain(mdp), mdp.features, algorithm.features, algorithm.rule)
+sizes = torch.tensor([0.02, 1e9, 0.05], dtype=double)
+found = [
+    list(learn(algorithm, state, seen, StepSizes(sizes, 3 * sizes, 2 * sizes), schedule("general"),
+               Sampling("replay", 16), judge, steps=60, measure_every=20,
+               limit=divergence_limit(state.parameters), compiled=compiled))[-1]
+    for compiled in (False, True)
+]
+one, two = (m.state.parameters for m in found)
+print(max(float((a - b)[[0, 2]].abs().max()) for a, b in zip(tree_leaves(one), tree_leaves(two))))
+print(float((one.head - state.parameters.head)[[0, 2]].abs().min()))
+print([m.diverged.tolist() for m in found] == [[False, True, False]] * 2)
+"""
+
+
+@pytest.mark.slow
+def test_compiled_learning_equals_eager_learning():
+    # In a process of its own, since the shape checks of the tests cannot be compiled.
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    difference, moved, lost = done.stdout.split()
+    assert float(difference) < 1e-12
+    assert float(moved) > 1e-3
+    assert lost == "True"

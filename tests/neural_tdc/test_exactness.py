@@ -10,7 +10,8 @@ from neural_tdc import emphatic
 from neural_tdc.errors import auxiliary_solution
 from neural_tdc.networks import feature_map, given_features, mlp
 from neural_tdc.parameters import Parameters
-from neural_tdc.rules import RULES, Rule
+from neural_tdc.rule import Rule
+from neural_tdc.rules import RULES
 from neural_tdc.transitions import Transition
 
 F64 = torch.float64

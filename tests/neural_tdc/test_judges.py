@@ -10,7 +10,8 @@ from neural_tdc.errors import auxiliary_solution
 from neural_tdc.judges import NAMES, Truth, chain_judge, sample_judge, sampled_moments
 from neural_tdc.networks import feature_map, given_features, initial_bodies, mlp
 from neural_tdc.parameters import Parameters
-from neural_tdc.rules import RULES, Rule
+from neural_tdc.rule import Rule
+from neural_tdc.rules import RULES
 from neural_tdc.transitions import Transition
 
 F64 = torch.float64

@@ -23,7 +23,8 @@ from neural_tdc.networks import mlp
 from neural_tdc.optimizers import Optimizer
 from neural_tdc.preparation import base_steps, prepare
 from neural_tdc.randomness import keys
-from neural_tdc.rules import RULES, Rule
+from neural_tdc.rule import Rule
+from neural_tdc.rules import RULES
 from neural_tdc.schedules import schedule
 from neural_tdc.transitions import Transition
 

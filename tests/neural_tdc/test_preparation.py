@@ -9,7 +9,8 @@ from neural_tdc.networks import given_features, mlp
 from neural_tdc.optimizers import Optimizer
 from neural_tdc.parameters import Parameters, StepSizes
 from neural_tdc.preparation import base_steps, prepare
-from neural_tdc.rules import RULES, Rule
+from neural_tdc.rule import Rule
+from neural_tdc.rules import RULES
 
 F64 = torch.float64
 RUNS, SAMPLE, STATE, FEATURE = 3, 7, 4, 5

@@ -8,7 +8,8 @@ import torch
 from neural_tdc.head_rules import HEAD_ROWS
 from neural_tdc.networks import feature_map, mlp
 from neural_tdc.parameters import Parameters
-from neural_tdc.rules import RULES, Rule
+from neural_tdc.rule import Rule
+from neural_tdc.rules import RULES
 from neural_tdc.transitions import Transition
 
 BATCH, STATE, HIDDEN, FEATURE = 7, 3, 5, 4

@@ -14,7 +14,8 @@ from neural_tdc.algorithm import Algorithm, StepSizes, initial_state, population
 from neural_tdc.evaluation import evaluate
 from neural_tdc.head_rules import AUXILIARY_ROWS, HEAD_ROWS
 from neural_tdc.parameters import Parameters
-from neural_tdc.rules import RULES, Rule, configured
+from neural_tdc.rule import Rule
+from neural_tdc.rules import RULES, configured
 from neural_tdc.sample import sample
 from neural_tdc.transitions import Transition, mapped
 
