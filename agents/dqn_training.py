@@ -205,11 +205,12 @@ class Training:
         fresh = int(torch.randint(2**31, (), generator=generator(self.seed, "again", self.step)))
         self.replay.start(self.environments.reset(fresh))
         if state["replay"] is None and self.step:
-            wanted = min(self.step, max(self.course.learning_starts, self.course.batch))
+            wanted = max(self.course.learning_starts, self.course.batch)
+            wanted = min(self.step, wanted, self.replay.rows // 2)
             notes.append(
                 f"the replay was not stored: {wanted:,} steps refill it before learning goes on"
             )
-            while len(self.replay) < min(wanted, self.replay.rows // 2):
+            while len(self.replay) < wanted:
                 self._step(self.course.epsilon(self.step), lambda: None)
             self.replay.start(self.environments.reset(fresh + 1))
         return notes

@@ -40,14 +40,19 @@ def available_bytes(device: torch.device | str) -> int | None:
     return _host_bytes() if device.type == "cpu" else None
 
 
-def check_memory(what: str, needed: int, device: torch.device | str) -> None:
-    """Raise ValueError, in one line, where `needed` bytes are more than a device has to give.
+def check_memory(what: str, needed: int, device: torch.device | str, on_host: int = 0) -> None:
+    """Raise ValueError, in one line, where memory is needed that is not there.
 
-    what:  the subject of the line, such as "a replay of 1,000 frames"
+    what:     the subject of the line, such as "a replay of 1,000 frames"
+    needed:   bytes on the device
+    on_host:  bytes in the host's memory, beside those where that is the device
     """
-    available = available_bytes(device)
-    if available is not None and needed > available:
-        raise ValueError(
-            f"{what} takes {needed / GIGABYTE:.2f} GB, and {device} has "
-            f"{available / GIGABYTE:.2f} GB to give"
-        )
+    asked = {str(device): needed}
+    asked["cpu"] = asked.get("cpu", 0) + on_host
+    for place, size in asked.items():
+        available = available_bytes(place)
+        if available is not None and size > available:
+            raise ValueError(
+                f"{what} takes {size / GIGABYTE:.2f} GB, and {place} has "
+                f"{available / GIGABYTE:.2f} GB to give"
+            )

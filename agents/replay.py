@@ -92,9 +92,7 @@ class Replay:
         self.environments, self.stack, self.steps = environments, stack, steps
         self.rows = self.times * environments
         on_device, on_host = replay_bytes(self.rows, frame_shape, dtype)
-        what = f"a replay of {self.rows:,} frames"
-        check_memory(what, on_device, device)
-        check_memory(what, on_host, "cpu")
+        check_memory(f"a replay of {self.rows:,} frames", on_device, device, on_host)
         # The row behind the last is never written: the zeros before an episode's first frame.
         self._frames = torch.zeros(self.rows + 1, *frame_shape, dtype=DTYPES[dtype], device=device)
         self._action = np.zeros(self.rows, dtype=np.int32)

@@ -205,6 +205,11 @@ def memory_rows(transitions: int) -> list[dict[str, Any]]:
     return rows
 
 
+def memory_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the memory of each program as text."""
+    return [f"{row['program']:>26}: {row['peak_bytes'] / 1e9:.2f} GB at the peak" for row in rows]
+
+
 def first_and_last(ratios: list[float]) -> tuple[float, float]:
     """Return the medians of the first and of the last tenth of the windows' ratios."""
     tenth = max(1, len(ratios) // 10)
@@ -228,8 +233,7 @@ def table(result: dict[str, Any]) -> str:
                 f"{row['update_share_of_matrix_rate']:.0%} of the matrix rate"
             )
         lines.append(line)
-    for row in result.get("memory", []):
-        lines.append(f"{row['program']:>26}: {row['peak_bytes'] / 1e9:.2f} GB at the peak")
+    lines += memory_lines(result.get("memory", []))
     rate = result["matrix_operations_per_second"] / 1e9
     return "\n".join([*lines, f"matrix product {rate:.0f} Gop/s, {result['threads']} threads"])
 
@@ -243,12 +247,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--window", type=int, default=200, help="agent steps a window")
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--only-memory", action="store_true")
     parser.add_argument("--transitions", type=int, default=100_000)
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-dqn.json"))
     options = parser.parse_args()
     if options.memory_of:
         print(peak_memory(options.memory_of, options.transitions))
+        return
+    if options.only_memory:
+        print("\n".join(memory_lines(memory_rows(options.transitions))))
         return
     result = measured(
         options.game, options.environments, options.rounds, options.window, options.variant

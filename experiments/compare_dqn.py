@@ -47,6 +47,7 @@ from experiments.run_folder import (
     CONFIG,
     FIGURE,
     SUMMARY,
+    claim,
     configuration,
     folder_name,
     holds_run,
@@ -83,10 +84,12 @@ class Settings(CommonSettings):
     out: Path = Path("runs/compare_dqn")
     """Folder of all runs, with the common figure, table and summary."""
     resume: bool = False
-    """Go on with the comparison in --out, with the same flags."""
+    """Go on with the comparison in --out; only --parallel may differ."""
 
 
 _OWN = ("problem", "arm", "seeds", "random_games", "parallel", "out", "resume")
+# What a resumed comparison may be given anew.
+_MAY_DIFFER = ("parallel", "out", "resume")
 
 
 def _run(settings: Settings, game: str, arm: str, seed: int) -> OneRun:
@@ -97,6 +100,12 @@ def _run(settings: Settings, game: str, arm: str, seed: int) -> OneRun:
     }
     out = settings.out / folder_name(game) / arm / f"seed-{seed}"
     return OneRun(problem=game, arm=arm, seed=seed, out=out, **common)
+
+
+def _at_a_time(settings: Settings) -> int:
+    """Return how many runs are trained at a time, which is not more than there are."""
+    runs = len(settings.problem) * len(settings.arm) * settings.seeds
+    return min(settings.parallel, runs)
 
 
 def _check(settings: Settings) -> None:
@@ -116,18 +125,21 @@ def _check(settings: Settings) -> None:
             on_device, on_host = replay_size(values, environments)
         finally:
             environments.close()
-        what = f"--parallel {settings.parallel}: a replay for each of as many runs"
-        check_memory(what, settings.parallel * on_device, device)
-        check_memory(what, settings.parallel * on_host, "cpu")
+        count = _at_a_time(settings)
+        replays = (
+            f"--parallel {settings.parallel}: holding {count} replays" if count > 1 else "a replay"
+        )
+        what = f"{replays} of {values['replay_capacity']:,} frames (--replay-capacity)"
+        check_memory(what, count * on_device, device, count * on_host)
 
 
 def _claim(settings: Settings) -> None:
     """Make OUT ready; UsageError where it holds something else than this comparison."""
     out = settings.out
     stored: dict[str, Any] = dataclasses.asdict(settings)
-    stored = {name: value for name, value in stored.items() if name not in ("out", "resume")}
+    stored = {name: value for name, value in stored.items() if name not in _MAY_DIFFER}
     stored = {name: list(v) if isinstance(v, tuple) else v for name, v in stored.items()}
-    if out.exists() and any(out.iterdir()):
+    if out.is_dir() and any(out.iterdir()):
         if not settings.resume:
             raise UsageError(f"--out {out} is not empty; give another folder, or --resume")
         if not holds_run(out):
@@ -142,7 +154,7 @@ def _claim(settings: Settings) -> None:
         return
     if settings.resume:
         raise UsageError(f"--out {out} holds no comparison to resume")
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out)
     write_json(out / CONFIG, configuration({"comparison": stored}))
 
 
@@ -179,15 +191,16 @@ def _at_once(runs: Sequence[OneRun], count: int) -> Generator[OneRun, None, None
     """Train several runs at a time, and say what each came to."""
     begun = time.monotonic()
     resumed = [dataclasses.replace(one, resume=holds_run(_folder(one))) for one in runs]
-    for done, one in enumerate(side_by_side(resumed, count, _begun), 1):
-        scores = read_finished(_folder(one)).scores
-        minutes = (time.monotonic() - begun) / 60
-        print(
-            f"{one.problem}, {one.arm}, seed {one.seed}: done, score {number(scores[-1])}; "
-            f"{done} of {len(runs)} runs after {minutes:.0f} min",
-            flush=True,
-        )
-        yield one
+    with contextlib.closing(side_by_side(resumed, count, _begun)) as done:
+        for number_done, one in enumerate(done, 1):
+            score = number(read_finished(_folder(one)).scores[-1])
+            minutes = (time.monotonic() - begun) / 60
+            print(
+                f"{one.problem}, {one.arm}, seed {one.seed}: done, score {score}; "
+                f"{number_done} of {len(runs)} runs after {minutes:.0f} min",
+                flush=True,
+            )
+            yield one
 
 
 def _begun(one: OneRun) -> None:
@@ -220,7 +233,8 @@ def compare(settings: Settings) -> None:
         for seed in range(settings.seeds)
     ]
     missing = [one for each in seeds for one in each if not _is_done(one)]
-    steps = _in_turn(missing) if settings.parallel == 1 else _at_once(missing, settings.parallel)
+    at_a_time = _at_a_time(settings)
+    steps = _in_turn(missing) if at_a_time == 1 else _at_once(missing, at_a_time)
     reported = 0
     with contextlib.closing(steps):
         for _ in itertools.chain(steps, (None,)):

@@ -48,7 +48,8 @@ class Run:
         self.seconds = 0.0
         self.notes: list[str] = []
         self.start = 0
-        if (folder / CHECKPOINT).exists():
+        self.resumed = (folder / CHECKPOINT).exists()
+        if self.resumed:
             self._load()
         else:
             training.begin()
@@ -58,16 +59,20 @@ class Run:
         saved = load_checkpoint(path, self.training.learner.device)
         if not saved.keys() >= _KEPT:
             raise ValueError(f"{path} is no checkpoint of a run of train_dqn")
+        if not saved["step"]:
+            # Nothing had been learned: the run begins as if it had not been there.
+            (self.folder / METRICS).unlink(missing_ok=True)
+            self.training.begin()
+            return
         self.notes = self.training.load(saved["training"])
         self.start, self.seconds, self.scores = saved["step"], saved["seconds"], saved["scores"]
-        if self.start:
-            cut(self.folder / METRICS, self.start)
-            self.history = read(self.folder / METRICS)
-            if not len(self.history) or self.history.steps[-1] != self.start:
-                raise ValueError(
-                    f"{self.folder / METRICS} ends before step {self.start}, where {path} goes on: "
-                    "it has lost measurements; start again with --overwrite"
-                )
+        cut(self.folder / METRICS, self.start)
+        self.history = read(self.folder / METRICS)
+        if not len(self.history) or self.history.steps[-1] != self.start:
+            raise ValueError(
+                f"{self.folder / METRICS} ends before step {self.start}, where {path} goes on: "
+                f"it has lost measurements; remove {self.folder} to start again"
+            )
 
     def learn(self, stopping: Callable[[], bool]) -> None:
         """Learn to the end, or until `stopping` says so, which raises KeyboardInterrupt.
@@ -75,7 +80,7 @@ class Run:
         Raises Stopped where the loss is not finite; the last checkpoint is then one from before.
         """
         values, training = self.values, self.training
-        self.log = TensorBoardLog(self.folder, self.start + 1 if self.start else None)
+        self.log = TensorBoardLog(self.folder, self.start + 1 if self.resumed else None)
         self.metrics = MetricsFile(self.folder / METRICS, self.history)
         saved_at = time.perf_counter()
         try:

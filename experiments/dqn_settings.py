@@ -106,7 +106,7 @@ class CommonSettings:
     compile: bool = False
     """Compile the loss and its gradients, which takes some 20 seconds."""
     threads: int = 0
-    """Threads that compute; 0: one for mlp and MinAtar, all there are for Atari."""
+    """Threads that compute; 0: all there are for Atari, shared by the runs at a time; else one."""
     save_replay: bool = False
     """Store the replay in checkpoints, so that a resumed run goes on where it was."""
     checkpoint_every: float = 60.0

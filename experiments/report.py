@@ -97,9 +97,10 @@ def divergence_warning(summary: Mapping[str, Any]) -> str | None:
     """Return the one line to print where every run of a rule diverged, None otherwise."""
     if summary["diverged"] < summary["runs"]:
         return None
+    runs = "its run" if summary["runs"] == 1 else f"all {summary['runs']} runs"
     return (
-        f"warning: {summary['rule']}: all {summary['runs']} runs diverged, so there are no "
-        "results; smaller step sizes may help"
+        f"warning: {summary['rule']}: {runs} diverged, so there are no results; smaller step sizes "
+        "may help"
     )
 
 

@@ -5,16 +5,18 @@ it asks its runs to stop after their measurement, with everything saved. Where t
 runs end at once, at their last checkpoints: nobody else may begin to write into their folders.
 """
 
+import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.command_line import Stopped, main
 from experiments.dqn_settings import Settings
@@ -34,42 +36,69 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _alone(run: Settings, at_once: int, stop: Event) -> None:
+def _alone(run: Settings, at_once: int, stop: ctypes.c_bool) -> None:
     """Train one run in this process; its exit status is that of a program."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    log = os.open(log_of(run), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, sys.stdout.fileno())
-    os.dup2(log, sys.stderr.fileno())
+    log = log_of(run).open("a", buffering=1, encoding="utf-8", errors="replace")
+    # What is written by other languages than Python too.
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.stdout = sys.stderr = log
 
     def program(_: Sequence[str]) -> None:
-        train(run, stop.is_set, at_once)
+        train(run, lambda: stop.value, at_once)
 
     sys.exit(main(program, []))
 
 
-def _failure(run: Settings, status: int | None) -> Stopped:
-    lines = log_of(run).read_text(encoding="utf-8", errors="replace").splitlines()
-    said = lines[-1] if lines else f"it ended with status {status}"
-    return Stopped(f"{said} ({run.out}; see {log_of(run)})", status if status in (1, 2) else 1)
-
-
-def _stopped(processes: Sequence[BaseProcess], stop: Event) -> None:
-    """Let runs come to their next measurement and save; Ctrl-C ends them at once."""
-    stop.set()
-    if processes:
-        print(
-            "\nstopping after the measurement of each run; Ctrl-C again stops them at once, "
-            "at the last checkpoint",
-            file=sys.stderr,
-        )
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Have Ctrl-C ignored, by this process for the moment and by those it starts for ever."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        for process in processes:
-            process.join()
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Active(NamedTuple):
+    """A process that trains a run, and how long the run's log was before."""
+
+    process: BaseProcess
+    run: Settings
+    logged: int
+
+
+def _failure(active: _Active) -> Stopped:
+    log, status = log_of(active.run), active.process.exitcode or 0
+    new = log.read_bytes()[active.logged :] if log.exists() else b""
+    lines = new.decode("utf-8", errors="replace").splitlines()
+    if status < 0:
+        said = f"error: a run was ended by {signal.Signals(-status).name}; --resume goes on with it"
+    else:
+        said = lines[-1] if lines else f"error: a run ended with status {status}"
+    return Stopped(f"{said} ({active.run.out}; see {log})", status if status in (1, 2) else 1)
+
+
+def _end(active: Sequence[_Active], stop: ctypes.c_bool) -> None:
+    """Let runs come to their next measurement and save; Ctrl-C ends them at once."""
+    stop.value = True
+    if not active:
+        return
+    folders = ", ".join(str(each.run.out) for each in active)
+    print(
+        f"\nstopping after the next measurement of {folders}; Ctrl-C stops at once, at the last "
+        "checkpoint",
+        file=sys.stderr,
+    )
+    try:
+        for each in active:
+            each.process.join()
     except KeyboardInterrupt:
-        for process in processes:
-            process.terminate()
-        raise
+        for each in active:
+            each.process.kill()
+        for each in active:
+            each.process.join()
 
 
 def side_by_side(
@@ -84,24 +113,33 @@ def side_by_side(
     """
     # Threads and a device's context do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
+    # Without a lock, which a killed process could keep.
+    stop = context.RawValue(ctypes.c_bool, False)
     waiting = list(runs)
-    active: dict[int, tuple[BaseProcess, Settings]] = {}
-    try:
-        while waiting or active:
-            while waiting and len(active) < at_once:
-                run = waiting.pop(0)
-                log_of(run).parent.mkdir(parents=True, exist_ok=True)
-                process = context.Process(target=_alone, args=(run, at_once, stop))
+    active: dict[int, _Active] = {}
+
+    def fill() -> None:
+        while waiting and len(active) < at_once:
+            run = waiting.pop(0)
+            log = log_of(run)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            logged = log.stat().st_size if log.exists() else 0
+            process = context.Process(target=_alone, args=(run, at_once, stop))
+            with _unheard():
                 process.start()
-                active[process.sentinel] = (process, run)
-                begun(run)
+                active[process.sentinel] = _Active(process, run, logged)
+            begun(run)
+
+    try:
+        fill()
+        while active:
             for sentinel in wait(list(active)):
                 assert isinstance(sentinel, int)
-                ended, run = active.pop(sentinel)
-                ended.join()
-                if ended.exitcode:
-                    raise _failure(run, ended.exitcode)
-                yield run
+                ended = active.pop(sentinel)
+                ended.process.join()
+                if ended.process.exitcode:
+                    raise _failure(ended)
+                fill()
+                yield ended.run
     finally:
-        _stopped([process for process, _ in active.values()], stop)
+        _end(list(active.values()), stop)

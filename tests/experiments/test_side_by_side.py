@@ -1,6 +1,7 @@
 """Runs of deep Q-learning in processes of their own, up to several at a time."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
@@ -40,11 +41,18 @@ def tiny(tmp_path):
 
 
 def test_runs_side_by_side_end_as_runs_alone_and_keep_a_log(tiny, tmp_path):
-    runs = [tiny(seed) for seed in range(3)]
-    begun = []
-    done = list(side_by_side(runs, 2, begun.append))
+    runs = [tiny(seed) for seed in range(4)]
+    begun, active = [], []
+
+    def note(run):
+        begun.append(run)
+        active.append(len(multiprocessing.active_children()))
+
+    done = list(side_by_side(runs, 2, note))
     assert begun == runs
-    assert sorted(run.seed for run in done) == [0, 1, 2]
+    assert active[:2] == [1, 2]
+    assert max(active) == 2
+    assert sorted(run.seed for run in done) == [0, 1, 2, 3]
     for run in runs:
         alone = dataclasses.replace(run, out=tmp_path / "alone" / str(run.seed))
         threads = torch.get_num_threads()
@@ -66,11 +74,36 @@ def test_a_run_that_fails_is_named_and_the_others_stop_with_their_work_saved(tin
     assert not multiprocessing.active_children()
 
 
-def test_runs_share_the_threads_where_these_help():
-    all_threads = torch.get_num_threads()
-    assert _threads({"problem": "ALE/Pong-v5"}, 1) == all_threads
-    assert _threads({"problem": "ALE/Pong-v5"}, 1000) == 1
-    assert _threads({"problem": "CartPole-v1"}, 1) == 1
+def test_a_run_that_is_killed_is_named_with_the_signal_and_can_go_on(tiny):
+    long = tiny(0, steps=10**7, measure_every=60, evaluate_every=10**7)
+    log_of(long).parent.mkdir(parents=True)
+    log_of(long).write_text("error: of an attempt before\n")
+
+    def shoot(run):
+        wait_for(lambda: (run.out / "metrics.csv").exists())
+        (child,) = multiprocessing.active_children()
+        child.kill()
+
+    with pytest.raises(Stopped, match=r"^error: a run was ended by SIGKILL.*seed-0") as raised:
+        list(side_by_side([long], 1, shoot))
+    assert raised.value.status == 1
+    again = dataclasses.replace(long, resume=True)
+    with pytest.raises(Stopped, match="SIGKILL"):
+        list(side_by_side([again], 1, shoot))
+
+
+def test_a_run_of_many_at_a_time_computes_with_one_thread_on_atari_too(tiny):
+    pytest.importorskip("ale_py")
+    game = tiny(0, problem="ALE/Pong-v5", steps=70, evaluation_longest=5)
+    list(side_by_side([game], 1000, lambda run: None))
+    assert json.loads((game.out / "config.json").read_text())["threads"] == 1
+
+
+@pytest.mark.parametrize(("at_once", "threads"), [(1, 8), (3, 2), (9, 1)])
+def test_threads_are_shared_where_they_help(at_once, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert _threads({"problem": "ALE/Pong-v5"}, at_once) == threads
+    assert _threads({"problem": "CartPole-v1"}, at_once) == 1
 
 
 LONG = (
@@ -86,6 +119,15 @@ def wait_for(condition, seconds=120):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def has_members(group):
+    """Return whether any process is left of a group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -105,6 +147,7 @@ def comparison(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         # A program that was started in the background would ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
@@ -113,13 +156,19 @@ def comparison(tmp_path):
         process.kill()
 
 
-def test_ctrl_c_stops_all_runs_after_their_measurement_with_their_work_saved(comparison):
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_stops_all_runs_with_their_work_saved_and_a_second_at_once(comparison, presses):
     process, folders = comparison
-    process.send_signal(signal.SIGINT)
+    # As a terminal does it: to all processes that were started from it.
+    for _ in range(presses):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.02)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert error.splitlines()[-1].endswith(f"{LONG} --resume")
-    for folder in folders:
+    assert "Traceback" not in error
+    wait_for(lambda: not has_members(process.pid), 10)
+    for folder in folders if presses == 1 else ():
         saved = load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))
         measured = (folder / "metrics.csv").read_text().splitlines()
         assert saved["step"] == int(measured[-1].split(",")[0]) >= 60
@@ -129,7 +178,5 @@ def test_the_runs_end_where_their_program_was_killed(comparison):
     process, folders = comparison
     process.kill()
     process.communicate(timeout=60)
-    time.sleep(1)
-    metrics = [(folder / "metrics.csv").read_bytes() for folder in folders]
-    time.sleep(0.5)
-    assert metrics == [(folder / "metrics.csv").read_bytes() for folder in folders]
+    wait_for(lambda: not has_members(process.pid), 10)
+    assert not any((folder / "summary.json").exists() for folder in folders)

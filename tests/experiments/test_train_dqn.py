@@ -141,6 +141,33 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, monkeypat
     assert same_weights(whole, cut)
 
 
+def test_a_run_that_was_killed_before_it_saved_anything_learned_begins_again(
+    train, tmp_path, monkeypatch
+):
+    assert train(f"{TINY} --out whole").status == 0
+    advance, calls = dqn_run.Run._advance, []
+
+    def killed(self):
+        advance(self)
+        calls.append(1)
+        if len(calls) == 3:
+            raise SystemExit("killed")
+
+    monkeypatch.setattr(dqn_run.Run, "_advance", killed)
+    with pytest.raises(SystemExit):
+        train(f"{TINY} --out cut")
+    assert len(rows(tmp_path / "cut")) == 3
+    assert load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 0
+    monkeypatch.setattr(dqn_run.Run, "_advance", advance)
+    again = train(f"{TINY} --out cut --resume")
+    assert again.status == 0, again.error
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
+    assert same_weights(whole, cut)
+    events = EventAccumulator(str(cut)).Reload()
+    assert [event.step for event in events.Scalars("loss/td")] == [100, 200, 300, 400]
+
+
 def test_without_the_replay_a_resumed_run_says_what_begins_anew(train, tmp_path):
     assert train(f"{SHORT} --steps 200 --out run").status == 0
     again = train(f"{TINY} --out run --resume")
