@@ -74,6 +74,7 @@ def test_a_comparison_goes_on_where_it_was_and_keeps_finished_runs(compare, tmp_
     assert [str(run) for run in runs] == ["CartPole-v1/split/seed-0", "CartPole-v1/body/seed-0"]
 
 
+@pytest.mark.slow
 def test_several_runs_at_a_time_give_the_scores_of_one_after_another(compare, tmp_path):
     def scores():
         arms = json.loads((tmp_path / "all" / "summary.json").read_text())["CartPole-v1"]["arms"]
