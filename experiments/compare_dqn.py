@@ -183,15 +183,14 @@ def _random_score(settings: Settings, game: str) -> dict[str, Any]:
 def _in_turn(runs: Sequence[OneRun]) -> Generator[OneRun, None, None]:
     for one in runs:
         _begun(one)
-        train(dataclasses.replace(one, resume=holds_run(_folder(one))))
+        train(one)
         yield one
 
 
 def _at_once(runs: Sequence[OneRun], count: int) -> Generator[OneRun, None, None]:
     """Train several runs at a time, and say what each came to."""
     begun = time.monotonic()
-    resumed = [dataclasses.replace(one, resume=holds_run(_folder(one))) for one in runs]
-    with contextlib.closing(side_by_side(resumed, count, _begun)) as done:
+    with contextlib.closing(side_by_side(runs, count, _begun)) as done:
         for number_done, one in enumerate(done, 1):
             score = number(read_finished(_folder(one)).scores[-1])
             minutes = (time.monotonic() - begun) / 60
@@ -232,7 +231,12 @@ def compare(settings: Settings) -> None:
         [_run(settings, game, arm, seed) for game in settings.problem for arm in settings.arm]
         for seed in range(settings.seeds)
     ]
-    missing = [one for each in seeds for one in each if not _is_done(one)]
+    missing = [
+        dataclasses.replace(one, resume=holds_run(_folder(one)))
+        for each in seeds
+        for one in each
+        if not _is_done(one)
+    ]
     at_a_time = _at_a_time(settings)
     steps = _in_turn(missing) if at_a_time == 1 else _at_once(missing, at_a_time)
     reported = 0

@@ -8,7 +8,6 @@ import contextlib
 import multiprocessing
 import os
 import queue
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from experiments.checks import UsageError
 from experiments.command_line import Stopped
+from experiments.interrupts import deaf_to_interrupts
 from experiments.sweep_plan import Shard
 from experiments.sweep_shard import Results, run_shard
 
@@ -40,16 +40,6 @@ def _begin(progress: Any, path: Sequence[str]) -> None:
     global _progress
     _progress = progress
     sys.path[:] = path
-
-
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that are started meanwhile not hear Ctrl-C: the program ends them itself."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _work(shard: Shard) -> Results:
@@ -85,7 +75,7 @@ def local(workers: int) -> Engine:
             pool = ProcessPoolExecutor(workers, context, _begin, (progress, list(sys.path)))
             futures: dict[Future[Results], Shard] = {}
             try:
-                with _deaf_to_interrupts():
+                with deaf_to_interrupts():
                     futures = {pool.submit(_work, shard): shard for shard in left.values()}
                 waiting = set(futures)
                 while waiting:

@@ -5,14 +5,13 @@ it asks its runs to stop after their measurement, with everything saved. Where t
 runs end at once, at their last checkpoints: nobody else may begin to write into their folders.
 """
 
-import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 from experiments.command_line import Stopped, main
 from experiments.dqn_settings import Settings
+from experiments.interrupts import deaf_to_interrupts
 from experiments.train_dqn import train
 
 
@@ -49,16 +49,6 @@ def _alone(run: Settings, at_once: int, stop: ctypes.c_bool) -> None:
         train(run, lambda: stop.value, at_once)
 
     sys.exit(main(program, []))
-
-
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """Have Ctrl-C ignored, by this process for the moment and by those it starts for ever."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Active(NamedTuple):
@@ -125,7 +115,7 @@ def side_by_side(
             log.parent.mkdir(parents=True, exist_ok=True)
             logged = log.stat().st_size if log.exists() else 0
             process = context.Process(target=_alone, args=(run, at_once, stop))
-            with _unheard():
+            with deaf_to_interrupts():
                 process.start()
                 active[process.sentinel] = _Active(process, run, logged)
             begun(run)

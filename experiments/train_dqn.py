@@ -4,9 +4,8 @@ The run is a folder; see docs/dqn.md for what its files and metrics mean.
 """
 
 import contextlib
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from experiments.dqn_figures import run_figure
 from experiments.dqn_plan import games, memory_line, protocol_line, training
 from experiments.dqn_run import Run
 from experiments.dqn_settings import RESUME_MAY_CHANGE, Settings, filled
+from experiments.interrupts import interruptible
 from experiments.report import mean_with_interval, tensorboard_line
 from experiments.run_folder import (
     CONFIG,
@@ -37,33 +37,6 @@ from experiments.run_folder import (
 from neural_tdc.learner import compiler_available
 
 PROGRAM = "python -m experiments.train_dqn"
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[Any]:
-    """Give a function that tells whether Ctrl-C was pressed; pressed twice it stops at once."""
-    pressed = False
-
-    def note(*_: Any) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        print(
-            "\nstopping after this measurement; Ctrl-C again stops at once, at the last checkpoint",
-            file=sys.stderr,
-        )
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:
-        # Only the main thread may do so; elsewhere nobody presses keys.
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _threads(values: dict[str, Any], at_once: int) -> int:

@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -46,6 +47,19 @@ def weights(folder):
 
 def same_weights(one, other):
     return all(torch.equal(weights(one)[name], value) for name, value in weights(other).items())
+
+
+def end_after(monkeypatch, measurements, end):
+    """Let a function be called after so many measurements of a run."""
+    advance, calls = dqn_run.Run._advance, []
+
+    def counted(self):
+        advance(self)
+        calls.append(1)
+        if len(calls) == measurements:
+            end()
+
+    monkeypatch.setattr(dqn_run.Run, "_advance", counted)
 
 
 def test_a_run_leaves_everything_in_its_folder(train, tmp_path):
@@ -116,15 +130,8 @@ def test_the_same_seed_gives_the_same_files_and_another_does_not(train, tmp_path
 
 def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, monkeypatch):
     assert train(f"{TINY} --save-replay --out whole").status == 0
-    advance, calls = dqn_run.Run._advance, []
-
-    def interrupted(self):
-        advance(self)
-        calls.append(1)
-        if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(dqn_run.Run, "_advance", interrupted)
+    advance = dqn_run.Run._advance
+    end_after(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
     stopped = train(f"{TINY} --save-replay --out cut")
     assert stopped.status == 130
     assert stopped.lines[-1] == (
@@ -145,15 +152,8 @@ def test_a_run_that_was_killed_before_it_saved_anything_learned_begins_again(
     train, tmp_path, monkeypatch
 ):
     assert train(f"{TINY} --out whole").status == 0
-    advance, calls = dqn_run.Run._advance, []
-
-    def killed(self):
-        advance(self)
-        calls.append(1)
-        if len(calls) == 3:
-            raise SystemExit("killed")
-
-    monkeypatch.setattr(dqn_run.Run, "_advance", killed)
+    advance = dqn_run.Run._advance
+    end_after(monkeypatch, 3, lambda: sys.exit("killed"))
     with pytest.raises(SystemExit):
         train(f"{TINY} --out cut")
     assert len(rows(tmp_path / "cut")) == 3

@@ -15,10 +15,6 @@ from neural_tdc.networks import (
 F64 = torch.float64
 
 
-def shapes(module):
-    return [tuple(parameter.shape) for parameter in module.parameters()]
-
-
 def detached(module):
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
