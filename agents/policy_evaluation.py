@@ -11,17 +11,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.control import ControlProblem, collect, held_out, standardisation
-from envs.finite import FiniteMDP, chain, simulate
-from envs.logged import LoggedProblem, cut
-from envs.truth import monte_carlo_truth
-from neural_tdc.experience import Experience
-from neural_tdc.judges import Truth, chain_judge, sample_judge
-from neural_tdc.learner import Judge
-from neural_tdc.networks import FeatureMap
+from envs.control.collection import ControlProblem, collect, held_out, standardisation
+from envs.control.truth import monte_carlo_truth
+from envs.finite.finite_mdp import FiniteMDP, chain, simulate
+from envs.logs.log import LoggedProblem, cut
+from neural_tdc.learning.learner import Judge
+from neural_tdc.learning.sampling import Experience
+from neural_tdc.metrics.evaluators import Truth, chain_judge, sample_judge
+from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.randomness import keys
-from neural_tdc.rule import LearningRule
-from neural_tdc.transitions import Transition, mapped
+from neural_tdc.rules.rule import LearningRule
+from neural_tdc.types import Transition, mapped
 
 # Observations that rules may scale their own features by and that a body is tried on.
 EXAMPLES = 256

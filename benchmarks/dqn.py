@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.dqn import Learner, Objective, make_optimizer
-from agents.dqn_training import Course, Training
-from agents.q_network import make_network, matrix_operations
-from agents.replay import Replay
+from agents.dqn.learner import Learner, Objective, make_optimizer
+from agents.dqn.q_network import make_network, matrix_operations
+from agents.dqn.replay import Replay
+from agents.dqn.training import Course, Training
 from benchmarks.machine import matrix_window, seconds
-from envs.atari import AtariEnvironments, Protocol, rom_name
-from envs.stepping import observation_shape
+from envs.games.atari import AtariEnvironments, Protocol, rom_name
+from envs.games.stepping import observation_shape
 
 CAPACITY = 10_000
 BATCH, EVERY = 32, 4

@@ -19,15 +19,15 @@ import torch
 
 from benchmarks.machine import copy_window, matrix_window, seconds
 from benchmarks.plain_loop import plain_loop
-from neural_tdc.algorithm import StepSizes
-from neural_tdc.experience import Experience, Sampling
-from neural_tdc.learner import SMALL, UNROLLED, repeated_updates
-from neural_tdc.networks import mlp
-from neural_tdc.optimizers import Optimizer
-from neural_tdc.preparation import prepare
-from neural_tdc.rules import RULES
-from neural_tdc.schedules import schedule
-from neural_tdc.transitions import Transition
+from neural_tdc.learning.algorithm import StepSizes
+from neural_tdc.learning.learner import SMALL, UNROLLED, repeated_updates
+from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.preparation import prepare
+from neural_tdc.learning.sampling import Experience, Sampling
+from neural_tdc.learning.schedules import schedule
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.rules.registry import RULES
+from neural_tdc.types import Transition
 
 PARAMETERS = 8 * 32 + 32 + 32 * 16 + 16 + 16 + 16
 # Multiply-adds of both states' features forwards; backwards once more for the weights and once

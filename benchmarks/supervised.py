@@ -19,9 +19,10 @@ import torch
 from torch import nn
 
 from benchmarks.machine import matrix_window, seconds
-from neural_tdc.constraints import projection
-from neural_tdc.optimizers import Optimizer
-from neural_tdc.perceptrons import (
+from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.projections import projection
+from neural_tdc.learning.schedules import schedule
+from neural_tdc.networks.mlp_population import (
     ACTIVATIONS,
     CROSS_ENTROPY,
     SQUARED,
@@ -29,9 +30,8 @@ from neural_tdc.perceptrons import (
     initial_networks,
 )
 from neural_tdc.randomness import keys
-from neural_tdc.schedules import schedule
 from neural_tdc.split_rates import parameter_groups
-from neural_tdc.supervised import Learning, Rates, Samples, initial_state, updates
+from neural_tdc.stackelberg.supervised import Learning, Rates, Samples, initial_state, updates
 
 ARMS = ("split", "body-rate", "head-rate")
 RATES = Rates(1e-4, 1e-3)

@@ -1,13 +1,12 @@
 """Policy evaluation in which the last layer learns faster than the body."""
 
 from neural_tdc import split_rates
-from neural_tdc.algorithm import Algorithm, State, population, step
 from neural_tdc.evaluation import Evaluation, evaluate
-from neural_tdc.markov_chain import MarkovChain
-from neural_tdc.parameters import Parameters, StepSizes
-from neural_tdc.rule import LearningRule, Rule
-from neural_tdc.rules import RULES
-from neural_tdc.transitions import Transition
+from neural_tdc.learning.algorithm import Algorithm, State, population, step
+from neural_tdc.metrics.markov_chain import MarkovChain
+from neural_tdc.rules.registry import RULES
+from neural_tdc.rules.rule import LearningRule, Rule
+from neural_tdc.types import Parameters, StepSizes, Transition
 from neural_tdc.value_function import ValueFunction, load_value
 from neural_tdc.version import VERSION as __version__
 

@@ -8,18 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.algorithm import Parameters
-from neural_tdc.experience import SAMPLINGS, Experience, Sampling
-from neural_tdc.judges import sample_judge
-from neural_tdc.learner import divergence_limit, learn
-from neural_tdc.networks import FeatureMap, MakeBody, mlp
-from neural_tdc.optimizers import NAMES, Optimizer
-from neural_tdc.preparation import base_steps, prepare
+from neural_tdc.learning.algorithm import Parameters
+from neural_tdc.learning.learner import divergence_limit, learn
+from neural_tdc.learning.optimisers import NAMES, Optimizer
+from neural_tdc.learning.preparation import base_steps, prepare
+from neural_tdc.learning.sampling import SAMPLINGS, Experience, Sampling
+from neural_tdc.learning.schedules import schedule as named_schedule
+from neural_tdc.metrics.evaluators import sample_judge
+from neural_tdc.networks.bodies import FeatureMap, MakeBody, mlp
 from neural_tdc.randomness import keys
-from neural_tdc.rule import LearningRule
-from neural_tdc.rules import RULES, configured
-from neural_tdc.schedules import schedule as named_schedule
-from neural_tdc.transitions import Transition, mapped
+from neural_tdc.rules.registry import RULES, configured
+from neural_tdc.rules.rule import LearningRule
+from neural_tdc.types import Transition, mapped
 
 
 class Evaluation(NamedTuple):
@@ -87,8 +87,8 @@ def evaluate(
     sampling:      `markov`, `iid` or `replay`
     optimizer:     `sgd` or `rmsprop` for all parts, or an `Optimizer` with a choice each
     held_out:      the last part of each stream, which is not learned from and judges
-    trace_decay:   λ of eligibility traces (see `neural_tdc.traces`), for given features and an
-                   ordered stream; `first` must then mark every start of an episode
+    trace_decay:   λ of eligibility traces (see `neural_tdc.rules.traces`), for given features and
+                   an ordered stream; `first` must then mark every start of an episode
     compiled:      by `torch.compile`; worth its 10 to 20 seconds from some 10,000 steps on
     progress:      called with the number of updates done
 

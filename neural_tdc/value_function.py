@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neural_tdc.networks import BODIES, Body, feature_map, given_features
+from neural_tdc.networks.bodies import BODIES, Body, feature_map, given_features
 
 FILE = "value.pt"
 FORMAT = "neural_tdc value 1"

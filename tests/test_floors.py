@@ -55,14 +55,14 @@ def test_a_module_imports_from_its_own_floor_and_those_below(path):
 @pytest.mark.parametrize(
     ("floor", "source", "expected"),
     [
-        ("neural_tdc", "import envs.finite", {"envs.finite"}),
+        ("neural_tdc", "import envs.finite.finite_mdp", {"envs.finite.finite_mdp"}),
         ("neural_tdc", "def f():\n    from agents import dqn", {"agents"}),
         ("neural_tdc", "import gymnasium, torch.nn, math", {"gymnasium"}),
         ("neural_tdc", "from scipy.stats import bootstrap", {"scipy.stats"}),
         ("neural_tdc", "from . import rules", {"."}),
-        ("envs", "from experiments.files import write", {"experiments.files"}),
-        ("envs", "import gymnasium\nfrom neural_tdc.rules import RULES", set()),
-        ("agents", "from envs.finite import boyan", set()),
+        ("envs", "from experiments.runs.files import write", {"experiments.runs.files"}),
+        ("envs", "import gymnasium\nfrom neural_tdc.rules.registry import RULES", set()),
+        ("agents", "from envs.finite.finite_mdp import boyan", set()),
         ("experiments", "import benchmarks.learner", {"benchmarks.learner"}),
         ("benchmarks", "from agents import policy_evaluation", set()),
     ],

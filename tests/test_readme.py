@@ -19,7 +19,7 @@ def test_an_example_of_the_readme_runs(block, capsys, tmp_path, monkeypatch):
 
 def test_algorithm_1_in_the_readme_is_the_code_that_runs():
     (shown,) = [block for block in BLOCKS if block.startswith("def step(")]
-    source = (ROOT / "neural_tdc" / "algorithm.py").read_text(encoding="utf-8")
+    source = (ROOT / "neural_tdc" / "learning" / "algorithm.py").read_text(encoding="utf-8")
     missing = [line for line in shown.splitlines()[1:] if line not in source.splitlines()]
     assert missing == []
 

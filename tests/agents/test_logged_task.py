@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from agents.policy_evaluation import chain_task, logged_task
-from envs.finite import chain, finite_mdp, simulate
-from envs.logged import logged_problem
+from envs.finite.finite_mdp import chain, finite_mdp, simulate
+from envs.logs.log import logged_problem
 from neural_tdc import evaluate
-from neural_tdc.errors import td_fixed_point
-from neural_tdc.experience import Sampling
-from neural_tdc.judges import sampled_moments
-from neural_tdc.learner import divergence_limit, learn
-from neural_tdc.preparation import base_steps, prepare
-from neural_tdc.rules import RULES
-from neural_tdc.schedules import schedule
+from neural_tdc.learning.learner import divergence_limit, learn
+from neural_tdc.learning.preparation import base_steps, prepare
+from neural_tdc.learning.sampling import Sampling
+from neural_tdc.learning.schedules import schedule
+from neural_tdc.metrics.evaluators import sampled_moments
+from neural_tdc.metrics.value_errors import td_fixed_point
+from neural_tdc.rules.registry import RULES
 
 STATES, GAMMA = 4, 0.8
 TARGET = torch.tensor([[0.2, 0.8], [0.8, 0.2], [0.4, 0.6], [0.9, 0.1]], dtype=torch.float64)

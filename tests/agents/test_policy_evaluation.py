@@ -5,14 +5,14 @@ import torch
 from gymnasium.wrappers import TimeLimit
 
 from agents.policy_evaluation import EXAMPLES, chain_task, control_task
-from envs.control import collect, control_problem, held_out, standardisation
-from envs.finite import chain, exact_transitions, finite_mdp
-from envs.standard_problems import baird, boyan, garnet, grid, random_walk_dependent
-from envs.truth import monte_carlo_truth
-from neural_tdc.experience import Sampling, gather, indices
-from neural_tdc.networks import given_features
-from neural_tdc.parameters import Parameters
-from neural_tdc.rules import RULES
+from envs.control.collection import collect, control_problem, held_out, standardisation
+from envs.control.truth import monte_carlo_truth
+from envs.finite.finite_mdp import chain, exact_transitions, finite_mdp
+from envs.finite.standard_problems import baird, boyan, garnet, grid, random_walk_dependent
+from neural_tdc.learning.sampling import Sampling, gather, indices
+from neural_tdc.networks.bodies import given_features
+from neural_tdc.rules.registry import RULES
+from neural_tdc.types import Parameters
 
 SMALL = {"states": 5, "rollouts": 2, "judged": 40}
 TDC = RULES["tdc"]

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import evaluate_policy as program
-from experiments.command_line import main
+from experiments.evaluate_policy import __main__ as program
+from experiments.runs.command_line import main
 
 _numbers = itertools.count()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from killing import killed, report
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import experiments.evaluation_run as evaluation_run
-from experiments.evaluate_policy import evaluate_policy
+import experiments.evaluate_policy.run as evaluation_run
+from experiments.evaluate_policy.__main__ import evaluate_policy
 
 # At every measurement: most kills then fall into the writing of some file.
 evaluation_run.CHECKPOINT_EVERY = 0.0

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
-from experiments.command_line import main
-from experiments.run_folder import load_checkpoint
+from experiments.runs.command_line import main
+from experiments.runs.run_folder import load_checkpoint
 
 Program = Callable[[Sequence[str]], None]
 

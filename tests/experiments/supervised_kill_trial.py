@@ -9,8 +9,8 @@ from pathlib import Path
 
 from killing import killed, report
 
-import experiments.supervised_run as supervised_run
-from experiments.train_supervised import train_supervised
+import experiments.train_supervised.run as supervised_run
+from experiments.train_supervised.__main__ import train_supervised
 
 # At every measurement: most kills then fall into the writing of some file.
 supervised_run.CHECKPOINT_EVERY = 0.0

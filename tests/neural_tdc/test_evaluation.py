@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from neural_tdc import RULES, Evaluation, Parameters, Transition, evaluate
-from neural_tdc.networks import mlp
-from neural_tdc.optimizers import Optimizer
-from neural_tdc.rule import Rule
+from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.rules.rule import Rule
 
 F64 = torch.float64
 STREAMS, TIME, STATES = 3, 60, 5

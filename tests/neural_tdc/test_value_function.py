@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neural_tdc.networks import feature_map, initial_bodies, mlp
+from neural_tdc.networks.bodies import feature_map, initial_bodies, mlp
 from neural_tdc.value_function import FILE, description, load_value
 
 RUNS, STATE, FEATURE, BATCH = 3, 2, 5, 7

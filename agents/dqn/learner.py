@@ -1,0 +1,224 @@
+"""Deep Q-learning with split learning rates: the loss, the update, and the choice of actions.
+
+One update takes a batch of transitions (s, a, R, Γ, s'), with R the n-step return and Γ its
+discount, 0 at an end, and descends the error R + Γ·q(s') − Q(s, a) of the network Q, where q is the
+value that the target network gives to its own best action or, in double DQN, to the network's.
+Sources: Mnih et al. 2015 (Nature 518, 529), van Hasselt et al. 2016 (arXiv 1509.06461), and update
+(2) of arXiv 2605.15530 for the two learning rates.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agents.dqn.q_network import QNetwork
+from agents.dqn.replay import Batch
+from agents.dqn.target_cache import TargetValues
+from neural_tdc.split_rates import parameter_groups, scale
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "huber": functional.smooth_l1_loss,
+    "squared": functional.mse_loss,
+}
+OPTIMIZERS = ("rmsprop", "adam", "sgd")
+PRECISIONS = ("float32", "bf16")
+# RMSProp's constants are those of Mnih et al. 2015, Adam's those of PyTorch.
+DECAY = 0.95
+DAMPING = {"rmsprop": 0.01, "adam": 1e-8, "sgd": 0.0}
+
+
+class Objective(NamedTuple):
+    """What an update descends: double or plain Q-learning; "huber" or "squared" error."""
+
+    double: bool = True
+    loss: str = "huber"
+
+
+DOUBLE = Objective()
+
+
+def goals(
+    target_values: Float[Tensor, "batch action"],
+    reward: Float[Tensor, " batch"],
+    discount: Float[Tensor, " batch"],
+    chooser: Float[Tensor, "batch action"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Return R + Γ·q(s'), where q is the target's value of the best action by `chooser`.
+
+    chooser:  the network's own values at s' for double DQN; None for the target's
+    """
+    judged = target_values if chooser is None else chooser
+    best = judged.argmax(1, keepdim=True)
+    return reward + discount * target_values.gather(1, best).squeeze(1)
+
+
+def loss_and_value(
+    network: nn.Module,
+    target_values: Float[Tensor, "batch action"],
+    batch: Batch,
+    objective: Objective,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the loss of a batch and the mean of the values Q(s, a) in it.
+
+    target_values:  the target network's values at the next observations
+
+    Errors are computed in the rewards' precision, also where the networks' products have less.
+    """
+    exact = batch.reward.dtype
+    with torch.no_grad():
+        chooser = network(batch.next_observation).to(exact) if objective.double else None
+        goal = goals(target_values.to(exact), batch.reward, batch.discount, chooser)
+    values = network(batch.observation).to(exact)
+    value = values.gather(1, batch.action[:, None]).squeeze(1)
+    return LOSSES[objective.loss](value, goal), value.detach().mean()
+
+
+def exploration(step: int, first: float, last: float, over: int) -> float:
+    """Return ε at an agent step: from `first` at step 0 linearly to `last` at step `over`."""
+    if step >= over:
+        return last
+    return first + (last - first) * step / over
+
+
+def make_optimizer(
+    name: str,
+    network: nn.Module,
+    body_rate: float,
+    head_rate: float,
+    damping: float | None = None,
+) -> torch.optim.Optimizer:
+    """Make an optimiser whose body and head learn at rates of their own.
+
+    name:     rmsprop (centred, as in Mnih et al. 2015), adam or sgd
+    damping:  ε of rmsprop and adam; 0.01 and 1e-8 if not given
+    """
+    groups = parameter_groups(network, body_lr=body_rate, head_lr=head_rate, head="head")
+    epsilon = DAMPING[name] if damping is None else damping
+    if name == "rmsprop":
+        return torch.optim.RMSprop(groups, alpha=DECAY, eps=epsilon, centered=True, foreach=True)
+    if name == "adam":
+        # One pass over the parameters where the device has it; "meta" is no device to compute on.
+        device = next(network.parameters()).device.type
+        fused = device in ("cpu", "cuda")
+        return torch.optim.Adam(groups, eps=epsilon, fused=fused, foreach=not fused)
+    return torch.optim.SGD(groups, foreach=True)
+
+
+class Learner:
+    """A network, its target, and the optimiser that teaches it.
+
+    network:       on the device to learn on
+    largest_norm:  the gradient is shortened to this norm; None leaves it as it is
+    precision:     float32, or bf16 for the products of the forward and backward passes
+    compiled:      whether loss and gradients are compiled; the target's pass is not
+    remembered:    rows of the replay whose target values are kept until the next copy; 0: none
+    """
+
+    def __init__(
+        self,
+        network: QNetwork,
+        optimizer: torch.optim.Optimizer,
+        objective: Objective = DOUBLE,
+        *,
+        largest_norm: float | None = None,
+        precision: str = "float32",
+        compiled: bool = False,
+        remembered: int = 0,
+    ) -> None:
+        self.network, self.optimizer, self.objective = network, optimizer, objective
+        self.target = copy.deepcopy(network).requires_grad_(False)
+        self.device = next(network.parameters()).device
+        self._largest_norm, self._half = largest_norm, precision == "bf16"
+        self._trained = [p for group in optimizer.param_groups for p in group["params"]]
+        self._pairs: tuple[list[Tensor], list[Tensor]] = (
+            list(self.target.parameters()),
+            list(network.parameters()),
+        )
+        self.target_values: TargetValues | None = None
+        if remembered:
+            last = network.head.weight
+            self.target_values = TargetValues(remembered, len(last), self.device, last.dtype)
+        self._loss = torch.compile(loss_and_value) if compiled else loss_and_value
+
+    def _precision(self) -> contextlib.AbstractContextManager[None]:
+        if self._half:
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Take one step of the optimiser; return loss and mean value, on the device."""
+        with self._precision():
+            after = self._after(batch)
+            loss, value = self._loss(self.network, after, batch, self.objective)
+        loss.backward()
+        if self._largest_norm is not None:
+            nn.utils.clip_grad_norm_(self._trained, self._largest_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach(), value
+
+    def _after(self, batch: Batch) -> Tensor:
+        if self.target_values is None:
+            return self.target(batch.next_observation)
+        return self.target_values.of(batch.next_number, batch.next_observation, self.target)
+
+    def gradient_norms(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the norms of the loss's gradient for body and head, and change nothing."""
+        with self._precision():
+            # Nothing is remembered here: measuring must not change what is learned.
+            after = self.target(batch.next_observation)
+            loss, _ = loss_and_value(self.network, after, batch, self.objective)
+        gradients = torch.autograd.grad(loss, self._trained)
+        found: dict[str, Tensor] = {}
+        rest = list(gradients)
+        for group in self.optimizer.param_groups:
+            own, rest = rest[: len(group["params"])], rest[len(group["params"]) :]
+            found[group["label"]] = nn.utils.get_total_norm(own)
+        return found
+
+    def follow(self) -> None:
+        """Copy the network into the target."""
+        with torch.no_grad():
+            torch._foreach_copy_(*self._pairs)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.target_values is not None:
+            self.target_values.forget()
+
+    def set_rates(self, factor: float) -> None:
+        """Set both rates to a factor times those that the optimiser was made with."""
+        scale(self.optimizer, factor)
+
+    @torch.no_grad()
+    def greedy(self, observation: Shaped[Tensor, "batch ..."]) -> Int[Tensor, " batch"]:
+        """Return the best action by the network at every observation, on the device."""
+        with self._precision():
+            return self.network(observation).argmax(1)
+
+    def state(self) -> dict[str, Any]:
+        """Return network, target and optimiser as tensors and plain values."""
+        return {
+            "network": dict(self.network.state_dict()),
+            "target": dict(self.target.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned; ValueError where it is another network's."""
+        try:
+            self.network.load_state_dict(state["network"])
+            self.target.load_state_dict(state["target"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            said = " ".join(str(error).split())[:120]
+            raise ValueError(f"the checkpoint is of another network or optimiser: {said}") from None
+        finally:
+            # Also where a part of it was taken over.
+            self._forget()

@@ -1,0 +1,317 @@
+"""Replay of single frames: each frame is stored once, stacks are put together when they are drawn.
+
+The frames lie on the learner's device and never come back. Actions, rewards and flags, some twenty
+bytes a frame, stay on the host, where they are made and where the rows to draw are known: drawing a
+batch is a little arithmetic on the host and one gather on the device, and waits for nothing.
+
+One row holds, for every environment, the frame it showed at a time and what was done there. The row
+after the last one of an episode begins a new episode, and the step between the two is no
+transition: no batch ever holds it. That is the order of a vector environment which resets in the
+step after an end (Gymnasium's NEXT_STEP).
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from agents.dqn.device_memory import check_memory
+
+DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+# Action 4, reward 4, three flags, age, place in the list of starts 8.
+HOST_BYTES = 20
+
+
+class Batch(NamedTuple):
+    """Transitions over n steps, or fewer where the value ended or the episode was cut before.
+
+    observation:       [batch, *observation] s, in the frames' own dtype
+    action:            [batch] a
+    reward:            [batch] Σ γ^i r_i over the m ≤ n steps
+    discount:          [batch] γ^m, or 0 where the game or a life was lost
+    next_observation:  [batch, *observation] the observation m steps on; an episode's true last one
+    next_number:       [batch] on the host: the number of its last frame, counted from the first
+                       that was stored; modulo the replay's rows, the row where it lies
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_observation: Tensor
+    next_number: np.ndarray
+
+
+def replay_bytes(
+    capacity: int, frame_shape: tuple[int, ...], dtype: str = "uint8"
+) -> tuple[int, int]:
+    """Return what a replay of `capacity` frames takes, in bytes: on the device and on the host."""
+    size = math.prod(frame_shape) * torch.empty((), dtype=DTYPES[dtype]).element_size()
+    return capacity * size, capacity * HOST_BYTES
+
+
+class Replay:
+    """The latest `capacity` frames of several environments.
+
+    capacity:      frames in all, rounded up to the same number for each environment
+    environments:  how many act at once
+    frame_shape:   of one frame; a stack puts frames end to end on the first axis, so that frames
+                   [1, 84, 84] in stacks of 4 are observations [4, 84, 84]
+    stack:         frames an observation; those before an episode's first are zero
+    steps:         n of n-step returns
+    discount:      γ
+    reward_limit:  rewards are cut to [−limit, limit] when drawn, and kept as they are; None for no
+                   limit
+
+    Raises ValueError in one line where it does not fit into memory, before any is taken.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        environments: int,
+        frame_shape: tuple[int, ...],
+        *,
+        dtype: str = "uint8",
+        stack: int = 1,
+        steps: int = 1,
+        discount: float = 0.99,
+        reward_limit: float | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.times = -(-capacity // environments)
+        if self.times < stack + steps + 1:
+            least = (stack + steps + 1) * environments
+            raise ValueError(
+                f"a replay of {capacity} frames is too small: {environments} environments, stacks "
+                f"of {stack} and {steps}-step returns need at least {least}"
+            )
+        self.environments, self.stack, self.steps = environments, stack, steps
+        self.rows = self.times * environments
+        on_device, on_host = replay_bytes(self.rows, frame_shape, dtype)
+        check_memory(f"a replay of {self.rows:,} frames", on_device, device, on_host)
+        # The row behind the last is never written: the zeros before an episode's first frame.
+        self._frames = torch.zeros(self.rows + 1, *frame_shape, dtype=DTYPES[dtype], device=device)
+        self._action = np.zeros(self.rows, dtype=np.int32)
+        self._reward = np.zeros(self.rows, dtype=np.float32)
+        self._terminated = np.zeros(self.rows, dtype=bool)
+        self._cut = np.zeros(self.rows, dtype=bool)
+        self._is_transition = np.zeros(self.rows, dtype=bool)
+        self._age = np.zeros(self.rows, dtype=np.uint8)
+        # The rows that may be drawn, in the order of time: a ring within an array.
+        self._starts = np.zeros(self.rows, dtype=np.int64)
+        self._oldest = 0
+        self._count = 0
+        self._time = -1
+        self._reward_limit = math.inf if reward_limit is None else reward_limit
+        self._powers = (discount ** np.arange(steps + 1)).astype(np.float32)
+        self._back = np.arange(stack - 1, -1, -1)
+
+    def __len__(self) -> int:
+        """Return how many transitions can be drawn."""
+        return self._count
+
+    @property
+    def fill(self) -> float:
+        """Return the part of the rows that hold a frame, from 0 to 1."""
+        return min(self._time + 1, self.times) / self.times
+
+    def _slice(self, time: int) -> slice:
+        begin = time % self.times * self.environments
+        return slice(begin, begin + self.environments)
+
+    # Writing
+
+    def start(self, frame: np.ndarray) -> None:
+        """Begin an episode in every environment, at the start or where the games were given up.
+
+        frame: [environment, *frame]
+        """
+        self._check_frame(frame)
+        if self._time >= 0:
+            if self._time > 0:
+                self._cut[self._slice(self._time - 1)] = True
+            self._complete(np.zeros(self.environments, dtype=bool))
+        self._open(frame, np.ones(self.environments, dtype=bool))
+
+    def append(
+        self,
+        action: Int[np.ndarray, " environment"],
+        reward: Float[np.ndarray, " environment"],
+        terminated: Bool[np.ndarray, " environment"],
+        truncated: Bool[np.ndarray, " environment"],
+        reset: Bool[np.ndarray, " environment"],
+        frame: np.ndarray,
+    ) -> None:
+        """Add what was done at the latest frames and the frames that came of it.
+
+        terminated:  the value ends here: the game is over, or a life is lost
+        truncated:   the episode was cut here
+        reset:       the step did nothing but begin a new episode; the rest of it is ignored
+        frame:       [environment, *frame]
+
+        Raises ValueError where an environment begins a new episode without having ended the last.
+        """
+        self._check_frame(frame)
+        if self._time < 0:
+            raise ValueError("a replay needs first frames before it takes steps: call start")
+        if self._time > 0 and reset.any():
+            before = self._slice(self._time - 1)
+            running = self._is_transition[before] & ~self._terminated[before] & ~self._cut[before]
+            if (reset & running).any():
+                index = int((reset & running).argmax())
+                raise ValueError(f"environment {index} was reset in the middle of an episode")
+        now = self._slice(self._time)
+        self._action[now] = action
+        self._reward[now] = reward
+        self._terminated[now] = terminated & ~reset
+        self._cut[now] = truncated & ~reset
+        self._complete(~reset)
+        self._open(frame, reset)
+
+    def _check_frame(self, frame: np.ndarray) -> None:
+        expected = (self.environments, *self._frames.shape[1:])
+        if frame.shape != expected:
+            raise ValueError(f"frames of shape {list(frame.shape)}, not {list(expected)}")
+
+    def _complete(self, is_transition: np.ndarray) -> None:
+        """Close the latest row; the row n − 1 steps before it can now be drawn."""
+        self._is_transition[self._slice(self._time)] = is_transition
+        time = self._time - self.steps + 1
+        if time < 0:
+            return
+        rows = self._slice(time)
+        found = rows.start + np.flatnonzero(self._is_transition[rows])
+        places = (self._oldest + self._count + np.arange(len(found))) % self.rows
+        self._starts[places] = found
+        self._count += len(found)
+
+    def _open(self, frame: np.ndarray, first: np.ndarray) -> None:
+        """Write frames into the next row, in the place of the oldest once the replay is full."""
+        before = self._age[self._slice(self._time)]
+        age = np.where(first, 0, np.minimum(before.astype(np.int64) + 1, self.stack - 1))
+        self._time += 1
+        # The rows that lose a frame of their stacks go with the row that is written over.
+        lost = self._time - self.times + self.stack - 1
+        if self._time == self.times:
+            for time in range(lost):
+                self._forget(time)
+        if self._time >= self.times:
+            self._forget(lost)
+        now = self._slice(self._time)
+        self._age[now] = age
+        self._is_transition[now] = False
+        self._frames[now].copy_(torch.from_numpy(np.ascontiguousarray(frame)))
+
+    def _forget(self, time: int) -> None:
+        gone = int(self._is_transition[self._slice(time)].sum())
+        self._oldest = (self._oldest + gone) % self.rows
+        self._count -= gone
+
+    # Reading
+
+    def latest(self) -> Tensor:
+        """Return the present observation of every environment: [environment, *observation]."""
+        now = self._slice(self._time)
+        return self._observations(self._stacks(np.arange(now.start, now.stop)))
+
+    def transitions(self) -> Int[np.ndarray, " transition"]:
+        """Return the rows that can be drawn, oldest first, as `at` takes them."""
+        return self._starts[(self._oldest + np.arange(self._count)) % self.rows]
+
+    def sample(self, batch: int, generator: torch.Generator) -> Batch:
+        """Draw transitions uniformly, with replacement; see `Batch`.
+
+        Raises ValueError where there is none yet.
+        """
+        if not self._count:
+            raise ValueError("the replay holds no transition yet")
+        drawn = torch.randint(self._count, (batch,), generator=generator).numpy()
+        return self.at(self._starts[(self._oldest + drawn) % self.rows])
+
+    def at(self, row: Int[np.ndarray, " batch"]) -> Batch:
+        """Return the transitions that begin at given rows."""
+        reward, discount, then = self._over_steps(row)
+        index = np.stack([self._stacks(row), self._stacks(then)])
+        observation, next_observation = self._observations(index)
+        device = self._frames.device
+        return Batch(
+            observation,
+            torch.from_numpy(self._action[row].astype(np.int64)).to(device, non_blocking=True),
+            torch.from_numpy(reward).to(device, non_blocking=True),
+            torch.from_numpy(discount).to(device, non_blocking=True),
+            next_observation,
+            self._number(then),
+        )
+
+    def _number(self, row: np.ndarray) -> np.ndarray:
+        """Return which of all frames that were ever stored lie in given rows now."""
+        place, environment = np.divmod(row, self.environments)
+        time = self._time - (self._time - place) % self.times
+        return time * self.environments + environment
+
+    def _over_steps(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return n-step return, discount and the row that follows it, for each first row."""
+        rows = (row[:, None] + self.environments * np.arange(self.steps)) % self.rows
+        ended = self._terminated[rows] | self._cut[rows]
+        taken = np.ones(rows.shape, dtype=bool)
+        np.logical_not(np.logical_or.accumulate(ended[:, :-1], axis=1), out=taken[:, 1:])
+        reward = np.clip(self._reward[rows], -self._reward_limit, self._reward_limit)
+        total = (reward * taken * self._powers[:-1]).sum(1, dtype=np.float32)
+        count = taken.sum(1)
+        last = rows[np.arange(len(row)), count - 1]
+        discount = self._powers[count] * ~self._terminated[last]
+        return total, discount, (last + self.environments) % self.rows
+
+    def _stacks(self, row: np.ndarray) -> np.ndarray:
+        """Return the rows of the frames of each row's stack: [batch, stack], oldest first."""
+        index = (row[:, None] - self.environments * self._back) % self.rows
+        return np.where(self._back > self._age[row][:, None], self.rows, index)
+
+    def _observations(self, index: np.ndarray) -> Tensor:
+        """Gather stacks of frames: indices [..., stack] to observations [..., *observation]."""
+        frame = self._frames.shape[1:]
+        flat = torch.from_numpy(index.reshape(-1)).to(self._frames.device, non_blocking=True)
+        gathered = self._frames.index_select(0, flat)
+        return gathered.view(*index.shape[:-1], self.stack * frame[0], *frame[1:])
+
+    # Saving
+
+    def state(self) -> dict[str, Any]:
+        """Return everything it holds as tensors and numbers; the rows that hold a frame only."""
+        used = min(self._time + 1, self.times) * self.environments
+        arrays = {name: torch.from_numpy(array[:used]) for name, array in self._arrays().items()}
+        return {
+            "frames": self._frames[:used],
+            "arrays": arrays,
+            "starts": torch.from_numpy(self.transitions()),
+            "time": self._time,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned; ValueError where it is that of another replay."""
+        frames = state["frames"]
+        if len(frames) > self.rows or frames.shape[1:] != self._frames.shape[1:]:
+            raise ValueError(
+                f"a stored replay of frames {list(frames.shape)} does not fit into one of "
+                f"{list(self._frames.shape)}"
+            )
+        self._frames[: len(frames)].copy_(frames)
+        for name, array in self._arrays().items():
+            array[: len(frames)] = state["arrays"][name].cpu().numpy()
+        starts = state["starts"].cpu().numpy()
+        self._starts[: len(starts)] = starts
+        self._oldest, self._count, self._time = 0, len(starts), state["time"]
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "action": self._action,
+            "reward": self._reward,
+            "terminated": self._terminated,
+            "cut": self._cut,
+            "is_transition": self._is_transition,
+            "age": self._age,
+        }

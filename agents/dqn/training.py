@@ -1,0 +1,291 @@
+"""The course of deep Q-learning: act, learn while the emulators work, keep the scores.
+
+A step begins with the choice of actions by the present network; while the environments take it the
+network learns from what the replay holds so far; then the step is stored. The order of Mnih et al.
+2015 differs in this alone: there the newest transition is stored before the update and may be drawn
+in it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agents.dqn.learner import Learner, exploration
+from agents.dqn.replay import Batch, Replay
+from envs.games.stepping import Environments, Step
+from neural_tdc.randomness import generator
+
+# Draws a row of the replay between two copies into the target, from which on the target's values
+# are remembered: at a quarter some tenth of them is found.
+WORTH_REMEMBERING = 0.25
+
+
+class Course(NamedTuple):
+    """How learning goes along with acting. All counts are agent steps: actions, over all games.
+
+    batch:           transitions an update
+    update_every:    agent steps an update, whatever the number of environments
+    target_period:   agent steps between two copies of the network into its target
+    learning_starts: agent steps before the first update
+    epsilon_first, epsilon_last, epsilon_steps: ε falls linearly from the first to the last value
+    rate_last:       factor of both learning rates at the last step, which they fall to linearly
+    steps:           agent steps in all
+    """
+
+    batch: int = 32
+    update_every: int = 4
+    target_period: int = 10_000
+    learning_starts: int = 50_000
+    epsilon_first: float = 1.0
+    epsilon_last: float = 0.1
+    epsilon_steps: int = 250_000
+    rate_last: float = 1.0
+    steps: int = 1_000_000
+
+    def epsilon(self, step: int) -> float:
+        """Return ε at an agent step."""
+        return exploration(step, self.epsilon_first, self.epsilon_last, self.epsilon_steps)
+
+    def remembered(self, rows: int) -> int:
+        """Return of how many rows of a replay the target's values are kept: of all, or of none.
+
+        All where enough of them are drawn again before the next copy.
+        """
+        drawn = self.batch * self.target_period / self.update_every
+        return rows if drawn >= WORTH_REMEMBERING * rows else 0
+
+    def rate(self, step: int) -> float:
+        """Return the factor of both learning rates at an agent step."""
+        return exploration(step, 1.0, self.rate_last, self.steps)
+
+
+class Progress(NamedTuple):
+    """What has happened since the last report.
+
+    step, updates:    done in all
+    returns, lengths: of the games that came to their end, raw and in agent steps
+    loss, value:      [update] the loss of each update and the mean of Q(s, a) in its batch
+    """
+
+    step: int
+    updates: int
+    returns: list[float]
+    lengths: list[int]
+    loss: Tensor
+    value: Tensor
+
+
+class Scores:
+    """Raw returns and lengths of whole games, from step to step."""
+
+    def __init__(self, count: int) -> None:
+        self.running = np.zeros(count)
+        self.length = np.zeros(count, dtype=np.int64)
+
+    def add(self, step: Step) -> tuple[list[float], list[int]]:
+        """Count a step; return the games that ended before it, which a reset shows."""
+        over = step.reset
+        ended = (self.running[over].tolist(), self.length[over].tolist())
+        self.running = np.where(over, 0.0, self.running + step.reward)
+        self.length = np.where(over, 0, self.length + 1)
+        return ended
+
+
+class Training:
+    """A learner in its environments; `advance` goes on, `state` and `load` save and restore it."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        environments: Environments,
+        replay: Replay,
+        course: Course,
+        seed: int,
+    ) -> None:
+        self.learner, self.environments, self.replay = learner, environments, replay
+        self.course, self.seed = course, seed
+        self.step = self.updates = 0
+        self.last_batch: Batch | None = None
+        self._acting = generator(seed, "acting")
+        self._drawing = generator(seed, "replay")
+        self._scores = Scores(environments.count)
+        self._copy_every = max(1, course.target_period // course.update_every)
+        self._losses: list[Tensor] = []
+        self._values: list[Tensor] = []
+
+    def begin(self) -> None:
+        """Begin all games."""
+        self.replay.start(self.environments.reset(self.seed))
+
+    def advance(self, until: int) -> Progress:
+        """Go on until at least `until` agent steps are done, and report; waits for no device."""
+        returns: list[float] = []
+        lengths: list[int] = []
+        self._losses, self._values = [], []
+        while self.step < until:
+            taken = self._step(self.course.epsilon(self.step), self._learn)
+            self.step += int((~taken.reset).sum())
+            ended = self._scores.add(taken)
+            returns += ended[0]
+            lengths += ended[1]
+        loss, value = (_stacked(each) for each in (self._losses, self._values))
+        return Progress(self.step, self.updates, returns, lengths, loss, value)
+
+    def _step(self, epsilon: float, meanwhile: Callable[[], None]) -> Step:
+        """Take one step in every environment, do something meanwhile, and store what came of it."""
+        action = self._actions(epsilon)
+        self.environments.send(action)
+        meanwhile()
+        taken = self.environments.receive()
+        self.replay.append(
+            action, taken.reward, taken.terminated, taken.truncated, taken.reset, taken.frame
+        )
+        return taken
+
+    def _actions(self, epsilon: float) -> np.ndarray:
+        return epsilon_greedy(
+            self.learner, self.replay.latest, self.environments, epsilon, self._acting
+        )
+
+    def _learn(self) -> None:
+        """Take as many updates as the steps that are done ask for."""
+        course = self.course
+        due = max(0, self.step - course.learning_starts) // course.update_every
+        while self.updates < due:
+            self.learner.set_rates(course.rate(self.step))
+            self.last_batch = self.replay.sample(course.batch, self._drawing)
+            loss, value = self.learner.update(self.last_batch)
+            self._losses.append(loss)
+            self._values.append(value)
+            self.updates += 1
+            if self.updates % self._copy_every == 0:
+                self.learner.follow()
+
+    def state(self, with_replay: bool) -> dict[str, Any]:
+        """Return all that the rest of the course depends on, the replay if it is asked for.
+
+        Without the replay, or where the environments have no state to store, the games begin anew
+        when it is loaded.
+        """
+        environments = self.environments.state() if with_replay else None
+        known = self.learner.target_values
+        return {
+            "step": self.step,
+            "updates": self.updates,
+            "learner": self.learner.state(),
+            "acting": self._acting.get_state(),
+            "drawing": self._drawing.get_state(),
+            "replay": self.replay.state() if with_replay else None,
+            "target_values": known.state() if with_replay and known is not None else None,
+            "environments": environments,
+            "running": torch.from_numpy(self._scores.running.copy()),
+            "length": torch.from_numpy(self._scores.length.copy()),
+        }
+
+    def load(self, state: dict[str, Any]) -> list[str]:
+        """Go on from a state; return a line for everything that could not be restored."""
+        notes: list[str] = []
+        self.step, self.updates = state["step"], state["updates"]
+        self.learner.load(state["learner"])
+        self._acting.set_state(state["acting"].cpu())
+        self._drawing.set_state(state["drawing"].cpu())
+        if state["replay"] is not None:
+            self.replay.load(state["replay"])
+        if self.learner.target_values is not None and state.get("target_values") is not None:
+            self.learner.target_values.load(state["target_values"])
+        if state["environments"] is not None:
+            self.environments.load(state["environments"])
+            self._scores.running = state["running"].cpu().numpy().copy()
+            self._scores.length = state["length"].cpu().numpy().copy()
+            return notes
+        notes.append("the games that were running begin anew: their state was not stored")
+        fresh = int(torch.randint(2**31, (), generator=generator(self.seed, "again", self.step)))
+        self.replay.start(self.environments.reset(fresh))
+        if state["replay"] is None and self.step:
+            wanted = max(self.course.learning_starts, self.course.batch)
+            wanted = min(self.step, wanted, self.replay.rows // 2)
+            notes.append(
+                f"the replay was not stored: {wanted:,} steps refill it before learning goes on"
+            )
+            while len(self.replay) < wanted:
+                self._step(self.course.epsilon(self.step), lambda: None)
+            self.replay.start(self.environments.reset(fresh + 1))
+        return notes
+
+
+def _stacked(numbers: list[Tensor]) -> Tensor:
+    return torch.stack(numbers) if numbers else torch.empty(0)
+
+
+def epsilon_greedy(
+    learner: "Learner | Player",
+    observation: Callable[[], Tensor],
+    environments: Environments,
+    epsilon: float,
+    source: torch.Generator,
+) -> np.ndarray:
+    """Return the best action by the network, or with probability ε any action: [environment].
+
+    The network is asked only where some environment follows it.
+    """
+    explore = (torch.rand(environments.count, generator=source) < epsilon).numpy()
+    drawn = torch.randint(environments.actions, (environments.count,), generator=source).numpy()
+    if explore.all():
+        return drawn
+    # The one place where acting waits for the device: an emulator needs to know.
+    return np.where(explore, drawn, learner.greedy(observation()).cpu().numpy())
+
+
+class Player:
+    """A network that is asked for its best actions and learns nothing."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.device = next(network.parameters()).device
+
+    @torch.no_grad()
+    def greedy(self, observation: Tensor) -> Tensor:
+        """Return the best action at every observation, on the network's device."""
+        return self.network(observation).argmax(1)
+
+
+def play(
+    player: "Learner | Player", environments: Environments, epsilon: float, seed: int, longest: int
+) -> tuple[list[float], list[int]]:
+    """Play one whole game in every environment; return raw scores and lengths in agent steps.
+
+    epsilon:  probability of a random action, from a generator of its own
+    longest:  agent steps after which a game is left, with the score it has then
+
+    Learns nothing and touches no random number of a training. Games depend on (seed, ε) and on the
+    player alone.
+    """
+    memory = Replay(
+        (environments.stack + 3) * environments.count,
+        environments.count,
+        environments.frame_shape,
+        dtype=environments.dtype,
+        stack=environments.stack,
+        device=player.device,
+    )
+    source = generator(seed, "playing")
+    scores = Scores(environments.count)
+    memory.start(environments.reset(seed))
+    going = np.ones(environments.count, dtype=bool)
+    returns = np.zeros(environments.count)
+    lengths = np.zeros(environments.count, dtype=np.int64)
+    for _ in range(longest):
+        action = epsilon_greedy(player, memory.latest, environments, epsilon, source)
+        environments.send(action)
+        step = environments.receive()
+        memory.append(action, step.reward, step.terminated, step.truncated, step.reset, step.frame)
+        scores.add(step)
+        going &= ~step.reset
+        returns = np.where(going, scores.running, returns)
+        lengths = np.where(going, scores.length, lengths)
+        if not going.any():
+            break
+    return returns.tolist(), lengths.tolist()

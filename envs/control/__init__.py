@@ -1,0 +1,1 @@
+"""Prediction problems on Gymnasium environments: policies, experience, and true values."""

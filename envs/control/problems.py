@@ -1,0 +1,103 @@
+"""Prediction problems on Gymnasium environments: which policy to evaluate, and who acts."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+
+from envs.control.environments import discrete_actions, make, nearest, observation_encoder
+from envs.control.policies import POLICIES, Policy, probabilities, uniform
+
+
+class ControlProblem(NamedTuple):
+    """What is to be predicted, and from whose experience.
+
+    name:       what messages call it
+    make:       function that makes one environment, time limit included
+    target:     the policy whose value is sought
+    behaviour:  the policy that acts; the same function on-policy
+    discount:   γ in [0, 1]
+    notes:      lines that a program should print, e.g. that a policy was chosen for the user
+    """
+
+    name: str
+    make: Callable[[], gymnasium.Env]
+    target: Policy
+    behaviour: Policy
+    discount: float = 0.99
+    notes: tuple[str, ...] = ()
+
+
+def _registered(name: str) -> ControlProblem:
+    policy = POLICIES[name]["default"]
+    return ControlProblem(name, lambda: make(name), policy, policy)
+
+
+PROBLEMS: dict[str, ControlProblem] = {name: _registered(name) for name in POLICIES}
+
+
+def _resolved(role: str, given: str | Policy, name: str, actions: int) -> Policy:
+    if not isinstance(given, str):
+        return given
+    known = {**POLICIES.get(name, {}), "uniform": uniform(actions)}
+    if given not in known:
+        matches = nearest(given, list(known)) or sorted(known)
+        raise ValueError(
+            f"unknown {role} policy {given!r} for {name}; policies by name: {', '.join(matches)}"
+        )
+    return known[given]
+
+
+def control_problem(
+    problem: str | Callable[[], gymnasium.Env],
+    target: str | Policy | None = None,
+    behaviour: str | Policy | None = None,
+    discount: float | None = None,
+) -> ControlProblem:
+    """Set up a prediction problem on an environment, and try its policies on one observation.
+
+    problem:    a Gymnasium id (`module:ID` imports the module first), or a function that makes
+                an environment
+    target:     a function from raw observations [n, …] to probabilities [n, actions], or a name:
+                "default", "soft" (more random) for the environments in `PROBLEMS`, "uniform" for
+                all. Left out: "default" where there is one, else "uniform", which a note says
+    behaviour:  likewise; left out: the target, that is on-policy
+    discount:   γ in [0, 1], 0.99 if left out
+
+    ValueError: unknown names, an environment that cannot be made, actions that are not discrete,
+    observations without a fixed size, a policy that does not return probabilities.
+    """
+    name = problem if isinstance(problem, str) else getattr(problem, "__name__", repr(problem))
+    known = PROBLEMS.get(name) if isinstance(problem, str) else None
+    gamma = 0.99 if discount is None else discount
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"discount {gamma}: it must lie between 0 and 1")
+    maker = (lambda: make(problem)) if isinstance(problem, str) else problem
+    environment = maker()
+    if not isinstance(environment, gymnasium.Env):
+        raise ValueError(f"{name} made {type(environment).__name__}; it must make a gymnasium.Env")
+    try:
+        actions, _ = discrete_actions(name, environment.action_space)
+        shape, encode = observation_encoder(name, environment.observation_space)
+        notes: tuple[str, ...] = ()
+        if target is None and known is None:
+            notes = (f"{name} has no policy of its own here: the uniform random one is evaluated",)
+        default = "default" if known else "uniform"
+        resolved = _resolved("target", default if target is None else target, name, actions)
+        acting = resolved
+        if behaviour is not None and behaviour != target:
+            acting = _resolved("behaviour", behaviour, name, actions)
+        sample = np.asarray(encode(environment.reset(seed=0)[0]), dtype=np.float32)
+        if sample.shape not in (shape, ()) or sample.size != math.prod(shape):
+            raise ValueError(
+                f"{name} returned an observation of shape {list(sample.shape)}, but its "
+                f"observation space says {list(shape)}"
+            )
+        for policy in (resolved, acting):
+            # Three rows of one observation: a policy that forgets the leading axis shows here.
+            probabilities(policy, sample.reshape(1, *shape).repeat(3, axis=0), actions)
+    finally:
+        environment.close()
+    return ControlProblem(name, maker, resolved, acting, float(gamma), notes)

@@ -1,0 +1,232 @@
+"""The true value of a policy in a Gymnasium environment, by Monte Carlo."""
+
+import copy
+import math
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.control.collection import ControlProblem, Recording, record
+from envs.control.environments import discrete_actions, observation_encoder, without_time_limit
+from envs.control.policies import drawn, probabilities
+from neural_tdc.randomness import generator
+
+# Makes one more environment in a certain state, without a time limit: with its future chance
+# drawn from a seed, or, for None, as it was when the state was recorded.
+_Branch = Callable[[int | None], gymnasium.Env]
+
+
+class Truth(NamedTuple):
+    """Values of the target policy at states that the behaviour policy visits.
+
+    observation:     [state, …] raw
+    value:           [state] mean discounted return over the rollouts, without time limit
+    standard_error:  [state] of that mean; 0 where all rollouts agree
+    """
+
+    observation: Tensor
+    value: Tensor
+    standard_error: Tensor
+
+
+def horizon(discount: float, tolerance: float) -> int | None:
+    """Return the smallest number of steps t with γ^t < `tolerance`; None for γ = 1."""
+    if discount == 1:
+        return None
+    if discount == 0:
+        return 1
+    steps = max(1, math.floor(math.log(tolerance) / math.log(discount)))
+    while discount**steps >= tolerance:
+        steps += 1
+    return steps
+
+
+@torch.no_grad()
+def monte_carlo_truth(
+    problem: ControlProblem,
+    states: int,
+    rollouts: int,
+    seed: int,
+    tolerance: float = 1e-4,
+    spacing: int = 50,
+    longest: int = 10_000,
+    progress: Callable[[int], None] | None = None,
+) -> Truth:
+    """Estimate the target policy's value at states of a separate run of the behaviour policy.
+
+    The run has `states` · `spacing` steps, restarts and time limits like any stream, and one
+    state is drawn from each `spacing` of them: states as the weighting d has them, hardly
+    dependent, and out of step with episodes of one length. At each, `rollouts` copies of the
+    environment follow the target policy without a time limit, with their own chance (every random
+    generator found inside is reseeded), until they terminate or γ^t < `tolerance`: what is cut
+    off is at most `tolerance` times the largest value. Leaves [state, …], float32, CPU.
+    `progress` hears how many states are done.
+
+    ValueError: fewer than 2 rollouts (one has no standard error), an environment that can be
+    neither copied nor repeated or that truncates by itself, a rollout that neither terminates nor
+    reaches the tolerance within `longest` steps.
+    """
+    if states < 1 or spacing < 1:
+        raise ValueError(f"states {states} and spacing {spacing}: both must be at least 1")
+    if rollouts < 2:
+        raise ValueError(f"rollouts {rollouts}: at least 2, since one has no standard error")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance {tolerance}: it must lie between 0 and 1")
+    offsets = torch.randint(spacing, (states,), generator=generator(seed, "truth", "states"))
+    times = [block * spacing + int(offset) for block, offset in enumerate(offsets)]
+    recording, branches = _branches(problem, times, states * spacing, seed)
+    chance = generator(seed, "truth", "chance")
+    draws = generator(seed, "truth", "action")
+    observation = recording.transition.observation[0, times]
+    returns = np.empty((states, rollouts))
+    # Some hundred environments at a time are asked together: more would leave the cache.
+    together = max(1, 256 // rollouts)
+    for begin in range(0, states, together):
+        chosen = branches[begin : begin + together]
+        environments = [
+            branch(int(torch.randint(2**62, (), generator=chance)))
+            for branch in chosen
+            for _ in range(rollouts)
+        ]
+        start = observation[begin : begin + together].numpy().repeat(rollouts, axis=0)
+        total = _returns(problem, environments, start, draws, tolerance, longest)
+        returns[begin : begin + together] = total.reshape(-1, rollouts)
+        for environment in environments:
+            environment.close()
+        if progress is not None:
+            progress(begin + len(chosen))
+    # Measured from the first rollout, equal returns have exactly no variance.
+    shifted = returns - returns[:, :1]
+    value = returns[:, 0] + shifted.mean(1)
+    error = shifted.std(1, ddof=1) / math.sqrt(rollouts)
+    return Truth(observation, torch.from_numpy(value).float(), torch.from_numpy(error).float())
+
+
+def _branches(
+    problem: ControlProblem, times: list[int], steps: int, seed: int
+) -> tuple[Recording, list[_Branch]]:
+    """Record a run of the behaviour policy, and find out how to branch off at `times`.
+
+    A deep copy can silently be another state (Gymnasium's EzPickle copies the constructor's
+    arguments only), so copies count only if all of them make the recorded next step. Otherwise
+    the episodes are lived through again, from their seeds and actions, under the same condition.
+    """
+    wanted = set(times)
+    saved: list[gymnasium.Env | None] = []
+
+    def save(time: int, environments: list[gymnasium.Env]) -> None:
+        if time in wanted and None not in saved:
+            try:
+                saved.append(copy.deepcopy(environments[0]))
+            except Exception:  # whatever an environment's parts raise when they refuse
+                saved.append(None)
+
+    recording = record(problem, 1, steps, seed, "truth", visit=save)
+    copies: list[_Branch] = [partial(_copied, environment) for environment in saved if environment]
+    replays: list[_Branch] = [partial(_replayed, problem, recording, time) for time in times]
+    for branches in (copies, replays):
+        if len(branches) == len(times) and all(
+            _goes_on(recording, time, branch) for time, branch in zip(times, branches, strict=True)
+        ):
+            return recording, branches
+    raise ValueError(
+        f"{problem.name} can be put back into a state neither by a deep copy nor by repeating the "
+        "actions after a reset with the same seed: no true values can be had from it"
+    )
+
+
+def _copied(saved: gymnasium.Env, seed: int | None) -> gymnasium.Env:
+    # The memo lists every object that was copied: all random generators, however deep.
+    memo: dict[int, object] = {}
+    environment = copy.deepcopy(saved, memo)
+    if seed is not None:
+        for part in memo.values():
+            if isinstance(part, np.random.Generator):
+                bits = part.bit_generator
+                bits.state = type(bits)(seed).state
+            elif isinstance(part, np.random.RandomState | random.Random):
+                part.seed(seed % 2**32)
+            else:
+                continue
+            seed += 1
+    return without_time_limit(environment)
+
+
+def _replayed(
+    problem: ControlProblem, recording: Recording, time: int, seed: int | None
+) -> gymnasium.Env:
+    starts = recording.transition.first
+    assert starts is not None
+    start = int(starts[0, : time + 1].nonzero()[-1])
+    environment = without_time_limit(problem.make())
+    environment.reset(seed=int(recording.reset_seeds[0, time]))
+    for action in recording.actions[0, start:time]:
+        environment.step(action)
+    if seed is not None:
+        environment.unwrapped.np_random = np.random.default_rng(seed)
+    return environment
+
+
+def _goes_on(recording: Recording, time: int, branch: _Branch) -> bool:
+    try:
+        environment = branch(None)
+        state, reward, *_ = environment.step(recording.actions[0, time])
+    except Exception:  # a copy that is no environment any more fails in its own way
+        return False
+    environment.close()
+    _, encode = observation_encoder("", environment.observation_space)
+    expected = recording.transition.next_observation[0, time].numpy()
+    reached = np.asarray(encode(state), dtype=np.float32).reshape(expected.shape)
+    same_reward = np.float32(reward) == np.float32(recording.transition.reward[0, time])
+    return bool(same_reward) and np.array_equal(reached, expected)
+
+
+def _returns(
+    problem: ControlProblem,
+    environments: list[gymnasium.Env],
+    observation: np.ndarray,
+    draws: torch.Generator,
+    tolerance: float,
+    longest: int,
+) -> np.ndarray:
+    """Follow the target policy in all environments at once; return the discounted returns."""
+    actions, start = discrete_actions(problem.name, environments[0].action_space)
+    _, encode = observation_encoder(problem.name, environments[0].observation_space)
+    end = horizon(problem.discount, tolerance)
+    returns = np.zeros(len(environments))
+    running = np.arange(len(environments))
+    weight = 1.0
+    steps = 0
+    while len(running) and steps != end:
+        if steps == longest:
+            raise ValueError(
+                f"{len(running)} of {len(environments)} rollouts of {problem.name} did not "
+                f"terminate within {longest} steps: lower the discount {problem.discount}, raise "
+                f"the tolerance {tolerance}, or allow longer rollouts"
+            )
+        probability = probabilities(problem.target, observation[running], actions)
+        uniform = torch.rand(len(environments), generator=draws, dtype=torch.float64).numpy()
+        choice = drawn(probability, uniform[running]) + start
+        going = []
+        for index, action in zip(running.tolist(), choice, strict=True):
+            state, reward, terminated, truncated, _ = environments[index].step(action)
+            returns[index] += weight * float(reward)
+            if terminated:
+                continue
+            if truncated:
+                raise ValueError(
+                    f"{problem.name} cuts its episodes by a limit of its own, which cannot be "
+                    "taken off as Gymnasium's TimeLimit can: no true values can be had from it"
+                )
+            observation[index] = encode(state)
+            going.append(index)
+        running = np.array(going, dtype=np.int64)
+        weight *= problem.discount
+        steps += 1
+    return returns

@@ -1,0 +1,1 @@
+"""Finite Markov decision processes, on which every error is exact."""

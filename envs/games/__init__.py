@@ -1,0 +1,1 @@
+"""Environments for an agent that acts."""

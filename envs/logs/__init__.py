@@ -1,0 +1,1 @@
+"""Logged data: transitions from files."""

@@ -1,0 +1,1 @@
+"""Compare arms of deep Q-learning."""

@@ -1,0 +1,284 @@
+"""Compare arms of deep Q-learning: python -m experiments.compare_dqn --problem NAME [NAME …].
+
+Every game is learned with every arm from every seed, one run after another or several at a time,
+each in a folder OUT/GAME/ARM/seed-N. Started again with --resume, finished runs are kept and others
+go on.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import sys
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.dqn.device_memory import check_memory
+from agents.dqn.training import Player, play
+from experiments.compare_dqn.comparison import (
+    Finished,
+    comparison_table,
+    curves,
+    protocols_differ,
+    read_finished,
+    summary_of,
+)
+from experiments.compare_dqn.side_by_side import side_by_side
+from experiments.runs.command_line import (
+    Stopped,
+    UsageError,
+    check_choice,
+    check_positive_integer,
+    check_several,
+    main,
+    parse,
+    resolve_device,
+    resume_command,
+)
+from experiments.runs.report import number
+from experiments.runs.run_folder import (
+    CONFIG,
+    FIGURE,
+    SUMMARY,
+    claim,
+    configuration,
+    folder_name,
+    holds_run,
+    read_json,
+    write_json,
+)
+from experiments.train_dqn.__main__ import train
+from experiments.train_dqn.build import games, network_of, protocol_line, replay_size
+from experiments.train_dqn.figures import comparison_figure
+from experiments.train_dqn.settings import ARMS, CommonSettings, filled
+from experiments.train_dqn.settings import Settings as OneRun
+
+PROGRAM = "python -m experiments.compare_dqn"
+RANDOM_FILE = "random.json"
+
+
+@dataclass(kw_only=True)
+class Settings(CommonSettings):
+    """Compare arms of a deep Q-network on several games over several seeds.
+
+    Arms: split (body at --body-step, head at --head-step), body (both at --body-step), head (both
+    at --head-step), opposite (exchanged). All other flags are those of train_dqn and hold for every
+    run; what is not given has the default of each game.
+    """
+
+    problem: tuple[str, ...]
+    """One or several environments; see python -m experiments.train_dqn --help."""
+    arm: tuple[str, ...] = ("split", "body", "head")
+    """The arms to compare."""
+    seeds: int = 3
+    """Seeds a game and arm: 0, 1, 2, …; arms of one seed share initial values and games."""
+    random_games: int = 100
+    """Games of the random policy that stand beside the arms."""
+    parallel: int = 1
+    """Runs at a time, each in a process of its own with a log beside its folder; they share the
+    processor's threads unless --threads says how many each has."""
+    out: Path = Path("runs/compare_dqn")
+    """Folder of all runs, with the common figure, table and summary."""
+    resume: bool = False
+    """Go on with the comparison in --out; only --parallel may differ."""
+
+
+_OWN = ("problem", "arm", "seeds", "random_games", "parallel", "out", "resume")
+# What a resumed comparison may be given anew.
+_MAY_DIFFER = ("parallel", "out", "resume")
+
+
+def _run(settings: Settings, game: str, arm: str, seed: int) -> OneRun:
+    common = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.name not in _OWN
+    }
+    out = settings.out / folder_name(game) / arm / f"seed-{seed}"
+    return OneRun(problem=game, arm=arm, seed=seed, out=out, **common)
+
+
+def _at_a_time(settings: Settings) -> int:
+    """Return how many runs are trained at a time, which is not more than there are."""
+    runs = len(settings.problem) * len(settings.arm) * settings.seeds
+    return min(settings.parallel, runs)
+
+
+def _check(settings: Settings) -> None:
+    check_several("--problem", settings.problem)
+    check_several("--arm", settings.arm)
+    for arm in settings.arm:
+        check_choice("--arm", arm, ARMS)
+    check_positive_integer("--seeds", settings.seeds)
+    check_positive_integer("--random-games", settings.random_games)
+    check_positive_integer("--parallel", settings.parallel)
+    device = resolve_device(settings.device)
+    for game in settings.problem:
+        values = filled(_run(settings, game, settings.arm[0], 0))
+        environments = games(values, 1)
+        try:
+            network_of(values, environments)
+            on_device, on_host = replay_size(values, environments)
+        finally:
+            environments.close()
+        count = _at_a_time(settings)
+        replays = (
+            f"--parallel {settings.parallel}: holding {count} replays" if count > 1 else "a replay"
+        )
+        what = f"{replays} of {values['replay_capacity']:,} frames (--replay-capacity)"
+        check_memory(what, count * on_device, device, count * on_host)
+
+
+def _claim(settings: Settings) -> None:
+    """Make OUT ready; UsageError where it holds something else than this comparison."""
+    out = settings.out
+    stored: dict[str, Any] = dataclasses.asdict(settings)
+    stored = {name: value for name, value in stored.items() if name not in _MAY_DIFFER}
+    stored = {name: list(v) if isinstance(v, tuple) else v for name, v in stored.items()}
+    if out.is_dir() and any(out.iterdir()):
+        if not settings.resume:
+            raise UsageError(f"--out {out} is not empty; give another folder, or --resume")
+        if not holds_run(out):
+            raise UsageError(f"--out {out} holds no comparison to resume")
+        before = read_json(out / CONFIG).get("comparison", {})
+        for name, value in stored.items():
+            if before.get(name) != value:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{flag} {value} differs from the {before.get(name)} of the comparison in {out}"
+                )
+        return
+    if settings.resume:
+        raise UsageError(f"--out {out} holds no comparison to resume")
+    claim(out)
+    write_json(out / CONFIG, configuration({"comparison": stored}))
+
+
+def _random_score(settings: Settings, game: str) -> dict[str, Any]:
+    """Return the random policy's scores of whole games, played once and then read again."""
+    path = settings.out / folder_name(game) / RANDOM_FILE
+    if path.exists():
+        return dict(read_json(path))
+    values = filled(_run(settings, game, settings.arm[0], 0))
+    count = min(settings.random_games, 10)
+    environments = games(values, count, evaluation=True)
+    try:
+        player = Player(network_of(values, environments))
+        longest = values["evaluation_longest"]
+        scores: list[float] = []
+        while len(scores) < settings.random_games:
+            scores += play(player, environments, 1.0, 77_000 + len(scores), longest)[0]
+    finally:
+        environments.close()
+    result = {"mean": float(np.mean(scores)), "games": len(scores), "scores": scores}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, result)
+    return result
+
+
+def _in_turn(runs: Sequence[OneRun]) -> Generator[OneRun, None, None]:
+    for one in runs:
+        _begun(one)
+        train(one)
+        yield one
+
+
+def _at_once(runs: Sequence[OneRun], count: int) -> Generator[OneRun, None, None]:
+    """Train several runs at a time, and say what each came to."""
+    begun = time.monotonic()
+    with contextlib.closing(side_by_side(runs, count, _begun)) as done:
+        for number_done, one in enumerate(done, 1):
+            score = number(read_finished(_folder(one)).scores[-1])
+            minutes = (time.monotonic() - begun) / 60
+            print(
+                f"{one.problem}, {one.arm}, seed {one.seed}: done, score {score}; "
+                f"{number_done} of {len(runs)} runs after {minutes:.0f} min",
+                flush=True,
+            )
+            yield one
+
+
+def _begun(one: OneRun) -> None:
+    print(f"{one.problem}, {one.arm}, seed {one.seed}: {one.out}", flush=True)
+
+
+def _folder(one: OneRun) -> Path:
+    assert one.out is not None
+    return one.out
+
+
+def _finished(runs: Sequence[OneRun]) -> dict[str, dict[str, list[Finished]]]:
+    found: dict[str, dict[str, list[Finished]]] = {}
+    for one in runs:
+        arms = found.setdefault(one.problem, {})
+        arms.setdefault(one.arm, []).append(read_finished(_folder(one)))
+    return found
+
+
+def compare(settings: Settings) -> None:
+    """Run what is missing, and write the figure and the table of what is there.
+
+    A seed after the other, so that an interrupted comparison has the arms at an equal number.
+    """
+    _check(settings)
+    _claim(settings)
+    random = {game: _random_score(settings, game)["mean"] for game in settings.problem}
+    seeds = [
+        [_run(settings, game, arm, seed) for game in settings.problem for arm in settings.arm]
+        for seed in range(settings.seeds)
+    ]
+    missing = [
+        dataclasses.replace(one, resume=holds_run(_folder(one)))
+        for each in seeds
+        for one in each
+        if not _is_done(one)
+    ]
+    at_a_time = _at_a_time(settings)
+    steps = _in_turn(missing) if at_a_time == 1 else _at_once(missing, at_a_time)
+    reported = 0
+    with contextlib.closing(steps):
+        for _ in itertools.chain(steps, (None,)):
+            whole = itertools.takewhile(lambda each: all(map(_is_done, each)), seeds)
+            if (complete := sum(1 for _ in whole)) > reported:
+                finished = _finished([one for each in seeds[:complete] for one in each])
+                _report(settings, finished, random, complete)
+                reported = complete
+    print(f"\n{comparison_table(finished, random)}\n\nfigure: {settings.out / FIGURE}")
+
+
+def _is_done(one: OneRun) -> bool:
+    return (_folder(one) / SUMMARY).exists()
+
+
+def _report(
+    settings: Settings,
+    finished: dict[str, dict[str, list[Finished]]],
+    random: dict[str, float],
+    seeds: int,
+) -> None:
+    if warning := protocols_differ(finished):
+        print(f"warning: {warning}", file=sys.stderr)
+    drawn = {
+        game: {arm: curves(runs) for arm, runs in arms.items()} for game, arms in finished.items()
+    }
+    first = next(iter(next(iter(finished.values())).values()))[0]
+    note = {name: value for name, value in first.protocol.items() if name != "environment"}
+    comparison_figure(settings.out / FIGURE, drawn, random, protocol_line(note), seeds)
+    write_json(settings.out / SUMMARY, summary_of(finished, random))
+
+
+def compare_dqn(argv: Sequence[str]) -> None:
+    """Run the program; see the module's description."""
+    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
+    try:
+        compare(settings)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; go on with: {resume_command(PROGRAM, argv)}", 130) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(compare_dqn))

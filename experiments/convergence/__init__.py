@@ -1,0 +1,1 @@
+"""Measure the convergence rates of stochastic approximation on two time scales."""

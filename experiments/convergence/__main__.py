@@ -1,0 +1,218 @@
+"""Measure rates of convergence: python -m experiments.convergence --out DIR
+
+Descent on two time scales with steps that decay by the exponents of Theorems 3.6 and 3.7 of
+arXiv 2605.15530 and with uniform steps, on instances whose Φ, θ*(W) and W* are known.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.runs.command_line import (
+    UsageError,
+    check_choice,
+    check_integer,
+    check_positive,
+    check_positive_integer,
+    check_resume_or_overwrite,
+    check_several,
+    main,
+    parse,
+    resumable,
+)
+from experiments.runs.history import History
+from experiments.runs.report import mean_with_interval, tensorboard_line
+from experiments.runs.run_folder import (
+    CONFIG,
+    FIGURE,
+    SUMMARY,
+    check_folder,
+    claim,
+    configuration,
+    resumed_config,
+    write_json,
+)
+from experiments.runs.statistics import Interval, statistic_interval, summary
+
+PROGRAM = "python -m experiments.convergence"
+NAMES = ("scalar", "regression", "chain")
+
+
+@dataclass
+class Settings:
+    """Measure the rates of descent on two time scales against Theorems 3.6 and 3.7.
+
+    Instances: scalar (Lemma 4.1), regression (smooth, tanh features), chain (Algorithm 1 on a small
+    Markov chain with a ridge on the head). Each is descended with the steps of Theorem 3.6
+    (exponents 3/5 of the body, 2/5 of the head), of Theorem 3.7 (1, 2/3) and with uniform steps
+    (1, 1), on the same samples. The same command gives the same numbers; it takes about a minute.
+    """
+
+    instance: list[str] = field(default_factory=lambda: list(NAMES))
+    """Instances: scalar, regression, chain; one or several."""
+    runs: int = 64
+    """Runs of each instance and schedule; a run's samples are the same for all schedules."""
+    steps: int = 20_000
+    """Updates of each run."""
+    fit_from: int | None = None
+    """First update that a slope is fitted to; a twentieth of --steps if not given."""
+    first_step: float | None = None
+    """Step size of the first update, body and head alike; if not given 0.5 (scalar) or 0.2."""
+    offset: float | None = None
+    """Updates over which the steps hardly decay; if not given 20 (scalar), 200, 300 (chain)."""
+    smoothing: float = 0.1
+    """τ of the Moreau envelope, below 1/(weak convexity of Φ)."""
+    seed: int = 0
+    """Seed of the samples; the instances themselves are always the same."""
+    out: Path = Path("runs/convergence")
+    """Folder of the run."""
+    resume: bool = False
+    """Go on with the run in --out after its last measurement, with the same flags."""
+    overwrite: bool = False
+    """Replace a run in --out."""
+
+
+def _check(settings: Settings) -> None:
+    check_resume_or_overwrite(settings.resume, settings.overwrite)
+    check_several("--instance", settings.instance)
+    for name in settings.instance:
+        check_choice("--instance", name, NAMES)
+    check_integer("--runs", settings.runs, 2, 100_000)
+    check_integer("--steps", settings.steps, 100, 10**9)
+    check_positive("--smoothing", settings.smoothing)
+    check_integer("--seed", settings.seed, 0)
+    for flag, value in (("--first-step", settings.first_step), ("--offset", settings.offset)):
+        if value is not None:
+            check_positive(flag, value)
+    if settings.fit_from is not None:
+        check_positive_integer("--fit-from", settings.fit_from)
+        if settings.fit_from > settings.steps / 2:
+            raise UsageError(
+                f"--fit-from {settings.fit_from} is not allowed: give at most half of --steps "
+                f"{settings.steps}"
+            )
+
+
+def slope_interval(history: History, name: str, fit_from: int) -> Interval:
+    """Return the slope of log mean over log updates from an update on, with its interval."""
+    from experiments.convergence.rates import log_log_slope
+
+    fitted = history.steps >= fit_from
+    steps = torch.from_numpy(history.steps[fitted].astype(np.float64))
+    return statistic_interval(
+        history.values(name)[fitted],
+        lambda means: log_log_slope(steps, torch.from_numpy(means)).numpy(),
+    )
+
+
+def _slopes(history: History, instances: Sequence[str], fit_from: int) -> dict[str, Any]:
+    from experiments.convergence.run import QUANTITIES, SCHEDULES
+
+    def entry(name: str) -> dict[str, float]:
+        interval = slope_interval(history, name, fit_from)
+        return {key: float(value) for key, value in interval._asdict().items()}
+
+    return {
+        instance: {
+            schedule: {
+                quantity: entry(f"{instance}/{schedule}/{quantity}") for quantity in QUANTITIES
+            }
+            for schedule in SCHEDULES
+        }
+        for instance in instances
+    }
+
+
+def _slope_table(slopes: dict[str, Any]) -> str:
+    from experiments.convergence.figures import PROMISED
+
+    lines = [f"{'instance':<11}{'steps':<13}{'quantity':<10}{'slope [95 % interval]':<28}theorem"]
+    for instance, of_instance in slopes.items():
+        for schedule, of_schedule in of_instance.items():
+            for quantity, entry in of_schedule.items():
+                promised = PROMISED.get((schedule, quantity))
+                bound = "–" if promised is None else f"{promised:.2f} or steeper"
+                found = mean_with_interval(entry)
+                lines.append(f"{instance:<11}{schedule:<13}{quantity:<10}{found:<28}{bound}")
+    return "\n".join(lines)
+
+
+def _structure_lines(curvature: dict[str, Any], ridge: dict[str, Any], kink: dict[str, Any]) -> str:
+    lines = ["smallest eigenvalues of the Hessians, ∇²f in (W, θ) together and ∇²Φ:"]
+    for name, of in curvature.items():
+        lines.append(
+            f"  {name}: ∇²f {of['joint_at_zero']:.3f} at 0, {of['joint_at_start']:.3f} at the "
+            f"start, {of['joint_at_minimum']:.3f} at W*; ∇²Φ {of['reduced_at_start']:.3f} at the "
+            f"start, {of['reduced_at_minimum']:.3f} at W*"
+        )
+    for name, of in ridge.items():
+        lines.append(
+            f"Φ of the chain over random bodies, {name}: {of['least']:.2g} to {of['largest']:.2g}"
+        )
+    lines.append(
+        f"ReLU's kink: slopes {kink['left_slope']:.4f} and {kink['right_slope']:.4f}, in closed "
+        f"form 0 and {kink['right_slope_in_closed_form']:.4f}"
+    )
+    return "\n".join(lines)
+
+
+def convergence(argv: Sequence[str]) -> None:
+    """Run the program; see the module's description."""
+    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
+    _check(settings)
+    check_folder(settings.out, settings.overwrite, settings.resume)
+    from experiments.convergence.figures import draw_convergence
+    from experiments.convergence.run import INSTANCES, PACES, Pace, Run
+    from experiments.convergence.structure import curvatures, kink, without_ridge
+
+    # Tensors of some hundred numbers: a second thread would only wait.
+    torch.set_num_threads(1)
+    fit_from = settings.fit_from or max(1, settings.steps // 20)
+    paces = {
+        name: Pace(settings.first_step or PACES[name].first, settings.offset or PACES[name].offset)
+        for name in settings.instance
+    }
+    left_out = ("out", "resume", "overwrite")
+    stored = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    stored |= {"fit_from": fit_from, "paces": {name: list(pace) for name, pace in paces.items()}}
+    if settings.resume:
+        resumed_config(settings.out, stored, (), ())
+    folder = claim(settings.out, settings.overwrite, settings.resume)
+    # All is read before anything is written: a checkpoint may turn out to be damaged.
+    run = Run(folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing)
+    with resumable(PROGRAM, argv):
+        write_json(folder / CONFIG, configuration(stored))
+        run.descend()
+        slopes = _slopes(run.history, settings.instance, fit_from)
+        structure = {
+            "curvature": {name: curvatures(INSTANCES[name]()) for name in paces},
+            "without_ridge": without_ridge(),
+            "kink": kink(),
+        }
+        result = summary(
+            run.history,
+            problem=" ".join(settings.instance),
+            rule="convergence",
+            steps=settings.steps,
+            seed=settings.seed,
+            seconds=run.seconds,
+        )
+        write_json(
+            folder / SUMMARY, {**result, "fit_from": fit_from, "slopes": slopes, **structure}
+        )
+        draw_convergence(folder / FIGURE, run.history, slopes, fit_from)
+    print(f"\n{_slope_table(slopes)}")
+    fitted = f"updates {fit_from:,} to {settings.steps:,}"
+    print(f"slopes of the mean over {settings.runs} runs, {fitted}\n")
+    print(_structure_lines(structure["curvature"], structure["without_ridge"], structure["kink"]))
+    print(f"\nfigure: {folder / FIGURE}")
+    print(f"watch:  {tensorboard_line(folder)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(convergence))

@@ -1,0 +1,225 @@
+"""Evaluate a fixed policy: python -m experiments.evaluate_policy --problem NAME --rule NAME …
+
+Every rule learns from the same streams and is judged by the same truth. One rule's run is the
+folder --out; of several each has a folder of its own in it, and --out has the common figure.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten
+
+from agents.policy_evaluation import Task
+from experiments.evaluate_policy.build import Plan, plan
+from experiments.evaluate_policy.presets import with_preset
+from experiments.evaluate_policy.problems import policies_in_words
+from experiments.evaluate_policy.run import Run, try_update
+from experiments.evaluate_policy.settings import Settings
+from experiments.runs.command_line import UsageError, main, named, parse, resumable
+from experiments.runs.figures import evaluation_figure
+from experiments.runs.report import divergence_warning, table, tensorboard_line
+from experiments.runs.run_folder import (
+    CONFIG,
+    FIGURE,
+    SUMMARY,
+    check_folder,
+    claim,
+    claim_several,
+    configuration,
+    folder_name,
+    resumed_config,
+    write_json,
+)
+from neural_tdc.learning.algorithm import Algorithm, State
+from neural_tdc.learning.learner import compiler_available
+from neural_tdc.learning.preparation import prepare
+
+PROGRAM = "python -m experiments.evaluate_policy"
+MAY_DIFFER = ("steps", "device")
+# Below this many updates a compiled program does not win back the time of its compilation.
+WORTH_COMPILING = 10_000
+# Numbers in a population's state below which one thread is faster than several.
+WORTH_THREADS = 2**18
+
+
+def _report(what: str, done: int, total: int) -> None:
+    """Show how far the preparation is, where somebody watches."""
+    if sys.stderr.isatty() and (done == total or done % max(1, total // 100) == 0):
+        end = "\n" if done == total else ""
+        print(f"\r{what}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+
+
+def _compiled(settings: Settings, plan: Plan) -> tuple[bool, str | None]:
+    """Decide whether to compile; the second value is a warning, if there is one."""
+    if settings.compile == "off":
+        return False, None
+    available = compiler_available(plan.device)
+    if settings.compile == "on" and not available:
+        return False, "warning: --compile on: there is no C++ compiler here, so the run is eager"
+    worth = settings.compile == "on" or plan.steps >= WORTH_COMPILING
+    return available and worth, None
+
+
+def _threads(prepared: dict[str, tuple[Algorithm, State]]) -> int:
+    """Return how many threads a population is worth: small kernels lose more by waiting."""
+    largest = max(
+        sum(leaf.numel() for leaf in tree_flatten(state)[0]) for _, state in prepared.values()
+    )
+    return 1 if largest < WORTH_THREADS else torch.get_num_threads()
+
+
+def _stored(settings: Settings, plan: Plan) -> dict[str, Any]:
+    """Return the settings as they are written down and compared on resume."""
+    stored = asdict(settings)
+    del stored["resume"], stored["overwrite"], stored["out"], stored["preset"]
+    # What the others follow from comes first: it is named first where it differs.
+    first = {"problem": settings.problem, "data": settings.data}
+    return {**first, **stored, **plan.chosen(settings)}
+
+
+def evaluate_policy(argv: Sequence[str]) -> None:
+    """Run the program; see the module's description."""
+    settings = parse(Settings, with_preset(argv), PROGRAM, Settings.__doc__ or "")
+    checked = plan(settings)
+    out = settings.out or Path("runs") / folder_name(settings.problem or checked.problem.name)
+    single = len(checked.rules) == 1
+    check_folder(out, settings.overwrite, settings.resume)
+    compiled, warning = _compiled(settings, checked)
+    stored = _stored(settings, checked)
+    # i.i.d. draws come from a pool whose size a longer resumed run must not change.
+    pool = checked.steps
+    if settings.resume:
+        kept = resumed_config(out, stored, ("compiled", "pool"), MAY_DIFFER)
+        compiled, pool = kept["compiled"], kept["pool"]
+    for line in (*checked.idle_steps, *checked.warnings, *([warning] if warning else [])):
+        print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
+
+    transitions = checked.steps * (settings.batch if settings.sampling == "markov" else 1)
+    task = checked.task(settings, pool if settings.sampling == "iid" else transitions, _report)
+    prepared = {
+        name: _prepared(name, rule, settings, checked, task) for name, rule in checked.rules.items()
+    }
+    if compiled and not settings.resume:
+        compiled = _can_be_compiled(prepared, settings, checked, task)
+    print(f"{task.name}: {policies_in_words(checked.problem)}, on {checked.device}")
+    for note in task.notes:
+        print(note)
+
+    torch.set_num_threads(_threads(prepared))
+    also = {"preset": settings.preset, "compiled": compiled, "pool": pool}
+    config = configuration({**stored, **also}, checked.device)
+    if single:
+        (name,) = checked.rules
+        folders = {name: claim(out, settings.overwrite, settings.resume)}
+    else:
+        names = list(checked.rules)
+        folders = claim_several(out, names, settings.overwrite, settings.resume)
+    # All are read before anything is written: a checkpoint may turn out to be damaged.
+    runs = [
+        Run(name, folder, stored, compiled, *prepared[name], checked, task)
+        for name, folder in folders.items()
+    ]
+    with resumable(PROGRAM, argv):
+        if not single:
+            listed = [folder.name for folder in folders.values()]
+            write_json(out / CONFIG, {**config, "folders": listed})
+        for number, run in enumerate(runs, start=1):
+            write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
+            run.learn()
+            summaries = {done.name: done.summary() for done in runs[:number]}
+            _draw(out, runs[:number], single, summaries)
+
+    print(f"\n{table(summaries)}\n")
+    for result in summaries.values():
+        if diverged := divergence_warning(result):
+            print(diverged, file=sys.stderr)
+    print(f"figure: {out / FIGURE}")
+    print(f"watch:  {tensorboard_line(out)}")
+
+
+def _prepared(
+    name: str, rule: Any, settings: Settings, plan: Plan, task: Task
+) -> tuple[Algorithm, State]:
+    # An eligibility trace ends where an episode is cut; other traces are not defined there.
+    to_the_end = getattr(rule, "ordered", False) and not getattr(rule, "trace_decay", 0.0)
+    if to_the_end and task.truncates and settings.data is not None:
+        raise UsageError(
+            f"--rule {name} follows episodes to their ends: in {settings.data} some are truncated, "
+            f"or it is gone through again by --steps {plan.steps} and ends within one"
+        )
+    if to_the_end and task.truncates:
+        raise UsageError(
+            f"--rule {name} is defined for problems without truncation only: the time limit of "
+            f"{task.name} cuts episodes"
+        )
+
+    def made() -> tuple[Algorithm, State]:
+        return prepare(
+            rule,
+            plan.make_body,
+            task.example,
+            runs=settings.runs,
+            seed=settings.seed,
+            optimizer=plan.optimizer,
+            constraint=settings.constraint,
+            head=task.head,
+        )
+
+    own = _own_parts(name, settings)
+    if not own:
+        return made()
+    with named(own):
+        algorithm, state = made()
+        try_update(algorithm, state, plan, task)
+        return algorithm, state
+
+
+def _own_parts(rule: str, settings: Settings) -> str:
+    """Return the flags that name parts of a run which are the user's own; "" without any."""
+    flags = (f"--rule {rule}", f"--body {settings.body}")
+    return " ".join(flag for flag in flags if ":" in flag)
+
+
+def _can_be_compiled(
+    prepared: dict[str, tuple[Algorithm, State]], settings: Settings, plan: Plan, task: Task
+) -> bool:
+    """Try it with parts of the user's own; UsageError where --compile on asks for it in vain."""
+    for name, (algorithm, state) in prepared.items():
+        own = _own_parts(name, settings)
+        if not own:
+            continue
+        try:
+            try_update(algorithm, state, plan, task, compiled=True)
+        except Exception as error:  # Whatever a compiler says of what has just run without it.
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if settings.compile == "on":
+                raise UsageError(f"--compile on: {own} cannot be compiled: {said}") from error
+            print(f"warning: {own} runs without compilation: {said}", file=sys.stderr)
+            return False
+    return True
+
+
+def _draw(
+    out: Path,
+    runs: list[Run],
+    single: bool,
+    summaries: dict[str, Any],
+) -> None:
+    """Draw the figure of each run that is done and the common one."""
+    histories = {run.name: run.history for run in runs}
+    task, latest = runs[-1].task, runs[-1]
+    title = f"Policy evaluation on {task.name}"
+    evaluation_figure(
+        latest.folder / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
+    )
+    if not single:
+        evaluation_figure(out / FIGURE, histories, title)
+        write_json(out / SUMMARY, summaries)
+
+
+if __name__ == "__main__":
+    sys.exit(main(evaluate_policy))

@@ -1,0 +1,261 @@
+"""What the settings of policy evaluation stand for: problem, rules, body and step sizes, tried."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from agents.policy_evaluation import (
+    Report,
+    Task,
+    chain_task,
+    control_task,
+    logged_task,
+    silent,
+)
+from envs.control.collection import ControlProblem, collect
+from envs.finite.finite_mdp import FiniteMDP
+from envs.logs.log import LoggedProblem
+from experiments.evaluate_policy.data import content, logged, runs_alike
+from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
+from experiments.evaluate_policy.settings import (
+    Settings,
+    check_effects,
+    check_rules,
+    check_values,
+    idle_steps,
+    still_bodies,
+)
+from experiments.runs.command_line import (
+    UsageError,
+    check_choice,
+    check_several,
+    load_part,
+    named,
+    resolve_device,
+)
+from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.sampling import Sampling
+from neural_tdc.networks.bodies import BODIES, MakeBody, check_body, mlp
+from neural_tdc.rules.registry import RULES, configured
+
+GYMNASIUM_STEPS = 20_000
+GYMNASIUM_WIDTH = 16
+HIDDEN = (32,)
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Plan(NamedTuple):
+    """What checked settings stand for.
+
+    problem:    a finite problem, a Gymnasium one, or a log
+    rules:      {name as given: rule}
+    make_body:  None for given features
+    width:      the number of features, learned or given
+    idle_steps: a warning for each step size that was given and moves nothing
+    """
+
+    problem: Problem
+    rules: dict[str, Any]
+    make_body: MakeBody | None
+    width: int
+    steps: int
+    step_sizes: tuple[float, float, float]
+    optimizer: Optimizer
+    sampling: Sampling
+    device: torch.device
+    dtype: torch.dtype
+    idle_steps: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def task(self, settings: Settings, transitions: int, report: Report = silent) -> Task:
+        """Make the problem ready, with a stream of `transitions` a run."""
+        common: dict[str, Any] = {
+            "runs": settings.runs,
+            "transitions": transitions,
+            "seed": settings.seed,
+            "device": self.device,
+            "dtype": self.dtype,
+        }
+        if isinstance(self.problem, FiniteMDP):
+            return chain_task(self.problem, given=self.make_body is None, **common)
+        if isinstance(self.problem, LoggedProblem):
+            if settings.sampling != "markov":
+                common["transitions"] = 0
+            with named(f"--data {settings.data}"):
+                return logged_task(
+                    self.problem,
+                    given=self.make_body is None,
+                    fraction=settings.held_out_fraction,
+                    **common,
+                )
+        with named(problem_flags(settings)):
+            return control_task(
+                self.problem,
+                states=settings.truth_states,
+                rollouts=settings.truth_rollouts,
+                judged=settings.held_out,
+                report=report,
+                **common,
+            )
+
+    def chosen(self, settings: Settings) -> dict[str, Any]:
+        """Return the values of the settings that may be left out, as they were chosen."""
+        of_mlp = settings.body == "mlp" and self.make_body is not None
+        return {
+            # Not a setting, but a run goes on with the same data only.
+            **({} if settings.data is None else {"data_sha256": content(settings.data)}),
+            "steps": self.steps,
+            "auxiliary_step": self.step_sizes[2],
+            "optimizer": [self.optimizer.body, self.optimizer.head, self.optimizer.auxiliary],
+            "gamma": self.problem.discount,
+            "hidden": [*HIDDEN] if of_mlp and settings.hidden is None else settings.hidden,
+            "width": self.width,
+            "device": self.device.type,
+        }
+
+
+def plan(settings: Settings) -> Plan:
+    """Check all settings and return what they stand for; UsageError or ValueError in one line."""
+    check_values(settings)
+    device = resolve_device(settings.device)
+    problem: Problem
+    if settings.data is not None:
+        problem = logged(settings, settings.data)
+    else:
+        problem = made_problem(settings, settings.problem or "")
+    finite = isinstance(problem, FiniteMDP)
+    steps = settings.steps or (problem.steps if isinstance(problem, FiniteMDP) else GYMNASIUM_STEPS)
+    if settings.features == "given" and isinstance(problem, ControlProblem):
+        raise UsageError(
+            f"--features given: {problem.name} has no given features; use --features neural"
+        )
+    rules = {name: _rule(name, settings) for name in check_several("--rule", settings.rule)}
+    check_rules(settings, rules)
+    check_effects(settings, rules, finite)
+    warnings = still_bodies(rules)
+    make_body, width = None, 0
+    if isinstance(problem, FiniteMDP):
+        width = problem.features.shape[1]
+    elif isinstance(problem, LoggedProblem):
+        width = problem.transition.observation.shape[2]
+        warnings += runs_alike(settings, rules)
+    if settings.features == "neural":
+        make_body = _body(settings, problem)
+        width = _try_body(make_body, problem, settings)
+        if isinstance(problem, FiniteMDP) and width >= len(problem.start):
+            warnings.append(
+                f"--width {width}: {width} features span the {len(problem.start)} states of "
+                f"{problem.name}, so that any value is exact and learning them means little; "
+                f"{problem.width} is half the states"
+            )
+    names = settings.optimizer or ["sgd"]
+    of_body, of_head, of_auxiliary = names * 3 if len(names) == 1 else names
+    auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step
+    return Plan(
+        problem=problem,
+        rules=rules,
+        make_body=make_body,
+        width=width,
+        steps=steps,
+        step_sizes=(settings.body_step, settings.head_step, auxiliary),
+        optimizer=Optimizer(of_body, of_head, of_auxiliary),
+        sampling=Sampling(settings.sampling, settings.batch, settings.replay_window),
+        device=device,
+        dtype=DTYPES[settings.dtype],
+        idle_steps=tuple(idle_steps(settings, rules)),
+        warnings=tuple(warnings),
+    )
+
+
+def _rule(name: str, settings: Settings) -> Any:
+    chosen = {
+        "epsilon": settings.epsilon,
+        "ridge": settings.ridge,
+        "psi": settings.psi,
+        "psi_width": settings.psi_width,
+        "lstd_window": settings.lstd_window,
+        "lstd_epsilon": settings.lstd_epsilon,
+        "trace_decay": settings.lambda_,
+    }
+    if ":" in name:
+        if settings.lambda_:
+            raise UsageError(
+                f"--lambda {settings.lambda_:g} is not defined for --rule {name}: a rule of your "
+                "own keeps traces of its own"
+            )
+        make = load_part(name, "--rule")
+        with named(f"--rule {name}"):
+            rule = make()
+        for method in ("initial", "remember", "directions"):
+            if not callable(getattr(rule, method, None)):
+                raise UsageError(f"--rule {name}: {type(rule).__name__} has no method {method}")
+        return rule
+    try:
+        rule = RULES[name]
+    except ValueError as error:
+        raise UsageError(f"--rule: {error}") from None
+    if name.startswith("nonlinear"):
+        for flag, value in (
+            ("--epsilon", settings.epsilon),
+            ("--ridge", settings.ridge),
+            ("--lambda", settings.lambda_),
+        ):
+            if value:
+                raise UsageError(
+                    f"{flag} {value:g} is not defined for --rule {name}: leave it at 0"
+                )
+        return rule
+    with named(f"--lambda {settings.lambda_:g} with --rule {name}"):
+        return configured(rule, **chosen)
+
+
+def _body(settings: Settings, problem: Problem) -> MakeBody:
+    usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
+    width = settings.width or usual
+    if ":" in settings.body:
+        if settings.width is not None:
+            raise UsageError("--width: a body of your own has the width that it returns")
+        return load_part(settings.body, "--body")
+    check_choice("--body", settings.body, BODIES)
+    if settings.body != "mlp":
+        make: Callable[..., Any] = BODIES[settings.body]
+        return partial(make, **({"features": settings.width} if settings.width else {}))
+    if width == 1 and settings.constant_feature:
+        raise UsageError("--width 1 and --constant-feature leave no feature to learn")
+    return partial(
+        mlp,
+        features=width,
+        hidden=HIDDEN if settings.hidden is None else tuple(settings.hidden),
+        activation=settings.activation,
+        constant=settings.constant_feature,
+    )
+
+
+def _try_body(make_body: MakeBody, problem: Problem, settings: Settings) -> int:
+    """Try the body on a few observations, before any long work; return its number of features."""
+    if isinstance(problem, FiniteMDP):
+        example = problem.observation[:1].repeat(3, 1)
+    elif isinstance(problem, LoggedProblem):
+        example = problem.transition.observation[0, :3]
+    else:
+        with named(problem_flags(settings)):
+            example = collect(problem, 1, 3, 0).observation[0]
+    shape = tuple(example.shape[1:])
+    with named(f"--body {settings.body} for observations of shape {shape}"):
+        module = make_body(shape)
+        if not isinstance(module, torch.nn.Module):
+            raise UsageError(
+                f"--body {settings.body} returned a {type(module).__name__}; it must return a "
+                "torch.nn.Module"
+            )
+        if not any(True for _ in module.parameters()):
+            raise UsageError(
+                f"--body {settings.body}: {type(module).__name__} has no parameters to learn"
+            )
+        try:
+            return check_body(module, example.to(DTYPES[settings.dtype]))
+        except ValueError as error:
+            said = str(error).removeprefix("--body: ")
+            raise UsageError(f"--body {settings.body}: {said}") from error

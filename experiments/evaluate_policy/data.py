@@ -1,0 +1,56 @@
+"""Policy evaluation from logged data: what --data stands for, and what it leaves without effect."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from envs.logs.log import LoggedProblem, logged_problem
+from experiments.evaluate_policy.settings import Settings
+from experiments.runs.command_line import UsageError, load_part
+
+DISCOUNT = 0.99
+
+
+def logged(settings: Settings, data: str) -> LoggedProblem:
+    """Read the log; UsageError in one line for whatever is wrong with it or with the policy."""
+    policy = None
+    if settings.policy is not None:
+        if ":" not in settings.policy:
+            raise UsageError(f"--policy {settings.policy!r}: with --data give module:function")
+        policy = load_part(settings.policy, "--policy")
+    gamma = DISCOUNT if settings.gamma is None else settings.gamma
+    try:
+        problem = logged_problem(data, gamma, policy)
+    except ValueError as error:
+        raise UsageError(f"--data {' '.join(str(error).split())}") from error
+    shape = problem.transition.observation.shape[2:]
+    if settings.features == "given" and len(shape) != 1:
+        raise UsageError(
+            f"--features given: the observations of {data} have the shape {list(shape)}, and "
+            "given features are vectors; use --features neural"
+        )
+    return problem
+
+
+def runs_alike(settings: Settings, rules: dict[str, Any]) -> list[str]:
+    """Return a warning where nothing tells the runs of a log apart."""
+    if settings.runs == 1 or settings.features != "given" or settings.sampling != "markov":
+        return []
+    # Features of their own are drawn for every run.
+    if any(
+        "generalized" in (rule.body, rule.head) for name, rule in rules.items() if ":" not in name
+    ):
+        return []
+    return [
+        f"--runs {settings.runs}: with given features all runs learn the same from one log in its "
+        "order; --runs 1 is enough, or --sampling iid or replay makes them differ"
+    ]
+
+
+def content(data: str) -> str:
+    """Return what tells one file from another of the same name: its SHA-256."""
+    digest = hashlib.sha256()
+    with Path(data).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

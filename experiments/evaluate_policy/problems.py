@@ -1,0 +1,113 @@
+"""The problems that policy evaluation is asked for by name, with the policies that go with them."""
+
+from typing import Any
+
+import gymnasium
+import torch
+
+from envs.control.collection import PROBLEMS as CONTROL_PROBLEMS
+from envs.control.collection import ControlProblem, control_problem
+from envs.control.policies import policy_name, probabilities
+from envs.finite.finite_mdp import FiniteMDP, checked
+from envs.finite.standard_problems import PROBLEMS as CHAINS
+from envs.finite.standard_problems import problem as standard_problem
+from envs.logs.log import LoggedProblem
+from experiments.evaluate_policy.settings import Settings
+from experiments.runs.command_line import UsageError, load_part, named, suggestion
+from experiments.train_dqn.policy import is_checkpoint, problem_of_checkpoint
+
+Problem = FiniteMDP | ControlProblem | LoggedProblem
+
+
+def problem_flags(settings: Settings) -> str:
+    """Return the flags that define the problem, as they were given."""
+    given = (
+        ("--problem", settings.problem),
+        ("--policy", settings.policy),
+        ("--behaviour", settings.behaviour),
+        ("--gamma", None if settings.gamma is None else f"{settings.gamma:g}"),
+    )
+    return " ".join(f"{flag} {value}" for flag, value in given if value is not None)
+
+
+def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
+    """Make the problem of a name, with its policies; UsageError in one line for what cannot be."""
+    _, colon, function = name.partition(":")
+    made: Any = None
+    # module:ID, with the version or namespace that Gymnasium's names have, is Gymnasium's business.
+    if colon and not {"-", "/"} & set(function):
+        made = load_part(name, "--problem")
+        with named(f"--problem {name}"):
+            result = made()
+            if isinstance(result, FiniteMDP):
+                result = checked(result)
+            elif isinstance(result, gymnasium.Env):
+                result.close()
+            else:
+                raise UsageError(
+                    f"--problem {name} returned a {type(result).__name__}; it must return a "
+                    "FiniteMDP or a gymnasium.Env"
+                )
+        if isinstance(result, FiniteMDP):
+            return _with_policies(result, settings)
+    elif name in CHAINS or name.startswith("garnet"):
+        with named(f"--problem {name}"):
+            chain = standard_problem(name)
+        return _with_policies(chain, settings)
+    if settings.policy is not None and is_checkpoint(settings.policy):
+        behaviour = _policy(settings.behaviour, "--behaviour")
+        with named(problem_flags(settings)):
+            return problem_of_checkpoint(name, settings.policy, behaviour, settings.gamma)
+    known = [*CHAINS, *CONTROL_PROBLEMS, *gymnasium.registry]
+    if not colon and "/" not in name and name not in known:
+        raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
+    policy = _policy(settings.policy, "--policy")
+    behaviour = _policy(settings.behaviour, "--behaviour")
+    with named(problem_flags(settings)):
+        return control_problem(made or name, policy, behaviour, settings.gamma)
+
+
+def _policy(value: str | None, flag: str) -> Any:
+    return load_part(value, flag) if value and ":" in value else value
+
+
+def _with_policies(mdp: FiniteMDP, settings: Settings) -> FiniteMDP:
+    """Put the user's policies and discount into a finite problem and check it again."""
+    changes: dict[str, Any] = {}
+    for flag, field, value in (
+        ("--policy", "target", settings.policy),
+        ("--behaviour", "behaviour", settings.behaviour),
+    ):
+        if value is None:
+            continue
+        if value == "uniform":
+            changes[field] = torch.full_like(mdp.target, 1 / mdp.target.shape[1])
+        elif ":" in value:
+            policy = load_part(value, flag)
+            with named(f"{flag} {value}"):
+                # In float32, as policies see observations of Gymnasium problems.
+                rows = probabilities(policy, mdp.observation.float().numpy(), mdp.target.shape[1])
+            changes[field] = torch.from_numpy(rows)
+        else:
+            raise UsageError(
+                f"{flag} {value!r}: on a finite problem give uniform or module:function"
+            )
+    if settings.gamma is not None:
+        changes["discount"] = settings.gamma
+    with named(problem_flags(settings)):
+        return checked(mdp._replace(**changes))
+
+
+def policies_in_words(problem: Problem) -> str:
+    """Return one line that says which policy is evaluated and which one acts."""
+    if isinstance(problem, FiniteMDP):
+        same = torch.equal(problem.target, problem.behaviour)
+        return "on-policy" if same else "off-policy"
+    if isinstance(problem, LoggedProblem):
+        if problem.target is None:
+            return "on-policy, as logged"
+        return f"off-policy, target {policy_name(problem.target)}, behaviour as logged"
+    target, behaviour = policy_name(problem.target), policy_name(problem.behaviour)
+    if problem.target is problem.behaviour:
+        return f"on-policy, {target}"
+    return f"off-policy, target {target}, behaviour {behaviour}"

@@ -1,0 +1,1 @@
+"""Draw the landscape of the Stackelberg objective."""

@@ -1,0 +1,174 @@
+"""Draw the landscape of f(·, θ_k) and of Φ: python -m experiments.landscape [--task NAME] …
+
+One arm is trained; at chosen iterations the surfaces of both objectives are drawn side by side, and
+their curvature over all of them. Source: Figures 1 and 2 of arXiv 2605.15530.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from experiments.landscape.figures import curvature_figure, surfaces_figure
+from experiments.runs.command_line import (
+    UsageError,
+    check_integer,
+    check_positive,
+    check_several,
+    main,
+    parse,
+)
+from experiments.runs.history import History
+from experiments.runs.report import mean_with_interval, tensorboard_line
+from experiments.runs.run_folder import FIGURE
+from experiments.runs.statistics import mean_interval
+from experiments.train_supervised.__main__ import train
+from experiments.train_supervised.build import Plan
+from experiments.train_supervised.measurement import run_problem
+from experiments.train_supervised.run import Watch
+from experiments.train_supervised.settings import Settings as Training
+from experiments.train_supervised.settings import completed
+from neural_tdc.randomness import generator
+from neural_tdc.stackelberg.landscape import Landscape, landscape, random_directions
+from neural_tdc.stackelberg.supervised import arm_parameters
+from neural_tdc.stackelberg.supervised_learner import Measurement
+
+PROGRAM = "python -m experiments.landscape"
+CURVATURE_FIGURE = "curvature.png"
+
+
+@dataclass(kw_only=True)
+class Settings(Training):
+    """Draw the surfaces and the curvature of f(·, θ_k) and of Φ while one arm learns.
+
+    The default is the paper's example: a regression whose inputs and true network are standard
+    normal, learned by the arm split. All other flags are those of experiments.train_supervised.
+    """
+
+    task: str = "synthetic"
+    """synthetic, friedman, boston, mnist, fashion-mnist or cifar10."""
+    at: list[int] = field(default_factory=lambda: [0, 100, 2000])
+    """Updates after which the surfaces are drawn, of the first seed; measured ones."""
+    grid: int = 21
+    """Points along each direction of a surface; an odd number, so that the body is one."""
+    span: float = 1.0
+    """How far a surface reaches on either side, in lengths of the body."""
+    curvature_every: int = 1
+    """Measurements from one to the next that includes the curvature."""
+
+
+def checked(settings: Settings) -> Settings:
+    """Complete the settings; UsageError for what this program cannot use."""
+    whole = completed(settings, ("split",))
+    if len(whole.arm or []) != 1:
+        raise UsageError(f"--arm {' '.join(whole.arm or [])}: give one, whose iterates are drawn")
+    check_several("--at", whole.at)
+    check_positive("--span", whole.span)
+    check_integer("--grid", whole.grid, 3)
+    if whole.grid % 2 == 0:
+        raise UsageError(f"--grid {whole.grid} is not allowed: give an odd number")
+    check_integer("--curvature-every", whole.curvature_every, 1)
+    every, steps = whole.measure_every or 1, whole.steps or 0
+    for step in whole.at:
+        if not 0 <= step <= steps or (step % every and step != steps):
+            raise UsageError(
+                f"--at {step} is not measured: give multiples of --measure-every {every} up to "
+                f"--steps {steps}"
+            )
+    return whole
+
+
+def watcher(settings: Settings, plan: Plan) -> Watch:
+    """Return what keeps the surfaces of the first seed at the chosen iterations."""
+    coefficients = torch.linspace(-settings.span, settings.span, settings.grid, dtype=torch.float64)
+    problem = run_problem(plan, 0)
+
+    def watch(measurement: Measurement, extra: dict[str, Any]) -> None:
+        if measurement.step not in settings.at or bool(measurement.diverged[0, 0]):
+            return
+        arm = plan.learning.arms[0]
+        of_seed = arm_parameters(plan.learning, measurement.state, arm)
+        body, head, _ = tree_map(lambda leaf: leaf[0].double(), of_seed)
+        # The same draws at every iteration: the plane moves with the body and does not turn.
+        source = generator(settings.seed, "directions")
+        first, second = random_directions(body, source, relative=True)
+        found = landscape(problem, body, head, first, second, coefficients.to(head.device))
+        kept = extra.setdefault("surfaces", {})
+        kept[measurement.step] = {name: value.cpu() for name, value in found._asdict().items()}
+
+    return watch
+
+
+def sharpness(history: History, steps: Sequence[int]) -> list[str]:
+    """Return a line an iteration and measure: all three curvatures, and where Φ is above f."""
+    lines = []
+    for step in steps:
+        index = history.steps.tolist().index(step)
+        for what, said in (("largest", "largest eigenvalue"), ("trace", "trace")):
+            joint, frozen, reduced = (
+                history.values(f"curvature/{of}_{what}")[index]
+                for of in ("joint", "frozen", "reduced")
+            )
+            known = np.isfinite(joint) & np.isfinite(reduced)
+            sharper = int((reduced > joint)[known].sum())
+            lines.append(
+                f"after {step:,} updates, {said}: f(·, θ_k) {_interval(joint)}, "
+                f"f(·, θ*(W_k)) {_interval(frozen)}, Φ {_interval(reduced)}; "
+                f"Φ above f(·, θ_k) in {sharper} of {int(known.sum())} seeds"
+            )
+    return lines
+
+
+def _interval(values: np.ndarray) -> str:
+    interval = mean_interval(values)
+    return mean_with_interval({key: float(end) for key, end in interval._asdict().items()})
+
+
+def turning_point(history: History) -> str:
+    """Say at which measurements Φ's largest eigenvalue is above f's in most seeds."""
+    joint, reduced = (history.values(f"curvature/{of}_largest") for of in ("joint", "reduced"))
+    known = np.isfinite(joint) & np.isfinite(reduced)
+    above = ((reduced > joint) & known).sum(1) * 2 > known.sum(1)
+    steps = history.steps[above & known.any(1)].tolist()
+    if not steps:
+        return "Φ's largest eigenvalue is above f's in most seeds at no measured iteration"
+    shown = ", ".join(map(str, steps[:12])) + (f", … {steps[-1]}" if len(steps) > 12 else "")
+    return (
+        f"Φ's largest eigenvalue is above f's in most seeds at {len(steps)} of "
+        f"{int(known.any(1).sum())} measured iterations: {shown}"
+    )
+
+
+def _landscapes(kept: dict[int, dict[str, Tensor]]) -> dict[int, Landscape]:
+    return {step: Landscape(**kept[step]) for step in sorted(kept)}
+
+
+def draw_landscape(argv: Sequence[str]) -> None:
+    """Run the program; see the module's description."""
+    settings = checked(parse(Settings, argv, PROGRAM, Settings.__doc__ or ""))
+    settings.out = settings.out or Path("runs") / f"landscape-{settings.task}"
+    run = train(settings, argv, PROGRAM, lambda plan: watcher(settings, plan))
+    run.summaries()
+    arm = run.plan.learning.arms[0]
+    history = run.histories[arm]
+    title = f"{settings.task}, {arm}, {settings.optimizer}, {settings.activation}"
+    landscapes = _landscapes(run.extra.get("surfaces", {}))
+    if landscapes:
+        surfaces_figure(
+            run.out / FIGURE, landscapes, f"The plane W + a·U + b·V around the body: {title}"
+        )
+    curvature_figure(run.out / CURVATURE_FIGURE, history, f"Curvature in the body: {title}")
+    for line in (*sharpness(history, sorted(landscapes)), turning_point(history)):
+        print(line)
+    print(f"figures: {run.out / FIGURE}, {run.out / CURVATURE_FIGURE}")
+    print(f"watch:   {tensorboard_line(run.out)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(draw_landscape))

@@ -1,0 +1,1 @@
+"""Draw finished runs again."""

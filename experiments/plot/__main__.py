@@ -1,0 +1,162 @@
+"""Draw finished or interrupted runs again from their files, and compare them.
+
+python -m experiments.plot FOLDER [FOLDER …] [--out FILE] [--metric NAME …]
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+
+from experiments.runs.command_line import UsageError, check_several, main, parse, suggestion
+from experiments.runs.figures import evaluation_figure
+from experiments.runs.history import History, read
+from experiments.runs.report import table
+from experiments.runs.run_folder import CONFIG, FIGURE, METRICS, SUMMARY, read_json
+from experiments.runs.statistics import summary, summary_key
+
+DESCRIPTION = (
+    "Draw runs again from their metrics.csv, without running anything, and print their table. "
+    "A FOLDER is the folder of one run, or one that holds a folder a rule; all that are given are "
+    "compared in one figure."
+)
+FORMATS = (".png", ".pdf", ".svg")
+
+
+@dataclass
+class Settings:
+    """Which runs to draw, and how."""
+
+    folder: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs, one or several."""
+    out: Path | None = None
+    """File to write: .png, .pdf or .svg. If not given: figure.png in the one FOLDER, or
+    comparison.png in the current folder for several."""
+    metric: tuple[str, ...] = ()
+    """Metrics to draw, a panel each, such as rmsve or lag_head. If not given: errors, lags and
+    rank."""
+
+
+class Run(NamedTuple):
+    """A run folder that was read; fields that its files do not give are empty."""
+
+    folder: Path
+    problem: str
+    rule: str
+    seed: int
+    history: History
+    truth_standard_error: float | None
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run folders at a path: itself, or those in it; UsageError where there is none."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder")
+    if (folder / METRICS).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
+    if not found:
+        raise UsageError(f"{folder} holds no run: there is no {METRICS} in it or in its folders")
+    # In the order in which the rules were given, where the run tells.
+    listed = _optional(folder / CONFIG).get("folders") or []
+    order = {name: index for index, name in enumerate(listed)}
+    return sorted(found, key=lambda path: order.get(path.name, len(order)))
+
+
+def _optional(path: Path) -> Mapping[str, Any]:
+    content = read_json(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder; ValueError where a file is damaged or nothing was measured yet."""
+    history = read(folder / METRICS)
+    if not len(history):
+        raise UsageError(f"{folder / METRICS} holds no measurement yet")
+    config, result = _optional(folder / CONFIG), _optional(folder / SUMMARY)
+    rule = result.get("rule") or config.get("rule")
+    if isinstance(rule, list) and len(rule) == 1:
+        rule = rule[0]
+    return Run(
+        folder=folder,
+        problem=str(result.get("problem") or config.get("problem") or ""),
+        rule=rule if isinstance(rule, str) else folder.resolve().name,
+        seed=int(result.get("seed") or config.get("seed") or 0),
+        history=history,
+        truth_standard_error=result.get("truth_standard_error"),
+    )
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Return a name for each run, none alike: its rule, or as much more as tells them apart."""
+    for names in (
+        [run.rule for run in runs],
+        [f"{run.problem} {run.rule}".strip() for run in runs],
+        [str(run.folder) for run in runs],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError("a folder is given twice; give each once")
+
+
+def _chosen_metrics(asked: Sequence[str], runs: Sequence[Run]) -> list[str] | None:
+    """Return the measured names of metrics that were asked for by name or by summary key."""
+    names = {name: None for run in runs for name in run.history.names}
+    by_key = {summary_key(name): name for name in names} | {name: name for name in names}
+    for metric in asked:
+        if metric not in by_key:
+            known = ", ".join(summary_key(name) for name in names)
+            hint = suggestion(metric, by_key)
+            raise UsageError(f"--metric {metric} was not measured; there are {known}{hint}")
+    return [by_key[metric] for metric in asked] or None
+
+
+def _output(settings: Settings) -> Path:
+    if settings.out is None:
+        return settings.folder[0] / FIGURE if len(settings.folder) == 1 else Path("comparison.png")
+    if settings.out.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out {settings.out} must end in {', '.join(FORMATS)}")
+    if not settings.out.parent.is_dir():
+        raise UsageError(f"--out {settings.out}: there is no folder {settings.out.parent}")
+    return settings.out
+
+
+def plot(argv: Sequence[str]) -> None:
+    """Draw the figure and print the table of the runs named on a command line."""
+    settings = parse(Settings, argv, "python -m experiments.plot", DESCRIPTION)
+    check_several("FOLDER", settings.folder)
+    out = _output(settings)
+    runs = [read_run(path) for folder in settings.folder for path in run_folders(folder)]
+    names = labels(runs)
+    metrics = _chosen_metrics(settings.metric, runs)
+    problems = list(dict.fromkeys(run.problem for run in runs if run.problem))
+    errors = [run.truth_standard_error for run in runs if run.truth_standard_error]
+    name = "standard error of the truth"
+    references = {"error/rmsve": (errors[0], name)} if errors and len(problems) < 2 else {}
+    evaluation_figure(
+        out,
+        dict(zip(names, (run.history for run in runs))),
+        " on ".join(["Policy evaluation", *([", ".join(problems)] if problems else [])]),
+        metrics,
+        references,
+    )
+    summaries = {
+        name: summary(
+            run.history,
+            problem=run.problem,
+            rule=run.rule,
+            steps=int(run.history.steps[-1]),
+            seed=run.seed,
+            seconds=0.0,
+        )
+        for name, run in zip(names, runs)
+    }
+    print(table(summaries))
+    print(f"figure: {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(plot))

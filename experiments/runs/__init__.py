@@ -1,0 +1,1 @@
+"""What every program shares: command line, run folder, measurements, tables and figures."""

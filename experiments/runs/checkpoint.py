@@ -1,0 +1,83 @@
+"""Checkpoints: dicts of tensors and plain values, which load without running anybody's code."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.runs.files import aside
+
+_FORMAT = "neural_tdc checkpoint 1"
+
+
+def _storable(value: Any, where: str) -> Any:
+    """Return a value with its tensors on the CPU and in storages of their own size."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        # A view would take the whole storage behind it into the file.
+        whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        return tensor if whole else tensor.clone()
+    if type(value) is dict:
+        for key in value:
+            if type(key) not in (int, str):
+                raise TypeError(f"checkpoint{where} has the key {key!r}, not a string or integer")
+        return {key: _storable(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_storable(item, f"{where}[{i}]") for i, item in enumerate(value))
+    raise TypeError(f"checkpoint{where} is a {type(value).__name__}, no tensor or plain value")
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all, with its tensors moved to the CPU.
+
+    Allowed are tensors, None, bool, int, float, str, and dicts, lists and tuples of these.
+    Raises TypeError for anything else (a NamedTuple, an array: they would not load again), OSError
+    where the file cannot be written; a checkpoint written before is then still there.
+    """
+    content = {"format": _FORMAT, "state": _storable(state, "")}
+    with aside(path) as partial, partial.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch's writer reports a disk that takes no more in this way.
+            raise OSError(f"{path} cannot be written, is the disk full? ({error})") from None
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint that `save_checkpoint` wrote, its tensors on `device`.
+
+    Raises ValueError in one line for a file that is missing, damaged, another program's, or that
+    carries code.
+    """
+    try:
+        # torch does not look at the checksums that it writes.
+        with zipfile.ZipFile(path) as archive:
+            whole = archive.testzip() is None
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except Exception:
+        # What a damaged archive raises depends on where it is damaged.
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged, or no checkpoint of this program")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} is no checkpoint of this program: it holds more than tensors and plain values"
+        ) from None
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ValueError(f"{path} is no checkpoint of this program")
+    state = content["state"]
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is no checkpoint of this program")
+    return state

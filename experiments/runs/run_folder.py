@@ -1,0 +1,284 @@
+"""A run is a folder: who may write in it, how files get there, and what is written about the run.
+
+    config.json  events.out.tfevents.*  metrics.csv  summary.json  figure.png
+    value.pt  checkpoint.pt
+
+Several rules give one folder OUT with a folder a rule in it; OUT itself then holds a `config.json`
+that lists these folders under "folders", the common `figure.png` and `summary.json`.
+
+Every file but the two that grow (events, metrics) is written aside and renamed, see
+`experiments.runs.files`. The order at a checkpoint is: flush the events, flush `metrics.csv`, and
+only then rename `checkpoint.pt` into place. The growing files may thus know more than the
+checkpoint and never less; resuming cuts them back to its step.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.configuration import configuration
+from experiments.runs.files import (
+    ASIDE,
+    aside,
+    json_value,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+__all__ = [
+    "CHECKPOINT",
+    "CONFIG",
+    "EVENTS",
+    "FIGURE",
+    "METRICS",
+    "RUN_FILES",
+    "SCORES",
+    "SUMMARY",
+    "VALUE",
+    "aside",
+    "check_folder",
+    "check_same_settings",
+    "claim",
+    "claim_several",
+    "configuration",
+    "folder_name",
+    "holds_run",
+    "load_checkpoint",
+    "read_json",
+    "resumed_config",
+    "save_checkpoint",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+CONFIG = "config.json"
+EVENTS = "events.out.tfevents.*"
+METRICS = "metrics.csv"
+SUMMARY = "summary.json"
+FIGURE = "figure.png"
+CHECKPOINT = "checkpoint.pt"
+SCORES = "scores.json"
+VALUE = "value.pt"
+RUN_FILES = (CONFIG, EVENTS, METRICS, SUMMARY, FIGURE, VALUE, SCORES, CHECKPOINT)
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    """Return the configuration of the run in a folder; None where there is no run of ours."""
+    try:
+        config = read_json(folder / CONFIG)
+    except (ValueError, OSError):
+        return None
+    versions = config.get("versions") if isinstance(config, dict) else None
+    return config if isinstance(versions, dict) and "neural_tdc" in versions else None
+
+
+def holds_run(folder: Path) -> bool:
+    """Return whether a folder's `config.json` was written by `configuration`."""
+    return _config(folder) is not None
+
+
+def folder_name(rule: str) -> str:
+    """Return the name of a rule's folder; `module:function` may not keep its colon there."""
+    return rule.replace(":", ".").replace("/", ".").replace("\\", ".")
+
+
+def _files_of_run(folder: Path) -> list[Path]:
+    patterns = [*RUN_FILES, *(name + ASIDE for name in RUN_FILES)]
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def _former_folders(folder: Path) -> list[Path]:
+    """Return the rule folders of an earlier run of several rules in this folder."""
+    listed = (_config(folder) or {}).get("folders")
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    return [folder / name for name in names if name == folder_name(name) and name.strip(".")]
+
+
+def _remove_run(folder: Path) -> None:
+    for former in _former_folders(folder):
+        if holds_run(former):
+            _remove_run(former)
+            with contextlib.suppress(OSError):
+                former.rmdir()
+    files = _files_of_run(folder)
+    # The configuration goes last: an interrupted removal still shows whose the rest is.
+    for path in sorted(files, key=lambda path: path.name == CONFIG):
+        path.unlink()
+
+
+def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Raise ValueError where a run may not go into a folder, and change nothing.
+
+    For the moment before long preparations; whether the folder can be written, the claim finds out.
+    """
+    try:
+        if not folder.exists():
+            if resume:
+                raise ValueError(f"--out {folder} does not exist; leave --resume away to start it")
+            return
+        if not folder.is_dir():
+            raise ValueError(f"--out {folder} is a file; give a folder that is new or empty")
+        entries = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"--out {folder} cannot be read: {error.strerror}") from None
+    if holds_run(folder):
+        if resume:
+            finished = (folder / SUMMARY).exists() and not _former_folders(folder)
+            if finished and not (folder / CHECKPOINT).exists():
+                raise ValueError(
+                    f"--out {folder} holds a finished run without its {CHECKPOINT}, which --resume "
+                    "needs; give another folder, or --overwrite to start again"
+                )
+            return
+        if not overwrite:
+            raise ValueError(
+                f"--out {folder} holds a run already; give another folder, --resume to go on with "
+                "it or --overwrite to replace it"
+            )
+        return
+    if resume:
+        raise ValueError(f"--out {folder} holds no run to resume; leave --resume away to start one")
+    if entries:
+        shown = ", ".join(entries[:3]) + (", …" if len(entries) > 3 else "")
+        raise ValueError(
+            f"--out {folder} holds files that are no run's ({shown}); give a folder that is new or "
+            "empty"
+        )
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and try to write in it; return what had to be made, outermost first."""
+    made: list[Path] = []
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            made.append(path)
+        probe = folder / (CONFIG + ASIDE)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        _unmake(made)
+        raise ValueError(f"--out {folder} cannot be written: {error.strerror}") from None
+    return made
+
+
+def _unmake(folders: Sequence[Path]) -> None:
+    for path in reversed(folders):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def claim(path: Path, overwrite: bool = False, resume: bool = False) -> Path:
+    """Make a folder ready for one run and return it.
+
+    A new or empty folder is taken. One that holds a run is refused, unless `overwrite` (the files
+    of that run are removed, never others) or `resume` (all is left; a run that was stopped before
+    its first checkpoint has no `checkpoint.pt` and starts again). Other files are refused always.
+    The caller's first act is to write `config.json`: by it a folder is known as a run's.
+
+    Raises ValueError in one line naming --out; then nothing has been made or removed.
+    """
+    check_folder(path, overwrite, resume)
+    if resume and (former := _former_folders(path)):
+        names = " ".join(folder.name for folder in former)
+        raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
+    _make(path)
+    if holds_run(path) and not (resume and (path / CHECKPOINT).exists()):
+        _remove_run(path)
+    return path
+
+
+def claim_several(
+    path: Path, rules: Sequence[str], overwrite: bool = False, resume: bool = False
+) -> dict[str, Path]:
+    """Make OUT and one folder a rule in it ready, as `claim` does; return {rule: folder}.
+
+    The caller writes OUT's `config.json` first, with the names of the folders under "folders".
+    On resume a rule whose folder is not there yet starts from the beginning.
+
+    Raises ValueError in one line naming --out; then nothing has been made or removed.
+    """
+    folders = {rule: path / folder_name(rule) for rule in rules}
+    if len(set(folders.values())) < len(rules):
+        raise ValueError(f"--rule {' '.join(rules)} names a rule twice")
+    check_folder(path, overwrite, resume)
+    former = _former_folders(path)
+    if resume and set(former) != set(folders.values()):
+        names = " ".join(folder.name for folder in former) or "one rule"
+        raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
+    for folder in folders.values():
+        check_folder(folder, overwrite and folder in former, resume and holds_run(folder))
+    made = _make(path)
+    if holds_run(path) and not resume:
+        _remove_run(path)
+    try:
+        for folder in folders.values():
+            made += _make(folder)
+    except ValueError:
+        _unmake(made)
+        raise
+    for folder in folders.values():
+        if holds_run(folder) and not (folder / CHECKPOINT).exists():
+            _remove_run(folder)
+    return folders
+
+
+def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Sequence[str]) -> None:
+    """Raise ValueError where a run is resumed with settings other than those it was started with.
+
+    `settings` are compared, as JSON would hold them, with `config.json` in the folder `path`.
+    """
+    config = _config(path) or {}
+    for name, value in settings.items():
+        if name in may_differ or name not in config:
+            continue
+        if json_value(value) != config[name]:
+            if name == "data_sha256":
+                raise ValueError(
+                    f"--data {settings['data']} is not the file that the run in {path} was started "
+                    "with: its contents have changed"
+                )
+            flag = "--" + name.strip("_").replace("_", "-")
+            free = " and ".join("--" + other.replace("_", "-") for other in may_differ)
+            allowed = f"change {free} only" if free else "not change it"
+            given, had = _shown(json_value(value)), _shown(config[name])
+            raise ValueError(
+                f"{flag} {given} differs from the {had} of the run in {path}; "
+                f"--resume may {allowed}"
+            )
+
+
+def resumed_config(
+    out: Path,
+    settings: Mapping[str, Any],
+    also: Sequence[str],
+    may_differ: Sequence[str],
+) -> dict[str, Any]:
+    """Check a run that is to be resumed against its configuration, and return that.
+
+    settings: as in `check_same_settings`; also: what else the configuration has
+    Raises ValueError in one line for another program's run, other settings and fewer "steps".
+    """
+    config: dict[str, Any] = read_json(out / CONFIG)
+    if missing := [name for name in (*settings, *also) if name not in config]:
+        raise ValueError(
+            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
+        )
+    check_same_settings(out, settings, may_differ)
+    if "steps" in settings and settings["steps"] < config["steps"]:
+        raise ValueError(
+            f"--steps {settings['steps']} is less than the {config['steps']} of the run in {out}; "
+            "--resume may only make it longer"
+        )
+    return config
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,129 @@
+"""The events that TensorBoard shows of one run folder.
+
+    error/rmsve …                 means over the surviving runs, grouped as the metrics are
+    interval/error/rmsve/low …    ends of their 95 % intervals, a group of its own to fold away
+    diverged                      how many runs have diverged
+    summary/auc_rmsve …           means over a run, written once at the end
+    Custom Scalars                the means with their intervals as bands
+    HParams                       settings and final values, written once at the end
+
+Several rules are several folders, which TensorBoard lays over one another.
+"""
+
+import math
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary as summaries
+
+from experiments.runs.history import History
+from experiments.runs.statistics import NOT_SUMMARISED, auc, mean_interval, summary_key
+
+# A new interval at each measurement: fewer resamples than in a summary.
+RESAMPLES = 2_000
+# Groups of metrics that say how good a run is.
+JUDGING = ("error", "test")
+
+
+class TensorBoardLog:
+    """An event file in a run folder.
+
+    A resumed run opens a new file and gives `purge_step`, the first step to come: TensorBoard then
+    forgets what an earlier file says from there on. Records are written by the calling thread, so
+    that a full disk is an OSError here and not a traceback from a thread.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        # Nanoseconds: files of one second must sort in the order in which they were made.
+        now = time.time_ns()
+        stamp = f"{now // 10**9:010d}.{now % 10**9:09d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / f"events.out.tfevents.{stamp}").open("xb")
+        self._records = RecordWriter(self._file)
+        self._has_layout = False
+        self._write(Event(file_version="brain.Event:2"))
+        if purge_step is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._write(Event(step=purge_step, session_log=start))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+
+    def _write_summary(self, summary: Summary, step: int) -> None:
+        self._write(Event(step=step, summary=summary))
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        """Write one number; one that is not finite is left out."""
+        if math.isfinite(value):
+            self._write_summary(summaries.scalar(tag, value), step)
+
+    def write(self, history: History) -> None:
+        """Write the last measurement of a history; a mean over no run is left out."""
+        if not self._has_layout:
+            self._write_summary(summaries.custom_scalars(_layout(history.names)), 0)
+            self._has_layout = True
+        step = int(history.steps[-1])
+        last = np.array([history.last(name) for name in history.names])
+        mean, low, high = mean_interval(last.reshape(len(history.names), history.runs), RESAMPLES)
+        for index, name in enumerate(history.names):
+            self.scalar(name, float(mean[index]), step)
+            if _has_interval(name):
+                self.scalar(f"interval/{name}/low", float(low[index]), step)
+                self.scalar(f"interval/{name}/high", float(high[index]), step)
+        self.scalar("diverged", float(history.diverged.sum()), step)
+
+    def write_hparams(self, settings: Mapping[str, Any], history: History) -> None:
+        """Write the settings beside the final errors and their AUC, for the HParams page.
+
+        They go into this file, so that TensorBoard shows no run more than there are folders.
+        """
+        step = int(history.steps[-1])
+        tags: dict[str, float] = {}
+        for name in history.names:
+            if name.split("/")[0] in JUDGING:
+                tag = f"summary/auc_{summary_key(name)}"
+                self.scalar(tag, float(mean_interval(auc(history, name)).mean), step)
+                tags |= {name: 0.0, tag: 0.0}
+        # The page reads a metric's value from the scalars of that tag.
+        plain = {name: _plain(value) for name, value in settings.items() if value is not None}
+        for summary in summaries.hparams(plain, tags):
+            self._write_summary(summary, step)
+
+    def flush(self) -> None:
+        """Return when all that was written has reached the disk."""
+        self._records.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._file.close()
+
+
+def _has_interval(name: str) -> bool:
+    return name.split("/")[0] not in NOT_SUMMARISED
+
+
+def _layout(names: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
+    """Return the charts of the Custom Scalars page: one band a metric, grouped as the metrics."""
+    groups: dict[str, dict[str, list[Any]]] = {}
+    for name in filter(_has_interval, names):
+        group, _, metric = name.partition("/")
+        tags = [name, f"interval/{name}/low", f"interval/{name}/high"]
+        groups.setdefault(group, {})[metric] = ["Margin", tags]
+    return groups
+
+
+def _plain(value: Any) -> float | int | str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return str(value)

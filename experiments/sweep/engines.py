@@ -1,0 +1,185 @@
+"""Where the shards of a study are run: processes on this machine, or a Ray cluster.
+
+An engine takes shards and yields each with its results as soon as they are there, in any order. A
+worker that dies costs its shards another try, and nothing else.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from experiments.runs.checks import UsageError
+from experiments.runs.command_line import Stopped
+from experiments.runs.processes import deaf_to_interrupts
+from experiments.sweep.build import Shard
+from experiments.sweep.shard import Results, run_shard
+
+Heard = Callable[[int], None]
+Engine = Callable[[Sequence[Shard], Heard], Iterator[tuple[Shard, Results]]]
+
+# Times that a shard is tried again after its worker has died.
+RETRIES = 3
+# Seconds to wait for a sign of life: of a worker's progress, of a cluster's address.
+TICK = 0.5
+PATIENCE = 3.0
+
+# In a worker: where it tells how far it is.
+_progress: Any = None
+
+
+def _begin(progress: Any, path: Sequence[str]) -> None:
+    """Prepare a worker: what it can import, and where it tells how far it is."""
+    global _progress
+    _progress = progress
+    sys.path[:] = path
+
+
+def _work(shard: Shard) -> Results:
+    return run_shard(shard, _progress.put)
+
+
+def _drain(progress: Any, heard: Heard) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            heard(progress.get_nowait())
+
+
+def here(shards: Sequence[Shard], heard: Heard) -> Iterator[tuple[Shard, Results]]:
+    """Run shards one after another in this process."""
+    for shard in shards:
+        yield shard, run_shard(shard, heard)
+
+
+def local(workers: int) -> Engine:
+    """Return the engine of so many processes on this machine.
+
+    Raises Stopped, when it is run, where a shard's worker has died more often than it is retried.
+    """
+    if workers == 1:
+        return here
+
+    def run(shards: Sequence[Shard], heard: Heard) -> Iterator[tuple[Shard, Results]]:
+        left = {shard.name: shard for shard in shards}
+        deaths = 0
+        context = multiprocessing.get_context("spawn")
+        progress: Any = context.Queue()
+        while left:
+            pool = ProcessPoolExecutor(workers, context, _begin, (progress, list(sys.path)))
+            futures: dict[Future[Results], Shard] = {}
+            try:
+                with deaf_to_interrupts():
+                    futures = {pool.submit(_work, shard): shard for shard in left.values()}
+                waiting = set(futures)
+                while waiting:
+                    done, waiting = wait(waiting, TICK, FIRST_COMPLETED)
+                    _drain(progress, heard)
+                    for future in done:
+                        results = future.result()
+                        shard = left.pop(futures[future].name)
+                        yield shard, results
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths > RETRIES:
+                    raise Stopped(
+                        f"error: a worker died {deaths} times, most likely for want of memory; the "
+                        "finished shards are kept, go on with --resume and a smaller --memory or "
+                        "fewer --workers"
+                    ) from None
+                print("warning: a worker died; its shards are run again", file=sys.stderr)
+            finally:
+                # Also when the program is stopped: nobody waits for what nobody wants. The pool
+                # forgets its processes when it is shut down.
+                processes = list((pool._processes or {}).values())
+                pool.shutdown(wait=not left, cancel_futures=True)
+                for process in processes:
+                    process.kill()
+
+    return run
+
+
+def check_address(address: str) -> None:
+    """Raise UsageError within seconds where nobody listens at HOST:PORT; Ray waits for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal() or not host or int(port) > 65535:
+        raise UsageError(f"--address {address!r} is not of the form HOST:PORT or ray://HOST:PORT")
+    try:
+        with socket.create_connection((host, int(port)), PATIENCE):
+            return
+    except OSError as error:
+        said = error.strerror or str(error) or type(error).__name__
+        raise UsageError(
+            f"--address {address} cannot be reached: {said}; is the cluster up ('ray status')?"
+        ) from None
+
+
+def ray_cluster(address: str | None) -> Engine:
+    """Return the engine of a Ray cluster, one task a shard with its number of threads as CPUs.
+
+    Raises UsageError where Ray is not installed or nobody answers at the address.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(
+            "--engine ray needs the package ray: pip install '.[distributed]'"
+        ) from None
+    if address is not None:
+        check_address(address)
+
+    def run(shards: Sequence[Shard], heard: Heard) -> Iterator[tuple[Shard, Results]]:
+        own = not ray.is_initialized()
+        if own:
+            # It would ask about its statistics on the screen.
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(address=address, **_settings_of_ray())
+        try:
+            # A worker or a node may die at any time; Ray then runs the task elsewhere.
+            task: Any = ray.remote(max_retries=RETRIES)(run_shard)
+            pending = {
+                task.options(num_cpus=shard.threads).remote(shard): shard for shard in shards
+            }
+            while pending:
+                ready, _ = ray.wait(list(pending), num_returns=1)
+                for reference in ready:
+                    shard = pending.pop(reference)
+                    results: Results = ray.get(reference)
+                    heard(shard.run_steps)
+                    yield shard, results
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+            said = str(error).splitlines()[0]
+            raise Stopped(
+                f"error: a shard was lost more than {RETRIES} times: {said}; the finished shards "
+                "are kept, go on with --resume"
+            ) from None
+        finally:
+            if own:
+                ray.shutdown()
+
+    return run
+
+
+def _settings_of_ray() -> dict[str, Any]:
+    """Return how Ray is started: silent, and with workers that import from the present folder.
+
+    Every machine has its own copy of the code under the same path, as it has its own environment.
+    """
+    here = str(Path.cwd())
+    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+    return {
+        "runtime_env": {"env_vars": {"PYTHONPATH": path}},
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+    }
+
+
+def make_engine(name: str, workers: int, address: str | None) -> Engine:
+    """Return the engine of a name; see `local` and `ray_cluster`."""
+    return ray_cluster(address) if name == "ray" else local(workers)

@@ -1,0 +1,294 @@
+"""Figures of a study: sensitivity to the step size, a map over step and ratio, fresh curves."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from experiments.runs.figures import rule_styles
+from experiments.runs.files import aside
+from experiments.runs.statistics import mean_interval
+from experiments.sweep.results import (
+    Report,
+    Row,
+    key_of,
+    panels_of,
+    relative_to_baseline,
+    selected_by_rule,
+)
+from experiments.sweep.tables import step_text, title_of
+
+DPI = 160
+WIDTH = 4.2
+HEIGHT = 3.1
+# Panels beside one another.
+COLUMNS = 3
+BAND_RESAMPLES = 2_000
+# Beyond so many times the best mean of a panel, a curve leaves it.
+SHOWN = 30.0
+# Inches of a bar, and of the bars of a line of them.
+BAR = 0.28
+LONGEST_LINE = 11.0
+# Beyond so many times the baseline's, a bar leaves the figure.
+SHOWN_RATIO = 3.0
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with aside(path) as file:
+        figure.savefig(file, dpi=DPI, format="png")
+
+
+def _grid(panels: int) -> tuple[Figure, list[Axes]]:
+    columns = min(panels, COLUMNS)
+    lines = -(-panels // columns)
+    figure = Figure((WIDTH * columns, HEIGHT * lines + 0.6), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
+    for unused in axes[panels:]:
+        unused.set_axis_off()
+    return figure, axes[:panels]
+
+
+def _title(panel: tuple[str, str], rows: Sequence[Row]) -> str:
+    problem, sampling = panel
+    several = len({row.cell.sampling for row in rows}) > 1
+    return f"{problem}, {sampling}" if several else problem
+
+
+def _legend(figure: Figure, rules: Sequence[str], lost: bool) -> None:
+    styles = rule_styles(rules)
+    handles = [
+        Line2D([], [], color=styles[rule].colour, linestyle=styles[rule].line, label=rule)
+        for rule in rules
+    ]
+    if lost:
+        marks: dict[str, Any] = {"color": "#555555", "linestyle": "none"}
+        handles += [
+            Line2D([], [], marker="o", fillstyle="none", label="some runs diverged", **marks),
+            Line2D([], [], marker="x", label="all runs diverged", **marks),
+        ]
+    _place_legend(figure, handles)
+
+
+def _place_legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """Put a legend below the panels, in as many columns as the figure is wide."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    # Inches of a label and of its line, at the usual size of print.
+    columns = int(figure.get_figwidth() // (0.085 * longest + 0.65))
+    columns = min(len(handles), max(1, columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _along_the_best(rows: Sequence[Row], rule: str, select: str) -> list[Row]:
+    """Return a rule's rows over the steps, at the ratios that were selected for it."""
+    own = [row for row in rows if row.cell.rule == rule]
+    chosen = selected_by_rule(own, select)
+    if not chosen:
+        return sorted(own, key=lambda row: row.swept)
+    at = chosen[0].configuration
+
+    def same(one: float, other: float) -> bool:
+        return one == other or (math.isnan(one) and math.isnan(other))
+
+    kept = [
+        row
+        for row in own
+        if same(row.configuration.ratio, at.ratio)
+        and same(row.configuration.auxiliary_ratio, at.auxiliary_ratio)
+    ]
+    return sorted(kept, key=lambda row: row.swept)
+
+
+def _draw_sensitivity(axes: Axes, rows: Sequence[Row], select: str, styles: Any) -> bool:
+    """Draw a panel, a line a rule; return whether any run of what is shown diverged."""
+    lost_any = False
+    best = math.inf
+    for rule, style in styles.items():
+        line = _along_the_best(rows, rule, select)
+        if not line:
+            continue
+        steps = np.array([row.swept for row in line])
+        values = np.stack([row.values[key_of(select)] for row in line])
+        interval = mean_interval(values, BAND_RESAMPLES)
+        shares = np.array([row.diverged.mean() for row in line])
+        axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line, linewidth=1.6)
+        axes.fill_between(
+            steps, interval.low, interval.high, color=style.colour, alpha=0.18, linewidth=0
+        )
+        some = (shares > 0) & (shares < 1)
+        axes.plot(steps[some], interval.mean[some], "o", color=style.colour, fillstyle="none")
+        # On a line near the upper edge, one a rule, whatever the scale.
+        height = np.full((shares == 1).sum(), 0.97 - 0.04 * list(styles).index(rule))
+        on_the_edge = axes.get_xaxis_transform()
+        axes.plot(steps[shares == 1], height, "x", color=style.colour, transform=on_the_edge)
+        lost_any |= bool((shares > 0).any())
+        finite = interval.mean[np.isfinite(interval.mean)]
+        best = min(best, float(finite.min()) if finite.size else math.inf)
+    axes.set_xscale("log", base=2)
+    if math.isfinite(best) and best > 0:
+        axes.set_yscale("log")
+        axes.set_ylim(top=min(axes.get_ylim()[1], SHOWN * best))
+    return lost_any
+
+
+def sensitivity_figure(path: Path, rows: Sequence[Row], select: str) -> None:
+    """Draw what is selected by over the step size, a panel a problem, and write the file.
+
+    Each rule at the ratios that suit it best; means over the runs that survive, with 95 %
+    intervals. Points of which some runs diverged are hollow, where all did there is a cross above.
+    """
+    panels = panels_of(rows)
+    rules = list(dict.fromkeys(row.cell.rule for row in rows))
+    figure, axes = _grid(len(panels))
+    lost = False
+    for panel, one in zip(panels, axes):
+        inside = [row for row in rows if row.panel == panel]
+        lost |= _draw_sensitivity(one, inside, select, rule_styles(rules))
+        one.set_title(_title(panel, rows), fontsize=10)
+        learns = any(row.configuration.body_step for row in inside)
+        one.set_xlabel("body step α" if learns else "head step β")
+        one.set_ylabel(title_of(select))
+    _legend(figure, rules, lost)
+    _save(figure, path)
+
+
+def has_map(rows: Sequence[Row]) -> bool:
+    """Return whether there are ratios to draw a map over."""
+    return len({row.configuration.ratio for row in rows if row.configuration.body_step}) > 1
+
+
+def _table(rows: Sequence[Row], select: str) -> tuple[np.ndarray, np.ndarray, Any, Any]:
+    """Return means and shares of diverged runs [ratio, step], at the best auxiliary ratio."""
+    steps = sorted({row.swept for row in rows})
+    ratios = sorted({row.configuration.ratio for row in rows})
+    means = np.full((len(ratios), len(steps)), math.nan)
+    lost = np.full_like(means, math.nan)
+    for (i, ratio), (j, step) in itertools.product(enumerate(ratios), enumerate(steps)):
+        here = [row for row in rows if row.swept == step and row.configuration.ratio == ratio]
+        if here:
+            row = min(here, key=lambda each: each.score(select))
+            values = row.values[key_of(select)]
+            finite = values[np.isfinite(values)]
+            means[i, j] = finite.mean() if finite.size else math.nan
+            lost[i, j] = row.diverged.mean()
+    return means, lost, steps, ratios
+
+
+def map_figure(path: Path, rows: Sequence[Row], select: str) -> None:
+    """Draw what is selected by over step and ratio, a panel a rule of one problem, and write it.
+
+    Numbers are percentages of runs that diverged, where any did; grey where all did.
+    """
+    rules = list(dict.fromkeys(row.cell.rule for row in rows if row.configuration.body_step))
+    tables = [_table([row for row in rows if row.cell.rule == rule], select) for rule in rules]
+    every = np.concatenate([means[np.isfinite(means) & (means > 0)] for means, *_ in tables])
+    figure, axes = _grid(len(rules))
+    low = float(every.min()) if every.size else 1.0
+    norm = LogNorm(low, min(float(every.max()) if every.size else 2.0, SHOWN * low))
+    for rule, one, (means, lost, steps, ratios) in zip(rules, axes, tables):
+        one.set_facecolor("#cccccc")
+        image = one.pcolormesh(np.ma.masked_invalid(means), norm=norm, cmap="viridis_r")
+        for (i, j), share in np.ndenumerate(lost):
+            if share > 0:
+                colour = "white" if np.isfinite(means[i, j]) else "black"
+                one.text(
+                    j + 0.5, i + 0.5, f"{100 * share:.0f}", ha="center", va="center",
+                    fontsize=6, color=colour,
+                )  # fmt: skip
+        every_step = range(0, len(steps), max(1, len(steps) // 6))
+        one.set_xticks([j + 0.5 for j in every_step], [step_text(steps[j]) for j in every_step])
+        one.set_yticks(np.arange(len(ratios)) + 0.5, [step_text(ratio) for ratio in ratios])
+        one.set_title(rule, fontsize=10)
+        one.set_xlabel("body step α")
+        one.set_ylabel("β/α")
+    problem, sampling = rows[0].panel
+    figure.suptitle(f"{problem}, {sampling}")
+    if rules:
+        figure.colorbar(image, ax=axes, label=title_of(select), extend="max")
+    _save(figure, path)
+
+
+def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
+    """Draw what is selected by relative to the baseline's, on fresh runs, and write the file.
+
+    A bar a rule and panel: the ratio of means over the runs that survive, with its standard error
+    by linearisation over pairs of runs. A rule of which runs diverged has a star.
+    """
+    best = [report for report in reports if report.of_rule and report.baseline is not None]
+    rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
+    styles = rule_styles(rules)
+    panels = panels_of(report.fresh for report in best)
+    a_line = max(1, int(LONGEST_LINE / (BAR * len(rules)))) if rules else 1
+    lines = -(-len(panels) // a_line) or 1
+    length = BAR * len(rules) * min(a_line, len(panels)) + 1.6
+    figure = Figure((max(WIDTH, length), 2.6 * lines + 0.8), layout="constrained")
+    all_axes = figure.subplots(lines, 1, squeeze=False, sharey=True).ravel().tolist()
+    most = 1.0
+    for report in best:
+        ratio, error = relative_to_baseline(report, select)
+        line, column = divmod(panels.index(report.fresh.panel), a_line)
+        place = column + (rules.index(report.fresh.cell.rule) + 0.5) / (len(rules) + 1)
+        look = _bar(styles[report.fresh.cell.rule])
+        axes = all_axes[line]
+        axes.bar(place, ratio, 0.9 / (len(rules) + 1), yerr=error, ecolor="#222222", **look)
+        top = min(ratio + (error if math.isfinite(error) else 0.0), SHOWN_RATIO)
+        if report.fresh.diverged.any():
+            axes.text(place, top, "*", ha="center", va="bottom")
+            top += 0.1
+        most = max(most, top)
+    names = [_title(panel, [report.fresh for report in best]) for panel in panels]
+    base_rule = best[0].baseline.cell.rule if best and best[0].baseline else ""
+    for line, axes in enumerate(all_axes):
+        axes.axhline(1.0, color="#555555", linewidth=0.8)
+        axes.set_ylim(0, 1.08 * most)
+        axes.set_xlim(-0.1, min(a_line, len(panels)))
+        shown = names[line * a_line : (line + 1) * a_line]
+        middle = 0.5 * len(rules) / (len(rules) + 1)
+        axes.set_xticks([n + middle for n in range(len(shown))], shown)
+        axes.set_ylabel(f"{title_of(select)},\nrelative to {base_rule}'s")
+    handles = [Patch(label=rule, **_bar(styles[rule])) for rule in rules]
+    if handles:
+        _place_legend(figure, handles)
+    _save(figure, path)
+
+
+def _bar(style: Any) -> dict[str, Any]:
+    """Return how a rule's bar looks: hatched where its line would be broken."""
+    return {
+        "facecolor": style.colour,
+        "edgecolor": "white",
+        "hatch": "" if style.line == "-" else "//",
+    }
+
+
+def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:
+    """Draw an error of the selected configurations over their fresh runs, and write the file."""
+    panels = panels_of(rows)
+    rules = list(dict.fromkeys(row.cell.rule for row in rows))
+    styles = rule_styles(rules)
+    figure, axes = _grid(len(panels))
+    for panel, one in zip(panels, axes):
+        for row in rows:
+            if row.panel != panel or error not in row.curves:
+                continue
+            interval = mean_interval(row.curves[error], BAND_RESAMPLES)
+            style = styles[row.cell.rule]
+            one.plot(row.steps, interval.mean, color=style.colour, linestyle=style.line)
+            one.fill_between(
+                row.steps, interval.low, interval.high, color=style.colour, alpha=0.18, linewidth=0
+            )
+        one.set_yscale("log")
+        one.set_title(_title(panel, rows), fontsize=10)
+        one.set_xlabel("updates")
+        one.set_ylabel(f"{title_of('final_' + error).partition(',')[0]} (units of value)")
+    _legend(figure, rules, False)
+    _save(figure, path)

@@ -1,0 +1,98 @@
+"""How much memory the shards of a study take, and how many configurations fit into one."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from agents.dqn.device_memory import GIGABYTE, available_bytes
+from envs.control.collection import collect
+from envs.finite.finite_mdp import FiniteMDP
+from experiments.runs.checks import UsageError
+from experiments.sweep.build import Cell
+from neural_tdc.learning.preparation import prepare
+from neural_tdc.metrics.evaluators import MEMORY
+
+# Part of the free memory that a study takes of its own accord.
+PART = 0.5
+# Copies of a population's state that an update holds at the same time.
+COPIES = 6
+# Bytes of the host that a worker takes before it has anything to do.
+WORKER = 700 * 2**20
+
+
+def memory_to_take(given: float | None, device: torch.device) -> float:
+    """Return the bytes of a device that a study may take: `given` gigabytes, or half of the free.
+
+    Raises UsageError where nothing is given and nobody can tell.
+    """
+    if given is not None:
+        return given * GIGABYTE
+    free = available_bytes(device)
+    if free is None:
+        raise UsageError(f"--memory must be given: nobody can tell how much {device} has free")
+    return PART * free
+
+
+class Estimate(NamedTuple):
+    """Bytes that a worker needs: whatever it runs, and for every run of a population."""
+
+    fixed: int
+    of_a_run: int
+
+    def of(self, runs: int) -> int:
+        """Return the bytes for a population of so many runs."""
+        return self.fixed + self.of_a_run * runs
+
+
+def estimate(cell: Cell) -> Estimate:
+    """Estimate the memory of a cell: its streams and judge once, state and activations a run.
+
+    A run's share is that of its state in as many copies as an update makes, and of its batch with
+    all that is computed from it.
+    """
+    checked, settings = cell.plan, cell.settings
+    mdp = checked.problem
+    number = 4 if checked.dtype == torch.float32 else 8
+    shape = _observation_shape(cell)
+    values = math.prod(shape)
+    example = torch.randn(3, *shape).to(checked.dtype)
+    (rule,) = checked.rules.values()
+    _, state = prepare(rule, checked.make_body, example, runs=1, seed=0)
+    numbers = sum(leaf.numel() for leaf in tree_leaves(state))
+    units = sum(settings.hidden or [32]) + checked.width
+    batch = settings.batch * (2 * values + 8 * units)
+    transitions = checked.steps * (settings.batch if settings.sampling == "markov" else 1)
+    # A chain's streams hold the numbers of the states, others the observations themselves.
+    row = 7 if isinstance(mdp, FiniteMDP) else 2 * values + 4
+    streams = settings.runs * transitions * row * 8
+    # A process itself takes memory of the host.
+    worker = WORKER if checked.device.type == "cpu" else 0
+    return Estimate(worker + streams + 2 * MEMORY, number * (COPIES * numbers + batch) + 2**10)
+
+
+def _observation_shape(cell: Cell) -> tuple[int, ...]:
+    mdp = cell.plan.problem
+    if isinstance(mdp, FiniteMDP):
+        table = mdp.features if cell.plan.make_body is None else mdp.observation
+        return tuple(table.shape[1:])
+    # Gymnasium problems have no other way to tell.
+    return tuple(collect(mdp, 1, 3, 0).observation.shape[2:])  # type: ignore[arg-type]
+
+
+def configurations_a_shard(cell: Cell, needed: Estimate, memory: float, workers: int) -> int:
+    """Return how many configurations fit into one worker's part of the memory, in bytes.
+
+    Raises UsageError where not even one does.
+    """
+    free = memory / workers - needed.fixed
+    most = int(free // (needed.of_a_run * cell.settings.runs))
+    if most < 1:
+        least = workers * needed.of(cell.settings.runs) / GIGABYTE
+        raise UsageError(
+            f"--memory {memory / GIGABYTE:.3g}: one configuration of {cell.rule} on {cell.problem} "
+            f"with {cell.settings.runs} runs wants some {least:.2g} gigabytes with {workers} "
+            f"workers; give more, fewer --runs or fewer --workers"
+        )
+    return most

@@ -1,0 +1,106 @@
+"""One setting for all problems: how far each setting of a study is from the best of every panel."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.sweep.build import Configuration
+from experiments.sweep.results import Row
+from experiments.sweep.tables import as_csv, markdown_table, step_text, title_of
+
+Panel = tuple[str, str]
+
+
+class Overall(NamedTuple):
+    """One setting of a rule in all panels of a study.
+
+    factors: {panel: its score over the best score there}; infinite where a run diverged
+    factor:  their geometric mean, every problem counting alike whatever the number of its panels
+    """
+
+    rule: str
+    configuration: Configuration
+    factors: dict[Panel, float]
+    factor: float
+
+    @property
+    def worst(self) -> Panel:
+        """Return the panel where it is furthest from the best."""
+        return max(self.factors, key=lambda panel: self.factors[panel])
+
+
+def _geometric_mean(factors: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, factors)) / len(factors))
+
+
+def _over_problems(factors: Mapping[Panel, float]) -> float:
+    by_problem: dict[str, list[float]] = {}
+    for (problem, _), factor in factors.items():
+        by_problem.setdefault(problem, []).append(factor)
+    return _geometric_mean([_geometric_mean(several) for several in by_problem.values()])
+
+
+def overall(swept: Sequence[Row], select: str) -> list[Overall]:
+    """Return the settings that stand in every panel, those of the least factor first.
+
+    Panels in which nothing survives, or where the best error is 0, compare nothing and are left
+    out.
+    """
+    scores: dict[Panel, dict[Any, float]] = {}
+    settings: dict[Any, tuple[str, Configuration]] = {}
+    for row in swept:
+        # A number that does not exist equals nothing: as text it does.
+        key = (row.cell.rule, *map(str, row.configuration))
+        settings[key] = (row.cell.rule, row.configuration)
+        scores.setdefault(row.panel, {})[key] = row.score(select)
+    best = {panel: min(of.values()) for panel, of in scores.items()}
+    scores = {panel: of for panel, of in scores.items() if 0 < best[panel] < math.inf}
+    found = []
+    for key, (rule, configuration) in settings.items():
+        if scores and all(key in of for of in scores.values()):
+            factors = {panel: of[key] / best[panel] for panel, of in scores.items()}
+            found.append(Overall(rule, configuration, factors, _over_problems(factors)))
+    return sorted(found, key=lambda each: each.factor)
+
+
+def overall_csv(settings: Sequence[Overall]) -> str:
+    """Return a row a setting: its steps, its factor, and that in every panel."""
+    return as_csv(
+        [
+            {
+                "rule": each.rule,
+                **each.configuration._asdict(),
+                "factor": each.factor,
+                **{" ".join(panel): factor for panel, factor in each.factors.items()},
+            }
+            for each in settings
+        ]
+    )
+
+
+def overall_markdown(settings: Sequence[Overall], select: str) -> str:
+    """Return the best setting of every rule and ratio as a Markdown table."""
+    best: dict[tuple[str, str], Overall] = {}
+    for each in settings:
+        best.setdefault((each.rule, step_text(each.configuration.ratio)), each)
+    heads = ["rule", "α", "β", "η", "β/α", "times the best", "at worst", "there"]
+    lines = [
+        [
+            each.rule,
+            step_text(each.configuration.body_step or math.nan),
+            step_text(each.configuration.head_step) if ratio != "∞" else "–",
+            step_text(each.configuration.auxiliary_step)
+            if not math.isnan(each.configuration.auxiliary_ratio)
+            else "–",
+            ratio,
+            f"{each.factor:.3g}" if math.isfinite(each.factor) else "diverged",
+            f"{each.factors[each.worst]:.3g}" if math.isfinite(each.factor) else "–",
+            ", ".join(each.worst),
+        ]
+        for (_, ratio), each in best.items()
+    ]
+    return (
+        f"{markdown_table([heads, *lines])}\n\n"
+        f"One setting for all problems, on the runs of the sweep: {title_of(select)}, as a "
+        "multiple of the best of each panel, geometric mean over problems.\n"
+    )

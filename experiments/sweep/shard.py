@@ -1,0 +1,128 @@
+"""One shard of a study: many configurations of a rule as one population, from seed to errors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from agents.policy_evaluation import Task
+from experiments.evaluate_policy.build import Plan, plan
+from experiments.evaluate_policy.settings import Settings
+from experiments.sweep.build import Shard
+from neural_tdc.learning.algorithm import State, StepSizes
+from neural_tdc.learning.learner import divergence_limit, learn
+from neural_tdc.learning.preparation import prepare
+from neural_tdc.learning.schedules import schedule
+
+Results = dict[str, np.ndarray]
+# A problem made ready is used again by the next shards of the worker.
+_ready: dict[str, Task] = {}
+
+
+def _task(settings: Settings, checked: Plan) -> Task:
+    """Return the problem made ready, from the last call if that was for the same one."""
+    of_rule = ("rule", "body_step", "head_step", "auxiliary_step", "compile")
+    key = repr({name: value for name, value in vars(settings).items() if name not in of_rule})
+    if key not in _ready:
+        _ready.clear()
+        ordered = settings.sampling == "markov"
+        transitions = checked.steps * (settings.batch if ordered else 1)
+        _ready[key] = checked.task(settings, transitions)
+    return _ready[key]
+
+
+def _side_by_side(population: Any, configurations: int) -> Any:
+    """Put copies of a population of runs one behind another, one a configuration."""
+
+    def copied(leaf: Tensor) -> Tensor:
+        return leaf.repeat(configurations, *([1] * (leaf.dim() - 1)))
+
+    return tree_map(copied, population)
+
+
+def _step_sizes(shard: Shard, runs: int, assigns_head: bool, like: Tensor) -> StepSizes:
+    columns = torch.tensor(shard.configurations, dtype=like.dtype, device=like.device).T
+    body, head, auxiliary = (column.repeat_interleave(runs) for column in columns)
+    return StepSizes(body, torch.ones_like(head) if assigns_head else head, auxiliary)
+
+
+def run_shard(shard: Shard, heard: Callable[[int], None] = lambda done: None) -> Results:
+    """Run a shard and return its results; what comes out depends on the shard alone.
+
+    heard: called with the run-steps done since the last call
+
+    The result holds, for every error, `auc/NAME` and `final/NAME` [configuration, run], NaN where
+    a run diverged, `diverged` [configuration, run], and where curves are asked for
+    `curve/NAME` [measurement, configuration, run] with `steps` [measurement].
+    """
+    torch.set_num_threads(shard.threads)
+    settings = Settings(**shard.settings)
+    checked = plan(settings)
+    task = _task(settings, checked)
+    (rule,) = checked.rules.values()
+    runs, count = settings.runs, len(shard.configurations)
+    algorithm, state = prepare(
+        rule,
+        checked.make_body,
+        task.example,
+        runs=runs,
+        seed=settings.seed,
+        optimizer=checked.optimizer,
+        constraint=settings.constraint,
+        head=task.head,
+    )
+    whole: State = _side_by_side(state, count)
+    experience = task.experience
+    experience = experience._replace(
+        lane=experience.lane.repeat(count), key=experience.key.repeat(count)
+    )
+    like = whole.parameters.head
+    sums: dict[str, Tensor] = {}
+    numbers: dict[str, Tensor] = {}
+    curves: dict[str, list[Tensor]] = {}
+    steps, done = [], 0
+    for measurement in learn(
+        algorithm,
+        whole,
+        experience,
+        _step_sizes(shard, runs, getattr(algorithm.rule, "assigns_head", False), like),
+        schedule(settings.schedule),
+        checked.sampling,
+        task.judge(algorithm.features, algorithm.rule),
+        steps=checked.steps,
+        measure_every=settings.measure_every,
+        limit=divergence_limit(whole.parameters),
+        compiled=shard.compiled,
+    ):
+        errors = {
+            name.removeprefix("error/"): value
+            for name, value in measurement.values.items()
+            if name.startswith("error/")
+        }
+        steps.append(measurement.step)
+        for name, value in errors.items():
+            finite = value.isfinite()
+            sums[name] = sums.get(name, 0) + torch.where(finite, value, 0.0)
+            numbers[name] = numbers.get(name, 0) + finite
+            if shard.curves:
+                curves.setdefault(name, []).append(value)
+        heard((measurement.step - done) * runs * count)
+        done = measurement.step
+
+    def table(values: Tensor) -> np.ndarray:
+        return values.reshape(*values.shape[:-1], count, runs).numpy()
+
+    results: Results = {"diverged": table(measurement.diverged)}
+    for name, total in sums.items():
+        mean = total / numbers[name].clamp(min=1)
+        lost = measurement.diverged | (numbers[name] == 0)
+        results[f"auc/{name}"] = table(torch.where(lost, torch.nan, mean))
+        results[f"final/{name}"] = table(errors[name])
+        if shard.curves:
+            results[f"curve/{name}"] = table(torch.stack(curves[name]))
+    if shard.curves:
+        results["steps"] = np.array(steps)
+    return results

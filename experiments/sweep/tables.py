@@ -1,0 +1,217 @@
+"""The tables of a study, as CSV, Markdown and LaTeX."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.runs.report import mean_with_interval
+from experiments.sweep.results import (
+    Report,
+    Row,
+    described,
+    key_of,
+    relative_to_baseline,
+    summarised,
+)
+
+SYMBOLS = {"auc": "mean over a run", "final": "at the end"}
+TITLES = {
+    "rmsve": "RMSVE",
+    "rmspbe": "RMSPBE",
+    "lstd_rmsve": "LSTD-RMSVE",
+    "best_linear_rmsve": "best-linear RMSVE",
+    "rmstde": "RMSTDE",
+}
+
+
+def _cell(value: Any) -> str:
+    """Return a cell that reads back as the same number; empty for what does not exist."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else repr(value)
+    return str(value)
+
+
+def as_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return records as CSV; a column that a record lacks is empty there."""
+    names = list(dict.fromkeys(name for record in records for name in record))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(record.get(name, math.nan)) for name in names] for record in records)
+    return text.getvalue()
+
+
+def sweep_csv(rows: Sequence[Row]) -> str:
+    """Return a row a configuration: its steps, and mean, interval and median of every error."""
+    return as_csv([{**described(row), **summarised(row)} for row in rows])
+
+
+def selected_csv(reports: Sequence[Report], select: str) -> str:
+    """Return a row a selected configuration: its fresh runs, and their differences in pairs."""
+    return as_csv([report.columns(select) for report in reports])
+
+
+def title_of(select: str) -> str:
+    """Return what a selection is by, in words."""
+    when, _, error = select.partition("_")
+    return f"{TITLES[error]}, {SYMBOLS[when]}"
+
+
+def step_text(value: float) -> str:
+    """Return a step size or ratio as a power of two where it is one; "–" where there is none."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞"
+    exponent = math.log2(value) if value > 0 else math.nan
+    if value != 1 and exponent == round(exponent):
+        return f"2^{round(exponent)}"
+    return f"{value:.3g}"
+
+
+def _entry(columns: Mapping[str, float], name: str) -> str:
+    ends = {"mean": "", "low": "_low", "high": "_high"}
+    values = {part: columns.get(name + end, math.nan) for part, end in ends.items()}
+    return mean_with_interval({p: v if math.isfinite(v) else None for p, v in values.items()})
+
+
+def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]]:
+    """Return (panel, cells) of every rule's best, in the order of the table's columns."""
+    column = key_of(select).replace("/", "_")
+    lines = []
+    for report in reports:
+        if not report.of_rule:
+            continue
+        columns, configuration = report.columns(select), report.fresh.configuration
+        against = _entry(columns, f"{column}_difference")
+        cells = [
+            report.fresh.cell.rule,
+            step_text(report.fresh.swept),
+            step_text(configuration.ratio),
+            step_text(configuration.auxiliary_ratio),
+            _entry(columns, column),
+            "–" if report.of_baseline or report.baseline is None else against,
+            _entry(columns, "final_rmsve"),
+            _entry(columns, "final_rmspbe"),
+            _entry(columns, "first_lstd_rmsve"),
+            _entry(columns, "final_lstd_rmsve"),
+            f"{columns['diverged']} of {columns['runs']}",
+        ]
+        lines.append((f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}", cells))
+    return lines
+
+
+def _heads(select: str, baseline: str) -> list[str]:
+    return [
+        "rule",
+        "step",
+        "β/α",
+        "η/β",
+        title_of(select),
+        f"minus {baseline}'s",
+        "RMSVE",
+        "RMSPBE",
+        "LSTD-RMSVE, first",
+        "LSTD-RMSVE, last",
+        "diverged",
+    ]
+
+
+def _ratios(reports: Sequence[Report], select: str) -> dict[str, list[list[str]]]:
+    """Return {panel: table} of what was selected by, a line a rule and a column a ratio."""
+    column = key_of(select).replace("/", "_")
+    cells: dict[str, dict[str, dict[str, str]]] = {}
+    ratios: dict[str, float] = {}
+    for report in reports:
+        panel = f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}"
+        ratio = step_text(report.fresh.configuration.ratio)
+        ratios[ratio] = report.fresh.configuration.ratio
+        shown = _entry(report.columns(select), column)
+        lost = int(report.fresh.diverged.sum())
+        of_rule = cells.setdefault(panel, {}).setdefault(report.fresh.cell.rule, {})
+        of_rule[ratio] = f"{shown} ({lost} diverged)" if lost else shown
+    ordered = sorted(ratios, key=lambda text: ratios[text])
+    return {
+        panel: [
+            ["rule", *ordered],
+            *([rule, *(found.get(ratio, "–") for ratio in ordered)] for rule, found in by.items()),
+        ]
+        for panel, by in cells.items()
+    }
+
+
+def markdown_table(table: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; its first row are the heads."""
+    ruled = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in ruled)
+
+
+def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
+    """Return the best configuration of every rule on fresh runs, a Markdown table a panel."""
+    heads, lines = _heads(select, baseline), _lines(reports, select)
+    by_ratio = _ratios(reports, select)
+    parts = []
+    for panel in dict.fromkeys(panel for panel, _ in lines):
+        body = [cells for each, cells in lines if each == panel]
+        parts.append(f"### {panel}\n\n{markdown_table([heads, *body])}\n")
+        if len(by_ratio[panel][0]) > 2:
+            parts.append(f"{title_of(select)}, by β/α\n\n{markdown_table(by_ratio[panel])}\n")
+    note = (
+        "Steps selected on the runs of the sweep, reported on fresh ones: means over the runs that "
+        "survive with 95 % bootstrap intervals; differences in pairs of runs. RMSVE and RMSPBE are "
+        "those at the end, LSTD-RMSVE those of the first and the last measurement.\n"
+    )
+    return "\n".join([*parts, note])
+
+
+def relative_markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
+    """Return every rule's best over the baseline's as a Markdown table, a line a panel."""
+    best = [report for report in reports if report.of_rule]
+    rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
+    cells: dict[str, dict[str, str]] = {}
+    for report in best:
+        ratio, error = relative_to_baseline(report, select)
+        shown = f"{ratio:.2f}" if math.isfinite(ratio) else "–"
+        if math.isfinite(error):
+            shown += f" ± {error:.2f}"
+        if report.of_baseline:
+            shown = "1"
+        star = " *" if report.fresh.diverged.any() else ""
+        panel = ", ".join(report.fresh.panel)
+        cells.setdefault(panel, {})[report.fresh.cell.rule] = shown + star
+    lines = [[panel, *(of.get(rule, "–") for rule in rules)] for panel, of in cells.items()]
+    return (
+        f"{markdown_table([['problem', *rules], *lines])}\n\n"
+        f"{title_of(select)}, relative to {baseline}'s: ratio of the means over pairs of fresh "
+        "runs that survive, with its standard error; * some run diverged, – no pair survives.\n"
+    )
+
+
+_LATEX = {"α": r"$\alpha$", "β": r"$\beta$", "η": r"$\eta$", "∞": r"$\infty$", "–": "--"}
+
+
+def _escaped(text: str) -> str:
+    for special in "_%&#":
+        text = text.replace(special, "\\" + special)
+    for symbol, command in _LATEX.items():
+        text = text.replace(symbol, command)
+    return re.sub(r"^2\^(-?\d+)$", r"$2^{\1}$", text)
+
+
+def latex(reports: Sequence[Report], select: str, baseline: str) -> str:
+    """Return the table of `markdown` as one LaTeX tabular for the package booktabs."""
+    heads, lines = _heads(select, baseline), _lines(reports, select)
+    parts = [
+        rf"\begin{{tabular}}{{{'l' * len(heads)}}}",
+        r"\toprule",
+        " & ".join(map(_escaped, heads)) + r" \\",
+    ]
+    for panel in dict.fromkeys(panel for panel, _ in lines):
+        parts += [r"\midrule", rf"\multicolumn{{{len(heads)}}}{{l}}{{{_escaped(panel)}}} \\"]
+        parts += [
+            " & ".join(map(_escaped, cells)) + r" \\" for each, cells in lines if each == panel
+        ]
+    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}", ""])

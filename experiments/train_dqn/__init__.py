@@ -1,0 +1,1 @@
+"""Train a deep Q-network with split learning rates."""

@@ -1,0 +1,126 @@
+"""Learning curves of deep Q-learning: scores of evaluations over agent steps, with intervals."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from experiments.runs.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
+from experiments.runs.files import aside
+from experiments.runs.history import History
+
+ARM_COLOURS = {"split": BLUE, "body": VERMILLION, "head": GREEN, "opposite": ORANGE}
+ARM_NAMES = {
+    "split": "split rates",
+    "body": "all at the body's rate",
+    "head": "all at the head's rate",
+    "opposite": "rates exchanged",
+}
+
+
+class Curve(NamedTuple):
+    """One line: agent steps, scores, and the ends of their interval, all [time]."""
+
+    steps: np.ndarray
+    score: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def _axes(figure: Figure, count: int) -> list[Axes]:
+    columns = min(count, 2)
+    rows = -(-count // columns)
+    figure.set_size_inches(5.2 * columns, 3.5 * rows + 0.8)
+    return [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+
+
+def _finish(axes: Axes, title: str, label: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("agent steps")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with aside(path) as partial:
+        figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=RASTER_DPI)
+
+
+def _note(protocol: Mapping[str, Any]) -> str:
+    text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
+    return "\n".join(textwrap.wrap(text, 120))
+
+
+def run_figure(path: Path, history: History, title: str, protocol: Mapping[str, Any]) -> None:
+    """Draw one run: scores of its evaluations and returns in training, with the protocol below.
+
+    Raises OSError where the file cannot be written.
+    """
+    figure = Figure(layout="constrained")
+    evaluated, training = _axes(figure, 2)
+    score = history.values("evaluation/score")[:, 0]
+    at = np.isfinite(score)
+    steps = history.steps
+    low, high = (history.values(f"evaluation/{end}")[:, 0] for end in ("low", "high"))
+    evaluated.plot(steps[at], score[at], color=BLUE, marker="o", markersize=3)
+    evaluated.fill_between(steps[at], low[at], high[at], color=BLUE, alpha=0.2, linewidth=0)
+    _finish(evaluated, "Evaluations: mean of the games, 95 % interval", "raw score of a whole game")
+    returns = history.values("return/training")[:, 0]
+    ended = np.isfinite(returns)
+    training.plot(steps[ended], returns[ended], color=GREY, linewidth=1, marker=".", markersize=3)
+    _finish(training, "Training: mean of the games since the last point", "raw score, ε-greedy")
+    figure.suptitle(title, fontsize=12)
+    figure.supxlabel(_note(protocol), fontsize=7)
+    _save(figure, path)
+
+
+def comparison_figure(
+    path: Path,
+    curves: Mapping[str, Mapping[str, Curve]],
+    references: Mapping[str, float],
+    note: str,
+    seeds: int,
+) -> None:
+    """Draw the learning curves of several arms, a panel a game.
+
+    curves:      {game: {arm: curve}}
+    references:  {game: score of the random policy}
+    note:        the protocol in words
+    """
+    figure = Figure(layout="constrained")
+    handles: dict[str, Any] = {}
+    for axes, (game, arms) in zip(_axes(figure, len(curves)), curves.items()):
+        for arm, curve in arms.items():
+            colour = ARM_COLOURS[arm]
+            (line,) = axes.plot(curve.steps, curve.score, color=colour, linewidth=1.5)
+            handles.setdefault(ARM_NAMES[arm], line)
+            axes.fill_between(
+                curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0
+            )
+        if game in references:
+            line = axes.axhline(references[game], color=GREY, linestyle=":", linewidth=1.2)
+            handles.setdefault("random policy", line)
+        _finish(axes, game, "raw score of a whole game")
+    over = f"interquartile mean of {seeds} seeds, bands: 95 % bootstrap intervals over seeds"
+    if seeds == 1:
+        over = "one seed"
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+        title="\n".join([over, *textwrap.wrap(note, 105)]),
+        title_fontproperties={"size": 7},
+    )
+    _save(figure, path)

@@ -1,0 +1,122 @@
+"""Trained policies: a checkpoint of train_dqn as a function from observations to probabilities.
+
+policy = load_policy("runs/pong/checkpoint.pt")
+probabilities = policy(observations)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.dqn.q_network import QNetwork, make_network
+from envs.control.collection import ControlProblem, control_problem
+from envs.control.environments import make
+from envs.games.atari import ATARI
+from envs.games.single_game import SingleGame
+from experiments.runs.checkpoint import load_checkpoint
+from experiments.runs.checks import UsageError
+from experiments.train_dqn.build import games
+
+SUFFIX = ".pt"
+
+
+class Trained(NamedTuple):
+    """What a checkpoint of train_dqn holds of its policy.
+
+    network:   in eval mode, on the CPU
+    values:    the settings of the run
+    protocol:  what the scores of the run depend on
+    step:      agent steps it had learned from
+    """
+
+    network: QNetwork
+    values: dict[str, Any]
+    protocol: dict[str, Any]
+    step: int
+
+
+def load_trained(path: Path | str) -> Trained:
+    """Read the network of a checkpoint; ValueError in one line where it is none of train_dqn's."""
+    saved = load_checkpoint(Path(path))
+    if not saved.keys() >= {"policy", "values", "training", "protocol", "step"}:
+        raise ValueError(f"{path} is no checkpoint of a run of train_dqn")
+    made = saved["policy"]
+    network = make_network(
+        made["name"],
+        tuple(made["observation_shape"]),
+        made["actions"],
+        seed=0,
+        scale=made["scale"],
+        features=made["features"],
+        hidden=tuple(made["hidden"]),
+    )
+    network.load_state_dict(saved["training"]["learner"]["network"])
+    return Trained(network.eval(), saved["values"], saved["protocol"], saved["step"])
+
+
+def epsilon_greedy_policy(network: QNetwork, epsilon: float) -> Callable[[Tensor], Tensor]:
+    """Return the policy [n, …] → probabilities [n, actions] that is ε-greedy in a network's values.
+
+    Where actions are equally good the first is taken, as in training.
+    """
+
+    def policy(observation: Tensor) -> Tensor:
+        with torch.no_grad():
+            values = network(observation)
+        greedy = torch.nn.functional.one_hot(values.argmax(1), values.shape[1])
+        return (1 - epsilon) * greedy + epsilon / values.shape[1]
+
+    return policy
+
+
+def load_policy(path: Path | str, epsilon: float | None = None) -> Callable[[Tensor], Tensor]:
+    """Load a trained policy from a checkpoint of train_dqn.
+
+    epsilon:  probability of a random action; that of the run's evaluations if not given
+
+    Returns a function from observations [n, …], as the network read them, to probabilities
+    [n, actions]. Raises ValueError in one line where the file is no such checkpoint.
+    """
+    trained = load_trained(path)
+    chosen = trained.values["evaluation_epsilon"] if epsilon is None else epsilon
+    policy = epsilon_greedy_policy(trained.network, chosen)
+    policy.__name__ = f"DQN of {trained.step:,} agent steps with ε = {chosen:g}"
+    return policy
+
+
+def is_checkpoint(policy: str | None) -> bool:
+    """Tell whether the value of --policy is a file of a trained policy."""
+    return policy is not None and policy.endswith(SUFFIX) and ":" not in policy
+
+
+def problem_of_checkpoint(
+    problem: str, path: str, behaviour: Any = None, discount: float | None = None
+) -> ControlProblem:
+    """Return the prediction problem of a trained policy in its environment, whole games.
+
+    Raises UsageError where the checkpoint is of another environment than `problem`.
+    """
+    trained = load_trained(path)
+    learned = trained.values["problem"]
+    if learned != problem:
+        raise UsageError(f"--policy {path} was trained on {learned}, not on --problem {problem}")
+
+    def maker() -> Any:
+        if "/" not in problem:
+            return make(problem)
+        return SingleGame(lambda: games(trained.values, 1, evaluation=True))
+
+    maker.__name__ = problem
+    policy = load_policy(path)
+    gamma = trained.values["gamma"] if discount is None else discount
+    made = control_problem(maker, policy, behaviour, gamma)
+    if problem.startswith(ATARI) and trained.protocol["sticky_actions"]:
+        note = (
+            "the emulator's own chance is the same in all rollouts from a state: the standard "
+            "error of the truth leaves the sticky actions out"
+        )
+        return made._replace(notes=(*made.notes, note))
+    return made

@@ -1,0 +1,271 @@
+"""One run of deep Q-learning: learning, measuring, evaluating, saving, going on after a stop."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.dqn.training import Player, Progress, Training, play
+from envs.games.stepping import Environments, observation_shape
+from experiments.runs.command_line import Stopped
+from experiments.runs.history import History, MetricsFile, cut, read
+from experiments.runs.report import Progress as Bar
+from experiments.runs.run_folder import (
+    CHECKPOINT,
+    METRICS,
+    SCORES,
+    SUMMARY,
+    load_checkpoint,
+    save_checkpoint,
+    write_json,
+)
+from experiments.runs.statistics import interquartile_mean, mean_interval, number_or_none
+from experiments.runs.tensorboard_log import TensorBoardLog
+from neural_tdc.split_rates import effective_rates
+
+# What a checkpoint holds beside the state of the training.
+_KEPT = {"step", "seconds", "scores", "values", "training", "protocol", "policy"}
+_NO_GAME = float("nan")
+
+
+class Run:
+    """A run in its folder: what it writes while it learns, and where it goes on after a stop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        values: dict[str, Any],
+        training: Training,
+        evaluation: Environments,
+    ) -> None:
+        self.folder, self.values, self.training = folder, values, training
+        self.evaluation = evaluation
+        self.history = History()
+        self.scores: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self.notes: list[str] = []
+        self.start = 0
+        self.resumed = (folder / CHECKPOINT).exists()
+        if self.resumed:
+            self._load()
+        else:
+            training.begin()
+
+    def _load(self) -> None:
+        path = self.folder / CHECKPOINT
+        saved = load_checkpoint(path, self.training.learner.device)
+        if not saved.keys() >= _KEPT:
+            raise ValueError(f"{path} is no checkpoint of a run of train_dqn")
+        if not saved["step"]:
+            # Nothing had been learned: the run begins as if it had not been there.
+            (self.folder / METRICS).unlink(missing_ok=True)
+            self.training.begin()
+            return
+        self.notes = self.training.load(saved["training"])
+        self.start, self.seconds, self.scores = saved["step"], saved["seconds"], saved["scores"]
+        cut(self.folder / METRICS, self.start)
+        self.history = read(self.folder / METRICS)
+        if not len(self.history) or self.history.steps[-1] != self.start:
+            raise ValueError(
+                f"{self.folder / METRICS} ends before step {self.start}, where {path} goes on: "
+                f"it has lost measurements; remove {self.folder} to start again"
+            )
+
+    def learn(self, stopping: Callable[[], bool]) -> None:
+        """Learn to the end, or until `stopping` says so, which raises KeyboardInterrupt.
+
+        Raises Stopped where the loss is not finite; the last checkpoint is then one from before.
+        """
+        values, training = self.values, self.training
+        self.log = TensorBoardLog(self.folder, self.start + 1 if self.resumed else None)
+        self.metrics = MetricsFile(self.folder / METRICS, self.history)
+        saved_at = time.perf_counter()
+        try:
+            if not self.start:
+                self._save()
+            with Bar(
+                f"{values['arm']} on {values['problem']}",
+                values["steps"],
+                1,
+                self.start,
+                unit="agent steps",
+            ) as bar:
+                while training.step < values["steps"]:
+                    self._advance()
+                    bar.update(min(training.step, values["steps"]), *self._latest_score())
+                    now = time.perf_counter()
+                    done = training.step >= values["steps"]
+                    if done or stopping() or now - saved_at > values["checkpoint_every"]:
+                        self._save()
+                        saved_at = now
+                    if stopping() and not done:
+                        raise KeyboardInterrupt
+        finally:
+            self.metrics.close()
+            self.log.close()
+
+    def _advance(self) -> None:
+        """Go on to the next measurement, and evaluate where it is time."""
+        values, training = self.values, self.training
+        before, begun = training.step, time.perf_counter()
+        every = values["measure_every"]
+        progress = training.advance(min((before // every + 1) * every, values["steps"]))
+        self._check_finite(progress)
+        measured = self._measured(progress)
+        took = time.perf_counter() - begun
+        self.seconds += took
+        every = values["evaluate_every"]
+        if progress.step // every > before // every or progress.step >= values["steps"]:
+            measured |= self._evaluated()
+        else:
+            measured |= dict.fromkeys(_EVALUATED, _NO_GAME)
+        self.history.append(
+            progress.step,
+            {name: np.array([value]) for name, value in measured.items()},
+            np.zeros(1, dtype=bool),
+        )
+        self.metrics.write()
+        for name, value in measured.items():
+            self.log.scalar(name, value, progress.step)
+        speed = (progress.step - before) / took
+        self.log.scalar("speed/agent_steps_per_second", speed, progress.step)
+
+    def _check_finite(self, progress: Progress) -> None:
+        wrong = (~torch.isfinite(progress.loss)).cpu().nonzero()
+        if not len(wrong):
+            return
+        update = progress.updates - len(progress.loss) + int(wrong[0]) + 1
+        course = self.training.course
+        step = course.learning_starts + update * course.update_every
+        raise Stopped(
+            f"error: the loss is not finite at agent step {step:,} (update {update:,}); the "
+            f"checkpoint in {self.folder} is from before; smaller --body-step and --head-step may "
+            "help"
+        )
+
+    def _measured(self, progress: Progress) -> dict[str, float]:
+        training = self.training
+        rates = effective_rates(training.learner.optimizer)
+        norms: dict[str, Any] = dict.fromkeys(("body", "head"), _NO_GAME)
+        if training.last_batch is not None:
+            norms = training.learner.gradient_norms(training.last_batch)
+        return {
+            "return/training": _mean(progress.returns),
+            "length/training": _mean(progress.lengths),
+            "games/training": float(len(progress.returns)),
+            "loss/td": _mean(progress.loss),
+            "value/mean_q": _mean(progress.value),
+            "exploration/epsilon": training.course.epsilon(progress.step),
+            "step_size/body": rates["body"],
+            "step_size/head": rates["head"],
+            "gradient/body": float(norms["body"]),
+            "gradient/head": float(norms["head"]),
+            "replay/fill": training.replay.fill,
+        }
+
+    def _evaluated(self) -> dict[str, float]:
+        """Play whole games apart from training, and keep each one's score with its protocol."""
+        values, step = self.values, self.training.step
+        seed = values["seed"] + 1_000_000_007 * (len(self.scores) + 1)
+        scores, lengths = play(
+            Player(self.training.learner.network),
+            self.evaluation,
+            values["evaluation_epsilon"],
+            seed,
+            values["evaluation_longest"],
+        )
+        self.scores.append({"step": step, "scores": scores, "lengths": lengths})
+        write_json(self.folder / SCORES, {"protocol": self.protocol(), "evaluations": self.scores})
+        interval = mean_interval(np.array(scores))
+        ends = (float(interval.mean), float(interval.low), float(interval.high))
+        return dict(zip(_EVALUATED, (*ends, _mean(lengths))))
+
+    def protocol(self) -> dict[str, Any]:
+        """Return everything that the scores of this run depend on beside what was learned."""
+        values = self.values
+        return {
+            **self.evaluation.protocol,
+            "epsilon": values["evaluation_epsilon"],
+            "games": values["evaluation_episodes"],
+            "longest_game_agent_steps": values["evaluation_longest"],
+            "score": "raw, of whole games",
+        }
+
+    def _policy(self) -> dict[str, Any]:
+        """Return what it takes to make the network again, without any environment."""
+        environments, values = self.training.environments, self.values
+        return {
+            "name": values["network"],
+            "observation_shape": list(observation_shape(environments)),
+            "actions": environments.actions,
+            "scale": environments.scale,
+            "features": values["features"],
+            "hidden": values["hidden"],
+        }
+
+    def _latest_score(self) -> tuple[float | None, str]:
+        if self.scores:
+            return float(np.mean(self.scores[-1]["scores"])), "score"
+        returns = self.history.values("return/training")[-1, 0]
+        return (float(returns) if np.isfinite(returns) else None), "return"
+
+    def _save(self) -> None:
+        """Write a checkpoint, after what it relies on has reached the disk."""
+        self.metrics.flush()
+        self.log.flush()
+        training = self.training
+        save_checkpoint(
+            self.folder / CHECKPOINT,
+            {
+                "step": training.step,
+                "seconds": self.seconds,
+                "scores": self.scores,
+                "values": self.values,
+                "protocol": self.protocol(),
+                "policy": self._policy(),
+                "training": training.state(self.values["save_replay"]),
+            },
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Write and return the summary of the finished run."""
+        values = self.values
+        means = [float(np.mean(each["scores"])) for each in self.scores]
+        result = {
+            "problem": values["problem"],
+            "arm": values["arm"],
+            "steps": self.training.step,
+            "updates": self.training.updates,
+            "seed": values["seed"],
+            "seconds": number_or_none(self.seconds),
+            "agent_steps_per_second": number_or_none(self.training.step / self.seconds)
+            if self.seconds
+            else None,
+            "protocol": self.protocol(),
+            "final": _score_entry(self.scores[-1]["scores"]) if self.scores else None,
+            "best": max(means, default=None),
+            "mean_over_evaluations": float(np.mean(means)) if means else None,
+        }
+        write_json(self.folder / SUMMARY, result)
+        return result
+
+
+_EVALUATED = ("evaluation/score", "evaluation/low", "evaluation/high", "evaluation/length")
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(torch.as_tensor(values).cpu().numpy())) if len(values) else _NO_GAME
+
+
+def _score_entry(scores: list[float]) -> dict[str, Any]:
+    interval = mean_interval(np.array(scores))
+    return {
+        "mean": number_or_none(float(interval.mean)),
+        "low": number_or_none(float(interval.low)),
+        "high": number_or_none(float(interval.high)),
+        "interquartile_mean": number_or_none(interquartile_mean(np.array(scores))),
+        "scores": scores,
+    }

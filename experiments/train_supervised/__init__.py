@@ -1,0 +1,1 @@
+"""Train networks at split learning rates."""

@@ -1,0 +1,95 @@
+"""Algorithm 1, for one run and for many.
+
+    ω ← ω + η_k (ρδ − φᵀω) φ
+    θ ← Π_Θ( θ + β_k ρ(δφ − γ_tφ'(φᵀω)) )
+    W ← Π_W( W − α_k [(∂φ)ᵀc + (∂φ')ᵀc'] )
+
+All right-hand sides are taken at step k. The directions come from a rule of
+`neural_tdc.rules.registry` (`tdc` gives the lines above), the step sizes from the caller, each
+part's own.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._pytree import tree_map
+
+from neural_tdc.learning.optimisers import SGD, Optimizer, initial_squares, precondition
+from neural_tdc.learning.projections import Projection, projection
+from neural_tdc.networks.bodies import FeatureMap
+from neural_tdc.rules.rule import LearningRule
+from neural_tdc.types import Parameters, StepSizes, Transition
+
+__all__ = ["Algorithm", "Parameters", "State", "StepSizes", "initial_state", "population", "step"]
+
+
+class Algorithm(NamedTuple):
+    """What all runs of a population have in common."""
+
+    rule: LearningRule
+    features: FeatureMap
+    optimizer: Optimizer = SGD
+    project: Projection = projection("none")
+
+
+class State(NamedTuple):
+    """What one run carries from step to step.
+
+    memory:   what the rule carries beside the parameters
+    squares:  RMSProp's mean squares of each part, {} for a part without
+    """
+
+    parameters: Parameters
+    memory: Any
+    squares: Parameters
+
+
+def initial_state(algorithm: Algorithm, parameters: Parameters, memory: Any) -> State:
+    """Return the state before the first step."""
+    return State(parameters, memory, initial_squares(algorithm.optimizer, parameters))
+
+
+def step(algorithm: Algorithm, state: State, batch: Transition, step_sizes: StepSizes) -> State:
+    """Take one step of one run: directions, step sizes, projection.
+
+    batch: transitions with a leading batch axis; the directions are means over it.
+    step_sizes: α_k, β_k, η_k as they are at this step.
+    """
+    rule, features, optimizer, project = algorithm
+    parameters, memory, squares = state
+    memory = rule.remember(features, parameters, memory, batch)
+    directions = rule.directions(features, parameters, batch, memory)
+    directions, squares = precondition(optimizer, directions, squares)
+    moved = (
+        tree_map(partial(_subtract, size), part, direction)
+        for size, part, direction in zip(step_sizes, parameters, directions)
+    )
+    body, head, auxiliary = moved
+    return State(Parameters(project(body), project(head), auxiliary), memory, squares)
+
+
+def _subtract(size: Any, value: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    return value - size * direction
+
+
+Step = Callable[[State, Transition, StepSizes], State]
+
+
+def population(step: Step, compile: bool = False) -> Step:
+    """Return the step of many runs at once: every tensor has a leading run axis.
+
+    step: one run's step, e.g. `functools.partial(neural_tdc.step, algorithm)`.
+
+    Runs do not touch one another: one that diverges leaves the others' bits as they are.
+    """
+    batched = torch.vmap(step)
+
+    def many(state: State, batch: Transition, step_sizes: StepSizes) -> State:
+        if batch.first is None:
+            # vmap takes nothing but tensors.
+            batch = batch._replace(first=torch.zeros_like(batch.reward))
+        return batched(state, batch, step_sizes)
+
+    return torch.compile(many, dynamic=False, fullgraph=True) if compile else many

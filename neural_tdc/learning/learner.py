@@ -1,0 +1,245 @@
+"""The training loop on tensors: a population of runs, chunk after chunk, without an environment.
+
+Nothing inside an update waits for the device. Between chunks the loop looks once at the
+parameters, marks the runs that have diverged, and hands out a measurement.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, population, step
+from neural_tdc.learning.compilation import compile_repeatable
+from neural_tdc.learning.sampling import Experience, Sampling, gather, indices
+from neural_tdc.learning.schedules import Schedule
+
+# A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
+DIVERGENCE = 1e6
+
+# A small population's update is shorter than the call of a program: several are put into one,
+# where there are enough of them to win back the longer compilation.
+UNROLLED = 10
+SMALL = 256
+LONG = 100_000
+# A large population learns block after block, between two measurements: a block's parameters stay
+# in the cache. Runs do not touch one another, so it makes no difference to them. About so many:
+BLOCK = 1024
+
+Judge = Callable[[Parameters], dict[str, Tensor]]
+Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
+
+
+class Measurement(NamedTuple):
+    """What is known of the population after an update.
+
+    step:     updates done
+    values:   [run] float64 on the CPU each; NaN for a diverged run
+    diverged: [run] whether the run has ever diverged, on the CPU
+    state:    the population's state on the device, e.g. for a checkpoint
+    """
+
+    step: int
+    values: dict[str, Tensor]
+    diverged: Tensor
+    state: State
+
+
+def updates(
+    algorithm: Algorithm, schedule: Schedule, sampling: Sampling, count: int = 1
+) -> Updates:
+    """Return the function that takes `count` updates of a whole population.
+
+    The function takes (state, experience, number of the first update, base step sizes [run]) and
+    returns the new state and the number of the next update; all of it stays on the device.
+    """
+    many = population(partial(step, algorithm))
+
+    def advance(
+        state: State, experience: Experience, update: Tensor, base: StepSizes
+    ) -> tuple[State, Tensor]:
+        length = experience.transitions.reward.shape[1]
+        for _ in range(count):
+            batch = gather(experience, indices(sampling, experience.key, update, length))
+            factors = schedule(update)
+            sizes = StepSizes(
+                *((size * factor).to(size.dtype) for size, factor in zip(base, factors))
+            )
+            state = many(state, batch, sizes)
+            update = update + 1
+        return state, update
+
+    return advance
+
+
+def repeated_updates(
+    algorithm: Algorithm,
+    schedule: Schedule,
+    sampling: Sampling,
+    experience: Experience,
+    base: StepSizes,
+    state: State,
+    *,
+    compiled: bool,
+    unroll: int = 1,
+) -> Callable[[State, Tensor, int], tuple[State, Tensor]]:
+    """Return the function that takes a number of updates, compiled or not.
+
+    state:  of the shapes that the program is for
+    unroll: updates in one call of the compiled program; what is left over is taken singly
+
+    The function takes (state, number of the first update, how many) and returns the new state and
+    the number of the next update.
+    """
+    single = updates(algorithm, schedule, sampling)
+
+    def singly(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
+        for _ in range(times):
+            state, update = single(state, experience, update, base)
+        return state, update
+
+    if not compiled:
+        return singly
+    several = updates(algorithm, schedule, sampling, unroll)
+
+    def function(carried: Any, constant: Any) -> tuple[State, Tensor]:
+        (state, update), (experience, base) = carried, constant
+        return several(state, experience, update, base)
+
+    runs = len(experience.lane)
+    count = equal_blocks(runs)
+    lanes, keys = experience.lane.chunk(count), experience.key.chunk(count)
+    constants = [
+        (experience._replace(lane=lane, key=key), sizes)
+        for lane, key, sizes in zip(lanes, keys, in_blocks(base, count))
+    ]
+    zero = torch.zeros((), dtype=torch.int64, device=experience.lane.device)
+    program = compile_repeatable(
+        function, (in_blocks(state, count)[0], zero), constants[0], store_shared=runs > SMALL
+    )
+
+    def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
+        calls = times // unroll
+        blocks = [
+            program((block, update), constant, calls)
+            for block, constant in zip(in_blocks(state, count), constants)
+        ]
+        states, (update, *_) = zip(*blocks)
+        joined = states[0] if count == 1 else tree_map(lambda *x: torch.cat(x), *states)
+        return singly(joined, update, times % unroll)
+
+    return advance
+
+
+def equal_blocks(runs: int) -> int:
+    """Return into how many equal blocks to cut a population, each of about BLOCK runs.
+
+    1 where it has no divisor that leaves between half and twice as many.
+    """
+    counts = range(-(-runs // (2 * BLOCK)), 2 * runs // BLOCK + 1)
+    fitting = [count for count in counts if runs % count == 0]
+    return min(fitting, key=lambda count: abs(runs / count - BLOCK), default=1)
+
+
+def in_blocks(population: Any, count: int) -> list[Any]:
+    """Cut a tree of tensors with a leading run axis into `count` blocks of runs."""
+    leaves, structure = tree_flatten(population)
+    pieces = zip(*(leaf.chunk(count) for leaf in leaves))
+    return [tree_unflatten(list(piece), structure) for piece in pieces]
+
+
+def compiler_available(device: torch.device) -> bool:
+    """Tell whether `torch.compile` can build programs for the device here."""
+    return device.type != "cpu" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def magnitude(parameters: Parameters) -> Float[Tensor, " run"]:
+    """Return the largest absolute parameter of every run; NaN or infinite where one is."""
+    leaves = [leaf for leaf in tree_leaves(parameters) if leaf.numel()]
+    return torch.stack([leaf.abs().reshape(len(leaf), -1).amax(1) for leaf in leaves]).amax(0)
+
+
+def diverged_runs(parameters: Parameters, limit: Float[Tensor, " run"]) -> Bool[Tensor, " run"]:
+    """Tell which runs hold a parameter that is not finite or beyond the run's limit."""
+    return ~(magnitude(parameters) <= limit)
+
+
+def divergence_limit(parameters: Parameters) -> Float[Tensor, " run"]:
+    """Return the magnitude beyond which each run counts as diverged, from its initial values."""
+    return DIVERGENCE * magnitude(parameters).clamp(min=1)
+
+
+def without(parameters: Parameters, diverged: Bool[Tensor, " run"]) -> Parameters:
+    """Return the parameters with zeros for the diverged runs, which no judge can work with."""
+
+    def cleaned(leaf: Tensor) -> Tensor:
+        mask = diverged.view(-1, *([1] * (leaf.dim() - 1)))
+        return torch.where(mask, torch.zeros_like(leaf), leaf)
+
+    return tree_map(cleaned, parameters)
+
+
+def measured_steps(steps: int, every: int, start: int = 0) -> list[int]:
+    """Return the numbers of updates after which to measure: 1, 1 + every, … and the last."""
+    grid = [*range(1, steps + 1, every), steps]
+    return sorted({after for after in grid if after > start})
+
+
+def learn(
+    algorithm: Algorithm,
+    state: State,
+    experience: Experience,
+    step_sizes: StepSizes,
+    schedule: Schedule,
+    sampling: Sampling,
+    judge: Judge,
+    *,
+    steps: int,
+    measure_every: int,
+    limit: Float[Tensor, " run"],
+    start: int = 0,
+    diverged: Bool[Tensor, " run"] | None = None,
+    compiled: bool = False,
+) -> Iterator[Measurement]:
+    """Learn and yield a measurement after updates 1, 1 + measure_every, … and the last.
+
+    step_sizes: base step sizes, [run] each
+    judge:      from the parameters of all runs, in float64, to named values [run]
+    limit:      see `divergence_limit`
+    start, diverged: updates already done, and the runs lost by then, when a run is resumed
+    """
+    device = experience.lane.device
+    short = len(limit) <= SMALL and steps >= LONG
+    advance = repeated_updates(
+        algorithm,
+        schedule,
+        sampling,
+        experience,
+        step_sizes,
+        state,
+        compiled=compiled,
+        unroll=UNROLLED if short else 1,
+    )
+    update = torch.tensor(start, device=device)
+    lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)
+    done = start
+    for target in measured_steps(steps, measure_every, start):
+        # Not around the `yield`: the caller's own gradients are the caller's business.
+        with torch.no_grad():
+            state, update = advance(state, update, target - done)
+            done = target
+            lost = lost | diverged_runs(state.parameters, limit)
+            values = _judged(judge, state.parameters, lost)
+        yield Measurement(done, values, lost.cpu(), state)
+
+
+def _judged(judge: Judge, parameters: Parameters, lost: Tensor) -> dict[str, Tensor]:
+    double: Any = tree_map(lambda leaf: leaf.double(), without(parameters, lost))
+    values = judge(Parameters(*double))
+    missing = torch.full_like(lost, torch.nan, dtype=torch.float64)
+    return {name: torch.where(lost, missing, value).cpu() for name, value in values.items()}

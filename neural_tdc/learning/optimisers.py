@@ -1,0 +1,61 @@
+"""What turns a direction into a step before the step size: nothing (`sgd`), or RMSProp.
+
+One choice a part, since the time scales of body, head and auxiliary are the whole point: an
+optimiser that rescales all of them alike would erase the split.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from neural_tdc.types import Parameters
+
+NAMES = ("sgd", "rmsprop")
+
+
+class Optimizer(NamedTuple):
+    """The preconditioner of each part, `sgd` or `rmsprop`.
+
+    decay, damping: RMSProp's α and ε as in `torch.optim.RMSprop`, whose steps these equal.
+    """
+
+    body: str = "sgd"
+    head: str = "sgd"
+    auxiliary: str = "sgd"
+    decay: float = 0.99
+    damping: float = 1e-8
+
+
+SGD = Optimizer()
+
+
+def initial_squares(optimizer: Optimizer, parameters: Parameters) -> Parameters:
+    """Return zeros for each part that RMSProp keeps mean squares of, {} for the others."""
+    parts = (
+        tree_map(torch.zeros_like, part) if name == "rmsprop" else {}
+        for name, part in zip(optimizer, parameters)
+    )
+    return Parameters(*parts)
+
+
+def precondition(
+    optimizer: Optimizer, directions: Parameters, squares: Parameters
+) -> tuple[Parameters, Parameters]:
+    """Divide each part that asks for it by the root of its running mean square."""
+
+    def mean_square(old: Tensor, direction: Tensor) -> Tensor:
+        return optimizer.decay * old + (1 - optimizer.decay) * direction.square()
+
+    def divided(direction: Tensor, square: Tensor) -> Tensor:
+        return direction / (square.sqrt() + optimizer.damping)
+
+    steps: list[Any] = []
+    kept: list[Any] = []
+    for name, direction, square in zip(optimizer, directions, squares):
+        rescaled = name == "rmsprop"
+        new = tree_map(mean_square, square, direction) if rescaled else square
+        steps.append(tree_map(divided, direction, new) if rescaled else direction)
+        kept.append(new)
+    return Parameters(*steps), Parameters(*kept)

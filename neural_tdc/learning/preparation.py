@@ -1,0 +1,99 @@
+"""From a rule, a body and step sizes to the state of a population before its first update."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, initial_state
+from neural_tdc.learning.optimisers import SGD, Optimizer
+from neural_tdc.learning.projections import projection
+from neural_tdc.networks.bodies import (
+    Body,
+    FeatureMap,
+    MakeBody,
+    check_body,
+    feature_map,
+    given_features,
+    initial_bodies,
+)
+from neural_tdc.randomness import generator
+from neural_tdc.rules.rule import LearningRule
+
+
+def prepare(
+    rule: LearningRule,
+    make_body: MakeBody | None,
+    observation: Tensor,
+    *,
+    runs: int,
+    seed: int,
+    optimizer: Optimizer = SGD,
+    constraint: str = "none",
+    head: Tensor | None = None,
+) -> tuple[Algorithm, State]:
+    """Return the algorithm and the initial state of all runs, on the observations' device.
+
+    observation: [sample, *observation] at least two that the learner may see, in the dtype to
+        learn in; rules scale their own features by them
+    make_body:   None where the observations are the features; the rule's body is then frozen
+    head:        [feature] θ₀ of every run, 0 if not given
+
+    What is drawn for run i depends on (seed, i) only. Raises ValueError in one line for a body or
+    a rule that cannot be.
+    """
+    shape = tuple(observation.shape[1:])
+    bodies: Body = {}
+    features: FeatureMap = given_features
+    if make_body is None:
+        if len(shape) != 1:
+            raise ValueError(f"given features are vectors, not observations of shape {shape}")
+        rule, width = _with_frozen_body(rule), shape[0]
+    else:
+        module, bodies = initial_bodies(make_body, shape, seed, runs)
+        width = check_body(module, observation[:3].cpu())
+        bodies = {name: tensor.to(observation) for name, tensor in bodies.items()}
+        features = feature_map(module)
+    if getattr(rule, "assigns_head", False):
+        # The direction of a best response is the whole way: rescaled it would miss its end.
+        optimizer = optimizer._replace(head="sgd")
+    algorithm = Algorithm(rule, features, optimizer, projection(constraint))
+    start = observation.new_zeros(width) if head is None else head.to(observation)
+    return algorithm, initial_population(algorithm, bodies, start, observation, seed, runs)
+
+
+def _with_frozen_body(rule: Any) -> Any:
+    if hasattr(rule, "frozen"):
+        return rule.frozen()
+    if getattr(rule, "body", None) == "nonlinear":
+        return rule
+    raise ValueError(f"rule {rule.name!r} learns a body: it needs neural features, not given ones")
+
+
+def initial_population(
+    algorithm: Algorithm, bodies: Body, head: Tensor, observation: Tensor, seed: int, runs: int
+) -> State:
+    """Return the state of all runs before the first update; see `prepare`.
+
+    bodies: tensors with a leading run axis, empty for given features; head: [feature]
+    """
+    states = []
+    for run in range(runs):
+        body = {name: tensor[run] for name, tensor in bodies.items()}
+        parameters, memory = algorithm.rule.initial(
+            Parameters(body, head, head.new_empty(0)), observation, generator(seed, "rule", run)
+        )
+        states.append(initial_state(algorithm, parameters, memory))
+    return tree_map(lambda *leaves: torch.stack(leaves), *states)
+
+
+def base_steps(
+    rule: LearningRule, sizes: StepSizes | Sequence[float], runs: int, like: Tensor
+) -> StepSizes:
+    """Return base step sizes [run] each; the head's is 1 for a rule that assigns it."""
+    body, head, auxiliary = sizes
+    if getattr(rule, "assigns_head", False):
+        head = 1.0
+    return StepSizes(*(like.new_full((runs,), size) for size in (body, head, auxiliary)))

@@ -1,0 +1,1 @@
+"""The errors of value functions: exact on a finite chain, estimated elsewhere."""

@@ -1,0 +1,1 @@
+"""Bodies, their pure functions, and the check of a user's module."""

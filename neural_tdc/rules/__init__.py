@@ -1,0 +1,1 @@
+"""What a learning rule is, and every rule of the tables."""

@@ -1,0 +1,94 @@
+"""The second table: how a head and its auxiliary vector learn.
+
+Every entry is what is *added* to θ, or to the auxiliary vector, after multiplication by its step
+size, as a mean over the batch. `correction` is the batch's inner products with the auxiliary
+vector, φᵀω (ψᵀω_ψ for the `generalized` row).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from neural_tdc.rules.batch_terms import Sample, mean
+
+
+def td(s: Sample, correction: Tensor) -> Tensor:
+    """TD (Sutton 1988): ρδφ. Also V-trace and emphatic TD, which weigh the sample otherwise."""
+    return mean(s.ratio * s.td_error, s.feature)
+
+
+def residual(s: Sample, correction: Tensor) -> Tensor:
+    """Residual gradient (Baird 1995): ρδ(φ − γ_tφ'). From single samples it minimises RMSTDE."""
+    return mean(s.ratio * s.td_error, s.feature) - mean(
+        s.discount * s.ratio * s.td_error, s.next_feature
+    )
+
+
+def gtd2(s: Sample, correction: Tensor) -> Tensor:
+    """GTD2 (Sutton et al. 2009): ρ(φ − γ_tφ')(φᵀω)."""
+    return mean(s.ratio * correction, s.feature) - mean(
+        s.discount * s.ratio * correction, s.next_feature
+    )
+
+
+def tdc(s: Sample, correction: Tensor) -> Tensor:
+    """TDC (Sutton et al. 2009): ρ(δφ − γ_tφ'(φᵀω))."""
+    return mean(s.ratio * s.td_error, s.feature) - mean(
+        s.discount * s.ratio * correction, s.next_feature
+    )
+
+
+def htd(s: Sample, correction: Tensor) -> Tensor:
+    """HTD (Hackman 2012, White & White 2016): ρδφ + (ρ−1)(φ − γ_tφ')(φᵀω)."""
+    weight = (s.ratio - 1) * correction
+    return mean(s.ratio * s.td_error + weight, s.feature) - mean(
+        s.discount * weight, s.next_feature
+    )
+
+
+def covariance_auxiliary(s: Sample, feature: Tensor, correction: Tensor) -> Tensor:
+    """TDC's auxiliary vector: (ρδ − φᵀω)φ, whose fixed point is ω* = C⁻¹E[ρδφ]."""
+    return mean(s.ratio * s.td_error - correction, feature)
+
+
+def behaviour_auxiliary(s: Sample, feature: Tensor, correction: Tensor) -> Tensor:
+    """HTD's auxiliary vector: ρδφ − (φ − γ_tφ')(φᵀω), on the behaviour policy's own A."""
+    return covariance_auxiliary(s, feature, correction) + mean(
+        s.discount * correction, s.next_feature
+    )
+
+
+class HeadRow(NamedTuple):
+    """A row of the table.
+
+    direction:  (sample, correction) -> what is added to θ; None for a best response
+    auxiliary:  name of the auxiliary vector it keeps, None for none
+    partners:   the bodies it may stand beside, None for all
+    """
+
+    direction: Callable[[Sample, Tensor], Tensor] | None
+    auxiliary: str | None = None
+    partners: tuple[str, ...] | None = None
+
+
+# V-trace and emphatic TD weigh the sample of head and body alike: only TD's own body makes sense.
+HEAD_ROWS: dict[str, HeadRow] = {
+    "td": HeadRow(td),
+    "vtrace": HeadRow(td, partners=("semi_gradient", "frozen")),
+    "residual": HeadRow(residual),
+    "gtd2": HeadRow(gtd2, "tdc"),
+    "tdc": HeadRow(tdc, "tdc"),
+    "tdrc": HeadRow(tdc, "tdrc"),
+    "htd": HeadRow(htd, "htd"),
+    "etd": HeadRow(td, partners=("semi_gradient", "frozen")),
+    "generalized": HeadRow(gtd2, "generalized"),
+    "lstd": HeadRow(None),
+}
+
+AUXILIARY_ROWS: dict[str, Callable[[Sample, Tensor, Tensor], Tensor]] = {
+    "tdc": covariance_auxiliary,
+    "tdrc": covariance_auxiliary,
+    "htd": behaviour_auxiliary,
+    "generalized": covariance_auxiliary,
+}

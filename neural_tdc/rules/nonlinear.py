@@ -1,0 +1,80 @@
+"""Nonlinear TDC and GTD2 (Maei et al. 2009), which project on the tangent space of the network.
+
+With u all parameters, g = ∇_uV(s), g' = ∇_uV(s') and q = (ρδ − gᵀw)∇²V(s)w:
+TDC  u ← u + α[ρδg − γ_tρg'(gᵀw) − q],   GTD2  u ← u + α[ρ(g − γ_tg')(gᵀw) − q],
+w ← w + β(ρδ − gᵀw)g. The Hessian enters by one Hessian-vector product.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from neural_tdc.networks.bodies import FeatureMap
+from neural_tdc.types import Parameters, Transition
+
+
+@dataclass(frozen=True)
+class NonlinearRule:
+    """Maei's rules; w has the shape of (body, head) and stands in `Parameters.auxiliary`."""
+
+    name: str
+    correction: bool
+    body: str = "nonlinear"
+    head: str = "nonlinear"
+    assigns_head: bool = False
+    ordered: bool = False
+
+    def initial(
+        self, parameters: Parameters, observation: Tensor, generator: torch.Generator
+    ) -> tuple[Parameters, dict[str, Any]]:
+        """Set w to 0; see `rules.LearningRule`."""
+        network = (parameters.body, parameters.head)
+        return parameters._replace(auxiliary=tree_map(torch.zeros_like, network)), {}
+
+    def remember(
+        self,
+        features: FeatureMap,
+        parameters: Parameters,
+        memory: dict[str, Any],
+        batch: Transition,
+    ) -> dict[str, Any]:
+        """Remember nothing; see `rules.LearningRule`."""
+        return memory
+
+    def directions(
+        self,
+        features: FeatureMap,
+        parameters: Parameters,
+        batch: Transition,
+        memory: dict[str, Any] | None = None,
+    ) -> Parameters:
+        """Return the directions of u and w; see `rules.LearningRule`."""
+
+        def value(u: Any, observation: Tensor) -> Tensor:
+            body, head = u
+            return features(body, observation) @ head
+
+        u, w = (parameters.body, parameters.head), parameters.auxiliary
+
+        def at_both_ends(u: Any) -> tuple[Tensor, Tensor, Tensor]:
+            here, slope = torch.func.jvp(lambda v: value(v, batch.observation), (u,), (w,))  # type: ignore[misc]
+            return here, value(u, batch.next_observation), slope
+
+        (here, there, slope), pull_back = torch.func.vjp(at_both_ends, u)  # type: ignore[misc]
+        ratio, discount, count = batch.ratio, batch.discount, len(batch.reward)
+        error = batch.reward + discount * there - here
+        surprise = ratio * error - slope
+        onto_here = ratio * (error if self.correction else slope)
+        onto_there = -discount * ratio * slope
+        # The third product is Σ surprise·∇(gᵀw): the Hessian-vector product q.
+        direction = pull_back((-onto_here / count, -onto_there / count, surprise / count))[0]
+        nothing = torch.zeros_like(here)
+        auxiliary = pull_back((-surprise / count, nothing, nothing))[0]
+        return Parameters(direction[0], direction[1], auxiliary)
+
+    def omega(self, parameters: Parameters) -> tuple[Tensor, float] | None:
+        """Return None: w does not live on the features."""
+        return None

@@ -1,0 +1,1 @@
+"""The Stackelberg objective: best responses, curvature, supervised learning with split rates."""

@@ -1,0 +1,142 @@
+"""The training loop of a supervised population, and the heads that answer in it."""
+
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from neural_tdc.learning.learner import diverged_runs
+from neural_tdc.networks.mlp_population import CROSS_ENTROPY, Objective, features
+from neural_tdc.stackelberg.best_responses import BestResponse, ridge_response, softmax_response
+from neural_tdc.stackelberg.supervised import Learning, Samples, State, arm_parameters, updates
+from neural_tdc.types import Parameters
+
+
+class Measurement(NamedTuple):
+    """The population after an update, for whoever measures it.
+
+    step:     updates done
+    diverged: [arm, seed] whether the run has ever diverged, on the CPU
+    residual: the worst residual of an answer since the last measurement, 0 where none was given
+    """
+
+    step: int
+    diverged: Tensor
+    state: State
+    residual: float
+
+
+def best_response(
+    objective: Objective,
+    parameters: Parameters,
+    inputs: Float[Tensor, "sample input"],
+    target: Tensor,
+    tolerance: float | None = None,
+) -> BestResponse:
+    """Return θ*(W) of one network on some samples, in float64; the softmax starts at its head.
+
+    tolerance: of the softmax response, on the largest entry of the gradient; one that misses it is
+               returned with its residual
+    Raises ValueError where the ridge is 0 and the best response is not unique.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        # The residual is handed back; a warning at each of thousands of answers would hide it.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        learned = features(parameters.body, inputs, objective.activation).double()
+        if objective.loss is CROSS_ENTROPY:
+            return softmax_response(
+                learned,
+                target,
+                parameters.head.shape[-1],
+                objective.ridge,
+                start=parameters.head.double(),
+                tolerance=tolerance,
+                strict=False,
+            )
+        head = ridge_response(learned, target.double(), objective.ridge)
+        slope = learned.mT @ (learned @ head - target) / len(target) + objective.ridge * head
+        return BestResponse(head, float(slope.abs().max()), 0)
+
+
+def answered(
+    learning: Learning, samples: Samples, state: State, diverged: Bool[Tensor, " seed"]
+) -> tuple[State, float]:
+    """Replace the heads of the arm `limit` by their best responses; also return the worst residual.
+
+    A diverged run keeps its head: there is nothing to answer.
+    """
+    parameters = arm_parameters(learning, state, "limit")
+    heads, worst = parameters.head.clone(), 0.0
+    for seed in (~diverged).nonzero()[:, 0].tolist():
+        response = best_response(
+            learning.objective,
+            tree_map(lambda leaf, seed=seed: leaf[seed], parameters),
+            *samples.of(seed, learning.responder.samples),
+            learning.responder.tolerance,
+        )
+        heads[seed] = response.head
+        worst = max(worst, response.residual)
+    seeds, start = len(heads), learning.given.index("limit") * len(heads)
+    head = state.given.parameters.head
+    joined = torch.cat([head[:start], heads, head[start + seeds :]])
+    moved = state.given.parameters._replace(head=joined)
+    return state._replace(given=state.given._replace(parameters=moved)), worst
+
+
+def measured_steps(steps: int, every: int, start: int | None = None) -> list[int]:
+    """Return the numbers of updates after which to measure: 0, every, 2·every, … and the last.
+
+    start: the last one measured already; None for a run that begins
+    """
+    grid = {*range(0, steps + 1, every), steps}
+    return sorted(after for after in grid if start is None or after > start)
+
+
+def learn(
+    learning: Learning,
+    samples: Samples,
+    key: Int[Tensor, " seed"],
+    state: State,
+    *,
+    steps: int,
+    measure_every: int,
+    limit: Float[Tensor, " seed"],
+    start: int | None = None,
+    diverged: Bool[Tensor, "arm seed"] | None = None,
+    compiled: bool = False,
+) -> Iterator[Measurement]:
+    """Learn and yield a measurement before the first update, every `measure_every`, and at the end.
+
+    key:   of each seed's batches, from `randomness.keys`
+    limit: [seed] the magnitude of a parameter beyond which a run counts as diverged
+    start, diverged: updates done and measured, and the runs lost by then, when a run is resumed
+
+    The arm `limit` answers before update 0 and every `responder.every` updates from there on.
+    """
+    advance = updates(learning, samples, key, state, compiled=compiled)
+    done = start or 0
+    update = torch.tensor(done, device=key.device)
+    shape = (len(learning.arms), len(limit))
+    lost = torch.zeros(shape, dtype=torch.bool) if diverged is None else diverged.cpu()
+    every = learning.responder.every if "limit" in learning.arms else steps
+    for target in measured_steps(steps, measure_every, start):
+        residual = 0.0
+        # Not around the `yield`: the caller's own gradients are the caller's business.
+        with torch.no_grad():
+            while done < target:
+                if "limit" in learning.arms and done % every == 0:
+                    of_limit = lost[learning.arms.index("limit")]
+                    state, worst = answered(learning, samples, state, of_limit)
+                    residual = max(residual, worst)
+                count = min(target - done, every - done % every)
+                state, update = advance(state, update, count)
+                done += count
+            now = [
+                diverged_runs(arm_parameters(learning, state, arm), limit) for arm in learning.arms
+            ]
+            lost = lost | torch.stack(now).cpu()
+        yield Measurement(done, lost, state, residual)

@@ -1,0 +1,127 @@
+"""What is measured of one network: losses, accuracy, the head's lag, and curvature."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from neural_tdc.networks.mlp_population import CROSS_ENTROPY, Objective, features
+from neural_tdc.stackelberg.best_responses import BestResponse
+from neural_tdc.stackelberg.curvature import (
+    Curvature,
+    Operator,
+    curvature,
+    hessian_operator,
+    reduced_hessian_operator,
+)
+from neural_tdc.stackelberg.problems import Problem, classification, regression
+from neural_tdc.types import Parameters
+
+# Predictions of so many samples are made at once.
+CHUNK = 2_000
+
+
+def losses(
+    objective: Objective, parameters: Parameters, inputs: Tensor, target: Tensor
+) -> dict[str, float]:
+    """Return the mean loss, without the ridge, and for labels the accuracy, a fraction."""
+    with torch.no_grad():
+        prediction = torch.cat(
+            [
+                features(parameters.body, part, objective.activation) @ parameters.head
+                for part in inputs.split(CHUNK)
+            ]
+        )
+        found = {"loss": float(objective.loss.value(prediction.double(), target))}
+        if objective.loss is CROSS_ENTROPY:
+            found["accuracy"] = float((prediction.argmax(-1) == target).double().mean())
+    return found
+
+
+def head_lag(
+    objective: Objective,
+    parameters: Parameters,
+    inputs: Float[Tensor, "sample input"],
+    response: BestResponse,
+) -> float:
+    """Return the root mean square over samples of Z(θ − θ*), in units of the prediction.
+
+    Of class scores their mean over classes is taken away: it changes no probability.
+    """
+    with torch.no_grad():
+        learned = features(parameters.body, inputs, objective.activation).double()
+        difference = learned @ (parameters.head - response.head)
+        if objective.loss is CROSS_ENTROPY:
+            difference = difference - difference.mean(-1, keepdim=True)
+        return float(difference.square().sum(-1).mean().sqrt())
+
+
+def stackelberg_problem(
+    objective: Objective,
+    inputs: Float[Tensor, "sample input"],
+    target: Tensor,
+    classes: int | None,
+    tolerance: float | None = None,
+) -> Problem:
+    """Return f(W, θ) and θ*(W) on some samples, for `curvature` and `landscape`.
+
+    classes: None for regression
+    """
+    body_features: Callable[..., Tensor] = partial(features, activation=objective.activation)
+    if classes is None:
+        return regression(body_features, inputs, target, objective.ridge)
+    return classification(
+        body_features,
+        inputs,
+        target,
+        objective.ridge,
+        classes=classes,
+        tolerance=tolerance,
+        strict=False,
+    )
+
+
+class Curvatures(NamedTuple):
+    """The curvature in W of three objectives at one network.
+
+    joint:   f(·, θ_k), the head as it is
+    frozen:  f(·, θ*(W_k)), the head answering the present body only
+    reduced: Φ, the head answering every body
+    """
+
+    joint: Curvature
+    frozen: Curvature
+    reduced: Curvature
+
+
+def curvatures(
+    problem: Problem,
+    parameters: Parameters,
+    generator: torch.Generator,
+    *,
+    probes: int,
+    products: int,
+    tolerance: float = 1e-3,
+) -> Curvatures:
+    """Return the curvature in W of f with both heads and of Φ, in float64.
+
+    probes, products, tolerance: as in `curvature.curvature`; the samples must be float64 too
+    All three use the same random numbers. Raises ValueError where f is not strongly convex in θ.
+    """
+    body, head, _ = tree_map(lambda leaf: leaf.double(), parameters)
+    best = problem.best_response(body).detach()
+    state = generator.get_state()
+
+    def measured(operator: Operator) -> Curvature:
+        generator.set_state(state)
+        return curvature(operator, generator, probes=probes, tolerance=tolerance, products=products)
+
+    return Curvatures(
+        measured(hessian_operator(lambda moved: problem.objective(moved, head), body)),
+        measured(hessian_operator(lambda moved: problem.objective(moved, best), body)),
+        measured(reduced_hessian_operator(problem, body, best)),
+    )

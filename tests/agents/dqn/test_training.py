@@ -1,0 +1,237 @@
+"""Acting and learning together: the ratio of updates, the scores, resuming to the bit."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch.utils._pytree import tree_map
+
+from agents.dqn.learner import Learner, Objective, make_optimizer
+from agents.dqn.q_network import make_network
+from agents.dqn.replay import Replay
+from agents.dqn.training import Course, Player, Training, play
+from envs.games.discrete_control import GymnasiumEnvironments, control
+
+COURSE = Course(
+    batch=8,
+    update_every=3,
+    target_period=30,
+    learning_starts=20,
+    epsilon_first=1.0,
+    epsilon_last=0.1,
+    epsilon_steps=200,
+    rate_last=0.5,
+    steps=600,
+)
+
+
+class Identity(gymnasium.Env):
+    """Shows one of three states and pays 1 for the action of the same number; 7 steps a game."""
+
+    observation_space = spaces.Box(0, 1, (3,), dtype=np.float32)
+    action_space = spaces.Discrete(3)
+
+    def _draw(self):
+        self.state = int(self.np_random.integers(3))
+        return np.eye(3, dtype=np.float32)[self.state]
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._draw(), {}
+
+    def step(self, action):
+        reward = float(action == self.state)
+        self.steps += 1
+        return self._draw(), reward, False, self.steps == 7, {}
+
+
+def training(
+    environments, seed=0, course=COURSE, capacity=400, discount=0.9, remember=False, **rates
+):
+    network = make_network(
+        "mlp", environments.frame_shape, environments.actions, seed=seed, features=16, hidden=(24,)
+    )
+    optimizer = make_optimizer("adam", network, rates.get("body", 2e-3), rates.get("head", 5e-3))
+    replay = Replay(
+        capacity, environments.count, environments.frame_shape, dtype="float32", discount=discount
+    )
+    learner = Learner(network, optimizer, remembered=replay.rows if remember else 0)
+    made = Training(learner, environments, replay, course, seed)
+    made.begin()
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_updates_keep_their_ratio_to_agent_steps_whatever_the_number_of_games(count):
+    learning = training(GymnasiumEnvironments("identity", Identity, count))
+    progress = learning.advance(301)
+    assert 301 <= progress.step < 301 + count
+    # The updates that the steps before the last ask for.
+    assert abs(progress.updates - (progress.step - 20) // 3) <= -(-count // 3)
+    assert len(progress.loss) == len(progress.value) == progress.updates
+    # Seven agent steps a game: the steps that only reset are none.
+    assert set(progress.lengths) == {7}
+    assert len(progress.returns) == len(progress.lengths)
+    assert abs(7 * len(progress.returns) - progress.step) <= 8 * count
+
+
+def test_the_target_follows_at_its_period_and_not_between():
+    learning = training(GymnasiumEnvironments("identity", Identity, 1))
+    followed = []
+    follow = learning.learner.follow
+    learning.learner.follow = lambda: (followed.append(learning.updates), follow())
+    learning.advance(200)
+    assert followed == [10, 20, 30, 40, 50]
+
+
+def test_rates_fall_and_keep_their_ratio():
+    learning = training(GymnasiumEnvironments("identity", Identity, 1), body=0.002, head=0.01)
+    learning.advance(600)
+    rates = {g["label"]: g["lr"] for g in learning.learner.optimizer.param_groups}
+    assert rates["head"] == pytest.approx(5 * rates["body"])
+    # The last update was asked for by one of the last steps.
+    assert rates["body"] == pytest.approx(0.002 * 0.5, rel=0.01)
+
+
+def test_an_identity_environment_is_learned():
+    course = COURSE._replace(epsilon_steps=300, steps=1500, learning_starts=50, update_every=1)
+    learning = training(GymnasiumEnvironments("identity", Identity, 2), course=course)
+    learning.advance(1500)
+    games = GymnasiumEnvironments("identity", Identity, 9)
+    scores, lengths = play(Player(learning.learner.network), games, 0.0, 4, 100)
+    assert scores == [7.0] * 9
+    assert lengths == [7] * 9
+    random, _ = play(Player(learning.learner.network), games, 1.0, 4, 100)
+    assert np.mean(random) < 4
+
+
+def test_scores_are_of_whole_games_and_a_long_game_is_left():
+    games = control("CartPole-v1", 4)
+    network = make_network("mlp", (4,), 2, seed=0)
+    scores, lengths = play(Player(network), games, 1.0, 3, 500)
+    assert scores == [float(length) for length in lengths]
+    assert min(lengths) > 7
+    cut, _ = play(Player(network), games, 1.0, 3, 5)
+    assert cut == [5.0] * 4
+    assert play(Player(network), games, 1.0, 3, 500)[0] == scores
+    assert play(Player(network), games, 1.0, 4, 500)[0] != scores
+
+
+def bits(learning):
+    return [p.detach().clone() for p in learning.learner.network.parameters()]
+
+
+def test_the_same_seed_gives_the_same_run_to_the_bit_and_another_does_not():
+    runs = [training(control("CartPole-v1", 2), seed=seed) for seed in (3, 3, 4)]
+    ends = []
+    for learning in runs:
+        progress = learning.advance(300)
+        ends.append((progress.returns, progress.loss, bits(learning)))
+    assert ends[0][0] == ends[1][0]
+    assert torch.equal(ends[0][1], ends[1][1])
+    assert all(torch.equal(a, b) for a, b in zip(ends[0][2], ends[1][2]))
+    assert not torch.equal(ends[0][2][0], ends[2][2][0])
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(remember):
+    whole = training(control("CartPole-v1", 2), remember=remember)
+    first, second = whole.advance(250), whole.advance(500)
+    stopped = training(control("CartPole-v1", 2), remember=remember)
+    stopped.advance(250)
+    state = stopped.state(with_replay=True)
+    state = tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, state)
+    del stopped
+    resumed = training(control("CartPole-v1", 2), remember=remember)
+    assert resumed.load(state) == []
+    again = resumed.advance(500)
+    assert again.step == second.step
+    assert again.returns == second.returns
+    assert again.lengths == second.lengths
+    assert torch.equal(again.loss, second.loss)
+    assert all(torch.equal(a, b) for a, b in zip(bits(whole), bits(resumed)))
+    assert first.step < second.step
+    if remember:
+        # What a value was computed with decides its last bits: what is known is restored too.
+        one, other = (each.learner.target_values.state() for each in (whole, resumed))
+        assert torch.equal(one["number"], other["number"])
+        assert torch.equal(one["values"], other["values"])
+        assert len(one["number"])
+
+
+def test_target_values_are_forgotten_with_the_target_they_are_of():
+    learning = training(control("CartPole-v1", 2), remember=True)
+    learning.advance(250)
+    known = learning.learner.target_values
+    assert len(known.state()["number"])
+    learning.learner.load(learning.learner.state())
+    assert not len(known.state()["number"])
+    learning.advance(300)
+    assert len(known.state()["number"])
+    learning.learner.follow()
+    assert not len(known.state()["number"])
+
+
+def test_remembered_target_values_change_nothing_but_rounding():
+    plain, remembering = (
+        training(control("CartPole-v1", 2), capacity=60, remember=remember)
+        for remember in (False, True)
+    )
+    losses = [each.advance(400).loss for each in (plain, remembering)]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-5)
+    for one, other in zip(bits(plain), bits(remembering)):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_without_the_replay_games_begin_anew_and_it_is_refilled_and_both_are_said():
+    stopped = training(control("CartPole-v1", 2))
+    stopped.advance(250)
+    state = stopped.state(with_replay=False)
+    assert state["replay"] is None
+    resumed = training(control("CartPole-v1", 2))
+    notes = resumed.load(state)
+    assert ["begin anew" in notes[0], "refill" in notes[1]] == [True, True]
+    assert (resumed.step, resumed.updates) == (stopped.step, stopped.updates)
+    assert len(resumed.replay) >= COURSE.learning_starts
+    assert torch.isfinite(resumed.advance(300).loss).all()
+
+
+def test_the_network_is_asked_only_where_some_game_follows_it():
+    learning = training(
+        GymnasiumEnvironments("identity", Identity, 1),
+        course=COURSE._replace(epsilon_last=1.0, learning_starts=10**6),
+    )
+    asked = []
+    learning.learner.greedy = lambda observation: asked.append(1)
+    learning.advance(100)
+    assert asked == []
+
+
+def test_learning_goes_on_while_the_environments_step():
+    environments = GymnasiumEnvironments("identity", Identity, 1)
+    order = []
+    learning = training(environments)
+    send, receive, update = environments.send, environments.receive, learning.learner.update
+    environments.send = lambda action: (order.append("send"), send(action))[1]
+    environments.receive = lambda: (order.append("receive"), receive())[1]
+    learning.learner.update = lambda batch: (order.append("update"), update(batch))[1]
+    learning.advance(40)
+    places = [place for place, what in enumerate(order) if what == "update"]
+    assert len(places) == 6
+    assert all(order[place - 1 : place + 2] == ["send", "update", "receive"] for place in places)
+
+
+def test_squared_loss_and_plain_q_learning_run_too():
+    learning = training(GymnasiumEnvironments("identity", Identity, 1))
+    learning.learner.objective = Objective(False, "squared")
+    assert torch.isfinite(learning.advance(60).loss).all()
+
+
+@pytest.mark.parametrize(("rows", "again"), [(1000, True), (3200, True), (3201, False)])
+def test_target_values_are_remembered_where_rows_are_drawn_again(rows, again):
+    # 32 rows for each of the 25 updates between two copies: 800 draws.
+    assert Course(batch=32, update_every=4, target_period=100).remembered(rows) == (
+        rows if again else 0
+    )

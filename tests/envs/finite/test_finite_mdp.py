@@ -1,0 +1,381 @@
+"""One definition of a finite problem: its simulator, its chain and its expectations agree."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs.finite.finite_mdp import chain, checked, exact_transitions, finite_mdp, rmstde, simulate
+from envs.finite.standard_problems import PROBLEMS, baird, boyan, garnet, random_walk_tabular
+
+F64 = torch.float64
+
+
+def random_mdp(states=5, actions=2, ends=True, seed=0, off_policy=True, discount=0.9):
+    """Return a problem with sparse transitions, unequal policies and rewards on all outcomes."""
+    source = torch.Generator().manual_seed(seed)
+
+    def numbers(*shape):
+        return torch.rand(*shape, generator=source, dtype=F64)
+
+    def policy():
+        weights = numbers(states, actions) + 0.2
+        return weights / weights.sum(1, keepdim=True)
+
+    outcomes = numbers(states, actions, states + 1)
+    outcomes = torch.where(outcomes > 0.5, outcomes, 0.0)
+    # A ring keeps every state within reach of every other.
+    outcomes[range(states), :, [(state + 1) % states for state in range(states)]] += 0.3
+    if not ends:
+        outcomes[..., -1] = 0
+    outcomes = outcomes / outcomes.sum(-1, keepdim=True)
+    start = torch.where(numbers(states) > 0.5, 1.0, 0.0)
+    start[0] = 1
+    target = policy()
+    return finite_mdp(
+        transition=outcomes[..., :-1],
+        reward=numbers(states, actions, states) - 0.5,
+        discount=discount,
+        termination=outcomes[..., -1],
+        terminal_reward=numbers(states, actions) + 1,
+        start=start / start.sum(),
+        target=target,
+        behaviour=policy() if off_policy else target,
+        features=numbers(states, 3),
+        name="random",
+    )
+
+
+def expectations(mdp, features):
+    """Return A, b₀ and C as weighted averages over single transitions."""
+    batch, weights = exact_transitions(mdp)
+    now, then = features[batch.observation], features[batch.next_observation]
+    weighted = (weights * batch.ratio)[:, None] * now
+    A = weighted.T @ (now - batch.discount[:, None] * then)
+    return A, weighted.T @ batch.reward, (weights[:, None] * now).T @ now
+
+
+class Interval:
+    """Means over independent streams, and how many standard errors they lie from the truth."""
+
+    def __init__(self, per_stream):
+        self.mean = per_stream.mean(0)
+        self.error = per_stream.std(0) / len(per_stream) ** 0.5
+
+    def distance(self, truth=0.0):
+        return ((self.mean - truth).abs() / self.error.clamp(min=1e-12)).max()
+
+
+def test_what_is_left_out_has_friendly_defaults():
+    mdp = finite_mdp([[[0, 1], [1, 0]], [[0.5, 0.5], [1, 0]]], torch.zeros(2, 2, 2), 0.5)
+    half = torch.full((2, 2), 0.5, dtype=F64)
+    assert torch.equal(mdp.target, half)
+    assert torch.equal(mdp.behaviour, half)
+    assert torch.equal(mdp.termination, torch.zeros(2, 2, dtype=F64))
+    assert mdp.start.tolist() == [0.5, 0.5]
+    assert torch.equal(mdp.observation, torch.eye(2, dtype=F64))
+    assert torch.equal(mdp.features, torch.eye(2, dtype=F64))
+    assert mdp.initial_head is None
+    assert mdp.width == 1
+
+
+def test_one_policy_stands_for_both():
+    tables = torch.ones(2, 3, 2) / 2, torch.zeros(2, 3, 2)
+    policy = [[0.25, 0.25, 0.5], [1, 0, 0]]
+    by_target = finite_mdp(*tables, 0.5, target=policy)
+    by_behaviour = finite_mdp(*tables, 0.5, behaviour=policy)
+    assert by_target.target.tolist() == by_target.behaviour.tolist() == policy
+    assert by_behaviour.target.tolist() == policy
+    assert torch.equal(exact_transitions(by_target)[0].ratio, torch.ones(8, dtype=F64))
+
+
+def test_nested_lists_are_read_in_double_precision():
+    mdp = finite_mdp([[[0.1, 0.9]], [[0.3, 0.7]]], [[[0.1, 0.2]], [[0.3, 0.4]]], 0.5)
+    assert mdp.reward.dtype == F64
+    assert mdp.reward[0, 0, 0].item() == 0.1
+
+
+def test_a_problem_does_not_share_memory_with_what_was_given():
+    reward = torch.zeros(2, 1, 2, dtype=F64)
+    mdp = finite_mdp(torch.full((2, 1, 2), 0.5), reward, 0.5)
+    reward.fill_(7)
+    assert mdp.reward.sum() == 0
+
+
+def test_a_table_of_single_precision_is_made_to_sum_to_one():
+    transition = torch.full((3, 1, 3), 1 / 3)
+    sums = finite_mdp(transition, torch.zeros(3, 1, 3), 0.5).transition.sum(-1)
+    torch.testing.assert_close(sums, torch.ones(3, 1, dtype=F64), atol=1e-15, rtol=0)
+
+
+def test_checking_twice_changes_nothing():
+    mdp = baird()
+    for once, twice in zip(mdp, checked(mdp)):
+        if isinstance(once, torch.Tensor):
+            torch.testing.assert_close(twice, once, atol=1e-15, rtol=0)
+        else:
+            assert once == twice
+
+
+def test_a_hand_made_problem_is_refused_when_checked():
+    with pytest.raises(ValueError, match="target of state 0 sums to 2"):
+        checked(boyan()._replace(target=torch.full((12, 1), 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"transition": torch.full((2, 3, 2), 0.75)}, r"of state 0, action 0 sums to 1\.5"),
+        ({"transition": [[[1, 0], [1, 0], [0.5, 0.2]]] * 2}, r"state 0, action 2 sums to 0\.7"),
+        ({"termination": [[0, 0, 0], [0, 0.5, 0]]}, r"of state 1, action 1 sums to 1\.5"),
+        ({"transition": [[[1, 0], [2, -1], [1, 0]]] * 2}, "state 0, action 1 .*probability -1"),
+        ({"transition": torch.ones(2, 2)}, r"transition must have shape \(states, actions, st"),
+        ({"transition": torch.ones(2, 3, 4) / 4}, r"transition must have shape .*\(2, 3, 4\)"),
+        ({"transition": torch.ones(0, 3, 0)}, "transition must have shape"),
+        ({"transition": "a"}, "transition is not a table of numbers"),
+        ({"transition": [[[1, 0]], [[1]]]}, "transition is not a table of numbers"),
+        ({"reward": torch.zeros(2, 3)}, r"reward must have shape \(2, 3, 2\), not \(2, 3\)"),
+        ({"reward": None}, "reward is not a table of numbers"),
+        ({"reward": torch.full((2, 3, 2), torch.nan)}, r"reward .* not finite, at \(0, 0, 0\)"),
+        ({"terminal_reward": torch.zeros(2, 2)}, r"terminal_reward must have shape \(2, 3\)"),
+        ({"start": [0.5, 0.4]}, r"start sums to 0\.9"),
+        ({"start": [1.5, -0.5]}, r"start has the negative probability -0\.5"),
+        ({"start": [1, 0, 0]}, r"start must have shape \(2\), not \(3,\)"),
+        ({"target": [[1, 0, 0], [0.5, 0.4, 0]]}, r"target of state 1 sums to 0\.9"),
+        ({"behaviour": [[2, -1, 0]] * 2}, "behaviour of state 0 has the negative"),
+        (
+            {"target": [[1, 0, 0]] * 2, "behaviour": [[1, 0, 0], [0, 1, 0]]},
+            "takes action 0 in state 1, but the behaviour",
+        ),
+        ({"discount": 1.5}, r"discount is 1\.5"),
+        ({"discount": float("nan")}, "discount is nan"),
+        ({"discount": 1.0}, "discount is 1 on a chain that never ends from state 0"),
+        ({"transition": [[[1, 0]] * 3, [[0, 1]] * 3]}, "no single stationary distribution"),
+        ({"observation": torch.zeros(3, 1)}, r"observation must have shape \(2, numbers\)"),
+        ({"features": torch.zeros(2)}, r"features must have shape \(2, features\)"),
+        ({"features": torch.full((2, 1), torch.inf)}, "features holds a number"),
+        ({"initial_head": [1.0, 2.0, 3.0]}, r"initial_head must have shape \(2\)"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_what_is_no_problem_is_refused_in_one_line(changes, message):
+    sound = {
+        "transition": torch.full((2, 3, 2), 0.5),
+        "reward": torch.zeros(2, 3, 2),
+        "discount": 0.9,
+    }
+    finite_mdp(**sound)
+    with pytest.raises(ValueError, match=message) as caught:
+        finite_mdp(**{**sound, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_chain_by_hand():
+    # Two states, two actions. Action 0 stays (reward 1), action 1 goes to the other state from 0
+    # (reward 2) and ends from 1 (reward 10). Target (¼, ¾), behaviour (½, ½), start in 0.
+    transition = [[[1, 0], [0, 1]], [[0, 1], [0, 0]]]
+    reward = [[[1, 0], [0, 2]], [[0, 1], [0, 0]]]
+    mdp = finite_mdp(
+        transition=transition,
+        reward=reward,
+        discount=1.0,
+        termination=[[0, 0], [0, 1]],
+        terminal_reward=[[0, 0], [0, 10]],
+        start=[1, 0],
+        target=[[0.25, 0.75]] * 2,
+        behaviour=[[0.5, 0.5]] * 2,
+    )
+    exact = chain(mdp)
+    assert exact.transition.tolist() == [[0.25, 0.75], [0, 0.25]]
+    assert exact.reward.tolist() == [0.25 + 1.5, 0.25 + 7.5]
+    # v₁ = 7.75 / .75 and v₀ = (1.75 + .75 v₁) / .75
+    torch.testing.assert_close(exact.value(), torch.tensor([38 / 3, 31 / 3], dtype=F64))
+    # Under the behaviour either state is left half of the time, so both weigh the same.
+    torch.testing.assert_close(exact.weighting, torch.tensor([0.5, 0.5], dtype=F64))
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_expectations_over_exact_transitions_equal_the_chain(ends):
+    mdp = random_mdp(ends=ends)
+    _, weights = exact_transitions(mdp)
+    assert weights.sum() == pytest.approx(1, abs=1e-14)
+    for found, expected in zip(expectations(mdp, mdp.features), chain(mdp).moments(mdp.features)):
+        torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
+
+
+def test_transitions_that_the_start_never_reaches_are_left_out():
+    transition = torch.tensor([[[1.0, 0, 0]], [[0, 0, 1]], [[0, 1, 0]]])
+    mdp = finite_mdp(transition, torch.zeros(3, 1, 3), 0.5, start=[0, 1, 0])
+    batch, weights = exact_transitions(mdp)
+    assert batch.observation.tolist() == [1, 2]
+    assert weights.tolist() == [0.5, 0.5]
+
+
+def test_rmstde_weighs_single_transitions_and_not_expected_rewards():
+    # One state, one action: it stays with reward 3 or ends with reward −1, each half of the time.
+    mdp = finite_mdp(
+        transition=[[[0.5]]],
+        reward=[[[3]]],
+        discount=1.0,
+        termination=[[0.5]],
+        terminal_reward=[[-1]],
+    )
+    head = torch.tensor([2.0], dtype=F64)
+    # δ is 3 + 2 − 2 = 3 or −1 − 2 = −3; the Bellman error is 0.
+    assert rmstde(mdp, mdp.features, head) == pytest.approx(3)
+    assert chain(mdp).rmsbe(mdp.features, head) == 0
+
+
+def test_rmstde_corrects_for_the_behaviour():
+    mdp = random_mdp()
+    head = torch.tensor([0.3, -0.7, 1.1])
+    values = mdp.features @ head.double()
+    weighting = chain(mdp).weighting
+    total = 0.0
+    for state in range(5):
+        for action in range(2):
+            common = float(weighting[state] * mdp.target[state, action])
+            for following in range(5):
+                delta = mdp.reward[state, action, following] + 0.9 * values[following]
+                p = float(mdp.transition[state, action, following])
+                total += common * p * float(delta - values[state]) ** 2
+            delta = mdp.terminal_reward[state, action] - values[state]
+            total += common * float(mdp.termination[state, action]) * float(delta) ** 2
+    assert rmstde(mdp, mdp.features, head) == pytest.approx(total**0.5, rel=1e-12)
+
+
+def rows(transition):
+    """Return (s, s', r, γ_t, ρ) of every transition as a set of rounded rows."""
+    fields = [field.double().flatten() for field in transition[:5]]
+    order = (fields[0], fields[3], fields[1], fields[2], fields[4])
+    return {tuple(round(x, 9) for x in row) for row in torch.stack(order, 1).tolist()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    states=st.integers(2, 6),
+    actions=st.integers(1, 3),
+    ends=st.booleans(),
+    off_policy=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
+def test_simulator_chain_and_exact_transitions_agree(states, actions, ends, off_policy, seed):
+    mdp = random_mdp(states, actions, ends, seed, off_policy)
+    for found, expected in zip(expectations(mdp, mdp.features), chain(mdp).moments(mdp.features)):
+        torch.testing.assert_close(found, expected, atol=1e-13, rtol=0)
+    streams = simulate(mdp, 5, 40, seed, dtype=F64)
+    batch, _ = exact_transitions(mdp)
+    assert rows(streams) <= rows(batch)
+    ended, after = streams.discount[:, :-1] == 0, streams.observation[:, 1:]
+    went_on = streams.next_observation[:, :-1]
+    assert torch.equal(after[~ended], went_on[~ended])
+    assert (mdp.start[after[ended]] > 0).all()
+    assert (mdp.start[streams.observation[:, 0]] > 0).all()
+    assert torch.equal(streams.first[:, 1:], ended.double())
+    assert (streams.first[:, 0] == 1).all()
+    assert off_policy or (streams.ratio == 1).all()
+
+
+def test_long_simulations_meet_every_probability():
+    mdp = random_mdp(3, 2, seed=3)
+    streams = simulate(mdp, 60, 1_000, seed=1, dtype=F64)
+    batch, weights = exact_transitions(mdp)
+
+    def identity(transition):
+        return torch.stack([field.double() for field in transition[:5]], -1)
+
+    kinds = identity(batch)
+    # The first steps still remember the start.
+    seen = identity(streams)[:, 50:, None] - kinds
+    frequency = (seen.abs().amax(-1) < 1e-12).double().mean(1)
+    assert frequency.sum(1) == pytest.approx(torch.ones(60))
+    assert Interval(frequency).distance(weights) < 4
+
+
+def test_the_discount_is_zero_exactly_where_an_episode_ends():
+    mdp = random_walk_tabular()
+    streams = simulate(mdp, 7, 200, seed=0)
+    ended = streams.discount == 0
+    assert ended.any()
+    assert torch.equal(streams.discount, (~ended).float())
+    assert torch.equal(streams.next_observation[ended], streams.observation[ended])
+    assert torch.equal(streams.reward != 0, ended)
+    assert torch.equal(streams.first[:, 1:] == 1, ended[:, :-1])
+    assert (streams.observation[streams.first == 1] == 2).all()
+    assert ended.sum() / streams.first.sum() == pytest.approx(1, abs=0.2)
+
+
+def test_shapes_and_precision_of_a_simulation():
+    for dtype in (torch.float32, F64):
+        streams = simulate(baird(), 3, 11, seed=0, dtype=dtype)
+        for name, field in streams._asdict().items():
+            assert field.shape == (3, 11), name
+            assert field.dtype == (torch.int64 if "observation" in name else dtype), name
+
+
+def test_a_stream_depends_neither_on_the_number_of_streams_nor_on_the_steps():
+    # More steps than are drawn at once, so that the pieces must fit together.
+    many = simulate(random_walk_tabular(), 4, 2_500, seed=5)
+    few = simulate(random_walk_tabular(), 2, 2_100, seed=5)
+    for longer, shorter in zip(many, few):
+        assert torch.equal(longer[:2, :2_100], shorter)
+    assert not torch.equal(many.observation[0], many.observation[1])
+
+
+def test_another_seed_gives_other_streams():
+    one, other = (simulate(garnet(), 1, 50, seed=seed).observation for seed in (0, 1))
+    assert not torch.equal(one, other)
+    assert torch.equal(one, simulate(garnet(), 1, 50, seed=0).observation)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_seed_means_the_same_streams_on_every_device():
+    here = simulate(random_mdp(), 3, 2_500, seed=0)
+    there = simulate(random_mdp(), 3, 2_500, seed=0, device="cuda")
+    for mine, theirs in zip(here, there):
+        assert theirs.is_cuda
+        assert torch.equal(mine, theirs.cpu())
+
+
+@pytest.mark.parametrize(("streams", "steps"), [(0, 5), (5, 0)])
+def test_an_empty_simulation_is_refused(streams, steps):
+    with pytest.raises(ValueError, match="at least 1"):
+        simulate(baird(), streams, steps, seed=0)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_weighting_is_met_by_a_long_simulation(name):
+    mdp = PROBLEMS[name]()
+    streams = simulate(mdp, 100, 1_200, seed=2)
+    # The first steps still remember the start; streams are independent of each other.
+    visits = torch.nn.functional.one_hot(streams.observation[:, 400:], len(mdp.start))
+    interval = Interval(visits.double().mean(1))
+    start = int(mdp.start.argmax())
+    weighting = chain(mdp).weighting
+    alone = (interval.mean - weighting).abs()[start] / interval.error[start].clamp(min=1e-12)
+    assert alone < 3
+    assert interval.distance(weighting) < 4
+
+
+# Baird's star has no reward: there every return is 0.
+@pytest.mark.parametrize("name", [name for name in PROBLEMS if name != "baird"])
+def test_value_is_met_by_the_returns_of_a_long_simulation(name):
+    mdp = PROBLEMS[name]()
+    mdp = mdp._replace(behaviour=mdp.target)
+    horizon, steps = 300, 1_000
+    streams = simulate(mdp, 100, steps, seed=3, dtype=F64)
+    returns = torch.zeros(100, steps, dtype=F64)
+    ahead = torch.zeros(100, dtype=F64)
+    for time in reversed(range(steps)):
+        ahead = streams.reward[:, time] + streams.discount[:, time] * ahead
+        returns[:, time] = ahead
+    value = chain(mdp).value()
+    states = streams.observation[:, : steps - horizon]
+    surprise = returns[:, : steps - horizon] - value[states]
+    # The expected surprise in a state is 0 whatever happened before it.
+    sums = torch.zeros(100, len(value), dtype=F64).scatter_add(1, states, surprise)
+    interval = Interval(sums)
+    start = int(mdp.start.argmax())
+    assert interval.mean[start].abs() < 3 * interval.error[start]
+    assert interval.distance() < 4

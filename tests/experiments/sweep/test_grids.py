@@ -1,0 +1,45 @@
+"""Grids of numbers as they are written on a command line."""
+
+import math
+
+import pytest
+
+from experiments.runs.checks import UsageError
+from experiments.sweep.grids import grid
+
+
+def test_numbers_powers_and_ranges_are_put_in_order():
+    assert grid("--ratios", ["3", "2^-2:2^1", "10^-3"]) == [0.001, 0.25, 0.5, 1.0, 2.0, 3.0]
+
+
+def test_a_range_may_leave_powers_out():
+    assert grid("--body-steps", ["2^-7:2^0:3"]) == [2**-7, 2**-4, 2**-1]
+
+
+def test_infinity_is_a_ratio_where_it_is_allowed():
+    assert grid("--ratios", ["inf", "1"], infinite=True) == [1.0, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([], "--ratios is an empty grid"),
+        (["2^0:2^-3"], "--ratios 2^0:2^-3 is empty: its end is below its beginning"),
+        (["0"], "--ratios 0 is not allowed: give a finite number above 0"),
+        (["-1"], "--ratios -1 is not allowed"),
+        (["inf"], "--ratios inf is not allowed: give a finite number above 0"),
+        (["nan"], "--ratios nan is not allowed"),
+        (["2^-1:2^1", "0.5"], "--ratios has 0.5 twice, a duplicate configuration"),
+        (["0.1", "10^-1"], "--ratios has 0.1 twice"),
+        (["two"], "--ratios 'two' is not a number, a power such as 2^-3"),
+        (["2^-1:3^1"], "--ratios '2^-1:3^1' is not a range: write two powers of one base"),
+        (["1:2"], "--ratios '1:2' is not a range"),
+        (["2^-1:2^3:0"], "is not a range"),
+        (["2^0:2^99999"], "has more than"),
+        (["2^9999"], "is not a number"),
+    ],
+)
+def test_what_is_no_grid_is_named_with_its_flag(texts, said):
+    with pytest.raises(UsageError, match="--ratios") as raised:
+        grid("--ratios", texts)
+    assert said in str(raised.value)

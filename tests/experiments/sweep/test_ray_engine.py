@@ -1,0 +1,91 @@
+"""A study on a Ray cluster: the bits of this machine's, also when a node dies in the middle."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.runs.checks import UsageError
+from experiments.sweep.engines import check_address, ray_cluster
+
+ROOT = Path(__file__).parents[3]
+
+PROGRAM = """
+import os, sys
+import numpy as np
+import ray
+from ray.cluster_utils import Cluster
+from experiments.engines import here, ray_cluster
+from experiments.sweep_plan import Shard
+
+settings = {"problem": "boyan", "rule": ["td"], "runs": 2, "steps": 400, "measure_every": 50}
+shards = [
+    Shard(f"s{n}", {**settings, "width": 3 + n}, [(0.01, 0.02, 0.02)], 1, False, False)
+    for n in range(6)
+]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+second = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+found = {}
+for shard, results in ray_cluster(cluster.address)(shards, lambda done: None):
+    if not found:
+        cluster.remove_node(second, allow_graceful=False)
+    found[shard.name] = results
+expected = {shard.name: results for shard, results in here(shards, lambda done: None)}
+assert found.keys() == expected.keys()
+for name, results in expected.items():
+    for key, array in results.items():
+        np.testing.assert_array_equal(found[name][key], array, strict=True)
+print("same bits after the loss of a node")
+"""
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_costs_its_shards_a_retry_and_no_bit(tmp_path):
+    pytest.importorskip("ray")
+    program = tmp_path / "cluster.py"
+    program.write_text(PROGRAM)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray gives its workers what other programs leave over.
+        "RAY_worker_niceness": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "same bits after the loss of a node" in done.stdout
+
+
+def test_an_address_where_nobody_listens_is_one_line_within_seconds():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(UsageError, match=f"--address 127.0.0.1:{port} cannot be reached"):
+        check_address(f"127.0.0.1:{port}")
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("address", ["nowhere", "host:", "host:port", ":6379", "host:99999"])
+def test_an_address_is_host_and_port(address):
+    with pytest.raises(UsageError, match="is not of the form HOST:PORT"):
+        check_address(address)
+
+
+def test_without_ray_the_line_that_installs_it_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install '.\[distributed\]'"):
+        ray_cluster(None)

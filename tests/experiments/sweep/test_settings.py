@@ -1,0 +1,70 @@
+"""Study files: what they say, and what is said where they cannot be used."""
+
+import pytest
+
+from experiments.runs.checks import UsageError
+from experiments.sweep.settings import read_settings
+
+STUDY = """# a study
+problem = ["boyan", "garnet-3"]
+rule = ["td", "tdc"]
+steps = 40
+constant-feature = true
+body-steps = ["2^-3", 0.5]
+
+[override."garnet-3"]
+steps = 70
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    return path
+
+
+def test_a_study_file_says_what_the_flags_say(path):
+    settings, by_problem = read_settings(["--study", str(path)])
+    assert settings.rule == ("td", "tdc")
+    assert settings.constant_feature
+    assert settings.body_steps == ("2^-3", "0.5")
+    assert {name: own.steps for name, own in by_problem.items()} == {"boyan": 40, "garnet-3": 70}
+    assert by_problem["garnet-3"].body_steps == ("2^-3", "0.5")
+
+
+def test_the_command_line_comes_before_the_file(path):
+    line = [f"--study={path}", "--steps", "9", "--no-constant-feature"]
+    settings, by_problem = read_settings(line)
+    assert not settings.constant_feature
+    assert {own.steps for own in by_problem.values()} == {9}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "steps = 40",
+            "stepps = 40",
+            "study.toml, line 4: unknown key 'stepps'; did you mean steps",
+        ),
+        ("steps = 70", "widht = 7", "study.toml, line 9: unknown key 'widht'; did you mean width"),
+        ("steps = 70", "seed = 7", "line 9: 'seed' is common to all problems"),
+        ('override."garnet-3"', 'override."grid"', "line 8: override for 'grid', which is none of"),
+        ("steps = 40", "steps =", "is not TOML"),
+        ("steps = 40", 'steps = "many"', "--steps many is not a whole number"),
+        ("steps = 40", "steps = {a = 1}", "line 4: 'steps' is a table"),
+        ('[override."garnet-3"]', "[override]", "write overrides as a table"),
+    ],
+)
+def test_what_a_study_file_gets_wrong_is_named_with_its_line(path, before, after, said):
+    path.write_text(STUDY.replace(before, after))
+    with pytest.raises(UsageError) as raised:
+        read_settings(["--study", str(path)])
+    assert said in str(raised.value)
+
+
+def test_a_study_without_a_problem_is_refused(path):
+    path.write_text("steps = 3")
+    with pytest.raises(UsageError, match="--problem must be given, or --study with a file"):
+        read_settings(["--study", str(path)])

@@ -1,0 +1,358 @@
+"""Studies of step sizes: what a shard computes, what a study keeps, and what it refuses."""
+
+import csv
+import json
+import math
+import multiprocessing
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.runs.command_line import Stopped, UsageError, main
+from experiments.runs.history import read
+from experiments.sweep import __main__ as sweep
+from experiments.sweep import engines
+from experiments.sweep import memory as sweep_memory
+from experiments.sweep import store as sweep_store
+from experiments.sweep.build import Shard
+from experiments.sweep.shard import run_shard
+
+ROOT = Path(__file__).parents[3]
+LINE = (
+    "--problem boyan --width 5 --rule td tdc --steps 7 --runs 3 --measure-every 3 "
+    "--body-steps 2^-7 2^-3 --ratios 1 8 inf --auxiliary-ratios 0.25 1 --workers 1"
+)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, capsys):
+    """Return a function that runs a study on a line of arguments, without its figures."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
+        monkeypatch.setattr(f"experiments.sweep.figures.{name}", lambda *given: None)
+    threads = torch.get_num_threads()
+
+    def run(line):
+        capsys.readouterr()
+        status = main(sweep.sweep, shlex.split(line))
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def shards_of(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "shards").iterdir())}
+
+
+def test_every_configuration_has_a_row_and_every_rule_a_selected_one(study, tmp_path):
+    status, out, error = study(f"{LINE} --out s")
+    assert status == 0, error
+    rows = rows_of(tmp_path / "s" / "sweep.csv")
+    # td has no auxiliary vector: 2 steps × 3 ratios; tdc has one under every head: × 2.
+    assert [row["rule"] for row in rows].count("td") == 6
+    assert [row["rule"] for row in rows].count("tdc") == 12
+    assert {row["learned"] for row in rows if row["ratio"] == "inf"} == {
+        "semi_gradient+lstd",
+        "mspbe+lstd",
+    }
+    with_head = [row for row in rows if row["ratio"] == "8.0"]
+    assert {float(row["head_step"]) / float(row["body_step"]) for row in with_head} == {8.0}
+    selected = rows_of(tmp_path / "s" / "selected-auc_rmsve.csv")
+    assert len(selected) == 6
+    assert sorted(row["rule"] for row in selected if row["best_of_rule"] == "1") == ["td", "tdc"]
+    summary = json.loads((tmp_path / "s" / "summary.json").read_text())
+    assert summary["configurations"] == 18
+    assert summary["runs"] == 54
+    assert "| tdc |" in out
+    assert (tmp_path / "s" / "selected-auc_rmsve.tex").read_text().startswith(r"\begin{tabular}")
+    events = list((tmp_path / "s" / "tensorboard").glob("*/*/events.out.tfevents.*"))
+    assert len(events) == 18
+
+
+@pytest.mark.parametrize("sampling", ["markov", "iid"])
+@pytest.mark.parametrize(("rule", "ratio", "learned"), [("tdc", 8, "tdc"), ("td", math.inf, None)])
+def test_a_configuration_is_the_single_run_of_the_same_seed(
+    study, evaluate, tmp_path, sampling, rule, ratio, learned
+):
+    status, _, error = study(f"{LINE} --sampling {sampling} --fresh-runs 0 --seed 5 --out s")
+    assert status == 0, error
+    found = [
+        row
+        for row in rows_of(tmp_path / "s" / "sweep.csv")
+        if (row["rule"], float(row["ratio"])) == (rule, ratio)
+    ]
+    row = found[0]
+    line = (
+        f"--problem boyan --width 5 --rule {learned or row['learned']} --steps 7 --runs 3 --seed 5 "
+        f"--measure-every 3 --sampling {sampling} --body-step {row['body_step']} "
+        f"--head-step {row['head_step']} --auxiliary-step {row['auxiliary_step']} --out single"
+    )
+    assert evaluate(line).status == 0
+    single = read(tmp_path / "single" / "metrics.csv")
+    error = single.values("error/rmsve")
+    assert float(row["final_rmsve"]) == pytest.approx(error[-1].mean(), rel=1e-14)
+    assert float(row["auc_rmsve"]) == pytest.approx(error.mean(), rel=1e-14)
+
+
+@pytest.mark.parametrize("rule", ["tdc", "semi_gradient+lstd"])
+def test_runs_of_a_shard_are_the_bits_of_the_single_run(evaluate, tmp_path, rule):
+    line = f"--problem garnet --rule {rule} --steps 7 --runs 3 --measure-every 3 --seed 2 --out one"
+    sizes = (0.125, 1.0 if rule.endswith("lstd") else 0.25, 0.0625)
+    flags = zip(("body", "head", "auxiliary"), sizes)
+    assert evaluate(" ".join([line, *(f"--{f}-step {size}" for f, size in flags)])).status == 0
+    single = read(tmp_path / "one" / "metrics.csv")
+    settings = {"problem": "garnet", "rule": [rule], "runs": 3, "steps": 7, "measure_every": 3}
+    others = [(0.5, 1.0, 0.5), sizes, (0.25, 1.0, 0.125), (0.25, 1.0, 0.5)]
+    results = run_shard(Shard("x", {**settings, "seed": 2}, others, 1, False, True))
+    ours = {name: results[f"curve/{name}"][:, 1] for name in ("rmsve", "rmspbe", "lstd_rmsve")}
+    # What is learned is the same to the bit; the rounding of the judge's batched float64 products
+    # depends on how many runs are judged at once.
+    np.testing.assert_array_equal(ours["rmsve"], single.values("error/rmsve"), strict=True)
+    for name in ours:
+        np.testing.assert_allclose(ours[name], single.values(f"error/{name}"), rtol=1e-9)
+
+
+def test_a_study_that_was_stopped_goes_on_with_what_is_missing(study, tmp_path, monkeypatch):
+    assert study(f"{LINE} --out whole")[0] == 0
+    original, calls = engines.run_shard, []
+
+    def stopping(shard, heard):
+        calls.append(shard.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(shard, heard)
+
+    monkeypatch.setattr(engines, "run_shard", stopping)
+    status, _, error = study(f"{LINE} --out parts")
+    assert status == 130
+    assert error.splitlines()[-1].endswith("--out parts --resume")
+    done = set(shards_of(tmp_path / "parts"))
+    assert len(done) == 2
+    calls.clear()
+    calls += ["one", "two", "three"]
+    assert study(f"{LINE} --out parts --resume")[0] == 0
+    assert not {name + ".npz" for name in calls} & done
+    assert shards_of(tmp_path / "parts") == shards_of(tmp_path / "whole")
+    for name in ("sweep.csv", "selected-auc_rmsve.csv", "selected-auc_rmsve.md"):
+        one, other = (tmp_path / folder / name for folder in ("parts", "whole"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_study_is_resumed_whatever_the_threads_of_the_process_that_leads_it(study, tmp_path):
+    # PyTorch begins with a thread a core; the shards have theirs from --threads.
+    torch.set_num_threads(2)
+    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
+    assert json.loads((tmp_path / "s" / "config.json").read_text())["threads"] == 1
+    torch.set_num_threads(3)
+    assert study(f"{LINE} --fresh-runs 0 --out s --resume")[0] == 0
+
+
+def test_a_resumed_study_with_other_settings_is_refused(study):
+    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
+    status, _, error = study(f"{LINE.replace('--steps 7', '--steps 9')} --fresh-runs 0 --out s")
+    assert status == 2
+    assert "--out s holds a run already" in error
+    changed = f"{LINE.replace('--steps 7', '--steps 9')} --fresh-runs 0 --out s --resume"
+    status, _, error = study(changed)
+    assert status == 2
+    assert "--steps 9 differs from the 7" in error
+
+
+def test_a_damaged_shard_is_named(study, tmp_path):
+    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
+    path = sorted((tmp_path / "s" / "shards").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:100])
+    status, _, error = study(f"{LINE} --fresh-runs 0 --out s --resume")
+    assert status == 2
+    assert f"{path.name} is damaged" in error
+    assert len(error.strip().splitlines()) <= 12
+
+
+def test_processes_give_the_bits_of_this_one(study, tmp_path):
+    assert study(f"{LINE} --fresh-runs 0 --out one")[0] == 0
+    two = LINE.replace("--workers 1", "--workers 2")
+    assert study(f"{two} --fresh-runs 0 --out two")[0] == 0
+    assert shards_of(tmp_path / "one") == shards_of(tmp_path / "two")
+
+
+def _dies_once(shard, heard):
+    """Stand for `run_shard` in a worker: the first one is killed, as for want of memory."""
+    mark = Path(os.environ["MARK"])
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"diverged": np.array([shard.name])}
+
+
+def _shard(name):
+    return Shard(name, {"runs": 1, "steps": 1}, [(0.1, 0.1, 0.1)], 1, False, False)
+
+
+def _always_dies(shard, heard):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Let workers be copies of this process, with what is patched in it."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(engines.multiprocessing, "get_context", lambda kind: context)
+
+
+def test_a_worker_that_dies_costs_its_shards_another_try(forked, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    monkeypatch.setattr(engines, "run_shard", _dies_once)
+    shards = [_shard(name) for name in "abc"]
+    found = list(engines.local(2)(shards, lambda done: None))
+    assert sorted(shard.name for shard, _ in found) == ["a", "b", "c"]
+    assert all(result["diverged"][0] == shard.name for shard, result in found)
+    assert "a worker died; its shards are run again" in capsys.readouterr().err
+
+
+def test_workers_that_die_again_and_again_end_the_study_in_one_line(forked, monkeypatch):
+    monkeypatch.setattr(engines, "run_shard", _always_dies)
+    with pytest.raises(Stopped, match="a worker died 4 times, most likely for want of memory"):
+        list(engines.local(2)([_shard("a")], lambda done: None))
+
+
+def test_a_study_that_is_cut_smaller_has_the_same_results(study, tmp_path, monkeypatch):
+    assert study(f"{LINE} --fresh-runs 0 --out whole")[0] == 0
+    monkeypatch.setattr(sweep, "configurations_a_shard", lambda cell, needed, memory, workers: 1)
+    assert study(f"{LINE} --fresh-runs 0 --out cut")[0] == 0
+    assert len(shards_of(tmp_path / "cut")) == 18
+    whole, cut = (rows_of(tmp_path / name / "sweep.csv") for name in ("whole", "cut"))
+    assert [row["final_rmsve"] for row in cut] == [row["final_rmsve"] for row in whole]
+    for one, other in zip(cut, whole, strict=True):
+        assert float(one["auc_rmspbe"]) == pytest.approx(float(other["auc_rmspbe"]), rel=1e-9)
+
+
+def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(tmp_path):
+    """A limit on the address space stands for a small machine."""
+    program = tmp_path / "limited.py"
+    program.write_text(
+        "import resource, sys, torch\n"
+        "torch.set_num_threads(1)\n"
+        "from experiments import sweep, sweep_memory\n"
+        "from experiments.runs.command_line import main\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "limit = pages * resource.getpagesize() + 800_000_000\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "if sys.argv.pop(1) == 'uncut':\n"
+        "    sweep.configurations_a_shard = lambda cell, needed, memory, workers: 10**6\n"
+        "sys.exit(main(sweep.sweep))\n"
+    )
+    line = shlex.split(
+        "--problem boyan --width 5 --rule td --steps 1 --runs 40 --hidden 2000 --body-steps "
+        "2^-60:2^-1 --ratios 1 --fresh-runs 0 --workers 1 --memory 1.6"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def run(how):
+        command = [sys.executable, str(program), how, *line, "--out", how]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    uncut, cut = run("uncut"), run("cut")
+    assert uncut.returncode == 1, uncut.stderr
+    assert "not enough memory" in uncut.stderr
+    assert cut.returncode == 0, cut.stderr
+    assert len(rows_of(tmp_path / "cut" / "sweep.csv")) == 60
+    assert len(shards_of(tmp_path / "cut")) > 1
+
+
+# What is refused, with one line.
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("--body-steps 2^0:2^-3", "--body-steps 2^0:2^-3 is empty"),
+        ("--body-steps 0.5 2^-1", "--body-steps has 0.5 twice, a duplicate configuration"),
+        ("--ratios 0 1", "--ratios 0 is not allowed: give a number above 0, or inf"),
+        ("--auxiliary-ratios inf", "--auxiliary-ratios inf is not allowed"),
+        ("--rule td td", "--rule names td 2 times"),
+        ("--rule tdd", "did you mean td"),
+        ("--width 30", "--width 30: so many features span the 12 states"),
+        ("--runs 0", "--runs 0 is not allowed"),
+        ("--workers 0", "--workers 0 is not allowed"),
+        ("--memory 0", "--memory 0 is not allowed"),
+        ("--memory 0.5", "--memory 0.5: one configuration of td on boyan with 3 runs wants some"),
+        ("--select auc_rms", "--select 'auc_rms' is not one of"),
+        ("--baseline tdrc", "--baseline 'tdrc' is not one of td, tdc"),
+        ("--engine spark", "--engine 'spark' is not one of local, ray"),
+        ("--address 127.0.0.1:1", "--address 127.0.0.1:1 needs --engine ray"),
+        ("--problem nowhere", "--problem 'nowhere' is not known"),
+        ("--study nowhere.toml", "--study nowhere.toml cannot be read"),
+        ("--resume", "--out s does not exist; leave --resume away"),
+    ],
+)
+def test_what_a_study_cannot_use_is_one_line(study, tmp_path, changed, said):
+    flag = changed.split()[0]
+    parts = [
+        part for part in LINE.removeprefix("--").split(" --") if f"--{part.split()[0]}" != flag
+    ]
+    kept = " ".join(f"--{part}" for part in parts)
+    status, _, error = study(f"{kept} {changed} --out s")
+    assert status == 2
+    assert said in error, error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "s").exists()
+
+
+def test_without_a_problem_or_a_rule_it_is_said(study):
+    assert "--problem must be given, or --study" in study("--rule td")[2]
+    assert "--rule must be given, or --study" in study("--problem boyan")[2]
+
+
+def test_a_ratio_that_a_rule_does_not_have_is_counted_among_what_was_dropped(study, tmp_path):
+    status, _, error = study(f"{LINE.replace('td tdc', 'ttn')} --fresh-runs 0 --out s")
+    assert status == 0, error
+    (line,) = json.loads((tmp_path / "s" / "summary.json").read_text())["dropped"]
+    assert line == "boyan, markov: ttn: ratio inf left out, its head is not one that can be solved"
+    assert len(rows_of(tmp_path / "s" / "sweep.csv")) == 8
+
+
+def test_shards_are_kept_under_names_of_their_content(study, tmp_path):
+    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
+    assert study(f"{LINE} --fresh-runs 0 --seed 1 --out t")[0] == 0
+    assert not set(shards_of(tmp_path / "s")) & set(shards_of(tmp_path / "t"))
+    store = sweep_store.Study(tmp_path / "s")
+    assert store.seconds > 0
+
+
+def test_a_shard_hears_all_its_run_steps():
+    heard = []
+    settings = {"problem": "boyan", "rule": ["td"], "runs": 4, "steps": 11, "measure_every": 3}
+    shard = Shard("x", settings, [(0.0, 0.1, 0.1), (0.0, 0.2, 0.2)], 1, False, True)
+    results = run_shard(shard, heard.append)
+    assert sum(heard) == shard.run_steps == 88
+    assert results["steps"].tolist() == [1, 4, 7, 10, 11]
+    assert results["curve/rmsve"].shape == (5, 2, 4)
+    np.testing.assert_array_equal(results["curve/rmsve"][-1], results["final/rmsve"])
+    np.testing.assert_allclose(results["curve/rmsve"].mean(0), results["auc/rmsve"], rtol=1e-14)
+
+
+def test_the_memory_of_a_study_is_that_of_its_device(monkeypatch):
+    free = {"cpu": 8e9, "cuda": 3e9, "meta": None}
+    monkeypatch.setattr(sweep_memory, "available_bytes", lambda device: free[device.type])
+    assert sweep_memory.memory_to_take(None, torch.device("cpu")) == 4e9
+    assert sweep_memory.memory_to_take(None, torch.device("cuda")) == 1.5e9
+    assert sweep_memory.memory_to_take(7.0, torch.device("cuda")) == 7e9
+    with pytest.raises(UsageError, match="--memory must be given"):
+        sweep_memory.memory_to_take(None, torch.device("meta"))

@@ -1,0 +1,59 @@
+"""Learning curves of deep Q-learning are drawn with what they are drawn of."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from experiments.runs.history import History
+from experiments.train_dqn.figures import Curve, comparison_figure, run_figure
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return the list of the figures that were saved."""
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k))[1]
+    )
+    return figures
+
+
+def history():
+    made = History()
+    for step, score in ((100, np.nan), (200, 3.0), (300, np.nan), (400, 7.0)):
+        values = {
+            "return/training": step / 100,
+            "evaluation/score": score,
+            "evaluation/low": score - 1,
+            "evaluation/high": score + 2,
+        }
+        made.append(step, {k: np.array([v]) for k, v in values.items()}, np.zeros(1, dtype=bool))
+    return made
+
+
+def test_a_run_is_drawn_with_its_evaluations_and_its_protocol(drawn, tmp_path):
+    run_figure(tmp_path / "figure.png", history(), "split on Pong", {"sticky_actions": 0.25})
+    (figure,) = drawn
+    evaluated, training = figure.axes
+    (line,) = evaluated.get_lines()
+    assert line.get_xydata().tolist() == [[200, 3], [400, 7]]
+    assert training.get_lines()[0].get_ydata().tolist() == [1, 2, 3, 4]
+    assert "sticky actions 0.25" in figure.get_supxlabel()
+    assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "one seed"), (4, "interquartile mean of 4 seeds")])
+def test_arms_are_drawn_a_panel_a_game_with_the_random_policy(drawn, tmp_path, seeds, said):
+    ends = np.array([1.0, 2.0])
+    curve = Curve(np.array([10, 20]), ends + 1, ends, ends + 2)
+    curves = {"Pong": {"split": curve, "body": curve}, "Qbert": {"split": curve}}
+    comparison_figure(tmp_path / "figure.png", curves, {"Pong": -20.5}, "epsilon 0.05", seeds)
+    (figure,) = drawn
+    assert [axes.get_title() for axes in figure.axes] == ["Pong", "Qbert"]
+    assert [len(axes.get_lines()) for axes in figure.axes] == [3, 1]
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["split rates", "all at the body's rate", "random policy"]
+    assert said in legend.get_title().get_text()
+    assert "epsilon 0.05" in legend.get_title().get_text()

@@ -1,0 +1,194 @@
+"""Compiled programs against what they were made from."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch._inductor import inductor_prims
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from neural_tdc.learning import learner
+from neural_tdc.learning.compilation import (
+    SMALL_PRODUCT,
+    compile_repeatable,
+    store_mixed_words,
+    written_out,
+)
+from neural_tdc.learning.preparation import prepare
+from neural_tdc.learning.sampling import Experience, Sampling
+from neural_tdc.learning.schedules import schedule
+from neural_tdc.randomness import draw, keys
+from neural_tdc.rules.registry import RULES
+from neural_tdc.types import StepSizes, Transition
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_small_product_is_written_out_and_equals_the_library_s():
+    left = torch.randn(5, 2, 3, dtype=torch.float64)
+    right = torch.randn(5, 3, 4, dtype=torch.float64)
+    assert torch.allclose(written_out(left, right), torch.bmm(left, right), atol=1e-14)
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(SMALL_PRODUCT // 64, False), (SMALL_PRODUCT, True)])
+def test_only_a_large_product_is_left_to_the_library(rows, kept):
+    table = {torch.ops.aten.bmm.default: written_out}
+    graph = make_fx(torch.bmm, decomposition_table=table)(
+        torch.zeros(2, rows, 8), torch.zeros(2, 8, 8)
+    )
+    targets = [node.target for node in graph.graph.nodes]
+    assert (torch.ops.aten.bmm.default in targets) == kept
+
+
+@pytest.mark.slow
+def test_a_compiled_function_repeats_what_the_function_does():
+    def function(carried, constant):
+        matrix, count = carried
+        (factor,) = constant["factors"]
+        return torch.bmm(matrix, matrix).tanh() * factor, count + 1
+
+    matrix = torch.randn(3, 2, 2, dtype=torch.float64)
+    count = torch.zeros((), dtype=torch.int64)
+    constant = {"factors": (torch.tensor(0.5, dtype=torch.float64),), "nothing": None}
+    program = compile_repeatable(function, (matrix, count), constant)
+    expected = (matrix, count)
+    for _ in range(3):
+        expected = function(expected, constant)
+    result = program((matrix, count), constant, 3)
+    assert torch.allclose(result[0], expected[0], atol=1e-14)
+    assert int(result[1]) == 3
+    assert program((matrix, count), constant, 0)[0] is matrix
+
+
+@pytest.mark.slow
+def test_compiled_draws_are_the_draws_and_their_words_are_stored():
+    stream_keys, size = keys(5, 3, "draws"), torch.tensor(1000)
+
+    def function(update, constant):
+        return draw(*constant[:1], update[0, 0] + 1, 2, constant[1])
+
+    first = torch.zeros(3, 2, dtype=torch.int64)
+    graph = make_fx(lambda key: draw(key, first[0, 0], 2, size))(stream_keys)
+    store_mixed_words(graph)
+    targets = [node.target for node in graph.graph.nodes]
+    xors = targets.count(torch.ops.aten.bitwise_xor.Tensor)
+    assert xors > 0
+    assert targets.count(inductor_prims.force_stride_order) == xors
+    assert torch.equal(graph(stream_keys), draw(stream_keys, first[0, 0], 2, size))
+    program = compile_repeatable(function, first, (stream_keys, size))
+    expected = function(function(first, (stream_keys, size)), (stream_keys, size))
+    assert torch.equal(program(first, (stream_keys, size), 2), expected)
+
+
+@pytest.mark.slow
+def test_what_was_compiled_before_is_found_again():
+    counters = torch._dynamo.utils.counters["inductor"]
+
+    def lookups():
+        return [counters[f"fxgraph_cache_{what}"] for what in ("hit", "miss", "bypass")]
+
+    def compiled():
+        return compile_repeatable(lambda carried, constant: carried * 3 + constant, carried, one)
+
+    carried, one = torch.ones(2, 5), torch.ones(2, 5)
+    compiled()
+    hits, misses, bypasses = lookups()
+    assert torch.equal(compiled()(carried, one, 2), torch.full((2, 5), 13.0))
+    assert lookups() == [hits + 1, misses, bypasses]
+
+
+def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
+    def uncompiled(function, carried, constant, *, store_shared):
+        def repeat(carried, constant, calls):
+            for _ in range(calls):
+                carried = function(carried, constant)
+            return carried
+
+        return repeat
+
+    runs, time, width = 6, 5, 3
+    draw = torch.Generator().manual_seed(0)
+    feature = torch.randn(runs, time + 1, width, generator=draw, dtype=torch.float64)
+    ones = torch.ones(runs, time, dtype=torch.float64)
+    stream = Transition(feature[:, :-1], ones, 0.9 * ones, feature[:, 1:], ones, 0 * ones)
+    experience = Experience(stream, None, torch.arange(runs), keys(0, runs, "sampling"))
+    algorithm, state = prepare(RULES["tdc"], None, feature[0], runs=runs, seed=0)
+    base = StepSizes(*(torch.linspace(0.01, 0.1, runs, dtype=torch.float64) for _ in range(3)))
+    monkeypatch.setattr(learner, "compile_repeatable", uncompiled)
+    results = []
+    for block in (2, 4):
+        monkeypatch.setattr(learner, "BLOCK", block)
+        advance = learner.repeated_updates(
+            algorithm,
+            schedule("general"),
+            Sampling("iid", 2),
+            experience,
+            base,
+            state,
+            compiled=True,
+        )
+        results.append(advance(state, torch.tensor(0), 7))
+    (blocked, after), (whole, _) = results
+    assert int(after) == 7
+    assert torch.equal(blocked.parameters.head, whole.parameters.head)
+    assert torch.equal(blocked.parameters.auxiliary, whole.parameters.auxiliary)
+    assert len(blocked.parameters.head.unique(dim=0)) == runs
+
+
+def test_a_device_other_than_the_cpu_brings_its_own_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert not learner.compiler_available(torch.device("cpu"))
+    assert learner.compiler_available(torch.device("cuda"))
+
+
+COMPILED = """
+import torch
+from torch.utils._pytree import tree_leaves
+from envs.finite import chain, simulate
+from envs.standard_problems import problem
+from neural_tdc.experience import Experience, Sampling
+from neural_tdc.judges import chain_judge
+from neural_tdc.learner import divergence_limit, learn
+from neural_tdc.parameters import StepSizes
+from neural_tdc.preparation import prepare
+from neural_tdc.randomness import keys
+from neural_tdc.rules import RULES
+from neural_tdc.schedules import schedule
+
+torch.set_num_threads(1)
+# More updates than the streams of 50 are long, and a large batch: indices beyond the streams, which
+# a compiler may allow itself where integers overflow, would show.
+mdp, runs, double = problem("garnet-off-policy"), 3, torch.float64
+algorithm, state = prepare(
+    RULES["tdrc"], None, mdp.features, runs=runs, seed=0
+)
+streams = simulate(mdp, runs, 50, 0, dtype=double)
+seen = Experience(streams, mdp.features, torch.arange(runs), keys(0, runs))
+judge = chain_judge(chain(mdp), mdp.features, algorithm.features, algorithm.rule)
+sizes = torch.tensor([0.02, 1e9, 0.05], dtype=double)
+found = [
+    list(learn(algorithm, state, seen, StepSizes(sizes, 3 * sizes, 2 * sizes), schedule("general"),
+               Sampling("replay", 16), judge, steps=60, measure_every=20,
+               limit=divergence_limit(state.parameters), compiled=compiled))[-1]
+    for compiled in (False, True)
+]
+one, two = (m.state.parameters for m in found)
+print(max(float((a - b)[[0, 2]].abs().max()) for a, b in zip(tree_leaves(one), tree_leaves(two))))
+print(float((one.head - state.parameters.head)[[0, 2]].abs().min()))
+print([m.diverged.tolist() for m in found] == [[False, True, False]] * 2)
+"""
+
+
+@pytest.mark.slow
+def test_compiled_learning_equals_eager_learning():
+    # In a process of its own, since the shape checks of the tests cannot be compiled.
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    difference, moved, lost = done.stdout.split()
+    assert float(difference) < 1e-12
+    assert float(moved) > 1e-3
+    assert lost == "True"

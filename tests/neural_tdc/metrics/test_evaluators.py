@@ -1,0 +1,267 @@
+"""Judges measure what the exact chain measures, for all runs at once."""
+
+import pytest
+import torch
+
+from envs.finite.finite_mdp import chain, exact_transitions, rmstde, simulate
+from envs.finite.standard_problems import problem
+from neural_tdc.metrics import evaluators as judges
+from neural_tdc.metrics.evaluators import NAMES, Truth, chain_judge, sample_judge, sampled_moments
+from neural_tdc.metrics.value_errors import auxiliary_solution
+from neural_tdc.networks.bodies import feature_map, given_features, initial_bodies, mlp
+from neural_tdc.rules.registry import RULES
+from neural_tdc.rules.rule import Rule
+from neural_tdc.types import Parameters, Transition
+
+F64 = torch.float64
+RUNS, FEATURE = 4, 3
+METHODS = ("initial", "remember", "directions")
+
+
+def neural(mdp, auxiliary=FEATURE):
+    """Make a population of bodies, heads and auxiliary vectors in float64."""
+    shape = tuple(mdp.observation.shape[1:])
+    module, bodies = initial_bodies(lambda shape: mlp(shape, FEATURE, (6,)), shape, 0, RUNS)
+    g = torch.Generator().manual_seed(1)
+    return feature_map(module), Parameters(
+        {name: 2 * tensor.double() for name, tensor in bodies.items()},
+        torch.randn(RUNS, FEATURE, generator=g, dtype=F64),
+        torch.randn(RUNS, auxiliary, generator=g, dtype=F64),
+    )
+
+
+def of_run(parameters, run):
+    body = {name: tensor[run] for name, tensor in parameters.body.items()}
+    return Parameters(body, parameters.head[run], parameters.auxiliary[run])
+
+
+def looked_up(transitions, table):
+    return transitions._replace(
+        observation=table[transitions.observation],
+        next_observation=table[transitions.next_observation],
+    )
+
+
+@pytest.mark.parametrize("name", ["garnet-off-policy", "random-walk-dependent", "boyan"])
+def test_the_judge_of_a_chain_gives_the_chains_own_quantities(name):
+    mdp = problem(name)
+    c = chain(mdp)
+    features, parameters = neural(mdp)
+    values = chain_judge(c, mdp.observation, features, RULES["tdc"])(parameters)
+    for run in range(RUNS):
+        one = of_run(parameters, run)
+        phi = features(one.body, mdp.observation)
+        moments = c.moments(phi)
+        fixed_point, omega = c.td_fixed_point(phi), auxiliary_solution(moments, one.head)
+        lag = c.weighting.sqrt() * (phi @ (one.head - fixed_point))
+        behind = c.weighting.sqrt() * (phi @ (one.auxiliary - omega))
+        expected = {
+            "error/rmsve": c.rmsve(phi, one.head),
+            "error/rmspbe": c.mspbe(phi, one.head).sqrt(),
+            "error/lstd_rmsve": c.rmsve(phi, fixed_point),
+            "error/best_linear_rmsve": c.best_linear_rmsve(phi),
+            "lag/head": lag.norm(),
+            "lag/auxiliary": behind.norm(),
+            "lag/auxiliary_size": (c.weighting.sqrt() * (phi @ omega)).norm(),
+            "features/smallest_eigenvalue": torch.linalg.eigvalsh(moments.C)[0],
+            "norm/head": one.head.norm(),
+            "norm/auxiliary": one.auxiliary.norm(),
+            "norm/body": torch.cat([t.flatten() for t in one.body.values()]).norm(),
+        }
+        assert set(values) == {*expected, "features/effective_rank"}
+        for key, value in expected.items():
+            assert float(values[key][run]) == pytest.approx(float(value), rel=1e-8, abs=1e-12)
+        assert 1 <= float(values["features/effective_rank"][run]) <= FEATURE
+
+
+def test_every_name_is_used_once():
+    assert len(set(NAMES.values())) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("rule", "regulariser"),
+    [
+        (RULES["tdc"], 0.0),
+        (Rule("tdc", "mspbe", "tdc", epsilon=0.2), 0.2),
+        (RULES["tdrc"], 1.0),
+        (Rule("tdrc", "corrected", "tdrc", epsilon=0.2, kappa=0.5), 0.7),
+        (RULES["gtd2"], 0.0),
+    ],
+)
+def test_the_auxiliary_lag_is_measured_from_where_the_rule_will_settle(rule, regulariser):
+    mdp = problem("random-walk-dependent")
+    c = chain(mdp)
+    head = torch.tensor([0.5, -1.0, 2.0], dtype=F64)
+    moments = c.moments(mdp.features)
+    omega = torch.linalg.solve(
+        moments.C + regulariser * torch.eye(3, dtype=F64), moments.b0 - moments.A @ head
+    )
+    judge = chain_judge(c, mdp.features, given_features, rule.frozen())
+    values = judge(Parameters({}, head[None], omega[None]))
+    assert float(values["lag/auxiliary"]) < 1e-12
+    assert float(values["lag/auxiliary_size"]) > 0.01
+    values = judge(Parameters({}, head[None], 1.5 * omega[None]))
+    expected = 0.5 * float(values["lag/auxiliary_size"])
+    assert float(values["lag/auxiliary"]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["td", "htd", "residual", "vtrace", "etd"])
+def test_a_rule_without_omega_has_no_auxiliary_lag(rule):
+    mdp = problem("random-walk-dependent")
+    judge = chain_judge(chain(mdp), mdp.features, given_features, RULES[rule].frozen())
+    width = 3 if rule == "htd" else 0
+    one = Parameters({}, torch.ones(2, 3, dtype=F64), torch.ones(2, width, dtype=F64))
+    values = judge(one)
+    assert not any(key.startswith("lag/auxiliary") for key in values)
+    assert values["norm/auxiliary"].tolist() == pytest.approx([width**0.5] * 2)
+
+
+def test_a_rule_of_the_users_own_needs_no_omega():
+    class Own:
+        name = "own"
+        initial, remember, directions = (getattr(RULES["td"], method) for method in METHODS)
+
+    mdp = problem("random-walk-dependent")
+    judge = chain_judge(chain(mdp), mdp.features, given_features, Own())
+    values = judge(Parameters({}, torch.ones(2, 3, dtype=F64), torch.ones(2, 0, dtype=F64)))
+    assert "lag/auxiliary" not in values
+    assert values["error/rmsve"].shape == (2,)
+
+
+def walk_as_a_sample():
+    """Return the random walk as a sample that holds each transition as often as it happens.
+
+    The weighting is (1, 2, 3, 2, 1)/9 and the behaviour (½, ½): 18 transitions are exact.
+    """
+    mdp = problem("random-walk-dependent")
+    transitions, weights = exact_transitions(mdp)
+    times = (18 * weights).round().long()
+    assert int(times.sum()) == 18
+    sample = Transition(*(leaf.repeat_interleave(times, 0) for leaf in transitions[:5]))
+    return mdp, looked_up(sample, mdp.observation)
+
+
+def test_on_a_sample_that_is_exact_the_sample_judge_is_the_chains():
+    mdp, sample = walk_as_a_sample()
+    c = chain(mdp)
+    features, parameters = neural(mdp)
+    truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
+    exact = chain_judge(c, mdp.observation, features, RULES["tdc"])(parameters)
+    values = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
+    assert set(values) == {*exact, "error/rmstde"}
+    for key, value in exact.items():
+        assert torch.allclose(values[key], value, rtol=1e-9, atol=1e-12)
+    for run in range(RUNS):
+        one = of_run(parameters, run)
+        expected = rmstde(mdp, features(one.body, mdp.observation), one.head)
+        assert float(values["error/rmstde"][run]) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_a_large_sample_approaches_the_chain():
+    mdp = problem("random-walk-dependent")
+    c = chain(mdp)
+    features, parameters = neural(mdp)
+    seen = simulate(mdp, 20, 3000, seed=0, dtype=F64)
+    sample = Transition(*(leaf.flatten(0, 1) for leaf in looked_up(seen, mdp.observation)))
+    truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
+    exact = chain_judge(c, mdp.observation, features, RULES["tdc"])(parameters)
+    values = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
+    for key in ("error/rmspbe", "lag/auxiliary_size", "features/effective_rank"):
+        assert torch.allclose(values[key], exact[key], rtol=0.05)
+        assert not torch.allclose(values[key], exact[key], rtol=1e-6)
+
+
+def test_moments_of_a_sample_are_means_written_out():
+    g = torch.Generator().manual_seed(0)
+    phi, phi_next = torch.randn(2, 7, 3, generator=g, dtype=F64)
+    reward, discount, ratio = torch.rand(3, 7, generator=g, dtype=F64)
+    moments = sampled_moments(Transition(phi, reward, discount, phi_next, ratio), phi, phi_next)
+    A, b0, C = torch.zeros(3, 3, dtype=F64), torch.zeros(3, dtype=F64), torch.zeros(3, 3, dtype=F64)
+    for i in range(7):
+        A += ratio[i] * torch.outer(phi[i], phi[i] - discount[i] * phi_next[i]) / 7
+        b0 += ratio[i] * reward[i] * phi[i] / 7
+        C += torch.outer(phi[i], phi[i]) / 7
+    for got, expected in zip(moments, (A, b0, C)):
+        assert torch.allclose(got, expected, atol=1e-15)
+
+
+def test_without_the_truth_what_needs_it_is_left_out_and_the_rest_is_the_same():
+    mdp, sample = walk_as_a_sample()
+    c = chain(mdp)
+    features, parameters = neural(mdp)
+    truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
+    known = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
+    unknown = sample_judge(sample, None, features, RULES["tdc"])(parameters)
+    left_out = {"error/rmsve", "error/lstd_rmsve", "error/best_linear_rmsve"}
+    assert set(unknown) == set(known) - left_out
+    for key, value in unknown.items():
+        assert torch.allclose(value, known[key], rtol=1e-12, atol=1e-15)
+
+
+def test_the_square_of_the_truths_own_error_is_subtracted():
+    mdp, sample = walk_as_a_sample()
+    c = chain(mdp)
+    features, parameters = neural(mdp)
+
+    def rmsve(squared_error):
+        truth = Truth(mdp.observation, c.weighting, c.value(), squared_error)
+        return sample_judge(sample, truth, features, RULES["td"])(parameters)["error/rmsve"]
+
+    assert torch.allclose(rmsve(0.01) ** 2, rmsve(0.0) ** 2 - 0.01, rtol=1e-12)
+    assert rmsve(1e6).tolist() == [0.0] * RUNS
+
+
+def test_observations_in_single_precision_are_judged_in_double():
+    mdp, sample = walk_as_a_sample()
+    c = chain(mdp)
+    features, parameters = neural(mdp)
+    truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
+    single_truth = Truth(*(leaf.float() for leaf in truth[:3]), 0.0)
+    single = Transition(*(leaf.float() for leaf in sample[:5]))
+    values = sample_judge(single, single_truth, features, RULES["tdc"])(parameters)
+    exact = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
+    assert {value.dtype for value in values.values()} == {F64}
+    assert torch.allclose(values["error/rmspbe"], exact["error/rmspbe"], rtol=1e-5)
+    chains = chain_judge(c, mdp.observation.float(), features, RULES["tdc"])(parameters)
+    assert torch.allclose(chains["error/rmspbe"], exact["error/rmspbe"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["tdc", "tdrc", "td"])
+def test_a_run_of_zeros_is_judged_without_a_nan(rule):
+    mdp, sample = walk_as_a_sample()
+    c = chain(mdp)
+    features, parameters = neural(mdp)
+    if rule == "td":
+        parameters = parameters._replace(auxiliary=torch.zeros(RUNS, 0, dtype=F64))
+    zero = Parameters(
+        {name: tensor.clone() for name, tensor in parameters.body.items()},
+        parameters.head.clone(),
+        parameters.auxiliary.clone(),
+    )
+    for tensor in (*zero.body.values(), zero.head, zero.auxiliary):
+        tensor[1] = 0
+    truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
+    for judge in (
+        chain_judge(c, mdp.observation, features, RULES[rule]),
+        sample_judge(sample, truth, features, RULES[rule]),
+        sample_judge(sample, None, features, RULES[rule]),
+    ):
+        values, before = judge(zero), judge(parameters)
+        for key, value in values.items():
+            assert bool(value.isfinite().all()), key
+            assert torch.equal(value[[0, 2, 3]], before[key][[0, 2, 3]])
+        if "error/rmsve" in values:
+            # V = 0, whose error is the size of v itself.
+            size = (c.weighting * c.value().square()).sum().sqrt()
+            assert float(values["error/rmsve"][1]) == pytest.approx(float(size), rel=1e-12)
+
+
+def test_judging_part_by_part_gives_the_same(monkeypatch):
+    mdp, sample = walk_as_a_sample()
+    features, parameters = neural(mdp)
+    judge = sample_judge(sample, None, features, RULES["tdc"])
+    whole = judge(parameters)
+    for memory in (1, 3 * 4 * FEATURE * 36 * 8):
+        monkeypatch.setattr(judges, "MEMORY", memory)
+        for key, value in judge(parameters).items():
+            assert torch.allclose(value, whole[key], rtol=1e-10, atol=1e-13)
