@@ -15,9 +15,9 @@ from envs.control.collection import ControlProblem, collect, held_out, standardi
 from envs.control.truth import monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain, simulate
 from envs.logs.log import LoggedProblem, cut
-from neural_tdc.learning.learner import Judge
+from neural_tdc.learning.learner import Evaluator
 from neural_tdc.learning.sampling import Experience
-from neural_tdc.metrics.evaluators import Truth, chain_judge, sample_judge
+from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
 from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.randomness import keys
 from neural_tdc.rules.rule import LearningRule
@@ -48,7 +48,7 @@ class Task(NamedTuple):
     name: str
     experience: Experience
     example: Tensor
-    judge: Callable[[FeatureMap, LearningRule], Judge]
+    evaluator: Callable[[FeatureMap, LearningRule], Evaluator]
     features_given: bool
     head: Tensor | None
     states: int | None
@@ -58,7 +58,7 @@ class Task(NamedTuple):
     notes: tuple[str, ...]
 
 
-def silent(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
@@ -80,8 +80,8 @@ def chain_task(
     table = (mdp.features if given else mdp.observation).to(device)
     truth = chain(mdp).to(device)
 
-    def judge(features: FeatureMap, rule: LearningRule) -> Judge:
-        return chain_judge(truth, table, features, rule)
+    def evaluator(features: FeatureMap, rule: LearningRule) -> Evaluator:
+        return chain_evaluator(truth, table, features, rule)
 
     visited = table[truth.weighting > 0].to(dtype)
     repeats = -(-2 // len(visited))
@@ -89,7 +89,7 @@ def chain_task(
         name=mdp.name,
         experience=_experience(streams, table.to(dtype), runs, seed, device),
         example=visited.repeat(repeats, *([1] * (visited.dim() - 1))),
-        judge=judge,
+        evaluator=evaluator,
         features_given=given,
         head=mdp.initial_head.to(device) if given and mdp.initial_head is not None else None,
         states=len(table),
@@ -111,7 +111,7 @@ def control_task(
     judged: int = 5_000,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    report: Report = silent,
+    report: Report = no_progress,
 ) -> Task:
     """Make a Gymnasium problem ready: streams, Monte Carlo truth and transitions for judging.
 
@@ -156,8 +156,8 @@ def control_task(
         for part in (streams, test)
     )
 
-    def judge(features: FeatureMap, rule: LearningRule) -> Judge:
-        return sample_judge(held, truth, features, rule)
+    def evaluator(features: FeatureMap, rule: LearningRule) -> Evaluator:
+        return sample_evaluator(held, truth, features, rule)
 
     spread = float(estimate.value.std(unbiased=False))
     note = (
@@ -169,7 +169,7 @@ def control_task(
         name=problem.name,
         experience=_experience(learned, None, runs, seed, device),
         example=held.observation[:EXAMPLES],
-        judge=judge,
+        evaluator=evaluator,
         features_given=False,
         head=None,
         states=None,
@@ -227,8 +227,8 @@ def logged_task(
     learned = mapped(whole, lambda leaf: leaf[:, :begin])
     judged = mapped(whole, lambda leaf: leaf[0, begin:])
 
-    def judge(features: FeatureMap, rule: LearningRule) -> Judge:
-        return sample_judge(judged, None, features, rule)
+    def evaluator(features: FeatureMap, rule: LearningRule) -> Evaluator:
+        return sample_evaluator(judged, None, features, rule)
 
     cut_at_its_end = bool(learned.discount[0, -1] > 0)
     notes = [
@@ -248,7 +248,7 @@ def logged_task(
         ),
         # From everywhere, since the first rows may be a single episode.
         example=learned.observation[0, :: max(1, begin // EXAMPLES)][:EXAMPLES],
-        judge=judge,
+        evaluator=evaluator,
         features_given=given,
         head=None,
         states=None,
@@ -262,8 +262,8 @@ def logged_task(
 def _experience(
     streams: Transition, table: Tensor | None, runs: int, seed: int, device: torch.device | str
 ) -> Experience:
-    lane = torch.arange(runs, device=device)
-    return Experience(streams, table, lane, keys(seed, runs, "sampling").to(device))
+    stream_index = torch.arange(runs, device=device)
+    return Experience(streams, table, stream_index, keys(seed, runs, "sampling").to(device))
 
 
 def _truncates(streams: Transition) -> bool:

@@ -25,7 +25,7 @@ from torch import nn
 from agents.dqn.learner import Learner, Objective, make_optimizer
 from agents.dqn.q_network import make_network, matrix_operations
 from agents.dqn.replay import Replay
-from agents.dqn.training import Course, Training
+from agents.dqn.training import Training, TrainingSchedule
 from benchmarks.machine import matrix_window, seconds
 from envs.games.atari import AtariEnvironments, Protocol, rom_name
 from envs.games.stepping import observation_shape
@@ -48,17 +48,17 @@ def ours(
         "nature", observation_shape(games), games.actions, seed=0, scale=games.scale
     )
     replay = Replay(capacity, count, games.frame_shape, stack=games.stack, reward_limit=1.0)
-    course = Course(BATCH, EVERY, PERIOD, capacity, 0.1, 0.1, 1, steps=10**9)
+    schedule = TrainingSchedule(BATCH, EVERY, PERIOD, capacity, 0.1, 0.1, 1, steps=10**9)
     learner = Learner(
         network,
         make_optimizer("adam", network, RATE, RATE),
         Objective(double=False),
-        largest_norm=10.0,
+        max_grad_norm=10.0,
         precision=precision,
         compiled=compiled,
-        remembered=course.remembered(replay.rows),
+        target_cache_rows=schedule.target_cache_rows(replay.rows),
     )
-    training = Training(learner, games, replay, course, 0)
+    training = Training(learner, games, replay, schedule, 0)
     training.begin()
     return training
 

@@ -55,8 +55,8 @@ def learner(
         ones,
         torch.zeros_like(reward),
     )
-    lane = torch.arange(runs, device=device)
-    experience = Experience(stream, None, lane, lane)
+    stream_index = torch.arange(runs, device=device)
+    experience = Experience(stream, None, stream_index, stream_index)
     algorithm, state = prepare(
         RULES["tdc"],
         partial(mlp, features=16, hidden=(32,)),

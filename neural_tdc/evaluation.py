@@ -14,7 +14,7 @@ from neural_tdc.learning.optimisers import NAMES, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import SAMPLINGS, Experience, Sampling
 from neural_tdc.learning.schedules import schedule as named_schedule
-from neural_tdc.metrics.evaluators import sample_judge
+from neural_tdc.metrics.evaluators import sample_evaluator
 from neural_tdc.networks.bodies import FeatureMap, MakeBody, mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES, configured
@@ -156,8 +156,8 @@ def evaluate(
         optimizer=optimizer,
         constraint=constraint,
     )
-    lane = torch.arange(runs, device=device) % len(learned.reward)
-    experience = Experience(learned, None, lane, keys(seed, runs, "sampling").to(device))
+    stream_index = torch.arange(runs, device=device) % len(learned.reward)
+    experience = Experience(learned, None, stream_index, keys(seed, runs, "sampling").to(device))
     sizes = base_steps(algorithm.rule, (body_step, head_step, auxiliary), runs, learned.reward)
     after: list[int] = []
     history: list[dict[str, Tensor]] = []
@@ -168,7 +168,7 @@ def evaluate(
         sizes,
         named_schedule(schedule),
         Sampling(sampling, batch),
-        sample_judge(judged, None, algorithm.features, algorithm.rule),
+        sample_evaluator(judged, None, algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=measure_every,
         limit=divergence_limit(state.parameters),

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from agents.dqn.q_network import QNetwork
 from agents.dqn.replay import Batch
-from agents.dqn.target_cache import TargetValues
+from agents.dqn.target_cache import TargetCache
 from neural_tdc.split_rates import parameter_groups, scale
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -43,17 +43,17 @@ class Objective(NamedTuple):
 DOUBLE = Objective()
 
 
-def goals(
+def td_targets(
     target_values: Float[Tensor, "batch action"],
     reward: Float[Tensor, " batch"],
     discount: Float[Tensor, " batch"],
-    chooser: Float[Tensor, "batch action"] | None = None,
+    online_values: Float[Tensor, "batch action"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Return R + Γ·q(s'), where q is the target's value of the best action by `chooser`.
+    """Return R + Γ·q(s'), where q is the target's value of the best action by `online_values`.
 
-    chooser:  the network's own values at s' for double DQN; None for the target's
+    online_values:  the network's own values at s' for double DQN; None for the target's
     """
-    judged = target_values if chooser is None else chooser
+    judged = target_values if online_values is None else online_values
     best = judged.argmax(1, keepdim=True)
     return reward + discount * target_values.gather(1, best).squeeze(1)
 
@@ -72,11 +72,11 @@ def loss_and_value(
     """
     exact = batch.reward.dtype
     with torch.no_grad():
-        chooser = network(batch.next_observation).to(exact) if objective.double else None
-        goal = goals(target_values.to(exact), batch.reward, batch.discount, chooser)
+        online_values = network(batch.next_observation).to(exact) if objective.double else None
+        td_target = td_targets(target_values.to(exact), batch.reward, batch.discount, online_values)
     values = network(batch.observation).to(exact)
     value = values.gather(1, batch.action[:, None]).squeeze(1)
-    return LOSSES[objective.loss](value, goal), value.detach().mean()
+    return LOSSES[objective.loss](value, td_target), value.detach().mean()
 
 
 def exploration(step: int, first: float, last: float, over: int) -> float:
@@ -91,15 +91,15 @@ def make_optimizer(
     network: nn.Module,
     body_rate: float,
     head_rate: float,
-    damping: float | None = None,
+    eps: float | None = None,
 ) -> torch.optim.Optimizer:
     """Make an optimiser whose body and head learn at rates of their own.
 
     name:     rmsprop (centred, as in Mnih et al. 2015), adam or sgd
-    damping:  ε of rmsprop and adam; 0.01 and 1e-8 if not given
+    eps:  ε of rmsprop and adam; 0.01 and 1e-8 if not given
     """
     groups = parameter_groups(network, body_lr=body_rate, head_lr=head_rate, head="head")
-    epsilon = DAMPING[name] if damping is None else damping
+    epsilon = DAMPING[name] if eps is None else eps
     if name == "rmsprop":
         return torch.optim.RMSprop(groups, alpha=DECAY, eps=epsilon, centered=True, foreach=True)
     if name == "adam":
@@ -114,10 +114,10 @@ class Learner:
     """A network, its target, and the optimiser that teaches it.
 
     network:       on the device to learn on
-    largest_norm:  the gradient is shortened to this norm; None leaves it as it is
+    max_grad_norm:  the gradient is shortened to this norm; None leaves it as it is
     precision:     float32, or bf16 for the products of the forward and backward passes
     compiled:      whether loss and gradients are compiled; the target's pass is not
-    remembered:    rows of the replay whose target values are kept until the next copy; 0: none
+    target_cache_rows: rows of the replay whose target values are kept until the next copy; 0: none
     """
 
     def __init__(
@@ -126,24 +126,24 @@ class Learner:
         optimizer: torch.optim.Optimizer,
         objective: Objective = DOUBLE,
         *,
-        largest_norm: float | None = None,
+        max_grad_norm: float | None = None,
         precision: str = "float32",
         compiled: bool = False,
-        remembered: int = 0,
+        target_cache_rows: int = 0,
     ) -> None:
         self.network, self.optimizer, self.objective = network, optimizer, objective
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.device = next(network.parameters()).device
-        self._largest_norm, self._half = largest_norm, precision == "bf16"
+        self._max_grad_norm, self._half = max_grad_norm, precision == "bf16"
         self._trained = [p for group in optimizer.param_groups for p in group["params"]]
         self._pairs: tuple[list[Tensor], list[Tensor]] = (
             list(self.target.parameters()),
             list(network.parameters()),
         )
-        self.target_values: TargetValues | None = None
-        if remembered:
+        self.target_values: TargetCache | None = None
+        if target_cache_rows:
             last = network.head.weight
-            self.target_values = TargetValues(remembered, len(last), self.device, last.dtype)
+            self.target_values = TargetCache(target_cache_rows, len(last), self.device, last.dtype)
         self._loss = torch.compile(loss_and_value) if compiled else loss_and_value
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
@@ -157,8 +157,8 @@ class Learner:
             after = self._after(batch)
             loss, value = self._loss(self.network, after, batch, self.objective)
         loss.backward()
-        if self._largest_norm is not None:
-            nn.utils.clip_grad_norm_(self._trained, self._largest_norm)
+        if self._max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self._trained, self._max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach(), value
@@ -182,7 +182,7 @@ class Learner:
             found[group["label"]] = nn.utils.get_total_norm(own)
         return found
 
-    def follow(self) -> None:
+    def sync_target(self) -> None:
         """Copy the network into the target."""
         with torch.no_grad():
             torch._foreach_copy_(*self._pairs)

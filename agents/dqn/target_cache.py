@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 
-class TargetValues:
+class TargetCache:
     """The target's values of all actions at what a replay of `rows` frames holds.
 
     A frame's number is its own for ever, and modulo `rows` it is its row in the replay, so what

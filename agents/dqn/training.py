@@ -19,11 +19,11 @@ from envs.games.stepping import Environments, Step
 from neural_tdc.randomness import generator
 
 # Draws a row of the replay between two copies into the target, from which on the target's values
-# are remembered: at a quarter some tenth of them is found.
-WORTH_REMEMBERING = 0.25
+# are target_cache_rows: at a quarter some tenth of them is found.
+WORTH_CACHING = 0.25
 
 
-class Course(NamedTuple):
+class TrainingSchedule(NamedTuple):
     """How learning goes along with acting. All counts are agent steps: actions, over all games.
 
     batch:           transitions an update
@@ -31,7 +31,7 @@ class Course(NamedTuple):
     target_period:   agent steps between two copies of the network into its target
     learning_starts: agent steps before the first update
     epsilon_first, epsilon_last, epsilon_steps: ε falls linearly from the first to the last value
-    rate_last:       factor of both learning rates at the last step, which they fall to linearly
+    final_lr_factor: factor of both learning rates at the last step, which they fall to linearly
     steps:           agent steps in all
     """
 
@@ -42,24 +42,24 @@ class Course(NamedTuple):
     epsilon_first: float = 1.0
     epsilon_last: float = 0.1
     epsilon_steps: int = 250_000
-    rate_last: float = 1.0
+    final_lr_factor: float = 1.0
     steps: int = 1_000_000
 
     def epsilon(self, step: int) -> float:
         """Return ε at an agent step."""
         return exploration(step, self.epsilon_first, self.epsilon_last, self.epsilon_steps)
 
-    def remembered(self, rows: int) -> int:
+    def target_cache_rows(self, rows: int) -> int:
         """Return of how many rows of a replay the target's values are kept: of all, or of none.
 
         All where enough of them are drawn again before the next copy.
         """
         drawn = self.batch * self.target_period / self.update_every
-        return rows if drawn >= WORTH_REMEMBERING * rows else 0
+        return rows if drawn >= WORTH_CACHING * rows else 0
 
     def rate(self, step: int) -> float:
         """Return the factor of both learning rates at an agent step."""
-        return exploration(step, 1.0, self.rate_last, self.steps)
+        return exploration(step, 1.0, self.final_lr_factor, self.steps)
 
 
 class Progress(NamedTuple):
@@ -102,17 +102,17 @@ class Training:
         learner: Learner,
         environments: Environments,
         replay: Replay,
-        course: Course,
+        schedule: TrainingSchedule,
         seed: int,
     ) -> None:
         self.learner, self.environments, self.replay = learner, environments, replay
-        self.course, self.seed = course, seed
+        self.schedule, self.seed = schedule, seed
         self.step = self.updates = 0
         self.last_batch: Batch | None = None
         self._acting = generator(seed, "acting")
         self._drawing = generator(seed, "replay")
         self._scores = Scores(environments.count)
-        self._copy_every = max(1, course.target_period // course.update_every)
+        self._copy_every = max(1, schedule.target_period // schedule.update_every)
         self._losses: list[Tensor] = []
         self._values: list[Tensor] = []
 
@@ -126,7 +126,7 @@ class Training:
         lengths: list[int] = []
         self._losses, self._values = [], []
         while self.step < until:
-            taken = self._step(self.course.epsilon(self.step), self._learn)
+            taken = self._step(self.schedule.epsilon(self.step), self._learn)
             self.step += int((~taken.reset).sum())
             ended = self._scores.add(taken)
             returns += ended[0]
@@ -152,17 +152,17 @@ class Training:
 
     def _learn(self) -> None:
         """Take as many updates as the steps that are done ask for."""
-        course = self.course
-        due = max(0, self.step - course.learning_starts) // course.update_every
+        schedule = self.schedule
+        due = max(0, self.step - schedule.learning_starts) // schedule.update_every
         while self.updates < due:
-            self.learner.set_rates(course.rate(self.step))
-            self.last_batch = self.replay.sample(course.batch, self._drawing)
+            self.learner.set_rates(schedule.rate(self.step))
+            self.last_batch = self.replay.sample(schedule.batch, self._drawing)
             loss, value = self.learner.update(self.last_batch)
             self._losses.append(loss)
             self._values.append(value)
             self.updates += 1
             if self.updates % self._copy_every == 0:
-                self.learner.follow()
+                self.learner.sync_target()
 
     def state(self, with_replay: bool) -> dict[str, Any]:
         """Return all that the rest of the course depends on, the replay if it is asked for.
@@ -205,13 +205,13 @@ class Training:
         fresh = int(torch.randint(2**31, (), generator=generator(self.seed, "again", self.step)))
         self.replay.start(self.environments.reset(fresh))
         if state["replay"] is None and self.step:
-            wanted = max(self.course.learning_starts, self.course.batch)
+            wanted = max(self.schedule.learning_starts, self.schedule.batch)
             wanted = min(self.step, wanted, self.replay.rows // 2)
             notes.append(
                 f"the replay was not stored: {wanted:,} steps refill it before learning goes on"
             )
             while len(self.replay) < wanted:
-                self._step(self.course.epsilon(self.step), lambda: None)
+                self._step(self.schedule.epsilon(self.step), lambda: None)
             self.replay.start(self.environments.reset(fresh + 1))
         return notes
 
@@ -221,7 +221,7 @@ def _stacked(numbers: list[Tensor]) -> Tensor:
 
 
 def epsilon_greedy(
-    learner: "Learner | Player",
+    learner: "Learner | GreedyActor",
     observation: Callable[[], Tensor],
     environments: Environments,
     epsilon: float,
@@ -239,7 +239,7 @@ def epsilon_greedy(
     return np.where(explore, drawn, learner.greedy(observation()).cpu().numpy())
 
 
-class Player:
+class GreedyActor:
     """A network that is asked for its best actions and learns nothing."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -252,13 +252,17 @@ class Player:
         return self.network(observation).argmax(1)
 
 
-def play(
-    player: "Learner | Player", environments: Environments, epsilon: float, seed: int, longest: int
+def evaluate_episodes(
+    actor: "Learner | GreedyActor",
+    environments: Environments,
+    epsilon: float,
+    seed: int,
+    max_episode_steps: int,
 ) -> tuple[list[float], list[int]]:
     """Play one whole game in every environment; return raw scores and lengths in agent steps.
 
     epsilon:  probability of a random action, from a generator of its own
-    longest:  agent steps after which a game is left, with the score it has then
+    max_episode_steps:  agent steps after which a game is left, with the score it has then
 
     Learns nothing and touches no random number of a training. Games depend on (seed, ε) and on the
     player alone.
@@ -269,7 +273,7 @@ def play(
         environments.frame_shape,
         dtype=environments.dtype,
         stack=environments.stack,
-        device=player.device,
+        device=actor.device,
     )
     source = generator(seed, "playing")
     scores = Scores(environments.count)
@@ -277,8 +281,8 @@ def play(
     going = np.ones(environments.count, dtype=bool)
     returns = np.zeros(environments.count)
     lengths = np.zeros(environments.count, dtype=np.int64)
-    for _ in range(longest):
-        action = epsilon_greedy(player, memory.latest, environments, epsilon, source)
+    for _ in range(max_episode_steps):
+        action = epsilon_greedy(actor, memory.latest, environments, epsilon, source)
         environments.send(action)
         step = environments.receive()
         memory.append(action, step.reward, step.terminated, step.truncated, step.reset, step.frame)

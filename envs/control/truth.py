@@ -55,7 +55,7 @@ def monte_carlo_truth(
     seed: int,
     tolerance: float = 1e-4,
     spacing: int = 50,
-    longest: int = 10_000,
+    max_episode_steps: int = 10_000,
     progress: Callable[[int], None] | None = None,
 ) -> Truth:
     """Estimate the target policy's value at states of a separate run of the behaviour policy.
@@ -95,7 +95,7 @@ def monte_carlo_truth(
             for _ in range(rollouts)
         ]
         start = observation[begin : begin + together].numpy().repeat(rollouts, axis=0)
-        total = _returns(problem, environments, start, draws, tolerance, longest)
+        total = _returns(problem, environments, start, draws, tolerance, max_episode_steps)
         returns[begin : begin + together] = total.reshape(-1, rollouts)
         for environment in environments:
             environment.close()
@@ -193,7 +193,7 @@ def _returns(
     observation: np.ndarray,
     draws: torch.Generator,
     tolerance: float,
-    longest: int,
+    max_episode_steps: int,
 ) -> np.ndarray:
     """Follow the target policy in all environments at once; return the discounted returns."""
     actions, start = discrete_actions(problem.name, environments[0].action_space)
@@ -204,7 +204,7 @@ def _returns(
     weight = 1.0
     steps = 0
     while len(running) and steps != end:
-        if steps == longest:
+        if steps == max_episode_steps:
             raise ValueError(
                 f"{len(running)} of {len(environments)} rollouts of {problem.name} did not "
                 f"terminate within {longest} steps: lower the discount {problem.discount}, raise "

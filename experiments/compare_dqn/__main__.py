@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from agents.dqn.device_memory import check_memory
-from agents.dqn.training import Player, play
+from agents.dqn.training import GreedyActor, evaluate_episodes
 from experiments.compare_dqn.comparison import (
     Finished,
     comparison_table,
@@ -39,17 +39,16 @@ from experiments.runs.command_line import (
     resolve_device,
     resume_command,
 )
+from experiments.runs.configuration import configuration
+from experiments.runs.files import read_json, write_json
 from experiments.runs.report import number
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
     SUMMARY,
-    claim,
-    configuration,
     folder_name,
     holds_run,
-    read_json,
-    write_json,
+    prepare_folder,
 )
 from experiments.train_dqn.__main__ import train
 from experiments.train_dqn.build import games, network_of, protocol_line, replay_size
@@ -154,7 +153,7 @@ def _claim(settings: Settings) -> None:
         return
     if settings.resume:
         raise UsageError(f"--out {out} holds no comparison to resume")
-    claim(out)
+    prepare_folder(out)
     write_json(out / CONFIG, configuration({"comparison": stored}))
 
 
@@ -167,11 +166,13 @@ def _random_score(settings: Settings, game: str) -> dict[str, Any]:
     count = min(settings.random_games, 10)
     environments = games(values, count, evaluation=True)
     try:
-        player = Player(network_of(values, environments))
-        longest = values["evaluation_longest"]
+        actor = GreedyActor(network_of(values, environments))
+        max_episode_steps = values["evaluation_longest"]
         scores: list[float] = []
         while len(scores) < settings.random_games:
-            scores += play(player, environments, 1.0, 77_000 + len(scores), longest)[0]
+            scores += evaluate_episodes(
+                actor, environments, 1.0, 77_000 + len(scores), max_episode_steps
+            )[0]
     finally:
         environments.close()
     result = {"mean": float(np.mean(scores)), "games": len(scores), "scores": scores}

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from experiments.runs.files import read_json
 from experiments.runs.report import mean_with_interval, number
-from experiments.runs.run_folder import SCORES, SUMMARY, read_json
+from experiments.runs.run_folder import SCORES, SUMMARY
 from experiments.runs.statistics import interquartile_mean, number_or_none
 from experiments.train_dqn.figures import Curve
 

@@ -25,6 +25,8 @@ from experiments.runs.command_line import (
     parse,
     resumable,
 )
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json
 from experiments.runs.history import History
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import (
@@ -32,10 +34,8 @@ from experiments.runs.run_folder import (
     FIGURE,
     SUMMARY,
     check_folder,
-    claim,
-    configuration,
+    prepare_folder,
     resumed_config,
-    write_json,
 )
 from experiments.runs.statistics import Interval, statistic_interval, summary
 
@@ -182,7 +182,7 @@ def convergence(argv: Sequence[str]) -> None:
     stored |= {"fit_from": fit_from, "paces": {name: list(pace) for name, pace in paces.items()}}
     if settings.resume:
         resumed_config(settings.out, stored, (), ())
-    folder = claim(settings.out, settings.overwrite, settings.resume)
+    folder = prepare_folder(settings.out, settings.overwrite, settings.resume)
     # All is read before anything is written: a checkpoint may turn out to be damaged.
     run = Run(folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing)
     with resumable(PROGRAM, argv):

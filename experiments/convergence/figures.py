@@ -15,7 +15,7 @@ from experiments.convergence import relu_kink
 from experiments.convergence.run import QUANTITIES, SCHEDULES
 from experiments.convergence.structure import RIDGE, reduced_values, scalar_curves
 from experiments.runs.figures import BAND_RESAMPLES, BLUE, GREEN, GREY, RASTER_DPI, VERMILLION
-from experiments.runs.files import aside
+from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from experiments.runs.statistics import mean_interval
 from neural_tdc.randomness import generator
@@ -172,5 +172,5 @@ def draw_convergence(
         f"update {fit_from:,} on",
         title_fontproperties={"size": 9},
     )
-    with aside(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=RASTER_DPI)

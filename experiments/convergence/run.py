@@ -20,9 +20,10 @@ from experiments.convergence.stochastic_approximation import (
     regression_descent,
     scalar_descent,
 )
+from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.history import History, MetricsFile, cut, read
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT, METRICS, load_checkpoint, save_checkpoint
+from experiments.runs.run_folder import CHECKPOINT, METRICS
 from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.learning.schedules import EXPONENTS, Exponents
 from neural_tdc.randomness import generator

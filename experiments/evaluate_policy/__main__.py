@@ -20,19 +20,19 @@ from experiments.evaluate_policy.problems import policies_in_words
 from experiments.evaluate_policy.run import Run, try_update
 from experiments.evaluate_policy.settings import Settings
 from experiments.runs.command_line import UsageError, main, named, parse, resumable
+from experiments.runs.configuration import configuration
 from experiments.runs.figures import evaluation_figure
+from experiments.runs.files import write_json
 from experiments.runs.report import divergence_warning, table, tensorboard_line
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
     SUMMARY,
     check_folder,
-    claim,
-    claim_several,
-    configuration,
     folder_name,
+    prepare_folder,
+    prepare_folders,
     resumed_config,
-    write_json,
 )
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import compiler_available
@@ -114,10 +114,10 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     config = configuration({**stored, **also}, checked.device)
     if single:
         (name,) = checked.rules
-        folders = {name: claim(out, settings.overwrite, settings.resume)}
+        folders = {name: prepare_folder(out, settings.overwrite, settings.resume)}
     else:
         names = list(checked.rules)
-        folders = claim_several(out, names, settings.overwrite, settings.resume)
+        folders = prepare_folders(out, names, settings.overwrite, settings.resume)
     # All are read before anything is written: a checkpoint may turn out to be damaged.
     runs = [
         Run(name, folder, stored, compiled, *prepared[name], checked, task)

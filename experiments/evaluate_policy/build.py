@@ -12,7 +12,7 @@ from agents.policy_evaluation import (
     chain_task,
     control_task,
     logged_task,
-    silent,
+    no_progress,
 )
 from envs.control.collection import ControlProblem, collect
 from envs.finite.finite_mdp import FiniteMDP
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
     idle_steps: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def task(self, settings: Settings, transitions: int, report: Report = silent) -> Task:
+    def task(self, settings: Settings, transitions: int, report: Report = no_progress) -> Task:
         """Make the problem ready, with a stream of `transitions` a run."""
         common: dict[str, Any] = {
             "runs": settings.runs,

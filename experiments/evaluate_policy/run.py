@@ -12,18 +12,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from agents.policy_evaluation import Task
 from experiments.evaluate_policy.build import Plan
+from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.files import write_bytes, write_json
 from experiments.runs.history import History, MetricsFile, cut, read
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import (
-    CHECKPOINT,
-    METRICS,
-    SUMMARY,
-    VALUE,
-    load_checkpoint,
-    save_checkpoint,
-    write_bytes,
-    write_json,
-)
+from experiments.runs.run_folder import CHECKPOINT, METRICS, SUMMARY, VALUE
 from experiments.runs.statistics import summary
 from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.learning.algorithm import Algorithm, State, StepSizes
@@ -147,7 +140,7 @@ class Run:
                     self.base,
                     factors,
                     plan.sampling,
-                    task.judge(self.algorithm.features, self.algorithm.rule),
+                    task.evaluator(self.algorithm.features, self.algorithm.rule),
                     steps=plan.steps,
                     measure_every=settings["measure_every"],
                     limit=self.limit,
@@ -211,7 +204,7 @@ class Run:
 
 def task_runs(task: Task) -> int:
     """Return the size of the population."""
-    return len(task.experience.lane)
+    return len(task.experience.stream_index)
 
 
 def try_update(
@@ -226,7 +219,7 @@ def try_update(
         _base_steps(algorithm, plan, task, limit),
         schedule("constant"),
         plan.sampling,
-        task.judge(algorithm.features, algorithm.rule),
+        task.evaluator(algorithm.features, algorithm.rule),
         steps=1,
         measure_every=1,
         limit=limit,

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from experiments.runs.figures import RASTER_DPI, Panel, draw
-from experiments.runs.files import aside
+from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from neural_tdc.stackelberg.landscape import Landscape
 
@@ -83,7 +83,7 @@ def surfaces_figure(path: Path, landscapes: Mapping[int, Landscape], title: str)
     surface has a height axis of its own. Source: Figure 1 of arXiv 2605.15530.
     """
     figure = draw_surfaces(landscapes, title)
-    with aside(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=RASTER_DPI)
 
 
@@ -110,5 +110,5 @@ def curvature_figure(path: Path, history: History, title: str) -> None:
     Source: Figure 2 of arXiv 2605.15530.
     """
     figure = draw(curvature_histories(history), title, _PANELS)
-    with aside(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=RASTER_DPI)

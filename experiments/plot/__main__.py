@@ -13,9 +13,10 @@ import tyro
 
 from experiments.runs.command_line import UsageError, check_several, main, parse, suggestion
 from experiments.runs.figures import evaluation_figure
+from experiments.runs.files import read_json
 from experiments.runs.history import History, read
 from experiments.runs.report import table
-from experiments.runs.run_folder import CONFIG, FIGURE, METRICS, SUMMARY, read_json
+from experiments.runs.run_folder import CONFIG, FIGURE, METRICS, SUMMARY
 from experiments.runs.statistics import summary, summary_key
 
 DESCRIPTION = (

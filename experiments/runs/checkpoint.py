@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from experiments.runs.files import aside
+from experiments.runs.files import atomic_write
 
 _FORMAT = "neural_tdc checkpoint 1"
 
@@ -39,7 +39,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     where the file cannot be written; a checkpoint written before is then still there.
     """
     content = {"format": _FORMAT, "state": _storable(state, "")}
-    with aside(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from experiments.runs.files import aside
+from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from experiments.runs.statistics import Interval, mean_interval
 
@@ -58,12 +58,12 @@ ERROR_PANELS = (
 # Stands in the place of the first where no truth is known.
 TD_ERROR_PANEL = Panel("error/rmstde", "Temporal-difference error", f"RMSTDE ({VALUE})")
 OTHER_PANELS = (
-    Panel("lag/head", "Lag of the head", rf"$\|\Phi(\theta-\theta^*)\|_d$ ({VALUE})"),
+    Panel("tracking_error/head", "Lag of the head", rf"$\|\Phi(\theta-\theta^*)\|_d$ ({VALUE})"),
     Panel(
-        "lag/auxiliary",
+        "tracking_error/auxiliary",
         r"Lag of the auxiliary (dashed: $\|\Phi\omega^*\|_d$)",
         rf"$\|\Phi(\omega-\omega^*)\|_d$ ({VALUE})",
-        "lag/auxiliary_size",
+        "tracking_error/auxiliary_size",
     ),
     Panel("features/effective_rank", "Rank of the features", "effective rank (features)"),
 )
@@ -318,5 +318,5 @@ def evaluation_figure(
     """
     figure = draw(histories, title, metrics, references)
     suffix = path.suffix.lstrip(".") or "png"
-    with aside(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format=suffix, dpi=RASTER_DPI)

@@ -19,7 +19,7 @@ ASIDE = ".partial"
 
 
 @contextlib.contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give the path of a file to write; it replaces `path` when the block ends without an error."""
     partial = path.with_name(path.name + ASIDE)
     try:
@@ -35,7 +35,7 @@ def aside(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; OSError where it cannot be."""
-    with aside(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 

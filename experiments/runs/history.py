@@ -1,9 +1,9 @@
 """Measurements over time of a population of runs, and the file `metrics.csv` that keeps them.
 
-A metric is named `group/metric`, for example `error/rmsve`, `lag/head`, `step_size/body`. The file
-has one row a measurement and run: `step,run,diverged`, then the metrics in the order in which they
-were first given. Numbers are written so that reading gives the same float64 back; an empty cell is
-a number that does not exist.
+A metric is named `group/metric`, for example `error/rmsve`, `tracking_error/head`,
+`step_size/body`. The file has one row a measurement and run: `step,run,diverged`, then the metrics
+in the order in which they were first given. Numbers are written so that reading gives the same
+float64 back; an empty cell is a number that does not exist.
 """
 
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from experiments.runs.run_folder import write_text
+from experiments.runs.files import write_text
 
 LEADING_COLUMNS = ("step", "run", "diverged")
 _NAME = re.compile(r"[\w.+-]+(/[\w.+-]+)+")

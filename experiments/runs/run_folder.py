@@ -17,44 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
-from experiments.runs.configuration import configuration
 from experiments.runs.files import (
     ASIDE,
-    aside,
     json_value,
     read_json,
-    write_bytes,
-    write_json,
-    write_text,
 )
-
-__all__ = [
-    "CHECKPOINT",
-    "CONFIG",
-    "EVENTS",
-    "FIGURE",
-    "METRICS",
-    "RUN_FILES",
-    "SCORES",
-    "SUMMARY",
-    "VALUE",
-    "aside",
-    "check_folder",
-    "check_same_settings",
-    "claim",
-    "claim_several",
-    "configuration",
-    "folder_name",
-    "holds_run",
-    "load_checkpoint",
-    "read_json",
-    "resumed_config",
-    "save_checkpoint",
-    "write_bytes",
-    "write_json",
-    "write_text",
-]
 
 CONFIG = "config.json"
 EVENTS = "events.out.tfevents.*"
@@ -175,7 +142,7 @@ def _unmake(folders: Sequence[Path]) -> None:
             path.rmdir()
 
 
-def claim(path: Path, overwrite: bool = False, resume: bool = False) -> Path:
+def prepare_folder(path: Path, overwrite: bool = False, resume: bool = False) -> Path:
     """Make a folder ready for one run and return it.
 
     A new or empty folder is taken. One that holds a run is refused, unless `overwrite` (the files
@@ -195,10 +162,10 @@ def claim(path: Path, overwrite: bool = False, resume: bool = False) -> Path:
     return path
 
 
-def claim_several(
+def prepare_folders(
     path: Path, rules: Sequence[str], overwrite: bool = False, resume: bool = False
 ) -> dict[str, Path]:
-    """Make OUT and one folder a rule in it ready, as `claim` does; return {rule: folder}.
+    """Make OUT and one folder a rule in it ready, as `prepare_folder` does; return {rule: folder}.
 
     The caller writes OUT's `config.json` first, with the names of the folders under "folders".
     On resume a rule whose folder is not there yet starts from the beginning.

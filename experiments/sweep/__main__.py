@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.command_line import UsageError, main, resumable
+from experiments.runs.configuration import configuration
 from experiments.runs.files import read_json, write_json, write_text
 from experiments.runs.report import large_number, tensorboard_line
 from experiments.runs.run_folder import (
@@ -20,9 +21,8 @@ from experiments.runs.run_folder import (
     SUMMARY,
     check_folder,
     check_same_settings,
-    claim,
-    configuration,
     folder_name,
+    prepare_folder,
 )
 from experiments.sweep import figures as sweep_figures
 from experiments.sweep import tables as sweep_tables
@@ -174,7 +174,7 @@ def _announced(
 
 
 def _claim(out: Path, settings: Settings) -> None:
-    claim(out, settings.overwrite, settings.resume)
+    prepare_folder(out, settings.overwrite, settings.resume)
     if settings.overwrite:
         drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL))
         events = f"{HPARAMS}/*/*/events.out.tfevents.*"

@@ -22,8 +22,8 @@ from experiments.runs.processes import deaf_to_interrupts
 from experiments.sweep.build import Shard
 from experiments.sweep.shard import Results, run_shard
 
-Heard = Callable[[int], None]
-Engine = Callable[[Sequence[Shard], Heard], Iterator[tuple[Shard, Results]]]
+OnProgress = Callable[[int], None]
+Engine = Callable[[Sequence[Shard], OnProgress], Iterator[tuple[Shard, Results]]]
 
 # Times that a shard is tried again after its worker has died.
 RETRIES = 3
@@ -46,16 +46,16 @@ def _work(shard: Shard) -> Results:
     return run_shard(shard, _progress.put)
 
 
-def _drain(progress: Any, heard: Heard) -> None:
+def _drain(progress: Any, on_progress: OnProgress) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
-            heard(progress.get_nowait())
+            on_progress(progress.get_nowait())
 
 
-def here(shards: Sequence[Shard], heard: Heard) -> Iterator[tuple[Shard, Results]]:
+def here(shards: Sequence[Shard], on_progress: OnProgress) -> Iterator[tuple[Shard, Results]]:
     """Run shards one after another in this process."""
     for shard in shards:
-        yield shard, run_shard(shard, heard)
+        yield shard, run_shard(shard, on_progress)
 
 
 def local(workers: int) -> Engine:
@@ -66,7 +66,7 @@ def local(workers: int) -> Engine:
     if workers == 1:
         return here
 
-    def run(shards: Sequence[Shard], heard: Heard) -> Iterator[tuple[Shard, Results]]:
+    def run(shards: Sequence[Shard], on_progress: OnProgress) -> Iterator[tuple[Shard, Results]]:
         left = {shard.name: shard for shard in shards}
         deaths = 0
         context = multiprocessing.get_context("spawn")
@@ -80,7 +80,7 @@ def local(workers: int) -> Engine:
                 waiting = set(futures)
                 while waiting:
                     done, waiting = wait(waiting, TICK, FIRST_COMPLETED)
-                    _drain(progress, heard)
+                    _drain(progress, on_progress)
                     for future in done:
                         results = future.result()
                         shard = left.pop(futures[future].name)
@@ -134,7 +134,7 @@ def ray_cluster(address: str | None) -> Engine:
     if address is not None:
         check_address(address)
 
-    def run(shards: Sequence[Shard], heard: Heard) -> Iterator[tuple[Shard, Results]]:
+    def run(shards: Sequence[Shard], on_progress: OnProgress) -> Iterator[tuple[Shard, Results]]:
         own = not ray.is_initialized()
         if own:
             # It would ask about its statistics on the screen.
@@ -151,7 +151,7 @@ def ray_cluster(address: str | None) -> Engine:
                 for reference in ready:
                     shard = pending.pop(reference)
                     results: Results = ray.get(reference)
-                    heard(shard.run_steps)
+                    on_progress(shard.run_steps)
                     yield shard, results
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
             said = str(error).splitlines()[0]

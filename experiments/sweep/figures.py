@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from experiments.runs.figures import rule_styles
-from experiments.runs.files import aside
+from experiments.runs.files import atomic_write
 from experiments.runs.statistics import mean_interval
 from experiments.sweep.results import (
     Report,
@@ -44,7 +44,7 @@ SHOWN_RATIO = 3.0
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    with aside(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, dpi=DPI, format="png")
 
 

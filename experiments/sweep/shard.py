@@ -49,10 +49,10 @@ def _step_sizes(shard: Shard, runs: int, assigns_head: bool, like: Tensor) -> St
     return StepSizes(body, torch.ones_like(head) if assigns_head else head, auxiliary)
 
 
-def run_shard(shard: Shard, heard: Callable[[int], None] = lambda done: None) -> Results:
+def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: None) -> Results:
     """Run a shard and return its results; what comes out depends on the shard alone.
 
-    heard: called with the run-steps done since the last call
+    on_progress: called with the run-steps done since the last call
 
     The result holds, for every error, `auc/NAME` and `final/NAME` [configuration, run], NaN where
     a run diverged, `diverged` [configuration, run], and where curves are asked for
@@ -77,7 +77,7 @@ def run_shard(shard: Shard, heard: Callable[[int], None] = lambda done: None) ->
     whole: State = _side_by_side(state, count)
     experience = task.experience
     experience = experience._replace(
-        lane=experience.lane.repeat(count), key=experience.key.repeat(count)
+        stream_index=experience.stream_index.repeat(count), key=experience.key.repeat(count)
     )
     like = whole.parameters.head
     sums: dict[str, Tensor] = {}
@@ -91,7 +91,7 @@ def run_shard(shard: Shard, heard: Callable[[int], None] = lambda done: None) ->
         _step_sizes(shard, runs, getattr(algorithm.rule, "assigns_head", False), like),
         schedule(settings.schedule),
         checked.sampling,
-        task.judge(algorithm.features, algorithm.rule),
+        task.evaluator(algorithm.features, algorithm.rule),
         steps=checked.steps,
         measure_every=settings.measure_every,
         limit=divergence_limit(whole.parameters),
@@ -109,7 +109,7 @@ def run_shard(shard: Shard, heard: Callable[[int], None] = lambda done: None) ->
             numbers[name] = numbers.get(name, 0) + finite
             if shard.curves:
                 curves.setdefault(name, []).append(value)
-        heard((measurement.step - done) * runs * count)
+        on_progress((measurement.step - done) * runs * count)
         done = measurement.step
 
     def table(values: Tensor) -> np.ndarray:

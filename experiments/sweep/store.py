@@ -65,12 +65,12 @@ class Study:
         begun, before = time.perf_counter(), self.seconds
         with Progress(label, total, 1, done) as progress:
 
-            def heard(more: int) -> None:
+            def on_progress(more: int) -> None:
                 nonlocal done
                 done += more
                 progress.update(min(done, total))
 
-            for shard, results in engine(missing, heard):
+            for shard, results in engine(missing, on_progress):
                 self._write(shard, results)
                 self.seconds = before + time.perf_counter() - begun
                 save_checkpoint(self.out / CHECKPOINT, {"seconds": self.seconds})

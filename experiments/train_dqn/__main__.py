@@ -13,17 +13,17 @@ import torch
 
 from envs.games.atari import ATARI
 from experiments.runs.command_line import main, parse, resolve_device, resumable
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json
 from experiments.runs.processes import interruptible
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
     check_folder,
-    claim,
-    configuration,
     folder_name,
+    prepare_folder,
     resumed_config,
-    write_json,
 )
 from experiments.train_dqn.build import games, memory_line, protocol_line, training
 from experiments.train_dqn.figures import run_figure
@@ -72,7 +72,7 @@ def train(
     try:
         print(memory_line(values, environments, device))
         learning = training(values, environments, device, compiled)
-        folder = claim(out, settings.overwrite, settings.resume)
+        folder = prepare_folder(out, settings.overwrite, settings.resume)
         write_json(
             out / CONFIG,
             {

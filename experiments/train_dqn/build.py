@@ -8,7 +8,7 @@ from agents.dqn.device_memory import GIGABYTE
 from agents.dqn.learner import Learner, Objective, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.replay import Replay, replay_bytes
-from agents.dqn.training import Course, Training
+from agents.dqn.training import Training, TrainingSchedule
 from envs.games.atari import NATURE, Protocol
 from envs.games.registry import make_environments
 from envs.games.stepping import Environments, observation_shape
@@ -56,17 +56,17 @@ def training(
     optimizer = make_optimizer(
         values["optimizer"], network, body_rate, head_rate, values["damping"]
     )
-    replay, course = _replay(values, environments, device), _course(values)
+    replay, schedule = _replay(values, environments, device), _course(values)
     learner = Learner(
         network,
         optimizer,
         Objective(values["double"], values["loss"]),
-        largest_norm=values["gradient_norm"] or None,
+        max_grad_norm=values["gradient_norm"] or None,
         precision=values["precision"],
         compiled=compiled,
-        remembered=course.remembered(replay.rows),
+        target_cache_rows=schedule.target_cache_rows(replay.rows),
     )
-    return Training(learner, environments, replay, course, values["seed"])
+    return Training(learner, environments, replay, schedule, values["seed"])
 
 
 def _replay(values: dict[str, Any], environments: Environments, device: torch.device) -> Replay:
@@ -86,8 +86,8 @@ def _replay(values: dict[str, Any], environments: Environments, device: torch.de
         raise UsageError(f"--replay-capacity {values['replay_capacity']}: {error}") from None
 
 
-def _course(values: dict[str, Any]) -> Course:
-    return Course(**{name: values[name] for name in Course._fields})
+def _course(values: dict[str, Any]) -> TrainingSchedule:
+    return TrainingSchedule(**{name: values[name] for name in TrainingSchedule._fields})
 
 
 def replay_size(values: dict[str, Any], environments: Environments) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from experiments.runs.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
-from experiments.runs.files import aside
+from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 
 ARM_COLOURS = {"split": BLUE, "body": VERMILLION, "head": GREEN, "opposite": ORANGE}
@@ -51,7 +51,7 @@ def _finish(axes: Axes, title: str, label: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    with aside(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=RASTER_DPI)
 
 

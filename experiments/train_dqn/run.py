@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.dqn.training import Player, Progress, Training, play
+from agents.dqn.training import GreedyActor, Progress, Training, evaluate_episodes
 from envs.games.stepping import Environments, observation_shape
+from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.command_line import Stopped
+from experiments.runs.files import write_json
 from experiments.runs.history import History, MetricsFile, cut, read
 from experiments.runs.report import Progress as Bar
-from experiments.runs.run_folder import (
-    CHECKPOINT,
-    METRICS,
-    SCORES,
-    SUMMARY,
-    load_checkpoint,
-    save_checkpoint,
-    write_json,
-)
+from experiments.runs.run_folder import CHECKPOINT, METRICS, SCORES, SUMMARY
 from experiments.runs.statistics import interquartile_mean, mean_interval, number_or_none
 from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.split_rates import effective_rates
@@ -138,8 +132,8 @@ class Run:
         if not len(wrong):
             return
         update = progress.updates - len(progress.loss) + int(wrong[0]) + 1
-        course = self.training.course
-        step = course.learning_starts + update * course.update_every
+        schedule = self.training.schedule
+        step = schedule.learning_starts + update * schedule.update_every
         raise Stopped(
             f"error: the loss is not finite at agent step {step:,} (update {update:,}); the "
             f"checkpoint in {self.folder} is from before; smaller --body-step and --head-step may "
@@ -158,7 +152,7 @@ class Run:
             "games/training": float(len(progress.returns)),
             "loss/td": _mean(progress.loss),
             "value/mean_q": _mean(progress.value),
-            "exploration/epsilon": training.course.epsilon(progress.step),
+            "exploration/epsilon": training.schedule.epsilon(progress.step),
             "step_size/body": rates["body"],
             "step_size/head": rates["head"],
             "gradient/body": float(norms["body"]),
@@ -170,8 +164,8 @@ class Run:
         """Play whole games apart from training, and keep each one's score with its protocol."""
         values, step = self.values, self.training.step
         seed = values["seed"] + 1_000_000_007 * (len(self.scores) + 1)
-        scores, lengths = play(
-            Player(self.training.learner.network),
+        scores, lengths = evaluate_episodes(
+            GreedyActor(self.training.learner.network),
             self.evaluation,
             values["evaluation_epsilon"],
             seed,

@@ -38,7 +38,7 @@ PANELS = (
     Panel("test/loss", "Test loss", "mean loss"),
     Panel("test/accuracy", "Test accuracy", "fraction correct"),
     Panel("test/rmse", "Test error", "RMSE (units of the target)"),
-    Panel("lag/head", "Lag of the head", r"RMS of $Z(\theta-\theta^*)$"),
+    Panel("tracking_error/head", "Lag of the head", r"RMS of $Z(\theta-\theta^*)$"),
     Panel("curvature/joint_largest", r"Curvature of $f(\cdot,\theta_k)$", "largest eigenvalue"),
     Panel("curvature/reduced_largest", r"Curvature of $\Phi$", "largest eigenvalue"),
 )

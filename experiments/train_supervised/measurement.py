@@ -16,7 +16,7 @@ from neural_tdc.stackelberg.supervised_learner import Measurement, best_response
 from neural_tdc.stackelberg.supervised_metrics import (
     Curvatures,
     curvatures,
-    head_lag,
+    head_tracking_error,
     losses,
     stackelberg_problem,
 )
@@ -32,7 +32,7 @@ def measured(plan: Plan, measurement: Measurement) -> dict[str, Values]:
 
     train/loss test/loss        mean loss without the ridge, on --train-samples and all test samples
     train/accuracy test/accuracy, or test/rmse in the target's own unit
-    lag/head                    root mean square of Z(θ − θ*), on the samples of a best response
+    tracking_error/head         root mean square of Z(θ − θ*), on the samples of a best response
     step_size/body, …/head      the rates of the last update; none of a head that answers
     gradient/body, …/head       automatic arms: norms of the batch gradients that set these rates
     response/residual           how far from solved the answers were, the worst since the last
@@ -79,7 +79,7 @@ def _of_arm(plan: Plan, measurement: Measurement, arm: str, index: int) -> Value
 
 def _names(plan: Plan) -> list[str]:
     quality = ["test/rmse"] if plan.dataset.classes is None else ["train/accuracy", "test/accuracy"]
-    names = ["train/loss", "test/loss", *quality, "lag/head", "response/residual"]
+    names = ["train/loss", "test/loss", *quality, "tracking_error/head", "response/residual"]
     return [*names, *(CURVATURES if plan.settings.curvature_every else ())]
 
 
@@ -88,7 +88,7 @@ def _of_run(plan: Plan, network: Parameters, arm: str, seed: int, step: int) -> 
     answered = dataset.train.of(seed, responder.samples)
     response = best_response(objective, network, *answered, responder.tolerance)
     row = {
-        "lag/head": head_lag(objective, network, answered[0], response),
+        "tracking_error/head": head_tracking_error(objective, network, answered[0], response),
         "response/residual": response.residual,
     }
     if arm == "limit":

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json
 from experiments.runs.history import History, MetricsFile, cut, read
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import (
@@ -22,12 +25,8 @@ from experiments.runs.run_folder import (
     METRICS,
     SUMMARY,
     check_folder,
-    claim,
-    claim_several,
-    configuration,
-    load_checkpoint,
-    save_checkpoint,
-    write_json,
+    prepare_folder,
+    prepare_folders,
 )
 from experiments.runs.statistics import summary
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -50,11 +49,11 @@ def claimed(out: Path, arms: Sequence[str], overwrite: bool, resume: bool) -> di
     A run that was stopped before its first checkpoint starts again.
     """
     if len(arms) == 1:
-        return {arms[0]: claim(out, overwrite, resume)}
+        return {arms[0]: prepare_folder(out, overwrite, resume)}
     check_folder(out, overwrite, resume)
     if resume and (out / CHECKPOINT).exists():
         return {arm: out / arm for arm in arms}
-    return claim_several(out, arms, overwrite or resume)
+    return prepare_folders(out, arms, overwrite or resume)
 
 
 class Run:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.command_line import (
     check_integer,
     check_positive,
@@ -26,6 +27,8 @@ from experiments.runs.command_line import (
     parse,
     resumable,
 )
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json, write_text
 from experiments.runs.report import Progress, mean_with_interval, number
 from experiments.runs.run_folder import (
     CHECKPOINT,
@@ -34,13 +37,8 @@ from experiments.runs.run_folder import (
     METRICS,
     SUMMARY,
     check_folder,
-    claim,
-    configuration,
-    load_checkpoint,
+    prepare_folder,
     resumed_config,
-    save_checkpoint,
-    write_json,
-    write_text,
 )
 
 PROGRAM = "python -m experiments.two_step"
@@ -234,7 +232,7 @@ def two_step(argv: Sequence[str]) -> None:
     stored = {name: value for name, value in asdict(settings).items() if name not in left_out}
     if settings.resume:
         resumed_config(settings.out, stored, (), ())
-    folder = claim(settings.out, settings.overwrite, settings.resume)
+    folder = prepare_folder(settings.out, settings.overwrite, settings.resume)
     # Read before anything is written: the file may turn out to be damaged.
     parts = Parts(folder / CHECKPOINT)
     with resumable(PROGRAM, argv, "finished parts are"):

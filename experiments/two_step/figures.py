@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments.runs.figures import BLUE, COLOURS, GREEN, GREY, RASTER_DPI, VERMILLION
-from experiments.runs.files import aside
+from experiments.runs.files import atomic_write
 from experiments.two_step.study import LAYERS, SMALL_WIDTH, STEPS, loss_map, window
 
 WORDS = {2: "two layers", 3: "three layers"}
@@ -183,5 +183,5 @@ def draw_two_step(
         "closed forms; ○ simulated signal part, × exact gradient, bars: 95 % intervals over draws",
         fontsize=11,
     )
-    with aside(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=RASTER_DPI)

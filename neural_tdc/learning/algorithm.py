@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._pytree import tree_map
 
-from neural_tdc.learning.optimisers import SGD, Optimizer, initial_squares, precondition
+from neural_tdc.learning.optimisers import SGD, Optimizer, initial_second_moment, precondition
 from neural_tdc.learning.projections import Projection, projection
 from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.rules.rule import LearningRule
@@ -38,17 +38,17 @@ class State(NamedTuple):
     """What one run carries from step to step.
 
     memory:   what the rule carries beside the parameters
-    squares:  RMSProp's mean squares of each part, {} for a part without
+    second_moment:  RMSProp's mean squares of each part, {} for a part without
     """
 
     parameters: Parameters
     memory: Any
-    squares: Parameters
+    second_moment: Parameters
 
 
 def initial_state(algorithm: Algorithm, parameters: Parameters, memory: Any) -> State:
     """Return the state before the first step."""
-    return State(parameters, memory, initial_squares(algorithm.optimizer, parameters))
+    return State(parameters, memory, initial_second_moment(algorithm.optimizer, parameters))
 
 
 def step(algorithm: Algorithm, state: State, batch: Transition, step_sizes: StepSizes) -> State:
@@ -58,16 +58,16 @@ def step(algorithm: Algorithm, state: State, batch: Transition, step_sizes: Step
     step_sizes: α_k, β_k, η_k as they are at this step.
     """
     rule, features, optimizer, project = algorithm
-    parameters, memory, squares = state
+    parameters, memory, second_moment = state
     memory = rule.remember(features, parameters, memory, batch)
     directions = rule.directions(features, parameters, batch, memory)
-    directions, squares = precondition(optimizer, directions, squares)
+    directions, second_moment = precondition(optimizer, directions, second_moment)
     moved = (
         tree_map(partial(_subtract, size), part, direction)
         for size, part, direction in zip(step_sizes, parameters, directions)
     )
     body, head, auxiliary = moved
-    return State(Parameters(project(body), project(head), auxiliary), memory, squares)
+    return State(Parameters(project(body), project(head), auxiliary), memory, second_moment)
 
 
 def _subtract(size: Any, value: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:

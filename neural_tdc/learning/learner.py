@@ -31,7 +31,7 @@ LONG = 100_000
 # in the cache. Runs do not touch one another, so it makes no difference to them. About so many:
 BLOCK = 1024
 
-Judge = Callable[[Parameters], dict[str, Tensor]]
+Evaluator = Callable[[Parameters], dict[str, Tensor]]
 Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
 
 
@@ -111,14 +111,14 @@ def repeated_updates(
         (state, update), (experience, base) = carried, constant
         return several(state, experience, update, base)
 
-    runs = len(experience.lane)
+    runs = len(experience.stream_index)
     count = equal_blocks(runs)
-    lanes, keys = experience.lane.chunk(count), experience.key.chunk(count)
+    stream_indices, keys = experience.stream_index.chunk(count), experience.key.chunk(count)
     constants = [
-        (experience._replace(lane=lane, key=key), sizes)
-        for lane, key, sizes in zip(lanes, keys, in_blocks(base, count))
+        (experience._replace(stream_index=stream_index, key=key), sizes)
+        for stream_index, key, sizes in zip(stream_indices, keys, in_blocks(base, count))
     ]
-    zero = torch.zeros((), dtype=torch.int64, device=experience.lane.device)
+    zero = torch.zeros((), dtype=torch.int64, device=experience.stream_index.device)
     program = compile_repeatable(
         function, (in_blocks(state, count)[0], zero), constants[0], store_shared=runs > SMALL
     )
@@ -197,7 +197,7 @@ def learn(
     step_sizes: StepSizes,
     schedule: Schedule,
     sampling: Sampling,
-    judge: Judge,
+    evaluator: Evaluator,
     *,
     steps: int,
     measure_every: int,
@@ -213,7 +213,7 @@ def learn(
     limit:      see `divergence_limit`
     start, diverged: updates already done, and the runs lost by then, when a run is resumed
     """
-    device = experience.lane.device
+    device = experience.stream_index.device
     short = len(limit) <= SMALL and steps >= LONG
     advance = repeated_updates(
         algorithm,
@@ -234,12 +234,12 @@ def learn(
             state, update = advance(state, update, target - done)
             done = target
             lost = lost | diverged_runs(state.parameters, limit)
-            values = _judged(judge, state.parameters, lost)
+            values = _evaluated(evaluator, state.parameters, lost)
         yield Measurement(done, values, lost.cpu(), state)
 
 
-def _judged(judge: Judge, parameters: Parameters, lost: Tensor) -> dict[str, Tensor]:
+def _evaluated(evaluator: Evaluator, parameters: Parameters, lost: Tensor) -> dict[str, Tensor]:
     double: Any = tree_map(lambda leaf: leaf.double(), without(parameters, lost))
-    values = judge(Parameters(*double))
+    values = evaluator(Parameters(*double))
     missing = torch.full_like(lost, torch.nan, dtype=torch.float64)
     return {name: torch.where(lost, missing, value).cpu() for name, value in values.items()}

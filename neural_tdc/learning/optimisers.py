@@ -18,20 +18,20 @@ NAMES = ("sgd", "rmsprop")
 class Optimizer(NamedTuple):
     """The preconditioner of each part, `sgd` or `rmsprop`.
 
-    decay, damping: RMSProp's α and ε as in `torch.optim.RMSprop`, whose steps these equal.
+    decay, eps: RMSProp's α and ε as in `torch.optim.RMSprop`, whose steps these equal.
     """
 
     body: str = "sgd"
     head: str = "sgd"
     auxiliary: str = "sgd"
     decay: float = 0.99
-    damping: float = 1e-8
+    eps: float = 1e-8
 
 
 SGD = Optimizer()
 
 
-def initial_squares(optimizer: Optimizer, parameters: Parameters) -> Parameters:
+def initial_second_moment(optimizer: Optimizer, parameters: Parameters) -> Parameters:
     """Return zeros for each part that RMSProp keeps mean squares of, {} for the others."""
     parts = (
         tree_map(torch.zeros_like, part) if name == "rmsprop" else {}
@@ -41,7 +41,7 @@ def initial_squares(optimizer: Optimizer, parameters: Parameters) -> Parameters:
 
 
 def precondition(
-    optimizer: Optimizer, directions: Parameters, squares: Parameters
+    optimizer: Optimizer, directions: Parameters, second_moment: Parameters
 ) -> tuple[Parameters, Parameters]:
     """Divide each part that asks for it by the root of its running mean square."""
 
@@ -49,11 +49,11 @@ def precondition(
         return optimizer.decay * old + (1 - optimizer.decay) * direction.square()
 
     def divided(direction: Tensor, square: Tensor) -> Tensor:
-        return direction / (square.sqrt() + optimizer.damping)
+        return direction / (square.sqrt() + optimizer.eps)
 
     steps: list[Any] = []
     kept: list[Any] = []
-    for name, direction, square in zip(optimizer, directions, squares):
+    for name, direction, square in zip(optimizer, directions, second_moment):
         rescaled = name == "rmsprop"
         new = tree_map(mean_square, square, direction) if rescaled else square
         steps.append(tree_map(divided, direction, new) if rescaled else direction)

@@ -21,14 +21,14 @@ class Experience(NamedTuple):
 
     transitions: leaves of shape [stream, time, …]; stream[:, t+1] goes on where stream[:, t] ended
     table:       [row, *observation] if `transitions` holds row numbers for observations, else None
-    lane:        [run] the stream that each run learns from
+    stream_index:        [run] the stream that each run learns from
     key:         [run] the key of each run's random numbers; runs that share a stream share it, so
                  that they see the same transitions and can be compared in pairs
     """
 
     transitions: Transition
     table: Tensor | None
-    lane: Tensor
+    stream_index: Tensor
     key: Tensor
 
 
@@ -67,8 +67,8 @@ def indices(
 
 def gather(experience: Experience, index: Int[Tensor, "run batch"]) -> Transition:
     """Return the batch of every run, leaves of shape [run, batch, …]."""
-    lane = experience.lane[:, None]
-    batch = mapped(experience.transitions, lambda leaf: leaf[lane, index])
+    stream_index = experience.stream_index[:, None]
+    batch = mapped(experience.transitions, lambda leaf: leaf[stream_index, index])
     if experience.table is None:
         return batch
     return batch._replace(

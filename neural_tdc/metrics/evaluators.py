@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from neural_tdc.learning.learner import Judge
+from neural_tdc.learning.learner import Evaluator
 from neural_tdc.metrics.markov_chain import MarkovChain
 from neural_tdc.metrics.value_errors import Moments, measure
 from neural_tdc.networks.bodies import FeatureMap
@@ -29,9 +29,9 @@ NAMES = {
     "lstd_rmsve": "error/lstd_rmsve",
     "best_linear_rmsve": "error/best_linear_rmsve",
     "rmstde": "error/rmstde",
-    "head_lag": "lag/head",
-    "auxiliary_lag": "lag/auxiliary",
-    "auxiliary_size": "lag/auxiliary_size",
+    "head_tracking_error": "tracking_error/head",
+    "auxiliary_tracking_error": "tracking_error/auxiliary",
+    "auxiliary_size": "tracking_error/auxiliary_size",
     "smallest_eigenvalue": "features/smallest_eigenvalue",
     "effective_rank": "features/effective_rank",
     "body": "norm/body",
@@ -81,12 +81,12 @@ def sampled_moments(
     )
 
 
-def chain_judge(
+def chain_evaluator(
     chain: MarkovChain,
     observation: Float[Tensor, "state *observation"],
     features: FeatureMap,
     rule: LearningRule,
-) -> Judge:
+) -> Evaluator:
     """Return the judge of a finite chain, with the observation of every state; all is exact."""
     observation = observation.double()
     value = chain.value()
@@ -99,12 +99,12 @@ def chain_judge(
     return _in_groups(one, len(observation))
 
 
-def sample_judge(
+def sample_evaluator(
     held_out: Transition,
     truth: Truth | None,
     features: FeatureMap,
     rule: LearningRule,
-) -> Judge:
+) -> Evaluator:
     """Return the judge of a problem that is known by transitions alone.
 
     held_out: transitions [sample, …] that the learner does not see, for A, b₀, C and for RMSTDE,
@@ -161,12 +161,12 @@ def _errors(
     return {**errors, **norms(parameters)}
 
 
-def _in_groups(one: Callable[[Parameters], dict[str, Tensor]], observations: int) -> Judge:
+def _in_groups(one: Callable[[Parameters], dict[str, Tensor]], observations: int) -> Evaluator:
     """Batch a judge of one run over all, part by part, and give its values their names."""
 
-    def judge(parameters: Parameters) -> dict[str, Tensor]:
+    def evaluator(parameters: Parameters) -> dict[str, Tensor]:
         width = parameters.head.shape[1] * observations * parameters.head.element_size()
         values = torch.vmap(one, chunk_size=max(1, MEMORY // (4 * width)))(parameters)
         return {NAMES[name]: value for name, value in values.items()}
 
-    return judge
+    return evaluator

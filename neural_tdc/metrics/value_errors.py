@@ -154,15 +154,15 @@ def measure(
 ) -> dict[str, Tensor]:
     """Return every error of one run as a dict of scalar tensors, in units of value.
 
-    rmsve                the error of V = Φθ
-    rmspbe               the root of the MSPBE
-    lstd_rmsve           the error of the TD fixed point on these features, which judges them
-    best_linear_rmsve    the least error of any head on these features, which judges them
-    head_lag             ‖Φ(θ − θ_TD)‖_d
-    auxiliary_lag        ‖Φ(ω − ω*)‖_d, ω* with the regulariser; only with an auxiliary vector
-    auxiliary_size       ‖Φω*‖_d; only with an auxiliary vector
-    smallest_eigenvalue  of C (squared units of the features)
-    effective_rank       of D^½Φ (no unit)
+    rmsve                     the error of V = Φθ
+    rmspbe                    the root of the MSPBE
+    lstd_rmsve                the error of the TD fixed point on these features, which judges them
+    best_linear_rmsve         the least error of any head on these features, which judges them
+    head_tracking_error       ‖Φ(θ − θ_TD)‖_d
+    auxiliary_tracking_error  ‖Φ(ω − ω*)‖_d, ω* with the regulariser; only with an auxiliary vector
+    auxiliary_size            ‖Φω*‖_d; only with an auxiliary vector
+    smallest_eigenvalue       of C (squared units of the features)
+    effective_rank            of D^½Φ (no unit)
 
     features, weighting, value: [state, d], [state], [state] at the states where the truth is
     known, and `squared_error_of_truth` as in `rmsve`; moments: [d, d], [d], [d, d] need not come
@@ -182,12 +182,12 @@ def measure(
         "rmspbe": (b @ _solve_symmetric(spectrum, b)).clamp(min=0).sqrt(),
         "lstd_rmsve": error(fixed_point),
         "best_linear_rmsve": error(linear),
-        "head_lag": _size(moments.C, head - fixed_point),
+        "head_tracking_error": _size(moments.C, head - fixed_point),
         "smallest_eigenvalue": spectrum.values[0].clamp(min=0),
         "effective_rank": _effective_rank(spectrum.values),
     }
     if auxiliary is not None:
         solution = _solve_symmetric(spectrum, b, regulariser)
-        errors["auxiliary_lag"] = _size(moments.C, auxiliary - solution)
+        errors["auxiliary_tracking_error"] = _size(moments.C, auxiliary - solution)
         errors["auxiliary_size"] = _size(moments.C, solution)
     return errors

@@ -8,7 +8,7 @@ from torch import Tensor
 from neural_tdc.types import Transition
 
 
-class Sample(NamedTuple):
+class BatchTerms(NamedTuple):
     """One batch as the tables see it; everything but θ has the batch as its leading axis.
 
     feature, next_feature: φ = φ_W(s) and φ' = φ_W(s'), [batch, feature]
@@ -36,26 +36,26 @@ def td_error(
     return reward + discount * (next_feature @ head) - feature @ head
 
 
-def sample(
+def batch_terms(
     batch: Transition,
     feature: Float[Tensor, "batch feature"],
     next_feature: Float[Tensor, "batch feature"],
     head: Float[Tensor, " feature"],
     ratio: Float[Tensor, " batch"],
-) -> Sample:
+) -> BatchTerms:
     """Gather a batch, its features and the ratio that a rule weighs it by."""
     error = td_error(batch.reward, batch.discount, feature, next_feature, head)
-    return Sample(feature, next_feature, head, error, ratio, batch.discount)
+    return BatchTerms(feature, next_feature, head, error, ratio, batch.discount)
 
 
-def mean(
+def weighted_mean(
     weight: Float[Tensor, " batch"], vector: Float[Tensor, "batch feature"]
 ) -> Float[Tensor, " feature"]:
     """Return the batch's mean of weight · vector."""
     return weight @ vector / len(weight)
 
 
-def along(
+def outer(
     weight: Float[Tensor, " batch"], vector: Float[Tensor, " feature"]
 ) -> Float[Tensor, "batch feature"]:
     """Return weight · vector for each sample of the batch."""

@@ -10,47 +10,47 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from neural_tdc.rules.batch_terms import Sample, along
+from neural_tdc.rules.batch_terms import BatchTerms, outer
 
 Cotangents = tuple[Tensor | None, Tensor | None]
 
 
-def mspbe(s: Sample, omega: Tensor, correction: Tensor) -> Cotangents:
+def mspbe(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
     """Descend the projected Bellman error: Algorithm 1 (arXiv 2605.15530), exact at ω = ω*."""
     weight = s.ratio * correction
-    c = along(s.ratio * s.td_error - correction, omega) - along(weight, s.head)
-    return c, along(s.discount * weight, s.head)
+    c = outer(s.ratio * s.td_error - correction, omega) - outer(weight, s.head)
+    return c, outer(s.discount * weight, s.head)
 
 
-def semi_gradient(s: Sample, omega: Tensor, correction: Tensor) -> Cotangents:
+def semi_gradient(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
     """Follow the TD error with the target held still: TD (Sutton 1988)."""
-    return along(-s.ratio * s.td_error, s.head), None
+    return outer(-s.ratio * s.td_error, s.head), None
 
 
-def residual(s: Sample, omega: Tensor, correction: Tensor) -> Cotangents:
+def residual(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
     """Descend the squared TD error: residual gradient (Baird 1995)."""
     weight = s.ratio * s.td_error
-    return along(-weight, s.head), along(s.discount * weight, s.head)
+    return outer(-weight, s.head), outer(s.discount * weight, s.head)
 
 
-def corrected(s: Sample, omega: Tensor, correction: Tensor) -> Cotangents:
+def corrected(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
     """Correct the semi-gradient by ω: neural TDRC (Ghiassian et al. 2020)."""
     return (
-        along(-s.ratio * s.td_error, s.head),
-        along(s.discount * s.ratio * correction, s.head),
+        outer(-s.ratio * s.td_error, s.head),
+        outer(s.discount * s.ratio * correction, s.head),
     )
 
 
-def generalized(s: Sample, omega: Tensor, correction: Tensor) -> Cotangents:
+def generalized(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
     """Descend the generalised projected Bellman error on a frozen ψ, correction = ω_ψᵀψ.
 
     Source: Patterson, White & White 2022, with a frozen linear class.
     """
     weight = s.ratio * correction
-    return along(-weight, s.head), along(s.discount * weight, s.head)
+    return outer(-weight, s.head), outer(s.discount * weight, s.head)
 
 
-def frozen(s: Sample, omega: Tensor, correction: Tensor) -> Cotangents:
+def frozen(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
     """Leave the body as it is."""
     return None, None
 
@@ -63,7 +63,7 @@ class BodyRow(NamedTuple):
     auxiliary:     names of the auxiliary vectors that can serve as ω, the first by preference
     """
 
-    cotangents: Callable[[Sample, Tensor, Tensor], Cotangents]
+    cotangents: Callable[[BatchTerms, Tensor, Tensor], Cotangents]
     reaches_next: bool
     auxiliary: tuple[str, ...] = ()
 

@@ -10,51 +10,51 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from neural_tdc.rules.batch_terms import Sample, mean
+from neural_tdc.rules.batch_terms import BatchTerms, weighted_mean
 
 
-def td(s: Sample, correction: Tensor) -> Tensor:
+def td(s: BatchTerms, correction: Tensor) -> Tensor:
     """TD (Sutton 1988): ρδφ. Also V-trace and emphatic TD, which weigh the sample otherwise."""
-    return mean(s.ratio * s.td_error, s.feature)
+    return weighted_mean(s.ratio * s.td_error, s.feature)
 
 
-def residual(s: Sample, correction: Tensor) -> Tensor:
+def residual(s: BatchTerms, correction: Tensor) -> Tensor:
     """Residual gradient (Baird 1995): ρδ(φ − γ_tφ'). From single samples it minimises RMSTDE."""
-    return mean(s.ratio * s.td_error, s.feature) - mean(
+    return weighted_mean(s.ratio * s.td_error, s.feature) - weighted_mean(
         s.discount * s.ratio * s.td_error, s.next_feature
     )
 
 
-def gtd2(s: Sample, correction: Tensor) -> Tensor:
+def gtd2(s: BatchTerms, correction: Tensor) -> Tensor:
     """GTD2 (Sutton et al. 2009): ρ(φ − γ_tφ')(φᵀω)."""
-    return mean(s.ratio * correction, s.feature) - mean(
+    return weighted_mean(s.ratio * correction, s.feature) - weighted_mean(
         s.discount * s.ratio * correction, s.next_feature
     )
 
 
-def tdc(s: Sample, correction: Tensor) -> Tensor:
+def tdc(s: BatchTerms, correction: Tensor) -> Tensor:
     """TDC (Sutton et al. 2009): ρ(δφ − γ_tφ'(φᵀω))."""
-    return mean(s.ratio * s.td_error, s.feature) - mean(
+    return weighted_mean(s.ratio * s.td_error, s.feature) - weighted_mean(
         s.discount * s.ratio * correction, s.next_feature
     )
 
 
-def htd(s: Sample, correction: Tensor) -> Tensor:
+def htd(s: BatchTerms, correction: Tensor) -> Tensor:
     """HTD (Hackman 2012, White & White 2016): ρδφ + (ρ−1)(φ − γ_tφ')(φᵀω)."""
     weight = (s.ratio - 1) * correction
-    return mean(s.ratio * s.td_error + weight, s.feature) - mean(
+    return weighted_mean(s.ratio * s.td_error + weight, s.feature) - weighted_mean(
         s.discount * weight, s.next_feature
     )
 
 
-def covariance_auxiliary(s: Sample, feature: Tensor, correction: Tensor) -> Tensor:
+def covariance_auxiliary(s: BatchTerms, feature: Tensor, correction: Tensor) -> Tensor:
     """TDC's auxiliary vector: (ρδ − φᵀω)φ, whose fixed point is ω* = C⁻¹E[ρδφ]."""
-    return mean(s.ratio * s.td_error - correction, feature)
+    return weighted_mean(s.ratio * s.td_error - correction, feature)
 
 
-def behaviour_auxiliary(s: Sample, feature: Tensor, correction: Tensor) -> Tensor:
+def behaviour_auxiliary(s: BatchTerms, feature: Tensor, correction: Tensor) -> Tensor:
     """HTD's auxiliary vector: ρδφ − (φ − γ_tφ')(φᵀω), on the behaviour policy's own A."""
-    return covariance_auxiliary(s, feature, correction) + mean(
+    return covariance_auxiliary(s, feature, correction) + weighted_mean(
         s.discount * correction, s.next_feature
     )
 
@@ -67,7 +67,7 @@ class HeadRow(NamedTuple):
     partners:   the bodies it may stand beside, None for all
     """
 
-    direction: Callable[[Sample, Tensor], Tensor] | None
+    direction: Callable[[BatchTerms, Tensor], Tensor] | None
     auxiliary: str | None = None
     partners: tuple[str, ...] | None = None
 
@@ -86,7 +86,7 @@ HEAD_ROWS: dict[str, HeadRow] = {
     "lstd": HeadRow(None),
 }
 
-AUXILIARY_ROWS: dict[str, Callable[[Sample, Tensor, Tensor], Tensor]] = {
+AUXILIARY_ROWS: dict[str, Callable[[BatchTerms, Tensor, Tensor], Tensor]] = {
     "tdc": covariance_auxiliary,
     "tdrc": covariance_auxiliary,
     "htd": behaviour_auxiliary,

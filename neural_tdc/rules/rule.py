@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.rules import emphatic, lstd, traces
-from neural_tdc.rules.batch_terms import Sample, along, sample
+from neural_tdc.rules.batch_terms import BatchTerms, batch_terms, outer
 from neural_tdc.rules.bodies import BODY_ROWS
 from neural_tdc.rules.heads import AUXILIARY_ROWS, HEAD_ROWS
 from neural_tdc.rules.projection_features import KINDS, initial_psi, psi_features, refreshed
@@ -173,7 +173,7 @@ class Rule:
         feature, next_feature, pull_back = _pair_of_features(
             features, body, batch, BODY_ROWS[self.body].reaches_next
         )
-        s = sample(batch, feature, next_feature, head, self._ratio(batch, memory))
+        s = batch_terms(batch, feature, next_feature, head, self._ratio(batch, memory))
         vectors, inner = self._auxiliary_vectors(features, parameters, batch, s, memory)
         auxiliary = [
             self._auxiliary_direction(name, s, vectors[name], *inner[name], memory)
@@ -211,7 +211,7 @@ class Rule:
         features: FeatureMap,
         parameters: Parameters,
         batch: Transition,
-        s: Sample,
+        s: BatchTerms,
         memory: Memory,
     ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
         """Return the auxiliary vectors by name, and for each its features and inner products."""
@@ -232,7 +232,7 @@ class Rule:
     def _auxiliary_direction(
         self,
         name: str,
-        s: Sample,
+        s: BatchTerms,
         vector: Tensor,
         space: Tensor,
         correction: Tensor,
@@ -249,7 +249,7 @@ class Rule:
 
     def _head_direction(
         self,
-        s: Sample,
+        s: BatchTerms,
         vectors: dict[str, Tensor],
         inner: dict[str, tuple[Tensor, Tensor]],
         memory: Memory,
@@ -272,7 +272,7 @@ class Rule:
     def _body_direction(
         self,
         body: Any,
-        s: Sample,
+        s: BatchTerms,
         vectors: dict[str, Tensor],
         inner: dict[str, tuple[Tensor, Tensor]],
         pull_back: Any,
@@ -283,7 +283,7 @@ class Rule:
         correction = inner[name][1] if name else torch.zeros_like(s.td_error)
         c, c_next = row.cotangents(s, omega, correction)
         if self.body == "generalized" and self.psi == "present" and c is not None:
-            c = c + along(s.ratio * s.td_error - correction, omega[-len(s.head) :])
+            c = c + outer(s.ratio * s.td_error - correction, omega[-len(s.head) :])
         if c is None or not body:
             return {name: torch.zeros_like(tensor) for name, tensor in body.items()}
         batch = len(s.td_error)

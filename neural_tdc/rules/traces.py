@@ -42,7 +42,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.rules.batch_terms import Sample, mean
+from neural_tdc.rules.batch_terms import BatchTerms, weighted_mean
 from neural_tdc.types import Transition
 
 Traces = dict[str, Tensor]
@@ -87,44 +87,48 @@ def follow(
     return {**moved, CARRY: decay * batch.discount}
 
 
-def td(s: Sample, traces: Traces, decay: float, omega: Tensor) -> Tensor:
+def td(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
     """TD(λ): δz."""
-    return mean(s.td_error, traces[TRACE])
+    return weighted_mean(s.td_error, traces[TRACE])
 
 
-def tdc(s: Sample, traces: Traces, decay: float, omega: Tensor) -> Tensor:
+def tdc(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
     """TDC(λ): δz − γ(1−λ)(zᵀω)φ'."""
     correction = (1 - decay) * (traces[TRACE] @ omega)
-    return mean(s.td_error, traces[TRACE]) - mean(s.discount * correction, s.next_feature)
+    return weighted_mean(s.td_error, traces[TRACE]) - weighted_mean(
+        s.discount * correction, s.next_feature
+    )
 
 
-def gtd2(s: Sample, traces: Traces, decay: float, omega: Tensor) -> Tensor:
+def gtd2(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
     """GTD2(λ): (φ − γφ')(zᵀω)."""
     return _along_difference(s, traces[TRACE] @ omega)
 
 
-def htd(s: Sample, traces: Traces, decay: float, omega: Tensor) -> Tensor:
+def htd(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
     """HTD(λ): δz + (φ − γφ')(z − y)ᵀω."""
     weight = (traces[TRACE] - traces[BEHAVIOUR]) @ omega
-    return mean(s.td_error, traces[TRACE]) + _along_difference(s, weight)
+    return weighted_mean(s.td_error, traces[TRACE]) + _along_difference(s, weight)
 
 
-def covariance_auxiliary(s: Sample, traces: Traces, omega: Tensor) -> Tensor:
+def covariance_auxiliary(s: BatchTerms, traces: Traces, omega: Tensor) -> Tensor:
     """TDC(λ)'s auxiliary vector: δz − (φᵀω)φ, whose fixed point is C⁻¹E[δz]."""
-    return mean(s.td_error, traces[TRACE]) - mean(s.feature @ omega, s.feature)
+    return weighted_mean(s.td_error, traces[TRACE]) - weighted_mean(s.feature @ omega, s.feature)
 
 
-def behaviour_auxiliary(s: Sample, traces: Traces, omega: Tensor) -> Tensor:
+def behaviour_auxiliary(s: BatchTerms, traces: Traces, omega: Tensor) -> Tensor:
     """HTD(λ)'s auxiliary vector: δz − (φ − γφ')(yᵀω)."""
-    return mean(s.td_error, traces[TRACE]) - _along_difference(s, traces[BEHAVIOUR] @ omega)
+    return weighted_mean(s.td_error, traces[TRACE]) - _along_difference(
+        s, traces[BEHAVIOUR] @ omega
+    )
 
 
-def _along_difference(s: Sample, weight: Tensor) -> Tensor:
-    return mean(weight, s.feature) - mean(s.discount * weight, s.next_feature)
+def _along_difference(s: BatchTerms, weight: Tensor) -> Tensor:
+    return weighted_mean(weight, s.feature) - weighted_mean(s.discount * weight, s.next_feature)
 
 
 # As in `neural_tdc.rules.heads`: what is added to θ, and to the auxiliary vector of that name.
-HEAD_ROWS: dict[str, Callable[[Sample, Traces, float, Tensor], Tensor]] = {
+HEAD_ROWS: dict[str, Callable[[BatchTerms, Traces, float, Tensor], Tensor]] = {
     "td": td,
     "tdc": tdc,
     "gtd2": gtd2,
@@ -132,7 +136,7 @@ HEAD_ROWS: dict[str, Callable[[Sample, Traces, float, Tensor], Tensor]] = {
     "htd": htd,
 }
 
-AUXILIARY_ROWS: dict[str, Callable[[Sample, Traces, Tensor], Tensor]] = {
+AUXILIARY_ROWS: dict[str, Callable[[BatchTerms, Traces, Tensor], Tensor]] = {
     "tdc": covariance_auxiliary,
     "tdrc": covariance_auxiliary,
     "htd": behaviour_auxiliary,

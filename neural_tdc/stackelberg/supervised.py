@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.optimisers import Optimizer, initial_squares, precondition
+from neural_tdc.learning.optimisers import Optimizer, initial_second_moment, precondition
 from neural_tdc.learning.projections import Projection
 from neural_tdc.learning.schedules import Schedule
 from neural_tdc.networks.mlp_population import Objective, gradients
@@ -112,7 +112,7 @@ class GivenState(NamedTuple):
     """Parameters of the arms with given rates, and RMSProp's mean squares."""
 
     parameters: Parameters
-    squares: Parameters
+    second_moment: Parameters
 
 
 class State(NamedTuple):
@@ -127,7 +127,9 @@ def initial_state(learning: Learning, networks: Parameters) -> State:
     given, automatic = len(learning.given), len(learning.automatic)
     parameters = _repeated(networks, given)
     return State(
-        GivenState(parameters, initial_squares(learning.optimizer, parameters)) if given else (),
+        GivenState(parameters, initial_second_moment(learning.optimizer, parameters))
+        if given
+        else (),
         automatic_state(
             _repeated(networks, automatic), _automatic_rule(learning, networks.head).first
         )
@@ -194,7 +196,7 @@ def given_update(
     With RMSProp the steps are those of `torch.optim.RMSprop` with its own defaults.
     """
     directions = gradients(learning.objective, state.parameters, inputs, target)
-    directions, squares = precondition(learning.optimizer, directions, state.squares)
+    directions, second_moment = precondition(learning.optimizer, directions, state.second_moment)
     factors = learning.schedule(update)
     after: list[Any] = []
     for part in Parts._fields:
@@ -203,7 +205,7 @@ def given_update(
             partial(_descend, rate), getattr(state.parameters, part), getattr(directions, part)
         )
         after.append(torch.vmap(learning.project)(moved))
-    return GivenState(Parameters(after[0], after[1], {}), squares)
+    return GivenState(Parameters(after[0], after[1], {}), second_moment)
 
 
 def _descend(rate: Tensor, leaf: Tensor, direction: Tensor) -> Tensor:

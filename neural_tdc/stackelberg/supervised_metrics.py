@@ -42,7 +42,7 @@ def losses(
     return found
 
 
-def head_lag(
+def head_tracking_error(
     objective: Objective,
     parameters: Parameters,
     inputs: Float[Tensor, "sample input"],

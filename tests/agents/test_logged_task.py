@@ -90,7 +90,7 @@ def learned(task, rule, steps, dtype, runs=1, kind="markov"):
         base_steps(algorithm.rule, (0.0, 0.05, 0.1), runs, torch.zeros((), dtype=dtype)),
         schedule("constant"),
         Sampling(kind),
-        task.judge(algorithm.features, algorithm.rule),
+        task.evaluator(algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=steps,
         limit=divergence_limit(state.parameters),
@@ -176,7 +176,7 @@ def test_errors_that_need_a_truth_are_left_out_and_the_others_are_of_the_held_ou
         - arrays["observation"][held] @ head
     )
     np.testing.assert_allclose(last.values["error/rmstde"][0], (error**2).mean() ** 0.5, rtol=1e-12)
-    assert {"error/rmspbe", "lag/head", "lag/auxiliary"} <= {*last.values}
+    assert {"error/rmspbe", "tracking_error/head", "tracking_error/auxiliary"} <= {*last.values}
     (note,) = task.notes
     assert "320 transitions to learn from, the last 80 held out" in note
 

@@ -83,7 +83,7 @@ def test_the_first_runs_and_steps_of_a_chain_do_not_depend_on_how_many_there_are
 
 def test_every_run_has_a_stream_and_a_key_of_its_own():
     experience = chain_task(garnet(), given=False, runs=3, transitions=40, seed=5).experience
-    assert experience.lane.tolist() == [0, 1, 2]
+    assert experience.stream_index.tolist() == [0, 1, 2]
     assert len({*experience.key.tolist()}) == 3
     batch = gather(
         experience, indices(Sampling("markov", 4), experience.key, torch.tensor(2), length=40)
@@ -112,7 +112,7 @@ def test_the_judge_of_a_chain_is_exact():
     mdp = random_walk_dependent()
     task = chain_task(mdp, given=True, runs=2, transitions=3, seed=0)
     heads = [[0.3, -0.2, 0.5], [0.0, 0.0, 0.0]]
-    judged = task.judge(given_features, TDC)(parameters(*heads))
+    judged = task.evaluator(given_features, TDC)(parameters(*heads))
     exact = chain(mdp)
     for run, head in enumerate(torch.tensor(heads, dtype=torch.float64)):
         error = mdp.features @ head - exact.value()
@@ -188,7 +188,7 @@ def test_the_first_runs_and_steps_do_not_depend_on_how_many_there_are(walk, task
         assert torch.equal(one, other[:2, :30])
     assert torch.equal(task.example, longer.example)
     heads = parameters([0.5, 0.1, 0.2], [0.0, 1.0, 0.0])
-    first, second = (each.judge(given_features, TDC)(heads) for each in (task, longer))
+    first, second = (each.evaluator(given_features, TDC)(heads) for each in (task, longer))
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name])
@@ -198,7 +198,7 @@ def test_the_judge_measures_against_the_truth_less_its_own_error(walk, task):
     truth = monte_carlo_truth(walk, 5, 2, 3)
     observation = ((truth.observation - task.shift) / task.scale).double()
     heads = [[0.5, 0.1, 0.2], [0.0, 0.0, 0.0]]
-    judged = task.judge(given_features, TDC)(parameters(*heads))
+    judged = task.evaluator(given_features, TDC)(parameters(*heads))
     noise = truth.standard_error.double().square().mean()
     for run, head in enumerate(torch.tensor(heads, dtype=torch.float64)):
         squared = (observation @ head - truth.value.double()).square().mean()
@@ -211,7 +211,7 @@ def test_the_truth_is_the_one_that_can_be_computed_by_hand(walk, task):
     truth = monte_carlo_truth(walk, 5, 2, 3)
     left = 7 - (truth.observation[:, 0] - 100)
     torch.testing.assert_close(truth.value, (1 - 0.9**left) / 0.1)
-    rmsve = task.judge(given_features, TDC)(parameters([0.0, 0.0, 0.0]))["error/rmsve"]
+    rmsve = task.evaluator(given_features, TDC)(parameters([0.0, 0.0, 0.0]))["error/rmsve"]
     expected = ((1 - 0.9 ** left.double()) / 0.1).square().mean().sqrt()
     torch.testing.assert_close(rmsve, expected[None], rtol=1e-6, atol=0)
 
@@ -225,7 +225,7 @@ def test_rmstde_is_measured_on_the_held_out_stream(walk, task):
     head = torch.tensor([0.5, 0.1, 0.2], dtype=torch.float64)
     error = test.reward + test.discount * (after @ head) - now @ head
     expected = (test.ratio * error.square()).mean().sqrt()
-    judged = task.judge(given_features, TDC)(parameters(head.tolist()))
+    judged = task.evaluator(given_features, TDC)(parameters(head.tolist()))
     torch.testing.assert_close(judged["error/rmstde"], expected[None], rtol=1e-6, atol=0)
 
 
@@ -242,11 +242,11 @@ def test_a_problem_without_a_policy_of_its_own_says_which_one_is_evaluated():
 
 
 def test_progress_hears_of_every_preparation_up_to_its_end(walk):
-    heard = []
+    on_progress = []
     control_task(
-        walk, runs=2, transitions=9, seed=0, **SMALL, report=lambda *said: heard.append(said)
+        walk, runs=2, transitions=9, seed=0, **SMALL, report=lambda *said: on_progress.append(said)
     )
-    last = {what: (done, total) for what, done, total in heard}
+    last = {what: (done, total) for what, done, total in on_progress}
     assert last == {"held-out transitions": (40, 40), "experience": (9, 9), "truth": (5, 5)}
 
 

@@ -89,7 +89,9 @@ def test_what_comes_back_has_these_shapes():
     assert result.parameters.body["0.weight"].shape == (2, 4, STATES)
     assert result.diverged.tolist() == [False, False]
     assert {tuple(value.shape) for value in result.measurements.values()} == {(3, 2)}
-    assert {"error/rmspbe", "error/rmstde", "lag/head", "norm/body"} <= set(result.measurements)
+    assert {"error/rmspbe", "error/rmstde", "tracking_error/head", "norm/body"} <= set(
+        result.measurements
+    )
     assert "error/rmsve" not in result.measurements
 
 
@@ -206,9 +208,9 @@ def test_settings_reach_the_learner():
 
 
 def test_progress_is_told_the_number_of_updates():
-    heard = []
-    quick(progress=heard.append)
-    assert heard == [1, 5, 6]
+    on_progress = []
+    quick(progress=on_progress.append)
+    assert on_progress == [1, 5, 6]
 
 
 class Own:

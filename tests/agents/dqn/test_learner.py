@@ -13,9 +13,9 @@ from agents.dqn.learner import (
     Learner,
     Objective,
     exploration,
-    goals,
     loss_and_value,
     make_optimizer,
+    td_targets,
 )
 from agents.dqn.q_network import QNetwork, make_network, matrix_operations
 from agents.dqn.replay import Batch
@@ -54,11 +54,13 @@ def learner(objective=DOUBLE, optimizer="sgd", dtype=torch.float64, **options):
 
 def test_goals_by_hand():
     target = torch.tensor([[1.0, 5.0, 2.0], [4.0, -1.0, 0.0]])
-    chooser = torch.tensor([[0.0, 0.0, 7.0], [1.0, 3.0, 2.0]])
+    online_values = torch.tensor([[0.0, 0.0, 7.0], [1.0, 3.0, 2.0]])
     reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([0.9, 0.0])
-    torch.testing.assert_close(goals(target, reward, discount), torch.tensor([5.0, 1.0]))
+    torch.testing.assert_close(td_targets(target, reward, discount), torch.tensor([5.0, 1.0]))
     # Double DQN: the network's best action, 2 and 1, at the target's value.
-    torch.testing.assert_close(goals(target, reward, discount, chooser), torch.tensor([2.3, 1.0]))
+    torch.testing.assert_close(
+        td_targets(target, reward, discount, online_values), torch.tensor([2.3, 1.0])
+    )
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -88,9 +90,9 @@ def test_an_update_moves_body_and_head_by_their_own_rates_against_the_gradient()
     with torch.no_grad():
         best = taught.network(rows.next_observation).argmax(1)
         after = taught.target(rows.next_observation)[torch.arange(BATCH), best]
-        goal = rows.reward + rows.discount * after
+        td_target = rows.reward + rows.discount * after
     value = taught.network(rows.observation)[torch.arange(BATCH), rows.action]
-    loss = ((goal - value) ** 2).mean()
+    loss = ((td_target - value) ** 2).mean()
     gradients = torch.autograd.grad(loss, list(taught.network.parameters()))
     taught.update(rows)
     for (name, p), gradient in zip(taught.network.named_parameters(), gradients):
@@ -103,7 +105,7 @@ def test_an_update_leaves_the_target_alone_until_it_follows():
     target = [p.clone() for p in taught.target.parameters()]
     taught.update(batch())
     assert all(torch.equal(a, b) for a, b in zip(target, taught.target.parameters()))
-    taught.follow()
+    taught.sync_target()
     pairs = zip(taught.target.parameters(), taught.network.parameters())
     assert all(torch.equal(a, b) for a, b in pairs)
     assert all(p.data_ptr() != q.data_ptr() for p, q in zip(*taught._pairs))
@@ -154,7 +156,7 @@ def test_gradient_norms_are_those_of_body_and_head_and_change_nothing():
 
 
 def test_a_gradient_longer_than_allowed_is_shortened_to_that_norm():
-    taught = learner(Objective(False, "squared"), largest_norm=0.5)
+    taught = learner(Objective(False, "squared"), max_grad_norm=0.5)
     norms = taught.gradient_norms(batch())
     assert sum(float(n) ** 2 for n in norms.values()) > 1
     before = [p.detach().clone() for p in taught.network.parameters()]
@@ -237,8 +239,8 @@ def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
         net,
         make_optimizer(optimizer, net, 0.1, 0.2),
         objective,
-        largest_norm=10.0,
-        remembered=2 * BATCH,
+        max_grad_norm=10.0,
+        target_cache_rows=2 * BATCH,
     )
     rows = Batch(
         torch.zeros(BATCH, 4, 84, 84, dtype=torch.uint8),
@@ -256,7 +258,7 @@ def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
         taught.update(rows._replace(next_number=np.arange(BATCH) + BATCH - 1))
         tamper(loss)
         norms = taught.gradient_norms(rows)
-        taught.follow()
+        taught.sync_target()
         action = taught.greedy(rows.observation)
     return [loss, value, action, *norms.values(), *taught.network.parameters()]
 
@@ -292,7 +294,8 @@ def test_a_compiled_update_is_the_eager_one(monkeypatch):
     # The checks of shapes are none of a user's program, and the compiler cannot trace them.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     eager, compiled = (
-        learner(optimizer="adam", compiled=compiled, remembered=40) for compiled in (False, True)
+        learner(optimizer="adam", compiled=compiled, target_cache_rows=40)
+        for compiled in (False, True)
     )
     for seed in (1, 2, 1):
         rows = batch(seed=seed)

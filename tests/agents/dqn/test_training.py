@@ -10,10 +10,10 @@ from torch.utils._pytree import tree_map
 from agents.dqn.learner import Learner, Objective, make_optimizer
 from agents.dqn.q_network import make_network
 from agents.dqn.replay import Replay
-from agents.dqn.training import Course, Player, Training, play
+from agents.dqn.training import GreedyActor, Training, TrainingSchedule, evaluate_episodes
 from envs.games.discrete_control import GymnasiumEnvironments, control
 
-COURSE = Course(
+COURSE = TrainingSchedule(
     batch=8,
     update_every=3,
     target_period=30,
@@ -21,7 +21,7 @@ COURSE = Course(
     epsilon_first=1.0,
     epsilon_last=0.1,
     epsilon_steps=200,
-    rate_last=0.5,
+    final_lr_factor=0.5,
     steps=600,
 )
 
@@ -48,7 +48,7 @@ class Identity(gymnasium.Env):
 
 
 def training(
-    environments, seed=0, course=COURSE, capacity=400, discount=0.9, remember=False, **rates
+    environments, seed=0, schedule=COURSE, capacity=400, discount=0.9, remember=False, **rates
 ):
     network = make_network(
         "mlp", environments.frame_shape, environments.actions, seed=seed, features=16, hidden=(24,)
@@ -57,8 +57,8 @@ def training(
     replay = Replay(
         capacity, environments.count, environments.frame_shape, dtype="float32", discount=discount
     )
-    learner = Learner(network, optimizer, remembered=replay.rows if remember else 0)
-    made = Training(learner, environments, replay, course, seed)
+    learner = Learner(network, optimizer, target_cache_rows=replay.rows if remember else 0)
+    made = Training(learner, environments, replay, schedule, seed)
     made.begin()
     return made
 
@@ -80,8 +80,8 @@ def test_updates_keep_their_ratio_to_agent_steps_whatever_the_number_of_games(co
 def test_the_target_follows_at_its_period_and_not_between():
     learning = training(GymnasiumEnvironments("identity", Identity, 1))
     followed = []
-    follow = learning.learner.follow
-    learning.learner.follow = lambda: (followed.append(learning.updates), follow())
+    sync_target = learning.learner.sync_target
+    learning.learner.sync_target = lambda: (followed.append(learning.updates), sync_target())
     learning.advance(200)
     assert followed == [10, 20, 30, 40, 50]
 
@@ -96,27 +96,27 @@ def test_rates_fall_and_keep_their_ratio():
 
 
 def test_an_identity_environment_is_learned():
-    course = COURSE._replace(epsilon_steps=300, steps=1500, learning_starts=50, update_every=1)
-    learning = training(GymnasiumEnvironments("identity", Identity, 2), course=course)
+    schedule = COURSE._replace(epsilon_steps=300, steps=1500, learning_starts=50, update_every=1)
+    learning = training(GymnasiumEnvironments("identity", Identity, 2), schedule=schedule)
     learning.advance(1500)
     games = GymnasiumEnvironments("identity", Identity, 9)
-    scores, lengths = play(Player(learning.learner.network), games, 0.0, 4, 100)
+    scores, lengths = evaluate_episodes(GreedyActor(learning.learner.network), games, 0.0, 4, 100)
     assert scores == [7.0] * 9
     assert lengths == [7] * 9
-    random, _ = play(Player(learning.learner.network), games, 1.0, 4, 100)
+    random, _ = evaluate_episodes(GreedyActor(learning.learner.network), games, 1.0, 4, 100)
     assert np.mean(random) < 4
 
 
 def test_scores_are_of_whole_games_and_a_long_game_is_left():
     games = control("CartPole-v1", 4)
     network = make_network("mlp", (4,), 2, seed=0)
-    scores, lengths = play(Player(network), games, 1.0, 3, 500)
+    scores, lengths = evaluate_episodes(GreedyActor(network), games, 1.0, 3, 500)
     assert scores == [float(length) for length in lengths]
     assert min(lengths) > 7
-    cut, _ = play(Player(network), games, 1.0, 3, 5)
+    cut, _ = evaluate_episodes(GreedyActor(network), games, 1.0, 3, 5)
     assert cut == [5.0] * 4
-    assert play(Player(network), games, 1.0, 3, 500)[0] == scores
-    assert play(Player(network), games, 1.0, 4, 500)[0] != scores
+    assert evaluate_episodes(GreedyActor(network), games, 1.0, 3, 500)[0] == scores
+    assert evaluate_episodes(GreedyActor(network), games, 1.0, 4, 500)[0] != scores
 
 
 def bits(learning):
@@ -170,7 +170,7 @@ def test_target_values_are_forgotten_with_the_target_they_are_of():
     assert not len(known.state()["number"])
     learning.advance(300)
     assert len(known.state()["number"])
-    learning.learner.follow()
+    learning.learner.sync_target()
     assert not len(known.state()["number"])
 
 
@@ -201,7 +201,7 @@ def test_without_the_replay_games_begin_anew_and_it_is_refilled_and_both_are_sai
 def test_the_network_is_asked_only_where_some_game_follows_it():
     learning = training(
         GymnasiumEnvironments("identity", Identity, 1),
-        course=COURSE._replace(epsilon_last=1.0, learning_starts=10**6),
+        schedule=COURSE._replace(epsilon_last=1.0, learning_starts=10**6),
     )
     asked = []
     learning.learner.greedy = lambda observation: asked.append(1)
@@ -232,6 +232,6 @@ def test_squared_loss_and_plain_q_learning_run_too():
 @pytest.mark.parametrize(("rows", "again"), [(1000, True), (3200, True), (3201, False)])
 def test_target_values_are_remembered_where_rows_are_drawn_again(rows, again):
     # 32 rows for each of the 25 updates between two copies: 800 draws.
-    assert Course(batch=32, update_every=4, target_period=100).remembered(rows) == (
-        rows if again else 0
-    )
+    assert TrainingSchedule(batch=32, update_every=4, target_period=100).target_cache_rows(
+        rows
+    ) == (rows if again else 0)

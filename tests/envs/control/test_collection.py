@@ -151,9 +151,9 @@ def test_a_policy_that_writes_into_its_input_leaves_the_experience_alone():
 
 
 def test_progress_hears_of_every_step():
-    heard = []
-    collect(control_problem(counting), 2, 6, seed=0, progress=heard.append)
-    assert heard == [1, 2, 3, 4, 5, 6]
+    on_progress = []
+    collect(control_problem(counting), 2, 6, seed=0, progress=on_progress.append)
+    assert on_progress == [1, 2, 3, 4, 5, 6]
 
 
 def test_one_environment_for_all_streams_is_refused():

@@ -213,7 +213,7 @@ def test_rollouts_that_never_end_are_refused():
     with pytest.raises(
         ValueError, match=r"6 of 6 rollouts of .* did not terminate within 50 steps"
     ):
-        monte_carlo_truth(problem, 3, 2, seed=0, longest=50)
+        monte_carlo_truth(problem, 3, 2, seed=0, max_episode_steps=50)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
@@ -226,10 +226,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
 
 
 def test_progress_hears_of_every_state():
-    heard = []
+    on_progress = []
     problem = control_problem(limited(Ending, 6))
-    monte_carlo_truth(problem, 5, 200, seed=0, progress=heard.append)
-    assert heard == [1, 2, 3, 4, 5]
+    monte_carlo_truth(problem, 5, 200, seed=0, progress=on_progress.append)
+    assert on_progress == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import torch
 
 from experiments.compare_dqn import side_by_side as module
 from experiments.compare_dqn.side_by_side import log_of, side_by_side
+from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.command_line import Stopped
-from experiments.runs.run_folder import load_checkpoint
 from experiments.train_dqn.__main__ import _threads, train
 from experiments.train_dqn.settings import Settings
 

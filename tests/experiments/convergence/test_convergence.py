@@ -15,8 +15,8 @@ from experiments.convergence import run as convergence_run
 from experiments.convergence.run import PACES, Population, descents, measured_updates
 from experiments.convergence.stochastic_approximation import descend, scalar_descent
 from experiments.convergence.structure import curvatures, kink, scalar_curves, without_ridge
+from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.history import History, cut, read
-from experiments.runs.run_folder import load_checkpoint
 from experiments.runs.statistics import statistic_interval
 
 

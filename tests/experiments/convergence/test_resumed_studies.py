@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.convergence import run as convergence_run
 from experiments.convergence.__main__ import convergence
-from experiments.runs.run_folder import save_checkpoint
+from experiments.runs.checkpoint import save_checkpoint
 from experiments.two_step.__main__ import two_step
 
 LINES = {

@@ -64,7 +64,9 @@ def test_a_log_is_evaluated_from_end_to_end_without_a_truth(evaluate, data, tmp_
     folder = tmp_path / "run" / "tdc"
     history = read(folder / "metrics.csv")
     assert history.steps.tolist() == [1, 5, 9]
-    assert {"error/rmstde", "error/rmspbe", "lag/head", "lag/auxiliary"} <= {*history.names}
+    assert {"error/rmstde", "error/rmspbe", "tracking_error/head", "tracking_error/auxiliary"} <= {
+        *history.names
+    }
     assert not [name for name in history.names if "rmsve" in name]
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["problem"], summary["runs"]) == ("walk", 2)

@@ -85,7 +85,7 @@ def test_metrics_hold_a_row_a_measurement_and_run_with_every_group(evaluate, tmp
     assert history.runs == 3
     assert {*history.names} >= {
         *("error/rmsve", "error/rmspbe", "error/lstd_rmsve", "error/best_linear_rmsve"),
-        *("lag/head", "lag/auxiliary", "lag/auxiliary_size"),
+        *("tracking_error/head", "tracking_error/auxiliary", "tracking_error/auxiliary_size"),
         *("step_size/body", "step_size/head", "step_size/auxiliary"),
         *("features/smallest_eigenvalue", "features/effective_rank"),
         *("norm/body", "norm/head", "norm/auxiliary"),
@@ -164,7 +164,7 @@ def test_tensorboard_has_every_group_with_intervals_and_speed(evaluate, tmp_path
     assert tags >= {
         *("error/rmsve", "error/rmspbe", "error/lstd_rmsve"),
         *("interval/error/rmsve/low", "interval/error/rmsve/high"),
-        *("lag/head", "lag/auxiliary", "lag/auxiliary_size"),
+        *("tracking_error/head", "tracking_error/auxiliary", "tracking_error/auxiliary_size"),
         *("step_size/body", "step_size/head", "step_size/auxiliary"),
         *("features/smallest_eigenvalue", "features/effective_rank"),
         *("norm/body", "norm/head", "norm/auxiliary"),

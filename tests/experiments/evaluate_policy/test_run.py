@@ -132,7 +132,7 @@ def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(
         metrics.write("14,0,0,0.5")
     assert evaluate(f"{line} --out parts --resume").status == 0
     same_run(tmp_path / "whole", tmp_path / "parts")
-    for tag in ("error/rmsve", "lag/auxiliary"):
+    for tag in ("error/rmsve", "tracking_error/auxiliary"):
         assert scalars(tmp_path / "parts", tag) == scalars(tmp_path / "whole", tag)
 
 

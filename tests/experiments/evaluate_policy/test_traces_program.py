@@ -29,8 +29,8 @@ def test_three_rules_learn_with_traces_and_differ_from_those_without(evaluate, t
     # On-policy traces carry rewards back over several steps at once.
     assert (final(tmp_path / "0.8", "td") < final(tmp_path / "0", "td")).all()
     names = read(tmp_path / "0.8" / "tdc" / "metrics.csv").names
-    assert "lag/auxiliary" not in names
-    assert "lag/head" in names
+    assert "tracking_error/auxiliary" not in names
+    assert "tracking_error/head" in names
 
 
 def test_lambda_zero_leaves_every_number_as_it_is_without_the_flag(evaluate, tmp_path):

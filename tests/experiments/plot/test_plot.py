@@ -7,8 +7,9 @@ import numpy as np
 
 from experiments.plot.__main__ import labels, plot, read_run, run_folders
 from experiments.runs.command_line import main
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json
 from experiments.runs.history import History, MetricsFile
-from experiments.runs.run_folder import configuration, write_json
 from experiments.runs.statistics import summary
 
 
@@ -19,7 +20,7 @@ def make_run(folder, rule="td", problem="boyan", seed=0, finished=True, runs=3):
     file = MetricsFile(folder / "metrics.csv", history)
     numbers = np.random.default_rng(seed)
     for step in (0, 100, 200):
-        values = {"error/rmsve": numbers.uniform(1, 2, runs), "lag/head": np.ones(runs)}
+        values = {"error/rmsve": numbers.uniform(1, 2, runs), "tracking_error/head": np.ones(runs)}
         history.append(step, values, np.zeros(runs, dtype=bool))
         file.write()
     file.close()
@@ -65,7 +66,7 @@ def test_several_folders_are_compared_in_one_figure(tmp_path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1)
-    assert main(plot, ["a", "b", "--metric", "rmsve", "lag/head"]) == 0
+    assert main(plot, ["a", "b", "--metric", "rmsve", "tracking_error/head"]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines()[2:4]] == ["a", "b"]
     assert (tmp_path / "comparison.png").exists()

@@ -12,9 +12,9 @@ ALL = (
     "error/rmsve",
     "error/rmspbe",
     "error/lstd_rmsve",
-    "lag/head",
-    "lag/auxiliary",
-    "lag/auxiliary_size",
+    "tracking_error/head",
+    "tracking_error/auxiliary",
+    "tracking_error/auxiliary_size",
     "features/effective_rank",
 )
 
@@ -130,7 +130,9 @@ def test_the_size_of_the_best_auxiliary_is_dashed():
     made = history(names=ALL[4:6])
     (axes,) = draw({"td": made}, "x").axes
     (dashed,) = [line for line in axes.lines if line.get_linestyle() == "--"]
-    np.testing.assert_allclose(dashed.get_ydata(), made.values("lag/auxiliary_size").mean(axis=1))
+    np.testing.assert_allclose(
+        dashed.get_ydata(), made.values("tracking_error/auxiliary_size").mean(axis=1)
+    )
 
 
 def test_a_panel_is_logarithmic_where_its_means_span_more_than_one_scale_shows():
@@ -152,7 +154,7 @@ def test_a_reference_is_a_dotted_line_with_its_name():
 
 
 def test_chosen_metrics_are_drawn_in_their_order():
-    figure = draw({"td": history()}, "x", metrics=["lag/head", "error/rmsve"])
+    figure = draw({"td": history()}, "x", metrics=["tracking_error/head", "error/rmsve"])
     assert titles(figure) == ["Lag of the head", "Error of the values"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.runs.files import aside, read_json, write_bytes, write_json, write_text
+from experiments.runs.files import atomic_write, read_json, write_bytes, write_json, write_text
 
 
 def names(folder):
@@ -44,7 +44,7 @@ def test_the_data_is_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
 
 def test_an_interrupted_block_leaves_nothing(tmp_path):
     def interrupted():
-        with aside(tmp_path / "a.txt") as partial:
+        with atomic_write(tmp_path / "a.txt") as partial:
             partial.write_text("half")
             raise KeyboardInterrupt
 

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.runs.history import History, MetricsFile, cut, read
 
-NAMES = ("error/rmsve", "lag/head")
+NAMES = ("error/rmsve", "tracking_error/head")
 
 
 def measured(steps=(0, 100, 200), runs=3, diverges=None):
@@ -38,7 +38,9 @@ def test_values_have_time_first_and_runs_last():
     assert history.steps.tolist() == [0, 100, 200]
     assert history.names == NAMES
     assert (history.runs, len(history)) == (3, 3)
-    np.testing.assert_array_equal(history.last("lag/head"), history.values("lag/head")[-1])
+    np.testing.assert_array_equal(
+        history.last("tracking_error/head"), history.values("tracking_error/head")[-1]
+    )
 
 
 def test_a_diverged_run_is_missing_from_then_on_though_its_flag_is_not_repeated():
@@ -63,11 +65,31 @@ def test_the_callers_arrays_are_neither_kept_nor_changed():
 @pytest.mark.parametrize(
     ("step", "values", "diverged", "said"),
     [
-        (200, {"error/rmsve": np.ones(2), "lag/head": np.ones(2)}, np.zeros(2), "after one at"),
-        (300, {"error/rmsve": np.ones(3), "lag/head": np.ones(3)}, np.zeros(2), "not one a run"),
+        (
+            200,
+            {"error/rmsve": np.ones(2), "tracking_error/head": np.ones(2)},
+            np.zeros(2),
+            "after one at",
+        ),
+        (
+            300,
+            {"error/rmsve": np.ones(3), "tracking_error/head": np.ones(3)},
+            np.zeros(2),
+            "not one a run",
+        ),
         (300, {"error/rmsve": np.ones(3)}, np.zeros(3), r"metrics \['error/rmsve'\] after"),
-        (300, {"error/rmsve": np.ones(1), "lag/head": np.ones(3)}, np.zeros(3), "not one value"),
-        (300, {"error/rmsve": np.ones((3, 1)), "lag/head": np.ones(3)}, np.zeros(3), "not one val"),
+        (
+            300,
+            {"error/rmsve": np.ones(1), "tracking_error/head": np.ones(3)},
+            np.zeros(3),
+            "not one value",
+        ),
+        (
+            300,
+            {"error/rmsve": np.ones((3, 1)), "tracking_error/head": np.ones(3)},
+            np.zeros(3),
+            "not one val",
+        ),
     ],
 )
 def test_a_measurement_that_does_not_fit_is_refused(step, values, diverged, said):
@@ -84,14 +106,17 @@ def test_a_metric_without_a_group_or_with_a_comma_is_refused():
 
 
 def test_an_unknown_metric_names_those_that_there_are():
-    with pytest.raises(ValueError, match="no metric lag/body; measured were error/rmsve, lag/head"):
-        measured().values("lag/body")
+    with pytest.raises(
+        ValueError,
+        match="no metric tracking_error/body; measured were error/rmsve, tracking_error/head",
+    ):
+        measured().values("tracking_error/body")
 
 
 def test_the_file_gives_back_every_bit(tmp_path):
     history = measured(steps=(0, 7, 19), diverges=(2, 1))
     extreme = {"error/rmsve": np.array([0.1 + 0.2, 5e-324, 1e308])}
-    extreme["lag/head"] = np.array([np.inf, -0.0, np.nan])
+    extreme["tracking_error/head"] = np.array([np.inf, -0.0, np.nan])
     history.append(20, extreme, np.zeros(3, dtype=bool))
     write(tmp_path / "metrics.csv", history)
     again = read(tmp_path / "metrics.csv")
@@ -104,12 +129,12 @@ def test_the_file_gives_back_every_bit(tmp_path):
 
 def test_the_file_reads_as_the_table_that_is_promised(tmp_path):
     history = History()
-    values = {"error/rmsve": np.array([0.5, 2.0]), "lag/head": np.array([np.nan, 1.0])}
+    values = {"error/rmsve": np.array([0.5, 2.0]), "tracking_error/head": np.array([np.nan, 1.0])}
     history.append(0, values, np.array([False, False]))
     history.append(100, values, np.array([False, True]))
     write(tmp_path / "metrics.csv", history)
     assert (tmp_path / "metrics.csv").read_text() == (
-        "step,run,diverged,error/rmsve,lag/head\n"
+        "step,run,diverged,error/rmsve,tracking_error/head\n"
         "0,0,0,0.5,\n0,1,0,2.0,1.0\n100,0,0,0.5,\n100,1,1,,\n"
     )
 

@@ -158,7 +158,12 @@ def test_the_median_is_not_the_mean():
 
 def test_errors_lose_their_group_others_join_it_and_settings_are_left_out():
     history = History()
-    names = ["error/lstd_rmsve", "lag/auxiliary_size", "features/effective_rank", "norm/body"]
+    names = [
+        "error/lstd_rmsve",
+        "tracking_error/auxiliary_size",
+        "features/effective_rank",
+        "norm/body",
+    ]
     names += ["step_size/head", "speed/run_steps_per_second"]
     history.append(0, {name: np.ones(2) for name in names}, np.zeros(2, dtype=bool))
     assert list(summarise(history)) == [

@@ -131,11 +131,11 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(study, tmp_path, 
     assert study(f"{LINE} --out whole")[0] == 0
     original, calls = engines.run_shard, []
 
-    def stopping(shard, heard):
+    def stopping(shard, on_progress):
         calls.append(shard.name)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return original(shard, heard)
+        return original(shard, on_progress)
 
     monkeypatch.setattr(engines, "run_shard", stopping)
     status, _, error = study(f"{LINE} --out parts")
@@ -190,7 +190,7 @@ def test_processes_give_the_bits_of_this_one(study, tmp_path):
     assert shards_of(tmp_path / "one") == shards_of(tmp_path / "two")
 
 
-def _dies_once(shard, heard):
+def _dies_once(shard, on_progress):
     """Stand for `run_shard` in a worker: the first one is killed, as for want of memory."""
     mark = Path(os.environ["MARK"])
     if not mark.exists():
@@ -203,7 +203,7 @@ def _shard(name):
     return Shard(name, {"runs": 1, "steps": 1}, [(0.1, 0.1, 0.1)], 1, False, False)
 
 
-def _always_dies(shard, heard):
+def _always_dies(shard, on_progress):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -337,11 +337,11 @@ def test_shards_are_kept_under_names_of_their_content(study, tmp_path):
 
 
 def test_a_shard_hears_all_its_run_steps():
-    heard = []
+    on_progress = []
     settings = {"problem": "boyan", "rule": ["td"], "runs": 4, "steps": 11, "measure_every": 3}
     shard = Shard("x", settings, [(0.0, 0.1, 0.1), (0.0, 0.2, 0.2)], 1, False, True)
-    results = run_shard(shard, heard.append)
-    assert sum(heard) == shard.run_steps == 88
+    results = run_shard(shard, on_progress.append)
+    assert sum(on_progress) == shard.run_steps == 88
     assert results["steps"].tolist() == [1, 4, 7, 10, 11]
     assert results["curve/rmsve"].shape == (5, 2, 4)
     np.testing.assert_array_equal(results["curve/rmsve"][-1], results["final/rmsve"])

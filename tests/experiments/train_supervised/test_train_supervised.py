@@ -103,15 +103,18 @@ def test_measurements_are_where_the_head_answers_the_curvature_and_the_rates(tra
     rates = split.values("step_size/body")[:, 0]
     np.testing.assert_allclose(rates, [1e-3 * max(k, 1) ** -0.6 for k in (0, 4, 8, 12, 14)])
     assert np.isnan(limit.values("step_size/head")).all()
-    assert (limit.values("lag/head")[0] == split.values("lag/head")[0]).all()
+    assert (limit.values("tracking_error/head")[0] == split.values("tracking_error/head")[0]).all()
     # The loss of the limit arm is that of the best response: below, on what it was fitted to.
     assert (limit.values("train/loss")[0] < split.values("train/loss")[0]).all()
     run = tmp_path / "run"
     assert [step for step, _ in scalars(run / "split", "test/loss")] == [0, 4, 8, 12, 14]
     tags = EventAccumulator(str(run / "split")).Reload().Tags()["scalars"]
-    assert {"lag/head", "step_size/head", "curvature/joint_trace", "summary/auc_test_loss"} < {
-        *tags
-    }
+    assert {
+        "tracking_error/head",
+        "step_size/head",
+        "curvature/joint_trace",
+        "summary/auc_test_loss",
+    } < {*tags}
 
 
 def test_arms_differ_by_their_rates_only(train, tmp_path):
@@ -237,7 +240,7 @@ def test_ctrl_c_between_any_two_lines_loses_and_repeats_nothing(
     interrupted(monkeypatch, train, owner, name, call, f"{line} --out parts")
     assert train(f"{line} --out parts --resume").status == 0
     same_run(tmp_path / "whole", tmp_path / "parts")
-    for tag in ("test/loss", "lag/head"):
+    for tag in ("test/loss", "tracking_error/head"):
         for arm in ARMS:
             assert scalars(tmp_path / "parts" / arm, tag) == scalars(tmp_path / "whole" / arm, tag)
     one, other = (strict(tmp_path / out / "summary.json") for out in ("whole", "parts"))

@@ -168,7 +168,7 @@ def test_a_step_size_moves_its_own_part_and_no_other(still):
 
 
 def test_rmsprop_rescales_the_direction_before_the_step_size():
-    optimizer = Optimizer("sgd", "rmsprop", "sgd", decay=0.9, damping=1e-3)
+    optimizer = Optimizer("sgd", "rmsprop", "sgd", decay=0.9, eps=1e-3)
     algorithm, start = one_layer(optimizer=optimizer)
     seen = batches(2)
     square = torch.zeros(FEATURE, dtype=F64)
@@ -179,7 +179,7 @@ def test_rmsprop_rescales_the_direction_before_the_step_size():
         expected = state.parameters.head - size.head * direction / (square.sqrt() + 1e-3)
         state = step(algorithm, state, batch, size)
         assert torch.allclose(state.parameters.head, expected, rtol=1e-14)
-    assert torch.allclose(state.squares.head, square, rtol=1e-14)
+    assert torch.allclose(state.second_moment.head, square, rtol=1e-14)
 
 
 def one_run(states, run):
@@ -192,7 +192,7 @@ COMPOSITIONS = ["semi_gradient+lstd", "generalized+lstd", "mspbe+htd", "semi_gra
 @pytest.mark.parametrize("name", [*RULES, *COMPOSITIONS])
 def test_a_population_equals_one_run_at_a_time(name):
     rule = RULES[name]
-    optimizer = Optimizer("rmsprop", "sgd" if "lstd" in name else "rmsprop", "sgd", damping=1e-2)
+    optimizer = Optimizer("rmsprop", "sgd" if "lstd" in name else "rmsprop", "sgd", eps=1e-2)
     module, bodies = initial_bodies(lambda shape: mlp(shape, FEATURE, (7,)), (STATE,), 0, RUNS)
     bodies = {key: tensor.double() for key, tensor in bodies.items()}
     algorithm = Algorithm(rule, feature_map(module), optimizer, projection("ball:6"))

@@ -14,7 +14,7 @@ from neural_tdc.learning.optimisers import SGD, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import Experience, Sampling, gather, indices
 from neural_tdc.learning.schedules import schedule
-from neural_tdc.metrics.evaluators import chain_judge
+from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.networks.bodies import given_features, mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES
@@ -34,7 +34,7 @@ def experience(mdp, runs, table, length=3000, seed=0, dtype=F64):
 
 def of_runs(seen, runs):
     """Return the experience of some of the runs, by a list of their numbers."""
-    return seen._replace(lane=seen.lane[runs], key=seen.key[runs])
+    return seen._replace(stream_index=seen.stream_index[runs], key=seen.key[runs])
 
 
 def measured(mdp, rule, sizes, steps, *, runs=2, every=100, sampling=IID, scheduled="constant"):
@@ -48,7 +48,7 @@ def measured(mdp, rule, sizes, steps, *, runs=2, every=100, sampling=IID, schedu
             base_steps(algorithm.rule, sizes, runs, mdp.features),
             schedule(scheduled),
             sampling,
-            chain_judge(chain(mdp), mdp.features, algorithm.features, algorithm.rule),
+            chain_evaluator(chain(mdp), mdp.features, algorithm.features, algorithm.rule),
             steps=steps,
             measure_every=every,
             limit=divergence_limit(state.parameters),
@@ -171,8 +171,8 @@ def neural(rule="tdc", runs=RUNS, optimizer=SGD, constraint="none", name="garnet
         optimizer=optimizer,
         constraint=constraint,
     )
-    judge = chain_judge(chain(mdp), observation, algorithm.features, algorithm.rule)
-    return algorithm, state, experience(mdp, runs, observation, 60), judge
+    evaluator = chain_evaluator(chain(mdp), observation, algorithm.features, algorithm.rule)
+    return algorithm, state, experience(mdp, runs, observation, 60), evaluator
 
 
 def sizes_of(*bodies):
@@ -185,7 +185,7 @@ CALM = (0.05, 0.1, 0.02)
 
 
 def history(setting, sizes, steps=12, every=4, sampling=None, scheduled="general", **options):
-    algorithm, state, seen, judge = setting
+    algorithm, state, seen, evaluator = setting
     state = options.pop("state", state)
     return list(
         learn(
@@ -195,7 +195,7 @@ def history(setting, sizes, steps=12, every=4, sampling=None, scheduled="general
             sizes,
             schedule(scheduled),
             sampling or Sampling("iid", 5),
-            judge,
+            evaluator,
             steps=steps,
             measure_every=every,
             limit=options.pop("limit", divergence_limit(setting[1].parameters)),
@@ -216,14 +216,14 @@ def of_state(state, runs):
 
 def test_a_run_that_diverges_leaves_the_bits_of_the_others_alone():
     setting = neural()
-    algorithm, state, seen, judge = setting
+    algorithm, state, seen, evaluator = setting
     wild = history(setting, sizes_of(0.05, 1e9, 0.02), steps=24, every=8)[-1]
     assert wild.diverged.tolist() == [False, True, False]
     with_a_calm_neighbour = history(setting, sizes_of(*CALM), steps=24, every=8)[-1]
     assert not with_a_calm_neighbour.diverged.any()
     others = [0, 2]
     without_it = history(
-        (algorithm, of_state(state, others), of_runs(seen, others), judge),
+        (algorithm, of_state(state, others), of_runs(seen, others), evaluator),
         sizes_of(0.05, 0.02),
         steps=24,
         every=8,
@@ -318,10 +318,10 @@ def test_resuming_from_a_state_in_the_middle_gives_the_bits_of_the_whole(
 
 @pytest.mark.parametrize("sampling", ["markov", "iid", "replay"])
 def test_a_run_of_a_population_equals_the_same_run_alone(sampling):
-    setting = algorithm, state, seen, judge = neural()
+    setting = algorithm, state, seen, evaluator = neural()
     together = history(setting, sizes_of(*CALM), sampling=Sampling(sampling, 4))
     for run in range(RUNS):
-        mine = (algorithm, of_state(state, [run]), of_runs(seen, [run]), judge)
+        mine = (algorithm, of_state(state, [run]), of_runs(seen, [run]), evaluator)
         alone = history(mine, sizes_of(CALM[run]), sampling=Sampling(sampling, 4))
         for one, many in zip(alone, together):
             for a, b in zip(tree_leaves(one.state), tree_leaves(many.state)):
@@ -381,7 +381,7 @@ def test_single_precision_stays_single_and_is_judged_in_double():
         base_steps(algorithm.rule, (0.1, 0.1, 0.1), 2, observation),
         schedule("general"),
         Sampling("markov"),
-        chain_judge(chain(mdp), observation, algorithm.features, algorithm.rule),
+        chain_evaluator(chain(mdp), observation, algorithm.features, algorithm.rule),
         steps=1,
         measure_every=1,
         limit=divergence_limit(state.parameters),
@@ -391,16 +391,16 @@ def test_single_precision_stays_single_and_is_judged_in_double():
 
 
 def test_streams_need_not_tell_where_episodes_start():
-    algorithm, state, seen, judge = neural()
+    algorithm, state, seen, evaluator = neural()
     untold = seen._replace(transitions=seen.transitions._replace(first=None))
-    told = history((algorithm, state, seen, judge), sizes_of(*CALM))
+    told = history((algorithm, state, seen, evaluator), sizes_of(*CALM))
     assert same_bits(
-        history((algorithm, state, untold, judge), sizes_of(*CALM))[-1].state, told[-1].state
+        history((algorithm, state, untold, evaluator), sizes_of(*CALM))[-1].state, told[-1].state
     )
 
 
 def test_the_callers_gradients_stay_switched_on_between_measurements():
-    setting = algorithm, state, seen, judge = neural()
+    setting = algorithm, state, seen, evaluator = neural()
     modes = []
     for measurement in learn(
         algorithm,
@@ -409,7 +409,7 @@ def test_the_callers_gradients_stay_switched_on_between_measurements():
         sizes_of(*CALM),
         schedule("constant"),
         Sampling("iid", 2),
-        judge,
+        evaluator,
         steps=3,
         measure_every=1,
         limit=divergence_limit(setting[1].parameters),
@@ -432,8 +432,8 @@ def test_a_body_with_a_single_number_can_be_learned():
     _, _, seen, _ = neural()
     mdp = problem("garnet-off-policy")
     algorithm, state = prepare(RULES["td"], lambda _: Scaled(), mdp.observation, runs=RUNS, seed=0)
-    judge = chain_judge(chain(mdp), mdp.observation, algorithm.features, algorithm.rule)
-    last = history((algorithm, state, seen, judge), sizes_of(*CALM))[-1]
+    evaluator = chain_evaluator(chain(mdp), mdp.observation, algorithm.features, algorithm.rule)
+    last = history((algorithm, state, seen, evaluator), sizes_of(*CALM))[-1]
     assert last.state.parameters.body["scale"].shape == (RUNS,)
     assert not torch.equal(last.state.parameters.body["scale"], state.parameters.body["scale"])
 

@@ -21,7 +21,7 @@ from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import Experience, Sampling
 from neural_tdc.learning.schedules import schedule
-from neural_tdc.metrics.evaluators import Truth, sample_judge
+from neural_tdc.metrics.evaluators import Truth, sample_evaluator
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES
@@ -54,8 +54,10 @@ def experience(dtype=torch.float32, table=True):
         2 * numbers(STREAMS, LENGTH),
         (numbers(STREAMS, LENGTH) < 0.2).to(dtype),
     )
-    lane = torch.tensor([0, 1, 0])
-    return Experience(transitions, states if table else None, lane, keys(0, STREAMS, "s")[lane])
+    stream_index = torch.tensor([0, 1, 0])
+    return Experience(
+        transitions, states if table else None, stream_index, keys(0, STREAMS, "s")[stream_index]
+    )
 
 
 def population(name, dtype=torch.float32, optimizer=OPTIMIZERS["sgd"], constraint="none", body=mlp):
@@ -129,12 +131,12 @@ def test_a_judge_stays_on_its_device(one_device):
     weighting = torch.full((4,), 0.25, dtype=torch.float64)
     truth = Truth(held_out.observation[:4], weighting, 3 * weighting, 0.01)
     truth = Truth(*to(tuple(truth), "meta"))
-    judge = sample_judge(
+    evaluator = sample_evaluator(
         Transition(*to(tuple(held_out), "meta")), truth, algorithm.features, algorithm.rule
     )
     parameters = tree_map(lambda leaf: leaf.double().to("meta"), state.parameters)
     with torch.no_grad(), one_device:
-        values = judge(parameters)
+        values = evaluator(parameters)
     assert {value.device.type for value in values.values()} == {"meta"}
     assert {value.shape for value in values.values()} == {(RUNS,)}
 
@@ -201,7 +203,7 @@ def learned(device, name, dtype, sampling, optimizer):
         sizes,
         schedule("general"),
         sampling,
-        sample_judge(held_out, None, algorithm.features, algorithm.rule),
+        sample_evaluator(held_out, None, algorithm.features, algorithm.rule),
         steps=25,
         measure_every=10,
         limit=divergence_limit(state.parameters),
@@ -215,7 +217,7 @@ def learned(device, name, dtype, sampling, optimizer):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gpu_learns_what_the_cpu_learns(name, optimizer):
     torch.backends.cuda.matmul.allow_tf32 = False
-    optimizer = optimizer._replace(damping=1e-2)
+    optimizer = optimizer._replace(eps=1e-2)
     # RMSProp in single precision amplifies rounding: only double precision is compared there.
     dtypes = {torch.float64: 1e-10}
     if optimizer.body == "sgd":

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neural_tdc.learning.optimisers import SGD, Optimizer, initial_squares, precondition
+from neural_tdc.learning.optimisers import SGD, Optimizer, initial_second_moment, precondition
 from neural_tdc.types import Parameters
 
 STEPS = 50
@@ -34,7 +34,7 @@ def leaves(part):
 )
 def test_every_part_takes_the_steps_of_its_torch_optimizer(names):
     g = torch.Generator().manual_seed(0)
-    optimizer = Optimizer(*names, decay=0.95, damping=1e-6)
+    optimizer = Optimizer(*names, decay=0.95, eps=1e-6)
     parameters = drawn(g)
     references, stock = [], []
     for name, part, rate in zip(names, parameters, RATES):
@@ -45,14 +45,14 @@ def test_every_part_takes_the_steps_of_its_torch_optimizer(names):
             if name == "rmsprop"
             else torch.optim.SGD(reference, lr=rate)
         )
-    squares = initial_squares(optimizer, parameters)
+    second_moment = initial_second_moment(optimizer, parameters)
     for _ in range(STEPS):
         directions = drawn(g)
         for reference, torch_optimizer, part in zip(references, stock, directions):
             for leaf, direction in zip(reference, leaves(part)):
                 leaf.grad = direction.clone()
             torch_optimizer.step()
-        steps, squares = precondition(optimizer, directions, squares)
+        steps, second_moment = precondition(optimizer, directions, second_moment)
         body = {
             name: leaf - RATES.body * steps.body[name] for name, leaf in parameters.body.items()
         }
@@ -68,24 +68,24 @@ def test_every_part_takes_the_steps_of_its_torch_optimizer(names):
 
 def test_the_defaults_are_those_of_torch():
     stock = torch.optim.RMSprop([torch.nn.Parameter(torch.zeros(1))]).defaults
-    assert (SGD.decay, SGD.damping) == (stock["alpha"], stock["eps"])
+    assert (SGD.decay, SGD.eps) == (stock["alpha"], stock["eps"])
 
 
 def test_the_first_step_has_the_size_that_is_worked_out_by_hand():
     # v = 0.01·g², so that g/(√v + ε) is 10 for every size of g: the split would be lost if the
     # same optimiser served all parts, and is not where a part keeps plain steps.
     directions = Parameters({"w": torch.tensor([[3.0]])}, torch.tensor([-0.5]), torch.zeros(0))
-    optimizer = Optimizer(body="rmsprop", damping=0.0)
-    steps, _ = precondition(optimizer, directions, initial_squares(optimizer, directions))
+    optimizer = Optimizer(body="rmsprop", eps=0.0)
+    steps, _ = precondition(optimizer, directions, initial_second_moment(optimizer, directions))
     assert float(steps.body["w"]) == pytest.approx(10, rel=1e-5)
     assert float(steps.head) == -0.5
 
 
 def test_plain_parts_keep_their_very_tensors_and_no_memory():
     directions = drawn(torch.Generator().manual_seed(1))
-    squares = initial_squares(SGD, directions)
-    assert squares == ({}, {}, {})
-    steps, kept = precondition(SGD, directions, squares)
+    second_moment = initial_second_moment(SGD, directions)
+    assert second_moment == ({}, {}, {})
+    steps, kept = precondition(SGD, directions, second_moment)
     assert kept == ({}, {}, {})
     assert steps.head is directions.head
     assert steps.auxiliary is directions.auxiliary
@@ -95,6 +95,8 @@ def test_plain_parts_keep_their_very_tensors_and_no_memory():
 def test_a_rule_without_an_auxiliary_vector_can_be_preconditioned():
     directions = Parameters({}, torch.ones(3), torch.zeros(0))
     optimizer = Optimizer(*ALL)
-    steps, squares = precondition(optimizer, directions, initial_squares(optimizer, directions))
-    assert steps.body == squares.body == {}
-    assert steps.auxiliary.shape == squares.auxiliary.shape == (0,)
+    steps, second_moment = precondition(
+        optimizer, directions, initial_second_moment(optimizer, directions)
+    )
+    assert steps.body == second_moment.body == {}
+    assert steps.auxiliary.shape == second_moment.auxiliary.shape == (0,)

@@ -41,7 +41,7 @@ def test_a_population_has_a_body_a_head_and_an_auxiliary_vector_a_run():
     }
     assert state.parameters.head.tolist() == [[0.0] * FEATURE] * RUNS
     assert state.parameters.auxiliary.tolist() == [[0.0] * FEATURE] * RUNS
-    assert (state.memory, state.squares) == ({}, ({}, {}, {}))
+    assert (state.memory, state.second_moment) == ({}, ({}, {}, {}))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -129,9 +129,9 @@ def test_the_constraint_is_the_algorithms_projection():
 def test_rmsprop_starts_from_mean_squares_of_zero_and_leaves_an_assigned_head_alone():
     algorithm, state = prepared("semi_gradient+lstd", optimizer=Optimizer(*["rmsprop"] * 3))
     assert algorithm.optimizer[:3] == ("rmsprop", "sgd", "rmsprop")
-    assert state.squares.head == {}
-    assert all(not square.any() for square in state.squares.body.values())
-    assert set(state.squares.body) == set(state.parameters.body)
+    assert state.second_moment.head == {}
+    assert all(not square.any() for square in state.second_moment.body.values())
+    assert set(state.second_moment.body) == set(state.parameters.body)
     algorithm, _ = prepared("tdc", optimizer=Optimizer(*["rmsprop"] * 3))
     assert algorithm.optimizer[:3] == ("rmsprop", "rmsprop", "rmsprop")
 

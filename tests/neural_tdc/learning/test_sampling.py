@@ -106,11 +106,11 @@ def test_a_runs_indices_do_not_depend_on_the_other_runs(kind):
 
 
 def test_gather_takes_every_field_from_the_runs_own_stream():
-    lane = torch.tensor([2, 0, 2, 1])
-    experience = Experience(streams(), None, lane, keys(0, 4))
+    stream_index = torch.tensor([2, 0, 2, 1])
+    experience = Experience(streams(), None, stream_index, keys(0, 4))
     index = torch.tensor([[0, 5, 10], [1, 1, 2], [7, 8, 9], [4, 3, 0]])
     batch = gather(experience, index)
-    number = 100.0 * lane[:, None] + index
+    number = 100.0 * stream_index[:, None] + index
     assert torch.equal(batch.observation, torch.stack([number, -number], -1))
     assert torch.equal(batch.next_observation, torch.stack([number, -number], -1) + 1)
     assert torch.equal(batch.reward, number + 0.25)

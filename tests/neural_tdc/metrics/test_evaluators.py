@@ -6,7 +6,13 @@ import torch
 from envs.finite.finite_mdp import chain, exact_transitions, rmstde, simulate
 from envs.finite.standard_problems import problem
 from neural_tdc.metrics import evaluators as judges
-from neural_tdc.metrics.evaluators import NAMES, Truth, chain_judge, sample_judge, sampled_moments
+from neural_tdc.metrics.evaluators import (
+    NAMES,
+    Truth,
+    chain_evaluator,
+    sample_evaluator,
+    sampled_moments,
+)
 from neural_tdc.metrics.value_errors import auxiliary_solution
 from neural_tdc.networks.bodies import feature_map, given_features, initial_bodies, mlp
 from neural_tdc.rules.registry import RULES
@@ -47,7 +53,7 @@ def test_the_judge_of_a_chain_gives_the_chains_own_quantities(name):
     mdp = problem(name)
     c = chain(mdp)
     features, parameters = neural(mdp)
-    values = chain_judge(c, mdp.observation, features, RULES["tdc"])(parameters)
+    values = chain_evaluator(c, mdp.observation, features, RULES["tdc"])(parameters)
     for run in range(RUNS):
         one = of_run(parameters, run)
         phi = features(one.body, mdp.observation)
@@ -60,9 +66,9 @@ def test_the_judge_of_a_chain_gives_the_chains_own_quantities(name):
             "error/rmspbe": c.mspbe(phi, one.head).sqrt(),
             "error/lstd_rmsve": c.rmsve(phi, fixed_point),
             "error/best_linear_rmsve": c.best_linear_rmsve(phi),
-            "lag/head": lag.norm(),
-            "lag/auxiliary": behind.norm(),
-            "lag/auxiliary_size": (c.weighting.sqrt() * (phi @ omega)).norm(),
+            "tracking_error/head": lag.norm(),
+            "tracking_error/auxiliary": behind.norm(),
+            "tracking_error/auxiliary_size": (c.weighting.sqrt() * (phi @ omega)).norm(),
             "features/smallest_eigenvalue": torch.linalg.eigvalsh(moments.C)[0],
             "norm/head": one.head.norm(),
             "norm/auxiliary": one.auxiliary.norm(),
@@ -96,23 +102,23 @@ def test_the_auxiliary_lag_is_measured_from_where_the_rule_will_settle(rule, reg
     omega = torch.linalg.solve(
         moments.C + regulariser * torch.eye(3, dtype=F64), moments.b0 - moments.A @ head
     )
-    judge = chain_judge(c, mdp.features, given_features, rule.frozen())
-    values = judge(Parameters({}, head[None], omega[None]))
-    assert float(values["lag/auxiliary"]) < 1e-12
-    assert float(values["lag/auxiliary_size"]) > 0.01
-    values = judge(Parameters({}, head[None], 1.5 * omega[None]))
-    expected = 0.5 * float(values["lag/auxiliary_size"])
-    assert float(values["lag/auxiliary"]) == pytest.approx(expected, rel=1e-9)
+    evaluator = chain_evaluator(c, mdp.features, given_features, rule.frozen())
+    values = evaluator(Parameters({}, head[None], omega[None]))
+    assert float(values["tracking_error/auxiliary"]) < 1e-12
+    assert float(values["tracking_error/auxiliary_size"]) > 0.01
+    values = evaluator(Parameters({}, head[None], 1.5 * omega[None]))
+    expected = 0.5 * float(values["tracking_error/auxiliary_size"])
+    assert float(values["tracking_error/auxiliary"]) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("rule", ["td", "htd", "residual", "vtrace", "etd"])
 def test_a_rule_without_omega_has_no_auxiliary_lag(rule):
     mdp = problem("random-walk-dependent")
-    judge = chain_judge(chain(mdp), mdp.features, given_features, RULES[rule].frozen())
+    evaluator = chain_evaluator(chain(mdp), mdp.features, given_features, RULES[rule].frozen())
     width = 3 if rule == "htd" else 0
     one = Parameters({}, torch.ones(2, 3, dtype=F64), torch.ones(2, width, dtype=F64))
-    values = judge(one)
-    assert not any(key.startswith("lag/auxiliary") for key in values)
+    values = evaluator(one)
+    assert not any(key.startswith("tracking_error/auxiliary") for key in values)
     assert values["norm/auxiliary"].tolist() == pytest.approx([width**0.5] * 2)
 
 
@@ -122,9 +128,9 @@ def test_a_rule_of_the_users_own_needs_no_omega():
         initial, remember, directions = (getattr(RULES["td"], method) for method in METHODS)
 
     mdp = problem("random-walk-dependent")
-    judge = chain_judge(chain(mdp), mdp.features, given_features, Own())
-    values = judge(Parameters({}, torch.ones(2, 3, dtype=F64), torch.ones(2, 0, dtype=F64)))
-    assert "lag/auxiliary" not in values
+    evaluator = chain_evaluator(chain(mdp), mdp.features, given_features, Own())
+    values = evaluator(Parameters({}, torch.ones(2, 3, dtype=F64), torch.ones(2, 0, dtype=F64)))
+    assert "tracking_error/auxiliary" not in values
     assert values["error/rmsve"].shape == (2,)
 
 
@@ -146,8 +152,8 @@ def test_on_a_sample_that_is_exact_the_sample_judge_is_the_chains():
     c = chain(mdp)
     features, parameters = neural(mdp)
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
-    exact = chain_judge(c, mdp.observation, features, RULES["tdc"])(parameters)
-    values = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
+    exact = chain_evaluator(c, mdp.observation, features, RULES["tdc"])(parameters)
+    values = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
     assert set(values) == {*exact, "error/rmstde"}
     for key, value in exact.items():
         assert torch.allclose(values[key], value, rtol=1e-9, atol=1e-12)
@@ -164,9 +170,9 @@ def test_a_large_sample_approaches_the_chain():
     seen = simulate(mdp, 20, 3000, seed=0, dtype=F64)
     sample = Transition(*(leaf.flatten(0, 1) for leaf in looked_up(seen, mdp.observation)))
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
-    exact = chain_judge(c, mdp.observation, features, RULES["tdc"])(parameters)
-    values = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
-    for key in ("error/rmspbe", "lag/auxiliary_size", "features/effective_rank"):
+    exact = chain_evaluator(c, mdp.observation, features, RULES["tdc"])(parameters)
+    values = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
+    for key in ("error/rmspbe", "tracking_error/auxiliary_size", "features/effective_rank"):
         assert torch.allclose(values[key], exact[key], rtol=0.05)
         assert not torch.allclose(values[key], exact[key], rtol=1e-6)
 
@@ -190,8 +196,8 @@ def test_without_the_truth_what_needs_it_is_left_out_and_the_rest_is_the_same():
     c = chain(mdp)
     features, parameters = neural(mdp)
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
-    known = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
-    unknown = sample_judge(sample, None, features, RULES["tdc"])(parameters)
+    known = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
+    unknown = sample_evaluator(sample, None, features, RULES["tdc"])(parameters)
     left_out = {"error/rmsve", "error/lstd_rmsve", "error/best_linear_rmsve"}
     assert set(unknown) == set(known) - left_out
     for key, value in unknown.items():
@@ -205,7 +211,7 @@ def test_the_square_of_the_truths_own_error_is_subtracted():
 
     def rmsve(squared_error):
         truth = Truth(mdp.observation, c.weighting, c.value(), squared_error)
-        return sample_judge(sample, truth, features, RULES["td"])(parameters)["error/rmsve"]
+        return sample_evaluator(sample, truth, features, RULES["td"])(parameters)["error/rmsve"]
 
     assert torch.allclose(rmsve(0.01) ** 2, rmsve(0.0) ** 2 - 0.01, rtol=1e-12)
     assert rmsve(1e6).tolist() == [0.0] * RUNS
@@ -218,11 +224,11 @@ def test_observations_in_single_precision_are_judged_in_double():
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     single_truth = Truth(*(leaf.float() for leaf in truth[:3]), 0.0)
     single = Transition(*(leaf.float() for leaf in sample[:5]))
-    values = sample_judge(single, single_truth, features, RULES["tdc"])(parameters)
-    exact = sample_judge(sample, truth, features, RULES["tdc"])(parameters)
+    values = sample_evaluator(single, single_truth, features, RULES["tdc"])(parameters)
+    exact = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
     assert {value.dtype for value in values.values()} == {F64}
     assert torch.allclose(values["error/rmspbe"], exact["error/rmspbe"], rtol=1e-5)
-    chains = chain_judge(c, mdp.observation.float(), features, RULES["tdc"])(parameters)
+    chains = chain_evaluator(c, mdp.observation.float(), features, RULES["tdc"])(parameters)
     assert torch.allclose(chains["error/rmspbe"], exact["error/rmspbe"], rtol=1e-9)
 
 
@@ -241,12 +247,12 @@ def test_a_run_of_zeros_is_judged_without_a_nan(rule):
     for tensor in (*zero.body.values(), zero.head, zero.auxiliary):
         tensor[1] = 0
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
-    for judge in (
-        chain_judge(c, mdp.observation, features, RULES[rule]),
-        sample_judge(sample, truth, features, RULES[rule]),
-        sample_judge(sample, None, features, RULES[rule]),
+    for evaluator in (
+        chain_evaluator(c, mdp.observation, features, RULES[rule]),
+        sample_evaluator(sample, truth, features, RULES[rule]),
+        sample_evaluator(sample, None, features, RULES[rule]),
     ):
-        values, before = judge(zero), judge(parameters)
+        values, before = evaluator(zero), evaluator(parameters)
         for key, value in values.items():
             assert bool(value.isfinite().all()), key
             assert torch.equal(value[[0, 2, 3]], before[key][[0, 2, 3]])
@@ -259,9 +265,9 @@ def test_a_run_of_zeros_is_judged_without_a_nan(rule):
 def test_judging_part_by_part_gives_the_same(monkeypatch):
     mdp, sample = walk_as_a_sample()
     features, parameters = neural(mdp)
-    judge = sample_judge(sample, None, features, RULES["tdc"])
-    whole = judge(parameters)
+    evaluator = sample_evaluator(sample, None, features, RULES["tdc"])
+    whole = evaluator(parameters)
     for memory in (1, 3 * 4 * FEATURE * 36 * 8):
         monkeypatch.setattr(judges, "MEMORY", memory)
-        for key, value in judge(parameters).items():
+        for key, value in evaluator(parameters).items():
             assert torch.allclose(value, whole[key], rtol=1e-10, atol=1e-13)

@@ -162,8 +162,8 @@ def test_measure_gathers_the_single_functions():
         "rmspbe": errors.mspbe(moments, head).sqrt(),
         "lstd_rmsve": error(fixed_point),
         "best_linear_rmsve": error(errors.best_linear(features, weighting, value)),
-        "head_lag": errors.norm_in_values(moments, head - fixed_point),
-        "auxiliary_lag": errors.norm_in_values(moments, auxiliary - omega),
+        "head_tracking_error": errors.norm_in_values(moments, head - fixed_point),
+        "auxiliary_tracking_error": errors.norm_in_values(moments, auxiliary - omega),
         "auxiliary_size": errors.norm_in_values(moments, omega),
         "smallest_eigenvalue": errors.smallest_eigenvalue(moments.C),
         "effective_rank": errors.effective_rank(moments.C),
@@ -179,7 +179,7 @@ def test_without_an_auxiliary_vector_its_errors_are_left_out():
     value = random(STATES, seed=9)
     found = errors.measure(moments, features, weighting, value, 0.0, head, None)
     whole = errors.measure(moments, features, weighting, value, 0.0, head, auxiliary)
-    assert whole.keys() - found.keys() == {"auxiliary_lag", "auxiliary_size"}
+    assert whole.keys() - found.keys() == {"auxiliary_tracking_error", "auxiliary_size"}
 
 
 @pytest.mark.parametrize("d", [4, 9], ids=["regular", "more features than states"])

@@ -12,7 +12,7 @@ from envs.finite.standard_problems import boyan, random_walk_dependent
 from neural_tdc.evaluation import evaluate
 from neural_tdc.learning.algorithm import Algorithm, StepSizes, initial_state, population, step
 from neural_tdc.rules import lstd, traces
-from neural_tdc.rules.batch_terms import sample
+from neural_tdc.rules.batch_terms import batch_terms
 from neural_tdc.rules.heads import AUXILIARY_ROWS, HEAD_ROWS
 from neural_tdc.rules.registry import RULES, configured
 from neural_tdc.rules.rule import Rule
@@ -165,7 +165,9 @@ def test_with_lambda_zero_every_bit_is_that_of_the_tables(head):
     omega = parameters.auxiliary
     for batch in in_order(episode(20, off_policy=True, discount=0.8)):
         directions = chosen.directions(given, parameters, batch, memory)
-        s = sample(batch, batch.observation, batch.next_observation, parameters.head, batch.ratio)
+        s = batch_terms(
+            batch, batch.observation, batch.next_observation, parameters.head, batch.ratio
+        )
         correction = s.feature @ omega if len(omega) else torch.zeros_like(s.ratio)
         assert torch.equal(directions.head, 0 * s.head - HEAD_ROWS[head].direction(s, correction))
         if len(omega):
@@ -208,7 +210,9 @@ def test_the_rows_with_a_trace_are_those_without_at_lambda_zero(head):
         memory = traces.follow(
             traces.initial_traces(parameters.head, head), batch.observation, batch, 0.0
         )
-        s = sample(batch, batch.observation, batch.next_observation, parameters.head, batch.ratio)
+        s = batch_terms(
+            batch, batch.observation, batch.next_observation, parameters.head, batch.ratio
+        )
         omega = parameters.auxiliary
         added = traces.HEAD_ROWS[head](s, memory, 0.0, omega if len(omega) else parameters.head)
         shrinkage = 0.1 * omega if head == "tdc" else 0
@@ -332,9 +336,9 @@ def test_a_long_stream_gives_lstd_the_exact_matrix_within_three_standard_errors(
     for name, exact in (("matrix", A), ("vector", b)):
         seen = memory["lstd"][name]
         error = seen.std(0) / runs**0.5
-        assert ((seen.mean(0) - exact).abs() < 3 * error).all()
+        assert ((seen.weighted_mean(0) - exact).abs() < 3 * error).all()
         # The stream can tell one λ from another.
-        assert ((seen.mean(0) - other[name]).abs() > 10 * error).any()
+        assert ((seen.weighted_mean(0) - other[name]).abs() > 10 * error).any()
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.8, 1.0])

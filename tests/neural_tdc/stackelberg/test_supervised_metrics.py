@@ -19,7 +19,7 @@ from neural_tdc.stackelberg.best_responses import BestResponse
 from neural_tdc.stackelberg.curvature import dense, hessian_operator, reduced_hessian_operator
 from neural_tdc.stackelberg.supervised_metrics import (
     curvatures,
-    head_lag,
+    head_tracking_error,
     losses,
     stackelberg_problem,
 )
@@ -59,7 +59,7 @@ def test_accuracy_is_the_fraction_of_labels_with_the_largest_score():
 def test_the_lag_is_in_units_of_the_prediction():
     response = BestResponse(torch.tensor([[0.0], [-1.0]], dtype=F64), 0.0, 0)
     # The heads differ by (1, 0): predictions by 1, 3 and 0.
-    found = head_lag(REGRESSION, identity([[1.0], [-1.0]]), INPUTS, response)
+    found = head_tracking_error(REGRESSION, identity([[1.0], [-1.0]]), INPUTS, response)
     assert found == pytest.approx(math.sqrt(10 / 3))
 
 
@@ -67,9 +67,9 @@ def test_one_vector_added_to_all_classes_is_no_lag():
     objective = CLASSES._replace(activation=ACTIVATIONS["relu"])
     head = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]], dtype=F64)
     shifted = BestResponse(head + torch.tensor([[5.0], [-2.0]], dtype=F64), 0.0, 0)
-    assert head_lag(objective, identity(head.tolist()), INPUTS, shifted) < 1e-14
+    assert head_tracking_error(objective, identity(head.tolist()), INPUTS, shifted) < 1e-14
     other = BestResponse(head + torch.tensor([[1.0, 0.0, 0.0]] * 2, dtype=F64), 0.0, 0)
-    assert head_lag(objective, identity(head.tolist()), INPUTS, other) > 0.5
+    assert head_tracking_error(objective, identity(head.tolist()), INPUTS, other) > 0.5
 
 
 @pytest.mark.parametrize("classes", [None, 4])
