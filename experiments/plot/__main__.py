@@ -37,8 +37,8 @@ class Settings:
     """File to write: .png, .pdf or .svg. If not given: figure.png in the one FOLDER, or
     comparison.png in the current folder for several."""
     metric: tuple[str, ...] = ()
-    """Metrics to draw, a panel each, such as rmsve or lag_head. If not given: errors, lags and
-    rank."""
+    """Metrics to draw, a panel each, such as rmsve or tracking_error_head. If not given:
+    errors, lags and rank."""
 
 
 class Run(NamedTuple):

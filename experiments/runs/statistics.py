@@ -2,7 +2,8 @@
 
 Every mean is one over the runs that survived, and stands beside the count of those that diverged.
 Keys of a summary: `error/rmsve` becomes `rmsve`; any other `group/metric` becomes `group_metric`,
-such as `lag_head`, `features_effective_rank`, `norm_body`. Step sizes and speed are left out.
+such as `tracking_error_head`, `features_effective_rank`, `norm_body`. Step sizes and speed are left
+out.
 """
 
 import functools

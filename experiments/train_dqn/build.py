@@ -56,7 +56,7 @@ def training(
     optimizer = make_optimizer(
         values["optimizer"], network, body_rate, head_rate, values["damping"]
     )
-    replay, schedule = _replay(values, environments, device), _course(values)
+    replay, schedule = _replay(values, environments, device), _training_schedule(values)
     learner = Learner(
         network,
         optimizer,
@@ -86,8 +86,9 @@ def _replay(values: dict[str, Any], environments: Environments, device: torch.de
         raise UsageError(f"--replay-capacity {values['replay_capacity']}: {error}") from None
 
 
-def _course(values: dict[str, Any]) -> TrainingSchedule:
-    return TrainingSchedule(**{name: values[name] for name in TrainingSchedule._fields})
+def _training_schedule(values: dict[str, Any]) -> TrainingSchedule:
+    named = {**values, "final_lr_factor": values["rate_last"]}
+    return TrainingSchedule(**{name: named[name] for name in TrainingSchedule._fields})
 
 
 def replay_size(values: dict[str, Any], environments: Environments) -> tuple[int, int]:

@@ -31,7 +31,7 @@ COLUMNS = (
     ("test loss", "test_loss", "final"),
     ("train loss", "train_loss", "final"),
     ("AUC test loss", "test_loss", "auc"),
-    ("lag of the head", "lag_head", "final"),
+    ("lag of the head", "tracking_error_head", "final"),
 )
 PANELS = (
     Panel("train/loss", "Training loss", "mean loss"),

@@ -104,7 +104,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
     assert "FOLDER names" in refused(capsys, run, run)
     assert "a folder is given twice" in refused(capsys, run, tmp_path)
     message = refused(capsys, run, "--metric", "rmsv")
-    assert "there are rmsve, lag_head; did you mean rmsve" in message
+    assert "there are rmsve, tracking_error_head; did you mean rmsve" in message
     assert "must end in .png, .pdf, .svg" in refused(capsys, run, "--out", "notes.txt")
     assert "there is no folder" in refused(capsys, run, "--out", "no/where/a.png")
     (run / "summary.json").write_text("{")

@@ -125,7 +125,7 @@ def test_a_full_disk_is_an_os_error_and_keeps_the_last_checkpoint(tmp_path):
     program = f"""
 import resource, signal, sys, torch
 from pathlib import Path
-from experiments.checkpoint import save_checkpoint
+from experiments.runs.checkpoint import save_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, {resource.RLIM_INFINITY}))
 try:

@@ -165,7 +165,7 @@ def test_a_mistake_of_ours_is_not_hidden():
 
 PROGRAM = """
 import sys
-from experiments.command_line import main
+from experiments.runs.command_line import main
 def program(argv):
     for line in range(100_000):
         print(line)

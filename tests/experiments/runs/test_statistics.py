@@ -168,7 +168,7 @@ def test_errors_lose_their_group_others_join_it_and_settings_are_left_out():
     history.append(0, {name: np.ones(2) for name in names}, np.zeros(2, dtype=bool))
     assert list(summarise(history)) == [
         "lstd_rmsve",
-        "lag_auxiliary_size",
+        "tracking_error_auxiliary_size",
         "features_effective_rank",
         "norm_body",
     ]

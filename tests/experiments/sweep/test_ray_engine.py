@@ -19,8 +19,8 @@ import os, sys
 import numpy as np
 import ray
 from ray.cluster_utils import Cluster
-from experiments.engines import here, ray_cluster
-from experiments.sweep_plan import Shard
+from experiments.sweep.engines import here, ray_cluster
+from experiments.sweep.build import Shard
 
 settings = {"problem": "boyan", "rule": ["td"], "runs": 2, "steps": 400, "measure_every": 50}
 shards = [

@@ -247,7 +247,7 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(tmp_path):
     program.write_text(
         "import resource, sys, torch\n"
         "torch.set_num_threads(1)\n"
-        "from experiments import sweep, sweep_memory\n"
+        "from experiments.sweep import __main__ as sweep\n"
         "from experiments.runs.command_line import main\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
         "limit = pages * resource.getpagesize() + 800_000_000\n"

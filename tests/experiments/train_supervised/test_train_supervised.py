@@ -83,7 +83,12 @@ def test_four_arms_are_four_folders_and_a_common_figure_summary_and_checkpoint(t
         assert strict(out / arm / "summary.json") == summary[arm]
         entry = summary[arm]
         assert (entry["problem"], entry["rule"], entry["runs"]) == ("friedman", arm, 2)
-        assert entry["metrics"].keys() >= {"test_loss", "train_loss", "test_rmse", "lag_head"}
+        assert entry["metrics"].keys() >= {
+            "test_loss",
+            "train_loss",
+            "test_rmse",
+            "tracking_error_head",
+        }
         assert entry["metrics"]["curvature_reduced_largest"]["final"]["mean"] is not None
     config = strict(out / "config.json")
     assert (config["folders"], config["task"], config["hidden"]) == (list(ARMS), "friedman", [5])

@@ -236,14 +236,14 @@ COMPILED = """
 from functools import partial
 import torch
 from torch.utils._pytree import tree_leaves
-from neural_tdc.algorithm import Algorithm, population, step
-from neural_tdc.constraints import projection
-from neural_tdc.networks import feature_map, initial_bodies, mlp
-from neural_tdc.optimizers import Optimizer
-from neural_tdc.parameters import StepSizes
-from neural_tdc.preparation import initial_population
-from neural_tdc.rules import RULES
-from neural_tdc.transitions import Transition
+from neural_tdc.learning.algorithm import Algorithm, population, step
+from neural_tdc.learning.projections import projection
+from neural_tdc.networks.bodies import feature_map, initial_bodies, mlp
+from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.types import StepSizes
+from neural_tdc.learning.preparation import initial_population
+from neural_tdc.rules.registry import RULES
+from neural_tdc.types import Transition
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -251,7 +251,7 @@ runs, batch, state = 3, 5, 4
 draw = partial(torch.randn, dtype=torch.float64)
 module, bodies = initial_bodies(lambda shape: mlp(shape, 6, (7,)), (state,), 0, runs)
 bodies = {name: tensor.double() for name, tensor in bodies.items()}
-optimizer = Optimizer("rmsprop", "sgd", "sgd", damping=1e-2)
+optimizer = Optimizer("rmsprop", "sgd", "sgd", eps=1e-2)
 algorithm = Algorithm(RULES["tdc"], feature_map(module), optimizer, projection("ball:4"))
 start = initial_population(algorithm, bodies, draw(6), draw(4, state), 0, runs)
 sizes = StepSizes(*(a * torch.rand(runs, dtype=torch.float64) for a in (0.02, 0.05, 0.1)))

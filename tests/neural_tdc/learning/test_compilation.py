@@ -146,16 +146,16 @@ def test_a_device_other_than_the_cpu_brings_its_own_compiler(monkeypatch):
 COMPILED = """
 import torch
 from torch.utils._pytree import tree_leaves
-from envs.finite import chain, simulate
-from envs.standard_problems import problem
-from neural_tdc.experience import Experience, Sampling
-from neural_tdc.judges import chain_judge
-from neural_tdc.learner import divergence_limit, learn
-from neural_tdc.parameters import StepSizes
-from neural_tdc.preparation import prepare
+from envs.finite.finite_mdp import chain, simulate
+from envs.finite.standard_problems import problem
+from neural_tdc.learning.sampling import Experience, Sampling
+from neural_tdc.metrics.evaluators import chain_evaluator
+from neural_tdc.learning.learner import divergence_limit, learn
+from neural_tdc.types import StepSizes
+from neural_tdc.learning.preparation import prepare
 from neural_tdc.randomness import keys
-from neural_tdc.rules import RULES
-from neural_tdc.schedules import schedule
+from neural_tdc.rules.registry import RULES
+from neural_tdc.learning.schedules import schedule
 
 torch.set_num_threads(1)
 # More updates than the streams of 50 are long, and a large batch: indices beyond the streams, which
@@ -166,7 +166,7 @@ algorithm, state = prepare(
 )
 streams = simulate(mdp, runs, 50, 0, dtype=double)
 seen = Experience(streams, mdp.features, torch.arange(runs), keys(0, runs))
-judge = chain_judge(chain(mdp), mdp.features, algorithm.features, algorithm.rule)
+judge = chain_evaluator(chain(mdp), mdp.features, algorithm.features, algorithm.rule)
 sizes = torch.tensor([0.02, 1e9, 0.05], dtype=double)
 found = [
     list(learn(algorithm, state, seen, StepSizes(sizes, 3 * sizes, 2 * sizes), schedule("general"),
