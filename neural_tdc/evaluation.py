@@ -89,7 +89,7 @@ def evaluate(
     held_out:      the last part of each stream, which is not learned from and judges
     trace_decay:   λ of eligibility traces (see `neural_tdc.rules.traces`), for given features and
                    an ordered stream; `first` must then mark every start of an episode
-    compiled:      by `torch.compile`; worth its 10 to 20 seconds from some 10,000 steps on
+    compiled:      learn by a compiled program; worth its 10 to 20 seconds from some 10,000 steps on
     progress:      called with the number of updates done
 
     Raises ValueError in one line for what cannot be evaluated.

@@ -35,7 +35,7 @@ from experiments.runs.run_folder import (
     resumed_config,
 )
 from neural_tdc.learning.algorithm import Algorithm, State
-from neural_tdc.learning.learner import compiler_available
+from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.preparation import prepare
 
 PROGRAM = "python -m experiments.evaluate_policy"

@@ -23,7 +23,7 @@ from experiments.runs.checks import (
 )
 from experiments.sweep.grids import grid
 from experiments.sweep.settings import Settings
-from neural_tdc.learning.learner import compiler_available
+from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.sampling import SAMPLINGS
 from neural_tdc.rules.registry import RULES
 

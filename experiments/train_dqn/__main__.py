@@ -29,7 +29,7 @@ from experiments.train_dqn.build import games, memory_line, protocol_line, train
 from experiments.train_dqn.figures import run_figure
 from experiments.train_dqn.run import Run
 from experiments.train_dqn.settings import RESUME_MAY_CHANGE, Settings, filled
-from neural_tdc.learning.learner import compiler_available
+from neural_tdc.learning.compilation import compiler_available
 
 PROGRAM = "python -m experiments.train_dqn"
 

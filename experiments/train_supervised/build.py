@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from experiments.runs.command_line import resolve_device
 from experiments.train_supervised.data import Dataset, read_dataset
 from experiments.train_supervised.settings import Settings
-from neural_tdc.learning.learner import compiler_available, divergence_limit
+from neural_tdc.learning.compilation import compiler_available
+from neural_tdc.learning.learner import divergence_limit
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import schedule

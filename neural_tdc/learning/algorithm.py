@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._pytree import tree_map
 
+from neural_tdc.learning.compilation import compiled_at_first_call
 from neural_tdc.learning.optimisers import SGD, Optimizer, initial_second_moment, precondition
 from neural_tdc.learning.projections import Projection, projection
 from neural_tdc.networks.bodies import FeatureMap
@@ -80,7 +81,8 @@ Step = Callable[[State, Transition, StepSizes], State]
 def population(step: Step, compile: bool = False) -> Step:
     """Return the step of many runs at once: every tensor has a leading run axis.
 
-    step: one run's step, e.g. `functools.partial(neural_tdc.step, algorithm)`.
+    step:    one run's step, e.g. `functools.partial(neural_tdc.step, algorithm)`.
+    compile: as the learner does it, at the first call with tensors of these shapes
 
     Runs do not touch one another: one that diverges leaves the others' bits as they are.
     """
@@ -92,4 +94,7 @@ def population(step: Step, compile: bool = False) -> Step:
             batch = batch._replace(first=torch.zeros_like(batch.reward))
         return batched(state, batch, step_sizes)
 
-    return torch.compile(many, dynamic=False, fullgraph=True) if compile else many
+    if not compile:
+        return many
+    program = compiled_at_first_call(lambda state, constant: many(state, *constant))
+    return lambda state, batch, step_sizes: program(state, (batch, step_sizes))

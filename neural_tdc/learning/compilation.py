@@ -8,22 +8,82 @@ a whole update of a small network becomes one kernel.
 The function is traced once and handed to the compiler as a graph, without TorchDynamo: shapes and
 settings do not change while a population learns, so that there is nothing to check at a call, and
 the check would take longer than an update of a small population.
+
+Nothing else in the library knows the compiler. It is private to torch and takes longer to import
+than torch itself, so that it is imported when something is compiled.
 """
 
+import importlib
+import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch._inductor
 from torch import Tensor
-from torch._inductor import inductor_prims
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 # Multiplications in one of a batch's matrix products up to which it is written out.
 SMALL_PRODUCT = 4096
+# The versions of torch that compiled programs were tried on, first and last.
+OLDEST, NEWEST = (2, 11), (2, 15)
+
+
+class Compiler(NamedTuple):
+    """What is used of torch's compiler, all of it private to torch.
+
+    compile:      (graph, example inputs) → program
+    settings:     `config.patch` of the compiler
+    force_stride: the operation that has its argument stored
+    fake_mode:    makes tensors that are shapes without numbers
+    trace:        `make_fx`
+    """
+
+    compile: Callable[..., Any]
+    settings: Callable[..., Any]
+    force_stride: Any
+    fake_mode: Callable[[], Any]
+    trace: Callable[..., Any]
+
+
+def compiler() -> Compiler:
+    """Import the compiler; raises RuntimeError where this torch's is not the one expected."""
+    if torch_version() < OLDEST:
+        raise _incompatible("it is too old")
+    try:
+        inductor = importlib.import_module("torch._inductor")
+        prims = importlib.import_module("torch._inductor.inductor_prims")
+        fake_tensor = importlib.import_module("torch._subclasses.fake_tensor")
+        proxy_tensor = importlib.import_module("torch.fx.experimental.proxy_tensor")
+        shapes = importlib.import_module("torch.fx.experimental.symbolic_shapes")
+        return Compiler(
+            inductor.compile,
+            inductor.config.patch,
+            prims.force_stride_order,
+            lambda: fake_tensor.FakeTensorMode(shape_env=shapes.ShapeEnv()),
+            proxy_tensor.make_fx,
+        )
+    except (ImportError, AttributeError) as error:
+        raise _incompatible(str(error)) from error
+
+
+def torch_version() -> tuple[int, int]:
+    """Return major and minor version of torch."""
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _incompatible(reason: str) -> RuntimeError:
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
+    return RuntimeError(
+        f"compiled programs need torch {oldest} to {newest}, not {torch.__version__} ({reason}): "
+        "install one of those, or learn without compilation"
+    )
+
+
+def compiler_available(device: torch.device) -> bool:
+    """Tell whether programs can be compiled for the device here, without importing the compiler."""
+    found = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+    return torch_version() >= OLDEST and (device.type != "cpu" or found)
 
 
 def written_out(left: Tensor, right: Tensor) -> Any:
@@ -33,8 +93,10 @@ def written_out(left: Tensor, right: Tensor) -> Any:
     return (left[:, :, :, None] * right[:, None, :, :]).sum(2)
 
 
-def store_mixed_words(graph: torch.fx.GraphModule) -> None:
+def store_mixed_words(graph: torch.fx.GraphModule, force_stride: Any) -> None:
     """Let a compiled program store every word that an index is drawn from; changes the graph.
+
+    force_stride: see `Compiler`
 
     Each x ^ (x >> n) of `neural_tdc.randomness.draw` reads x twice, and the compiler, which writes
     an operation into all that read it, would go through its first steps hundreds of times.
@@ -44,7 +106,7 @@ def store_mixed_words(graph: torch.fx.GraphModule) -> None:
         if word and node.meta["val"].dtype == torch.int64:
             with graph.graph.inserting_after(node):
                 order = (node, node.meta["val"].stride())
-                stored = graph.graph.call_function(inductor_prims.force_stride_order, order)
+                stored = graph.graph.call_function(force_stride, order)
             node.replace_all_uses_with(stored)
             # Its own use was replaced as well.
             stored.args = order
@@ -62,7 +124,9 @@ def compile_repeatable(
         2.4 times faster for a large population of ReLU bodies, slower for a single run.
 
     The result takes (carried, constant, number of calls) and returns what is carried after them.
+    Raises RuntimeError where this torch's compiler is not the one expected.
     """
+    inductor = compiler()
     leaves, structure = tree_flatten(carried)
     fixed, fixed_structure = tree_flatten(constant)
     present = [leaf for leaf in fixed if isinstance(leaf, Tensor)]
@@ -78,15 +142,15 @@ def compile_repeatable(
 
     table = {torch.ops.aten.bmm.default: written_out}
     settings = {"realize_reads_threshold": 1} if store_shared else {}
-    with torch.no_grad(), torch._inductor.config.patch(settings):
-        graph = make_fx(flat, decomposition_table=table)(*leaves, *present)
-        store_mixed_words(graph)
+    with torch.no_grad(), inductor.settings(settings):
+        graph = inductor.trace(flat, decomposition_table=table)(*leaves, *present)
+        store_mixed_words(graph, inductor.force_stride)
         # With shapes instead of tensors the compiler finds what it has compiled once before.
-        fake = FakeTensorMode(shape_env=ShapeEnv())
+        fake = inductor.fake_mode()
         shapes: list[Any] = [
             fake.from_tensor(leaf, static_shapes=True) for leaf in (*leaves, *present)
         ]
-        program = torch._inductor.compile(graph, shapes)
+        program = inductor.compile(graph, shapes)
 
     def repeat(carried: Any, constant: Any, calls: int) -> Any:
         tensors = tree_flatten(carried)[0]
@@ -97,3 +161,19 @@ def compile_repeatable(
         return tree_unflatten(tensors, structure)
 
     return repeat
+
+
+def compiled_at_first_call(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return `function(carried, constant) -> carried`, compiled once for each set of shapes."""
+    programs: dict[Any, Callable[[Any, Any, int], Any]] = {}
+
+    def call(carried: Any, constant: Any) -> Any:
+        leaves, structure = tree_flatten((carried, constant))
+        # A number is part of the program.
+        kinds = [(x.shape, x.dtype, x.device) if isinstance(x, Tensor) else x for x in leaves]
+        key = (structure, tuple(kinds))
+        if key not in programs:
+            programs[key] = compile_repeatable(function, carried, constant)
+        return programs[key](carried, constant, 1)
+
+    return call

@@ -4,7 +4,6 @@ Nothing inside an update waits for the device. Between chunks the loop looks onc
 parameters, marks the runs that have diverged, and hands out a measurement.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -151,11 +150,6 @@ def in_blocks(population: Any, count: int) -> list[Any]:
     leaves, structure = tree_flatten(population)
     pieces = zip(*(leaf.chunk(count) for leaf in leaves))
     return [tree_unflatten(list(piece), structure) for piece in pieces]
-
-
-def compiler_available(device: torch.device) -> bool:
-    """Tell whether `torch.compile` can build programs for the device here."""
-    return device.type != "cpu" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
 def magnitude(parameters: Parameters) -> Float[Tensor, " run"]:

@@ -19,7 +19,7 @@ from agents.dqn.learner import (
 )
 from agents.dqn.q_network import QNetwork, make_network, matrix_operations
 from agents.dqn.replay import Batch
-from neural_tdc.learning.learner import compiler_available
+from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.split_rates import check_groups, effective_rates
 
 STATE, FEATURE, ACTION, BATCH = 3, 5, 4, 6

@@ -1,18 +1,22 @@
 """Compiled programs against what they were made from."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
-from torch._inductor import inductor_prims
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from neural_tdc.learning import learner
+from neural_tdc.learning import compilation, learner
 from neural_tdc.learning.compilation import (
     SMALL_PRODUCT,
     compile_repeatable,
+    compiled_at_first_call,
+    compiler,
+    compiler_available,
     store_mixed_words,
     written_out,
 )
@@ -71,11 +75,12 @@ def test_compiled_draws_are_the_draws_and_their_words_are_stored():
 
     first = torch.zeros(3, 2, dtype=torch.int64)
     graph = make_fx(lambda key: draw(key, first[0, 0], 2, size))(stream_keys)
-    store_mixed_words(graph)
+    force_stride = compiler().force_stride
+    store_mixed_words(graph, force_stride)
     targets = [node.target for node in graph.graph.nodes]
     xors = targets.count(torch.ops.aten.bitwise_xor.Tensor)
     assert xors > 0
-    assert targets.count(inductor_prims.force_stride_order) == xors
+    assert targets.count(force_stride) == xors
     assert torch.equal(graph(stream_keys), draw(stream_keys, first[0, 0], 2, size))
     program = compile_repeatable(function, first, (stream_keys, size))
     expected = function(function(first, (stream_keys, size)), (stream_keys, size))
@@ -139,8 +144,53 @@ def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
 
 def test_a_device_other_than_the_cpu_brings_its_own_compiler(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert not learner.compiler_available(torch.device("cpu"))
-    assert learner.compiler_available(torch.device("cuda"))
+    assert not compiler_available(torch.device("cpu"))
+    assert compiler_available(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("version", ["2.10.1+cpu", "1.13.0"])
+def test_a_torch_that_is_too_old_is_refused_with_the_versions_that_work(monkeypatch, version):
+    monkeypatch.setattr(torch, "__version__", version)
+    message = rf"need torch 2\.11 to 2\.15, not {re.escape(version)} \(it is too old\)"
+    with pytest.raises(RuntimeError, match=message):
+        compile_repeatable(lambda carried, constant: carried, torch.ones(2), torch.ones(2))
+    assert not compiler_available(torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        ({"torch._inductor": None}, "torch._inductor"),
+        ({"torch._inductor.inductor_prims": ModuleType("prims")}, "force_stride_order"),
+    ],
+)
+def test_a_compiler_of_another_shape_is_refused_with_the_versions_that_work(
+    monkeypatch, broken, named
+):
+    compiler()
+    for name, module in broken.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(RuntimeError, match=rf"need torch 2\.11 to 2\.15, not 2.*{named}"):
+        compiler()
+
+
+def test_a_function_is_compiled_once_for_each_set_of_shapes(monkeypatch):
+    compiled_for = []
+
+    def recorded(function, carried, constant):
+        compiled_for.append((carried.shape, carried.dtype, constant))
+        return lambda carried, constant, calls: function(carried, constant)
+
+    monkeypatch.setattr(compilation, "compile_repeatable", recorded)
+    double = compiled_at_first_call(lambda carried, constant: carried * constant)
+    two, three = torch.ones(2), torch.ones(3, dtype=torch.float64)
+    for carried, factor in ((two, 2), (two + 1, 2), (three, 2), (three, 2), (two, 3)):
+        assert torch.equal(double(carried, factor), carried * factor)
+    assert compiled_for == [
+        (two.shape, torch.float32, 2),
+        (three.shape, torch.float64, 2),
+        (two.shape, torch.float32, 3),
+    ]
 
 
 COMPILED = """
