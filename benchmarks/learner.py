@@ -23,7 +23,7 @@ from neural_tdc.learning.algorithm import StepSizes
 from neural_tdc.learning.learner import SMALL, UNROLLED, repeated_updates
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import Experience, Sampling
+from neural_tdc.learning.sampling import Experience, MarkovSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.rules.registry import RULES
@@ -70,7 +70,7 @@ def learner(
     advance = repeated_updates(
         algorithm,
         schedule("constant"),
-        Sampling("markov", batch),
+        MarkovSampling(batch),
         experience,
         sizes,
         state,

@@ -12,7 +12,12 @@ from neural_tdc.learning.algorithm import Parameters
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import NAMES, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import SAMPLINGS, Experience, Sampling
+from neural_tdc.learning.sampling import (
+    Experience,
+    Sampling,
+    follows_stream,
+    sampling_scheme,
+)
 from neural_tdc.learning.schedules import schedule as named_schedule
 from neural_tdc.metrics.evaluators import sample_evaluator
 from neural_tdc.networks.bodies import FeatureMap, MakeBody, mlp
@@ -62,7 +67,7 @@ def evaluate(
     body_step: float = 1e-3,
     head_step: float = 1e-2,
     auxiliary_step: float | None = None,
-    sampling: str = "markov",
+    sampling: str | Sampling = "markov",
     batch: int = 1,
     optimizer: str | Optimizer = "sgd",
     schedule: str = "constant",
@@ -84,7 +89,7 @@ def evaluate(
     steps, batch:  updates, and transitions an update
     runs:          independent runs, from initial parameters of their own
     body_step, head_step, auxiliary_step: α, β, η; η = β if not given
-    sampling:      `markov`, `iid` or `replay`
+    sampling:      `markov`, `iid` or `replay`, or a sampling scheme of one's own with its own batch
     optimizer:     `sgd` or `rmsprop` for all parts, or an `Optimizer` with a choice each
     held_out:      the last part of each stream, which is not learned from and judges
     trace_decay:   λ of eligibility traces (see `neural_tdc.rules.traces`), for given features and
@@ -125,8 +130,7 @@ def evaluate(
     ):
         if not 0 <= size < math.inf:
             raise ValueError(f"{name} is {size:g}; it must be finite and at least 0")
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling {sampling!r} is not one of {', '.join(SAMPLINGS)}")
+    scheme = sampling_scheme(sampling, batch=batch) if isinstance(sampling, str) else sampling
     kept = time - max(1, round(held_out * time))
     if not 0 < held_out < 1 or kept < 1:
         raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
@@ -135,12 +139,12 @@ def evaluate(
     chosen: Any = RULES[rule] if isinstance(rule, str) else rule
     if trace_decay != 0:
         chosen = configured(chosen, trace_decay=trace_decay)
-    if getattr(chosen, "ordered", False) and (sampling != "markov" or batch != 1):
+    if getattr(chosen, "ordered", False) and not follows_stream(scheme):
         decay = getattr(chosen, "trace_decay", 0)
         traced = f" with trace_decay {decay:g}" if decay else ""
         raise ValueError(
             f"rule {chosen.name!r}{traced} wants an ordered stream of batch 1: "
-            f"sampling 'markov' and batch 1, not {sampling!r} and {batch}"
+            f"sampling 'markov' and batch 1, not {sampling!r} and {scheme.batch}"
         )
     if isinstance(optimizer, str):
         optimizer = Optimizer(optimizer, optimizer, optimizer)
@@ -167,7 +171,7 @@ def evaluate(
         experience,
         sizes,
         named_schedule(schedule),
-        Sampling(sampling, batch),
+        scheme,
         sample_evaluator(judged, None, algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=measure_every,

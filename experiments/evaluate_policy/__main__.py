@@ -98,8 +98,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     for line in (*checked.idle_steps, *checked.warnings, *([warning] if warning else [])):
         print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
 
-    transitions = checked.steps * (settings.batch if settings.sampling == "markov" else 1)
-    task = checked.task(settings, pool if settings.sampling == "iid" else transitions, _report)
+    task = checked.task(settings, pool, _report)
     prepared = {
         name: _prepared(name, rule, settings, checked, task) for name, rule in checked.rules.items()
     }

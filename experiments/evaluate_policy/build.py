@@ -36,7 +36,7 @@ from experiments.runs.command_line import (
     resolve_device,
 )
 from neural_tdc.learning.optimisers import Optimizer
-from neural_tdc.learning.sampling import Sampling
+from neural_tdc.learning.sampling import Sampling, sampling_scheme
 from neural_tdc.networks.bodies import BODIES, MakeBody, check_body, mlp
 from neural_tdc.rules.registry import RULES, configured
 
@@ -69,8 +69,13 @@ class Plan(NamedTuple):
     idle_steps: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def task(self, settings: Settings, transitions: int, report: Report = no_progress) -> Task:
-        """Make the problem ready, with a stream of `transitions` a run."""
+    def task(self, settings: Settings, updates: int = 0, report: Report = no_progress) -> Task:
+        """Make the problem ready, with a stream per run that is enough for its updates.
+
+        updates: those of the first run where the stream must not grow with a resumed one's
+        """
+        needed = updates if updates and self.sampling.depends_on_length else self.steps
+        transitions = self.sampling.transitions(needed)
         common: dict[str, Any] = {
             "runs": settings.runs,
             "transitions": transitions,
@@ -81,7 +86,7 @@ class Plan(NamedTuple):
         if isinstance(self.problem, FiniteMDP):
             return chain_task(self.problem, given=self.make_body is None, **common)
         if isinstance(self.problem, LoggedProblem):
-            if settings.sampling != "markov":
+            if not self.sampling.ordered:
                 common["transitions"] = 0
             with named(f"--data {settings.data}"):
                 return logged_task(
@@ -161,7 +166,7 @@ def plan(settings: Settings) -> Plan:
         steps=steps,
         step_sizes=(settings.body_step, settings.head_step, auxiliary),
         optimizer=Optimizer(of_body, of_head, of_auxiliary),
-        sampling=Sampling(settings.sampling, settings.batch, settings.replay_window),
+        sampling=sampling_scheme(settings.sampling, **vars(settings)),
         device=device,
         dtype=DTYPES[settings.dtype],
         idle_steps=tuple(idle_steps(settings, rules)),

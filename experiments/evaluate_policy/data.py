@@ -7,6 +7,7 @@ from typing import Any
 from envs.logs.log import LoggedProblem, logged_problem
 from experiments.evaluate_policy.settings import Settings
 from experiments.runs.command_line import UsageError, load_part
+from neural_tdc.learning.sampling import SAMPLINGS
 
 DISCOUNT = 0.99
 
@@ -34,7 +35,11 @@ def logged(settings: Settings, data: str) -> LoggedProblem:
 
 def runs_alike(settings: Settings, rules: dict[str, Any]) -> list[str]:
     """Return a warning where nothing tells the runs of a log apart."""
-    if settings.runs == 1 or settings.features != "given" or settings.sampling != "markov":
+    if (
+        settings.runs == 1
+        or settings.features != "given"
+        or not SAMPLINGS[settings.sampling].ordered
+    ):
         return []
     # Features of their own are drawn for every run.
     if any(

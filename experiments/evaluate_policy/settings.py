@@ -21,7 +21,13 @@ from experiments.runs.command_line import (
 )
 from neural_tdc.learning.optimisers import NAMES
 from neural_tdc.learning.projections import projection
-from neural_tdc.learning.sampling import SAMPLINGS
+from neural_tdc.learning.sampling import (
+    SAMPLINGS,
+    Sampling,
+    follows_stream,
+    sampling_scheme,
+    scheme_options,
+)
 from neural_tdc.learning.schedules import exponents
 from neural_tdc.networks.bodies import ACTIVATIONS
 from neural_tdc.rules.projection_features import KINDS
@@ -131,11 +137,15 @@ def check_values(settings: Settings) -> None:
     check_readable("--schedule", exponents, settings.schedule)
     check_readable("--constraint", projection, settings.constraint)
     check_resume_or_overwrite(settings.resume, settings.overwrite)
-    if settings.replay_window and settings.sampling != "replay":
-        raise UsageError(
-            f"--replay-window {settings.replay_window} needs --sampling replay, "
-            f"not {settings.sampling}"
-        )
+    for option, schemes in scheme_options().items():
+        for flag in _changed(settings, option) if settings.sampling not in schemes else []:
+            raise UsageError(
+                f"{flag} needs --sampling {' or '.join(schemes)}, not {settings.sampling}"
+            )
+
+
+def _scheme(settings: Settings) -> Sampling:
+    return sampling_scheme(settings.sampling, **vars(settings))
 
 
 def check_trace(settings: Settings) -> None:
@@ -146,7 +156,7 @@ def check_trace(settings: Settings) -> None:
             f"--lambda {decay:g} is defined for features that do not learn: it needs --features "
             f"given, not {settings.features}"
         )
-    if decay and (settings.sampling, settings.batch) != ("markov", 1):
+    if decay and not follows_stream(_scheme(settings)):
         raise UsageError(
             f"--lambda {decay:g} follows a trace through an ordered stream: it wants --sampling "
             f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
@@ -159,7 +169,7 @@ def check_rules(settings: Settings, rules: dict[str, Any]) -> None:
     rules: {name as given: rule}
     """
     for name, rule in rules.items():
-        if getattr(rule, "ordered", False) and (settings.sampling, settings.batch) != ("markov", 1):
+        if getattr(rule, "ordered", False) and not follows_stream(_scheme(settings)):
             raise UsageError(
                 f"--rule {name} follows a trace through an ordered stream: it wants --sampling "
                 f"markov and --batch 1, not {settings.sampling} and {settings.batch}"

@@ -63,7 +63,7 @@ def estimate(cell: Cell) -> Estimate:
     numbers = sum(leaf.numel() for leaf in tree_leaves(state))
     units = sum(settings.hidden or [32]) + checked.width
     batch = settings.batch * (2 * values + 8 * units)
-    transitions = checked.steps * (settings.batch if settings.sampling == "markov" else 1)
+    transitions = checked.sampling.transitions(checked.steps)
     # A chain's streams hold the numbers of the states, others the observations themselves.
     row = 7 if isinstance(mdp, FiniteMDP) else 2 * values + 4
     streams = settings.runs * transitions * row * 8

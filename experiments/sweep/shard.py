@@ -28,9 +28,7 @@ def _task(settings: Settings, checked: Plan) -> Task:
     key = repr({name: value for name, value in vars(settings).items() if name not in of_rule})
     if key not in _ready:
         _ready.clear()
-        ordered = settings.sampling == "markov"
-        transitions = checked.steps * (settings.batch if ordered else 1)
-        _ready[key] = checked.task(settings, transitions)
+        _ready[key] = checked.task(settings)
     return _ready[key]
 
 

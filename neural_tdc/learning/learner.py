@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, population, step
 from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.sampling import Experience, Sampling, gather, indices
+from neural_tdc.learning.sampling import Experience, Sampling, gather
 from neural_tdc.learning.schedules import Schedule
 
 # A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
@@ -64,7 +64,7 @@ def updates(
     ) -> tuple[State, Tensor]:
         length = experience.transitions.reward.shape[1]
         for _ in range(count):
-            batch = gather(experience, indices(sampling, experience.key, update, length))
+            batch = gather(experience, sampling.times(experience.key, update, length))
             factors = schedule(update)
             sizes = StepSizes(
                 *((size * factor).to(size.dtype) for size, factor in zip(base, factors))

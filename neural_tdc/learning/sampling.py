@@ -1,10 +1,11 @@
-"""Experience on the device, and the three ways to index it.
+"""Experience on the device, and the sampling schemes that index it.
 
-A fixed policy's experience does not depend on the learner: it is collected once, and a Markov
-stream, i.i.d. draws and replay are three ways to index the same tensors.
+A fixed policy's experience does not depend on the learner. It is collected once, and every
+sampling scheme is a way to index the same tensors. A scheme is a NamedTuple of its options with the
+attributes of `Sampling`, and one line of `SAMPLINGS`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -12,8 +13,6 @@ from torch import Tensor
 
 from neural_tdc.randomness import draw
 from neural_tdc.types import Transition, mapped
-
-SAMPLINGS = ("markov", "iid", "replay")
 
 
 class Experience(NamedTuple):
@@ -32,42 +31,143 @@ class Experience(NamedTuple):
     key: Tensor
 
 
-class Sampling(NamedTuple):
-    """Which transitions make the batch of an update.
+@runtime_checkable
+class Sampling(Protocol):
+    """A sampling scheme: which transitions make the batch of an update.
 
-    kind:   `markov`: the next `batch` transitions of the stream, from its start again when it
-            ends; `iid`: uniform draws from the whole stream; `replay`: uniform draws from what was
-            seen so far, one new transition an update
-    batch:  transitions an update
-    window: for `replay`, how many of the latest transitions are kept; 0 for all
+    batch:            transitions per update, or segments of transitions
+    ordered:          whether the batches are the stream in its order, from its start again when it
+                      ends
+    depends_on_length: whether what is drawn depends on the length of the stream, so that a longer
+                      resumed run has to keep the stream of the shorter one
     """
 
-    kind: str = "markov"
+    ordered: bool
+    depends_on_length: bool
+
+    @property
+    def batch(self) -> int:
+        """Transitions per update, or segments of transitions."""
+
+    def transitions(self, updates: int) -> int:
+        """Return how many transitions per run so many updates need."""
+
+    def times(
+        self, key: Int[Tensor, " run"], update: Int[Tensor, ""], length: int
+    ) -> Int[Tensor, "run batch *segment"]:
+        """Return the times of the transitions that make up every run's batch.
+
+        key:    random numbers of a run come from its key, by `neural_tdc.randomness.draw`
+        update: the number of the update, from 0
+        length: transitions in a stream
+
+        A further axis holds the consecutive transitions of each segment. The function is compiled:
+        it must not look at a tensor's values.
+        """
+
+
+class MarkovSampling(NamedTuple):
+    """The next `batch` transitions of the stream, from its start again when it ends."""
+
     batch: int = 1
-    window: int = 0
+
+    ordered = True
+    depends_on_length = False
+
+    def transitions(self, updates: int) -> int:
+        """Return the length of a stream that is gone through once."""
+        return updates * self.batch
+
+    def times(
+        self, key: Int[Tensor, " run"], update: Int[Tensor, ""], length: int
+    ) -> Int[Tensor, "run batch"]:
+        """Return the next times in order, the same for every run."""
+        times = update * self.batch + torch.arange(self.batch, device=key.device)
+        return (times % length).expand(len(key), self.batch)
 
 
-def indices(
-    sampling: Sampling,
-    key: Int[Tensor, " run"],
-    update: Int[Tensor, ""],
-    length: int,
-) -> Int[Tensor, "run batch"]:
-    """Return the times that make up the batch of every run at one update."""
-    batch = sampling.batch
-    if sampling.kind == "markov":
-        times = update * batch + torch.arange(batch, device=key.device)
-        return (times % length).expand(len(key), batch)
-    if sampling.kind == "iid":
-        return draw(key, update, batch, torch.full_like(update, length))
-    seen = (update + 1).clamp(max=length)
-    held = seen.clamp(max=sampling.window) if sampling.window else seen
-    return seen - held + draw(key, update, batch, held)
+class IidSampling(NamedTuple):
+    """Uniform draws from the whole stream, from the first update on."""
+
+    batch: int = 1
+
+    ordered = False
+    depends_on_length = True
+
+    def transitions(self, updates: int) -> int:
+        """Return the size of a pool with one transition per update."""
+        return updates
+
+    def times(
+        self, key: Int[Tensor, " run"], update: Int[Tensor, ""], length: int
+    ) -> Int[Tensor, "run batch"]:
+        """Return times drawn from [0, length)."""
+        return draw(key, update, self.batch, torch.full_like(update, length))
 
 
-def gather(experience: Experience, index: Int[Tensor, "run batch"]) -> Transition:
-    """Return the batch of every run, leaves of shape [run, batch, …]."""
-    stream_index = experience.stream_index[:, None]
+class ReplaySampling(NamedTuple):
+    """Uniform draws from the transitions seen so far, one of which is new at each update.
+
+    replay_window: how many of the latest transitions are kept; 0 for all
+    """
+
+    batch: int = 1
+    replay_window: int = 0
+
+    ordered = False
+    depends_on_length = False
+
+    def transitions(self, updates: int) -> int:
+        """Return the length of a stream with one new transition per update."""
+        return updates
+
+    def times(
+        self, key: Int[Tensor, " run"], update: Int[Tensor, ""], length: int
+    ) -> Int[Tensor, "run batch"]:
+        """Return times drawn from the last `replay_window` of those before and at this update."""
+        seen = (update + 1).clamp(max=length)
+        held = seen.clamp(max=self.replay_window) if self.replay_window else seen
+        return seen - held + draw(key, update, self.batch, held)
+
+
+# One line per sampling scheme. An option of a scheme has the name of the setting that gives it.
+SAMPLINGS: dict[str, Any] = {
+    "markov": MarkovSampling,
+    "iid": IidSampling,
+    "replay": ReplaySampling,
+}
+
+
+def sampling_scheme(name: str, **options: Any) -> Sampling:
+    """Return the sampling scheme of a name, with those of the options that it has.
+
+    Raises ValueError in one line for a name that is not in `SAMPLINGS`.
+    """
+    if name not in SAMPLINGS:
+        raise ValueError(f"sampling {name!r} is not one of {', '.join(SAMPLINGS)}")
+    scheme = SAMPLINGS[name]
+    taken = {option: value for option, value in options.items() if option in scheme._fields}
+    made: Sampling = scheme(**taken)
+    return made
+
+
+def scheme_options() -> dict[str, list[str]]:
+    """Return the options that not every sampling scheme has, with the names of those that do."""
+    schemes: dict[str, list[str]] = {}
+    for name, scheme in SAMPLINGS.items():
+        for option in scheme._fields:
+            schemes.setdefault(option, []).append(name)
+    return {option: names for option, names in schemes.items() if len(names) < len(SAMPLINGS)}
+
+
+def follows_stream(sampling: Sampling) -> bool:
+    """Tell whether each update takes the stream's next transition, as a trace needs it."""
+    return sampling.ordered and sampling.batch == 1
+
+
+def gather(experience: Experience, index: Int[Tensor, "run batch *segment"]) -> Transition:
+    """Return the batch of every run, leaves of shape [run, batch, *segment, …]."""
+    stream_index = experience.stream_index.view(-1, *([1] * (index.dim() - 1)))
     batch = mapped(experience.transitions, lambda leaf: leaf[stream_index, index])
     if experience.table is None:
         return batch

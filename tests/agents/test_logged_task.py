@@ -10,7 +10,7 @@ from envs.logs.log import logged_problem
 from neural_tdc import evaluate
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import Sampling
+from neural_tdc.learning.sampling import sampling_scheme
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import sampled_moments
 from neural_tdc.metrics.value_errors import td_fixed_point
@@ -89,7 +89,7 @@ def learned(task, rule, steps, dtype, runs=1, kind="markov"):
         task.experience,
         base_steps(algorithm.rule, (0.0, 0.05, 0.1), runs, torch.zeros((), dtype=dtype)),
         schedule("constant"),
-        Sampling(kind),
+        sampling_scheme(kind),
         task.evaluator(algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=steps,

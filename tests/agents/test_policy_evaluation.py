@@ -9,7 +9,7 @@ from envs.control.collection import collect, control_problem, held_out, standard
 from envs.control.truth import monte_carlo_truth
 from envs.finite.finite_mdp import chain, exact_transitions, finite_mdp
 from envs.finite.standard_problems import baird, boyan, garnet, grid, random_walk_dependent
-from neural_tdc.learning.sampling import Sampling, gather, indices
+from neural_tdc.learning.sampling import MarkovSampling, gather
 from neural_tdc.networks.bodies import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters
@@ -85,9 +85,7 @@ def test_every_run_has_a_stream_and_a_key_of_its_own():
     experience = chain_task(garnet(), given=False, runs=3, transitions=40, seed=5).experience
     assert experience.stream_index.tolist() == [0, 1, 2]
     assert len({*experience.key.tolist()}) == 3
-    batch = gather(
-        experience, indices(Sampling("markov", 4), experience.key, torch.tensor(2), length=40)
-    )
+    batch = gather(experience, MarkovSampling(4).times(experience.key, torch.tensor(2), length=40))
     expected = experience.table[experience.transitions.observation[:, 8:12]]
     assert torch.equal(batch.observation, expected)
 

@@ -21,7 +21,7 @@ from neural_tdc.learning.compilation import (
     written_out,
 )
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import Experience, Sampling
+from neural_tdc.learning.sampling import Experience, IidSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.randomness import draw, keys
 from neural_tdc.rules.registry import RULES
@@ -128,7 +128,7 @@ def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
         advance = learner.repeated_updates(
             algorithm,
             schedule("general"),
-            Sampling("iid", 2),
+            IidSampling(2),
             experience,
             base,
             state,
@@ -198,7 +198,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 from envs.finite.finite_mdp import chain, simulate
 from envs.finite.standard_problems import problem
-from neural_tdc.learning.sampling import Experience, Sampling
+from neural_tdc.learning.sampling import Experience, ReplaySampling
 from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.types import StepSizes
@@ -220,7 +220,7 @@ judge = chain_evaluator(chain(mdp), mdp.features, algorithm.features, algorithm.
 sizes = torch.tensor([0.02, 1e9, 0.05], dtype=double)
 found = [
     list(learn(algorithm, state, seen, StepSizes(sizes, 3 * sizes, 2 * sizes), schedule("general"),
-               Sampling("replay", 16), judge, steps=60, measure_every=20,
+               ReplaySampling(16), judge, steps=60, measure_every=20,
                limit=divergence_limit(state.parameters), compiled=compiled))[-1]
     for compiled in (False, True)
 ]

@@ -12,7 +12,14 @@ from neural_tdc.learning.algorithm import Algorithm, initial_state
 from neural_tdc.learning.learner import divergence_limit, learn, measured_steps, updates
 from neural_tdc.learning.optimisers import SGD, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import Experience, Sampling, gather, indices
+from neural_tdc.learning.sampling import (
+    Experience,
+    IidSampling,
+    MarkovSampling,
+    ReplaySampling,
+    gather,
+    sampling_scheme,
+)
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.networks.bodies import given_features, mlp
@@ -22,7 +29,7 @@ from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, StepSizes
 
 F64 = torch.float64
-IID = Sampling("iid", 16)
+IID = IidSampling(16)
 ROOT = Path(__file__).parents[3]
 
 
@@ -102,7 +109,7 @@ def test_td_finds_its_fixed_point_and_v_trace_another_one():
             (0.0, 4.0, 0.0),
             200,
             runs=4,
-            sampling=Sampling("iid", 32),
+            sampling=IidSampling(32),
             scheduled="polynomial:0.5",
         )
         # The mean over the runs, since each one's own noise is not what is asked.
@@ -116,7 +123,7 @@ def test_least_squares_td_equals_its_closed_form_on_what_was_seen():
     steps, runs = 150, 2
     rule = Rule("frozen+lstd", "frozen", "lstd", lstd_window=10**6, lstd_epsilon=1e-4)
     *_, last = measured(
-        mdp, rule, (0.0, 0.3, 0.0), steps, runs=runs, every=steps, sampling=Sampling("markov")
+        mdp, rule, (0.0, 0.3, 0.0), steps, runs=runs, every=steps, sampling=MarkovSampling()
     )
     seen = experience(mdp, runs, mdp.features).transitions
     for run in range(runs):
@@ -194,7 +201,7 @@ def history(setting, sizes, steps=12, every=4, sampling=None, scheduled="general
             seen,
             sizes,
             schedule(scheduled),
-            sampling or Sampling("iid", 5),
+            sampling or IidSampling(5),
             evaluator,
             steps=steps,
             measure_every=every,
@@ -287,11 +294,11 @@ def test_a_population_of_lost_runs_is_measured_without_a_failure():
 
 
 RESUMED = {
-    "markov": ("tdc", Sampling("markov", 3), SGD, "none"),
-    "replay": ("generalized", Sampling("replay", 4, 7), SGD, "ball:5"),
-    "rmsprop": ("tdc", Sampling("iid", 5), Optimizer("rmsprop", "rmsprop", "sgd"), "none"),
-    "statistics": ("semi_gradient+lstd", Sampling("iid", 5), SGD, "none"),
-    "trace": ("etd", Sampling("markov"), SGD, "none"),
+    "markov": ("tdc", MarkovSampling(3), SGD, "none"),
+    "replay": ("generalized", ReplaySampling(4, 7), SGD, "ball:5"),
+    "rmsprop": ("tdc", IidSampling(5), Optimizer("rmsprop", "rmsprop", "sgd"), "none"),
+    "statistics": ("semi_gradient+lstd", IidSampling(5), SGD, "none"),
+    "trace": ("etd", MarkovSampling(), SGD, "none"),
 }
 
 
@@ -319,10 +326,10 @@ def test_resuming_from_a_state_in_the_middle_gives_the_bits_of_the_whole(
 @pytest.mark.parametrize("sampling", ["markov", "iid", "replay"])
 def test_a_run_of_a_population_equals_the_same_run_alone(sampling):
     setting = algorithm, state, seen, evaluator = neural()
-    together = history(setting, sizes_of(*CALM), sampling=Sampling(sampling, 4))
+    together = history(setting, sizes_of(*CALM), sampling=sampling_scheme(sampling, batch=4))
     for run in range(RUNS):
         mine = (algorithm, of_state(state, [run]), of_runs(seen, [run]), evaluator)
-        alone = history(mine, sizes_of(CALM[run]), sampling=Sampling(sampling, 4))
+        alone = history(mine, sizes_of(CALM[run]), sampling=sampling_scheme(sampling, batch=4))
         for one, many in zip(alone, together):
             for a, b in zip(tree_leaves(one.state), tree_leaves(many.state)):
                 assert torch.allclose(a[0], b[run], rtol=1e-12, atol=1e-14)
@@ -339,7 +346,7 @@ def test_the_same_setting_gives_the_same_bits_twice():
 
 def test_several_updates_in_a_chunk_are_the_updates_one_by_one():
     algorithm, state, seen, _ = neural()
-    sampling, sizes = Sampling("replay", 3), sizes_of(*CALM)
+    sampling, sizes = ReplaySampling(3), sizes_of(*CALM)
     one, three = (updates(algorithm, schedule("general"), sampling, count) for count in (1, 3))
     chunk, update = three(state, seen, torch.tensor(7), sizes)
     assert int(update) == 10
@@ -351,10 +358,10 @@ def test_several_updates_in_a_chunk_are_the_updates_one_by_one():
 
 def test_an_update_uses_the_step_sizes_and_the_transitions_of_its_number():
     algorithm, state, seen, _ = neural()
-    sampling, sizes = Sampling("markov", 2), sizes_of(*CALM)
+    sampling, sizes = MarkovSampling(2), sizes_of(*CALM)
     number = torch.tensor(31)
     moved, _ = updates(algorithm, schedule("general"), sampling)(state, seen, number, sizes)
-    batch = gather(seen, indices(sampling, seen.key, number, 60))
+    batch = gather(seen, sampling.times(seen.key, number, 60))
     for run in range(RUNS):
         mine = of_state(state.parameters, run)
         direction = algorithm.rule.directions(
@@ -380,7 +387,7 @@ def test_single_precision_stays_single_and_is_judged_in_double():
         experience(mdp, 2, observation, 40, dtype=torch.float32),
         base_steps(algorithm.rule, (0.1, 0.1, 0.1), 2, observation),
         schedule("general"),
-        Sampling("markov"),
+        MarkovSampling(),
         chain_evaluator(chain(mdp), observation, algorithm.features, algorithm.rule),
         steps=1,
         measure_every=1,
@@ -408,7 +415,7 @@ def test_the_callers_gradients_stay_switched_on_between_measurements():
         seen,
         sizes_of(*CALM),
         schedule("constant"),
-        Sampling("iid", 2),
+        IidSampling(2),
         evaluator,
         steps=3,
         measure_every=1,
@@ -445,6 +452,6 @@ def test_a_rule_without_a_body_can_be_stepped_directly():
     start = initial_state(
         algorithm, Parameters({}, torch.zeros(1, 5, dtype=F64), torch.zeros(1, 0, dtype=F64)), {}
     )
-    advance = updates(algorithm, schedule("constant"), Sampling("markov"))
+    advance = updates(algorithm, schedule("constant"), MarkovSampling())
     state, _ = advance(start, experience(mdp, 1, mdp.features, 30), torch.tensor(0), sizes_of(0.1))
     assert state.parameters.head.shape == (1, 5)

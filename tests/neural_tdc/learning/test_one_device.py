@@ -19,7 +19,7 @@ from neural_tdc.learning.learner import (
 )
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import Experience, Sampling
+from neural_tdc.learning.sampling import Experience, IidSampling, MarkovSampling, ReplaySampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import Truth, sample_evaluator
 from neural_tdc.networks.bodies import mlp
@@ -72,8 +72,8 @@ def population(name, dtype=torch.float32, optimizer=OPTIMIZERS["sgd"], constrain
 
 def samplings(name):
     if name == "etd":
-        return [Sampling("markov")]
-    return [Sampling("markov", 3), Sampling("iid", 4), Sampling("replay", 4, 6)]
+        return [MarkovSampling()]
+    return [MarkovSampling(3), IidSampling(4), ReplaySampling(4, 6)]
 
 
 def advance_on(device, name, sampling, mode, constraint="none", count=1, **options):
@@ -106,13 +106,13 @@ def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, nam
 @pytest.mark.parametrize("psi", ["random", "fourier", "observation", "snapshot", "present"])
 def test_every_kind_of_psi_stays_on_its_device(one_device, psi):
     rule = Rule("generalized", "generalized", "generalized", psi=psi, psi_width=7)
-    state, *_ = advance_on("meta", rule, Sampling("iid", 3), one_device)
+    state, *_ = advance_on("meta", rule, IidSampling(3), one_device)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 
 @pytest.mark.parametrize("name", ["tdc", "semi_gradient+lstd", "nonlinear-tdc"])
 def test_given_features_stay_on_their_device(one_device, name):
-    state, *_ = advance_on("meta", name, Sampling("markov", 3), one_device, body=None)
+    state, *_ = advance_on("meta", name, MarkovSampling(3), one_device, body=None)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 
@@ -120,7 +120,7 @@ def test_buffers_of_a_body_are_brought_to_the_device(one_device):
     def with_statistics(shape, *_):
         return torch.nn.Sequential(torch.nn.Linear(*shape, FEATURE), torch.nn.BatchNorm1d(FEATURE))
 
-    state, *_ = advance_on("meta", "tdc", Sampling("iid", 3), one_device, body=with_statistics)
+    state, *_ = advance_on("meta", "tdc", IidSampling(3), one_device, body=with_statistics)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 
@@ -177,12 +177,12 @@ TAMPERS = {
 @pytest.mark.parametrize("tamper", TAMPERS.values(), ids=TAMPERS.keys())
 def test_an_update_that_mixes_devices_or_waits_is_found(one_device, tamper):
     with pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
-        advance_on("meta", Tampered(tamper), Sampling("iid", 3), one_device)
+        advance_on("meta", Tampered(tamper), IidSampling(3), one_device)
 
 
 def test_the_same_update_untampered_passes_and_a_chunk_of_three_too(one_device):
     rule = Tampered(lambda head: 1.0 * head)
-    advance_on("meta", rule, Sampling("iid", 3), one_device, count=3)
+    advance_on("meta", rule, IidSampling(3), one_device, count=3)
 
 
 # --- on a real device
@@ -239,7 +239,7 @@ def test_a_gpu_learns_what_the_cpu_learns(name, optimizer):
 def test_a_gpu_update_makes_no_host_wait():
     algorithm, state, sizes = population("tdc")
     state, sizes, seen = (to(tree, "cuda") for tree in (state, sizes, experience()))
-    advance = updates(algorithm, schedule("general"), Sampling("iid", 4))
+    advance = updates(algorithm, schedule("general"), IidSampling(4))
     update = torch.tensor(0, device="cuda")
     with torch.no_grad():
         advance(state, seen, update, sizes)
@@ -252,8 +252,8 @@ def test_a_gpu_update_makes_no_host_wait():
 
 def test_the_learner_on_the_cpu_gives_what_the_gpu_is_compared_with():
     # The comparison itself, run where there is no GPU either: twice the same, and not at rest.
-    values, one = learned("cpu", "tdc", torch.float64, Sampling("iid", 4), OPTIMIZERS["sgd"])
-    _, two = learned("cpu", "tdc", torch.float64, Sampling("iid", 4), OPTIMIZERS["sgd"])
+    values, one = learned("cpu", "tdc", torch.float64, IidSampling(4), OPTIMIZERS["sgd"])
+    _, two = learned("cpu", "tdc", torch.float64, IidSampling(4), OPTIMIZERS["sgd"])
     assert all(torch.equal(a, b) for a, b in zip(tree_leaves(one), tree_leaves(two)))
     assert float(one.head.abs().max()) > 1e-3
     assert {"error/rmspbe", "error/rmstde", "norm/head"} <= set(values)
