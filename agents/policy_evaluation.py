@@ -58,6 +58,13 @@ class Task(NamedTuple):
     notes: tuple[str, ...]
 
 
+def known_parts(problem: FiniteMDP | ControlProblem | LoggedProblem) -> set[str]:
+    """Return what is known of a problem for measuring, in the words of `metric.NEEDS`."""
+    if isinstance(problem, FiniteMDP):
+        return {"truth"}
+    return {"held_out"} if isinstance(problem, LoggedProblem) else {"truth", "held_out"}
+
+
 def no_progress(what: str, done: int, total: int) -> None:
     """Report nothing."""
 

@@ -23,6 +23,7 @@ from neural_tdc.learning.algorithm import Algorithm, State, StepSizes
 from neural_tdc.learning.learner import Measurement, divergence_limit, learn, measured_steps
 from neural_tdc.learning.preparation import base_steps
 from neural_tdc.learning.schedules import schedule
+from neural_tdc.metrics.registry import shown_metrics
 from neural_tdc.value_function import description
 
 # Seconds between two checkpoints of a running population.
@@ -178,10 +179,10 @@ class Run:
         self.log.write(self.history)
 
     def _present_error(self) -> tuple[float | None, str]:
-        metric = "rmsve" if "error/rmsve" in self.history.names else "rmstde"
-        present = self.history.values(f"error/{metric}")[-1]
+        first = shown_metrics(self.history.names)[0]
+        present = self.history.values(first.key)[-1]
         mean = float(np.nanmean(present)) if np.isfinite(present).any() else None
-        return mean, metric.upper()
+        return mean, first.symbol
 
     def _hparams(self) -> dict[str, Any]:
         left_out = ("out", "resume", "overwrite", "rule")

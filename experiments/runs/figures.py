@@ -15,6 +15,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from experiments.runs.statistics import Interval, mean_interval
+from neural_tdc.metrics.metric import Metric
+from neural_tdc.metrics.registry import METRICS, shown_metrics
 
 # Okabe & Ito's colours, told apart by colour-blind readers, the yellow darkened for white paper.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#AA4499"
@@ -41,32 +43,24 @@ RASTER_DPI = 200
 
 
 class Panel(NamedTuple):
-    """One panel: its metric, its title, the axis label with the unit, and a dashed companion."""
+    """One panel of a figure.
+
+    metric:        its key in the history
+    title, label:  of the panel, and of its axis with the unit
+    dashed:        key of a metric that is drawn as a dashed line, if any
+    linear:        whether its axis is never logarithmic
+    """
 
     metric: str
     title: str
     label: str
     dashed: str | None = None
+    linear: bool = False
 
 
-VALUE = "units of value"
-ERROR_PANELS = (
-    Panel("error/rmsve", "Error of the values", f"RMSVE ({VALUE})"),
-    Panel("error/rmspbe", "Projected Bellman error", f"RMSPBE ({VALUE})"),
-    Panel("error/lstd_rmsve", "Error of LSTD on the features", f"LSTD-RMSVE ({VALUE})"),
-)
-# Stands in the place of the first where no truth is known.
-TD_ERROR_PANEL = Panel("error/rmstde", "Temporal-difference error", f"RMSTDE ({VALUE})")
-OTHER_PANELS = (
-    Panel("tracking_error/head", "Lag of the head", rf"$\|\Phi(\theta-\theta^*)\|_d$ ({VALUE})"),
-    Panel(
-        "tracking_error/auxiliary",
-        r"Lag of the auxiliary (dashed: $\|\Phi\omega^*\|_d$)",
-        rf"$\|\Phi(\omega-\omega^*)\|_d$ ({VALUE})",
-        "tracking_error/auxiliary_size",
-    ),
-    Panel("features/effective_rank", "Rank of the features", "effective rank (features)"),
-)
+def _registered(metric: Metric) -> Panel:
+    label = f"{metric.label} ({metric.unit})"
+    return Panel(metric.key, metric.title, label, metric.dashed, metric.linear)
 
 
 class _Style(NamedTuple):
@@ -116,7 +110,7 @@ def _thinned(history: History, metric: str) -> np.ndarray:
 def _wants_logarithm(panel: Panel, curves: Sequence[np.ndarray]) -> bool:
     drawn = np.concatenate(curves)
     drawn = drawn[np.isfinite(drawn)]
-    if panel.metric == "features/effective_rank" or not drawn.size or drawn.min() <= 0:
+    if panel.linear or not drawn.size or drawn.min() <= 0:
         return False
     return bool(drawn.max() > LOGARITHMIC_BEYOND * drawn.min())
 
@@ -235,13 +229,17 @@ def _rows(
     histories: Mapping[str, History], metrics: Sequence[str | Panel] | None, width: int
 ) -> list[list[Panel]]:
     if metrics is None:
-        of_truth = ERROR_PANELS[0].metric
         measured = {name for history in histories.values() for name in history.names}
-        unknown = of_truth not in measured and TD_ERROR_PANEL.metric in measured
-        errors = (TD_ERROR_PANEL, *ERROR_PANELS[1:]) if unknown else ERROR_PANELS
-        rows = [_measured(errors, histories), _measured(OTHER_PANELS, histories)]
-        return [row for row in rows if row] or [[errors[0]]]
-    known = {panel.metric: panel for panel in (*ERROR_PANELS, TD_ERROR_PANEL, *OTHER_PANELS)}
+        shown = [metric for metric in shown_metrics(measured) if metric.panel]
+        # Where nothing was measured there is one empty panel.
+        shown = shown or list(METRICS.values())[:1]
+        panels = [
+            [_registered(metric) for metric in shown if metric.panel == row]
+            for row in sorted({metric.panel for metric in shown})
+        ]
+        rows = [_measured(row, histories) for row in panels]
+        return [row for row in rows if row] or [panels[0][:1]]
+    known = {key: _registered(metric) for key, metric in METRICS.items() if metric.panel}
     chosen = [
         metric if isinstance(metric, Panel) else known.get(metric, Panel(metric, metric, metric))
         for metric in metrics

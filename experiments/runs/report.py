@@ -5,24 +5,15 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-COLUMNS = (
-    ("RMSVE", "rmsve", "final"),
-    ("RMSPBE", "rmspbe", "final"),
-    ("LSTD-RMSVE", "lstd_rmsve", "final"),
-    ("AUC RMSVE", "rmsve", "auc"),
-)
-# Where no truth is known.
-COLUMNS_WITHOUT_TRUTH = (
-    ("RMSTDE", "rmstde", "final"),
-    ("RMSPBE", "rmspbe", "final"),
-    ("AUC RMSTDE", "rmstde", "auc"),
-)
+from experiments.runs.statistics import summary_key
+from neural_tdc.metrics.registry import METRICS, shown_metrics
+
 _NONE = "–"
 
 
@@ -60,6 +51,21 @@ def mean_with_interval(entry: Mapping[str, float | None] | None) -> str:
     return f"{number(entry['mean'], half)} [{number(low, half)}, {number(high, half)}]"
 
 
+def metric_columns(measured: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Return the table's columns for policy evaluation: (title, key, "final" or "auc") each.
+
+    measured: the summary keys of what was measured
+    """
+    keys = {summary_key(key): key for key in METRICS}
+    shown = shown_metrics(keys[name] for name in measured if name in keys)
+    return [
+        (f"{prefix}{metric.symbol}", summary_key(metric.key), kind)
+        for kind, prefix in (("final", ""), ("auc", "AUC "))
+        for metric in shown
+        if kind in metric.columns
+    ]
+
+
 def table(
     summaries: Mapping[str, Mapping[str, Any]],
     columns: Sequence[tuple[str, str, str]] | None = None,
@@ -73,8 +79,7 @@ def table(
     """
     metrics = [summary["metrics"] for summary in summaries.values()]
     if columns is None:
-        known = any("rmsve" in each for each in metrics)
-        columns = COLUMNS if known else COLUMNS_WITHOUT_TRUTH
+        columns = metric_columns({key for each in metrics for key in each})
     columns = [column for column in columns if any(column[1] in each for each in metrics)]
     rows = [[first, *(title for title, _, _ in columns), "diverged"]]
     for rule, summary in summaries.items():

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
+from agents.policy_evaluation import known_parts
 from envs.finite.finite_mdp import FiniteMDP
 from experiments.evaluate_policy import settings as evaluation_settings
 from experiments.evaluate_policy.build import Plan, plan
@@ -21,13 +22,14 @@ from experiments.runs.checks import (
     check_resume_or_overwrite,
     check_several,
 )
+from experiments.runs.statistics import summary_key
 from experiments.sweep.grids import grid
 from experiments.sweep.settings import Settings
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.sampling import SAMPLINGS
+from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
 
-SELECTABLE = ("rmsve", "rmspbe", "lstd_rmsve", "best_linear_rmsve", "rmstde")
 ENGINES = ("local", "ray")
 # Run-steps, or updates, of a shard from which on it wins back the time of its compilation.
 WORTH_COMPILING = 1_000_000
@@ -103,9 +105,8 @@ def check_values(settings: Settings) -> None:
         check_positive_integer("--workers", settings.workers)
     if settings.memory is not None:
         check_positive("--memory", settings.memory)
-    selectable = [f"{when}_{name}" for when in ("auc", "final") for name in SELECTABLE]
     for select in check_several("--select", settings.select):
-        check_choice("--select", select, selectable)
+        check_choice("--select", select, selectable())
     if settings.baseline is not None:
         check_choice("--baseline", settings.baseline, settings.rule)
     if settings.address is not None and settings.engine != "ray":
@@ -113,6 +114,30 @@ def check_values(settings: Settings) -> None:
     if settings.workers is not None and settings.engine == "ray":
         raise UsageError(f"--workers {settings.workers} has no effect with --engine ray")
     check_resume_or_overwrite(settings.resume, settings.overwrite)
+
+
+def selectable() -> list[str]:
+    """Return what --select allows: the mean over a run or the end of each error."""
+    names = [summary_key(metric.key) for metric in selectable_metrics()]
+    return [f"{when}_{name}" for when in ("auc", "final") for name in names]
+
+
+def check_selection(settings: Settings, problem: str, checked: Plan) -> None:
+    """Raise UsageError where a problem does not measure what its steps are to be selected by."""
+    known = known_parts(checked.problem)
+    lacking = {
+        summary_key(metric.key): metric.lacks(known)
+        for metric in selectable_metrics()
+        if metric.lacks(known)
+    }
+    for select in settings.select:
+        name = select.partition("_")[2]
+        if name in lacking:
+            allowed = [each for each in selectable() if each.partition("_")[2] not in lacking]
+            raise UsageError(
+                f"--select {select}: {problem} does not measure it, it needs "
+                f"{' and '.join(lacking[name])}; give one of {', '.join(allowed)}"
+            )
 
 
 def solved(rule: str) -> str | None:
@@ -212,6 +237,7 @@ def cells(settings: Mapping[str, Settings]) -> tuple[list[Cell], list[str]]:
                     evaluation = _evaluation(own, problem, sampling, learned, several[0])
                     checked = plan(evaluation)
                     _check_width(checked, problem)
+                    check_selection(own, problem, checked)
                     evaluation.steps = checked.steps
                     result.append(
                         Cell(problem, sampling, rule, learned, evaluation, checked, tuple(several))

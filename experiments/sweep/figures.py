@@ -25,7 +25,7 @@ from experiments.sweep.results import (
     relative_to_baseline,
     selected_by_rule,
 )
-from experiments.sweep.tables import step_text, title_of
+from experiments.sweep.tables import metric_of, step_text, title_of
 
 DPI = 160
 WIDTH = 4.2
@@ -289,6 +289,7 @@ def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:
         one.set_yscale("log")
         one.set_title(_title(panel, rows), fontsize=10)
         one.set_xlabel("updates")
-        one.set_ylabel(f"{title_of('final_' + error).partition(',')[0]} (units of value)")
+        metric = metric_of(f"final_{error}")
+        one.set_ylabel(f"{metric.symbol} ({metric.unit})")
     _legend(figure, rules, False)
     _save(figure, path)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.runs.report import mean_with_interval
+from experiments.runs.statistics import summary_key
 from experiments.sweep.results import (
     Report,
     Row,
@@ -16,15 +17,17 @@ from experiments.sweep.results import (
     relative_to_baseline,
     summarised,
 )
+from neural_tdc.metrics.metric import Metric
+from neural_tdc.metrics.registry import METRICS
 
 SYMBOLS = {"auc": "mean over a run", "final": "at the end"}
-TITLES = {
-    "rmsve": "RMSVE",
-    "rmspbe": "RMSPBE",
-    "lstd_rmsve": "LSTD-RMSVE",
-    "best_linear_rmsve": "best-linear RMSVE",
-    "rmstde": "RMSTDE",
-}
+# The columns of every table: when, which metric, and what is said of when.
+SHOWN = (
+    ("final", "error/rmsve", ""),
+    ("final", "error/rmspbe", ""),
+    ("first", "error/lstd_rmsve", ", first"),
+    ("final", "error/lstd_rmsve", ", last"),
+)
 
 
 def _cell(value: Any) -> str:
@@ -54,10 +57,14 @@ def selected_csv(reports: Sequence[Report], select: str) -> str:
     return as_csv([report.columns(select) for report in reports])
 
 
+def metric_of(select: str) -> Metric:
+    """Return the metric of a selection such as `auc_rmsve`."""
+    return METRICS[f"error/{select.partition('_')[2]}"]
+
+
 def title_of(select: str) -> str:
     """Return what a selection is by, in words."""
-    when, _, error = select.partition("_")
-    return f"{TITLES[error]}, {SYMBOLS[when]}"
+    return f"{metric_of(select).symbol}, {SYMBOLS[select.partition('_')[0]]}"
 
 
 def step_text(value: float) -> str:
@@ -94,10 +101,7 @@ def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]
             step_text(configuration.auxiliary_ratio),
             _entry(columns, column),
             "–" if report.of_baseline or report.baseline is None else against,
-            _entry(columns, "final_rmsve"),
-            _entry(columns, "final_rmspbe"),
-            _entry(columns, "first_lstd_rmsve"),
-            _entry(columns, "final_lstd_rmsve"),
+            *(_entry(columns, f"{when}_{summary_key(key)}") for when, key, _ in SHOWN),
             f"{columns['diverged']} of {columns['runs']}",
         ]
         lines.append((f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}", cells))
@@ -112,10 +116,7 @@ def _heads(select: str, baseline: str) -> list[str]:
         "η/β",
         title_of(select),
         f"minus {baseline}'s",
-        "RMSVE",
-        "RMSPBE",
-        "LSTD-RMSVE, first",
-        "LSTD-RMSVE, last",
+        *(METRICS[key].symbol + said for _, key, said in SHOWN),
         "diverged",
     ]
 

@@ -1,43 +1,27 @@
-"""Judges: from the parameters of a population to its errors, batched over the runs.
+"""Evaluators compute the metrics of a population of parameters, batched over the runs.
 
 On a finite chain everything is exact. Elsewhere the second moments are means over transitions
 that the learner did not see, and the truth, where there is one, is a Monte Carlo estimate.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from neural_tdc.learning.learner import Evaluator
 from neural_tdc.metrics.markov_chain import MarkovChain
-from neural_tdc.metrics.value_errors import Moments, measure
+from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, TrueValue
+from neural_tdc.metrics.registry import measure
+from neural_tdc.metrics.value_errors import Moments
 from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.rules.rule import LearningRule
 from neural_tdc.types import Parameters, Transition, mapped
 
-# Bytes of features that a judge holds at a time; a large population is judged part by part.
+# Bytes of features that an evaluator holds at a time; it takes a large population part by part.
 MEMORY = 2**28
-
-# The names under which logs and files know the errors of `errors.measure` and the norms.
-NAMES = {
-    "rmsve": "error/rmsve",
-    "rmspbe": "error/rmspbe",
-    "lstd_rmsve": "error/lstd_rmsve",
-    "best_linear_rmsve": "error/best_linear_rmsve",
-    "rmstde": "error/rmstde",
-    "head_tracking_error": "tracking_error/head",
-    "auxiliary_tracking_error": "tracking_error/auxiliary",
-    "auxiliary_size": "tracking_error/auxiliary_size",
-    "smallest_eigenvalue": "features/smallest_eigenvalue",
-    "effective_rank": "features/effective_rank",
-    "body": "norm/body",
-    "head": "norm/head",
-    "auxiliary": "norm/auxiliary",
-}
 
 
 class Truth(NamedTuple):
@@ -53,17 +37,6 @@ class Truth(NamedTuple):
     weighting: Tensor
     value: Tensor
     squared_error: float
-
-
-def norms(parameters: Parameters) -> dict[str, Tensor]:
-    """Return the Euclidean norm of each part of one run."""
-
-    def norm(part: Any) -> Tensor:
-        leaves = [leaf.square().sum() for leaf in tree_leaves(part)]
-        zero = torch.zeros_like(parameters.head[0])
-        return (torch.stack(leaves).sum() if leaves else zero).sqrt()
-
-    return {name: norm(part) for name, part in parameters._asdict().items()}
 
 
 def sampled_moments(
@@ -87,14 +60,20 @@ def chain_evaluator(
     features: FeatureMap,
     rule: LearningRule,
 ) -> Evaluator:
-    """Return the judge of a finite chain, with the observation of every state; all is exact."""
+    """Return the evaluator of a finite chain, with the observation of every state; it is exact."""
     observation = observation.double()
     value = chain.value()
 
     def one(parameters: Parameters) -> dict[str, Tensor]:
         feature = features(parameters.body, observation)
-        moments = chain.moments(feature)
-        return _errors(rule, parameters, moments, feature, chain.weighting, value, 0.0)
+        return measure(
+            Measured(
+                parameters,
+                chain.moments(feature),
+                truth=TrueValue(feature, chain.weighting, value),
+                auxiliary=_auxiliary(rule, parameters),
+            )
+        )
 
     return _in_groups(one, len(observation))
 
@@ -105,11 +84,11 @@ def sample_evaluator(
     features: FeatureMap,
     rule: LearningRule,
 ) -> Evaluator:
-    """Return the judge of a problem that is known by transitions alone.
+    """Return the evaluator of a problem that is known by transitions alone.
 
-    held_out: transitions [sample, …] that the learner does not see, for A, b₀, C and for RMSTDE,
-        the root mean of ρδ²
-    truth:    the value at some states; None leaves out the errors that need it
+    held_out: transitions [sample, …] that the learner does not see, for A, b₀, C and the errors
+        of transitions
+    truth:    the value at some states; None leaves out the metrics that need it
     """
     held_out = mapped(held_out, Tensor.double)
     count = len(held_out.reward)
@@ -120,53 +99,36 @@ def sample_evaluator(
         everywhere = features(parameters.body, observations)
         feature, next_feature = everywhere[:count], everywhere[count : 2 * count]
         moments = sampled_moments(held_out, feature, next_feature)
-        following = held_out.discount * (next_feature @ parameters.head)
-        td_error = held_out.reward + following - feature @ parameters.head
-        error = (held_out.ratio * td_error.square()).mean().sqrt()
-        if truth is None:
-            uniform = torch.full_like(held_out.reward, 1 / count)
-            unknown = torch.zeros_like(held_out.reward)
-            values = _errors(rule, parameters, moments, feature, uniform, unknown, 0.0)
-            for name in ("rmsve", "lstd_rmsve", "best_linear_rmsve"):
-                del values[name]
-        else:
-            at_truth = everywhere[2 * count :]
-            values = _errors(
-                rule,
+        known = None
+        if truth is not None:
+            weighting, value = truth.weighting.double(), truth.value.double()
+            known = TrueValue(everywhere[2 * count :], weighting, value, truth.squared_error)
+        return measure(
+            Measured(
                 parameters,
                 moments,
-                at_truth,
-                truth.weighting.double(),
-                truth.value.double(),
-                truth.squared_error,
+                truth=known,
+                held_out=HeldOut(held_out, feature, next_feature),
+                auxiliary=_auxiliary(rule, parameters),
             )
-        return {**values, "rmstde": error}
+        )
 
     return _in_groups(one, len(observations))
 
 
-def _errors(
-    rule: LearningRule,
-    parameters: Parameters,
-    moments: Moments,
-    feature: Tensor,
-    weighting: Tensor,
-    value: Tensor,
-    squared_error: float,
-) -> dict[str, Tensor]:
-    omega = getattr(rule, "omega", lambda parameters: None)(parameters)
-    vector, regulariser = omega or (None, 0.0)
-    head = parameters.head
-    errors = measure(moments, feature, weighting, value, squared_error, head, vector, regulariser)
-    return {**errors, **norms(parameters)}
+def _auxiliary(rule: LearningRule, parameters: Parameters) -> AuxiliaryEstimate | None:
+    found = getattr(rule, "omega", lambda parameters: None)(parameters)
+    return None if found is None else AuxiliaryEstimate(*found)
 
 
 def _in_groups(one: Callable[[Parameters], dict[str, Tensor]], observations: int) -> Evaluator:
-    """Batch a judge of one run over all, part by part, and give its values their names."""
+    """Batch an evaluator of one run over all runs, part by part."""
 
     def evaluator(parameters: Parameters) -> dict[str, Tensor]:
         width = parameters.head.shape[1] * observations * parameters.head.element_size()
-        values = torch.vmap(one, chunk_size=max(1, MEMORY // (4 * width)))(parameters)
-        return {NAMES[name]: value for name, value in values.items()}
+        values: dict[str, Tensor] = torch.vmap(one, chunk_size=max(1, MEMORY // (4 * width)))(
+            parameters
+        )
+        return values
 
     return evaluator

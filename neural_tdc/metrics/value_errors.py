@@ -1,4 +1,4 @@
-"""What judges a value function, from second moments that may be exact or estimated.
+"""Errors of a linear value function, from second moments that may be exact or estimated.
 
 Every function takes one run, unbatched, and is made of operations that `torch.vmap` batches over
 runs. Everything is computed in the dtype given; pass float64. Only finite numbers may come in: a
@@ -32,13 +32,16 @@ class Moments(NamedTuple):
     C: Tensor
 
 
-class _Spectrum(NamedTuple):
+class Spectrum(NamedTuple):
+    """The eigenvalues of a symmetric matrix, the smallest first, and its eigenvectors."""
+
     values: Tensor
     vectors: Tensor
 
 
-def _spectrum(C: Float[Tensor, "d d"]) -> _Spectrum:
-    return _Spectrum(*torch.linalg.eigh(C))
+def spectrum(C: Float[Tensor, "d d"]) -> Spectrum:
+    """Return the eigenvalues and eigenvectors of C."""
+    return Spectrum(*torch.linalg.eigh(C))
 
 
 def _reciprocals(values: Float[Tensor, " d"], largest: Float[Tensor, ""]) -> Float[Tensor, " d"]:
@@ -46,18 +49,16 @@ def _reciprocals(values: Float[Tensor, " d"], largest: Float[Tensor, ""]) -> Flo
     return torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
 
 
-def _solve_symmetric(
-    spectrum: _Spectrum, x: Float[Tensor, " d"], regulariser: float | Float[Tensor, ""] = 0.0
+def solve_symmetric(
+    of: Spectrum, x: Float[Tensor, " d"], regulariser: float | Float[Tensor, ""] = 0.0
 ) -> Float[Tensor, " d"]:
-    values = spectrum.values + regulariser
-    return spectrum.vectors @ (_reciprocals(values, values[-1]) * (spectrum.vectors.mT @ x))
+    """Return (C + εI)⁺x, with the spectrum of C and ε the regulariser."""
+    values = of.values + regulariser
+    return of.vectors @ (_reciprocals(values, values[-1]) * (of.vectors.mT @ x))
 
 
-def _size(C: Float[Tensor, "d d"], x: Float[Tensor, " d"]) -> Float[Tensor, ""]:
-    return (x @ C @ x).clamp(min=0).sqrt()
-
-
-def _expected_update(moments: Moments, head: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+def expected_update(moments: Moments, head: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+    """Return b = E[ρδφ] = b₀ − Aθ."""
     return moments.b0 - moments.A @ head
 
 
@@ -67,9 +68,9 @@ def mspbe(moments: Moments, head: Float[Tensor, " d"]) -> Float[Tensor, ""]:
     In squared units of value. Source: Sutton et al. 2009, "Fast gradient-descent methods for
     temporal-difference learning", equation 5.
     """
-    b = _expected_update(moments, head)
+    b = expected_update(moments, head)
     # C⁺ is positive semidefinite; a tiny negative number can only be rounding.
-    return (b @ _solve_symmetric(_spectrum(moments.C), b)).clamp(min=0)
+    return (b @ solve_symmetric(spectrum(moments.C), b)).clamp(min=0)
 
 
 def td_fixed_point(moments: Moments) -> Float[Tensor, " d"]:
@@ -85,8 +86,8 @@ def auxiliary_solution(
 
     regulariser: ε ≥ 0, in the units of C (1 for TDRC's κ = 1).
     """
-    b = _expected_update(moments, head)
-    return _solve_symmetric(_spectrum(moments.C), b, regulariser)
+    b = expected_update(moments, head)
+    return solve_symmetric(spectrum(moments.C), b, regulariser)
 
 
 def best_linear(
@@ -96,7 +97,7 @@ def best_linear(
 ) -> Float[Tensor, " d"]:
     """Return the head whose values are nearest to `value` in the weighted least-squares sense."""
     weighted = features * weighting[:, None]
-    return _solve_symmetric(_spectrum(weighted.mT @ features), weighted.mT @ value)
+    return solve_symmetric(spectrum(weighted.mT @ features), weighted.mT @ value)
 
 
 def rmsve(
@@ -116,78 +117,18 @@ def rmsve(
     return (squared - squared_error_of_truth).clamp(min=0).sqrt()
 
 
-def smallest_eigenvalue(C: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
-    """Return the smallest eigenvalue of the positive semidefinite C, at least 0."""
-    return torch.linalg.eigvalsh(C)[0].clamp(min=0)
+def effective_rank(eigenvalues: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+    """Return exp of the entropy of the normalised singular values of D^½Φ, 0 if all are 0.
 
-
-def _effective_rank(eigenvalues: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+    eigenvalues: of C = ΦᵀDΦ; the singular values are their square roots, and the result lies
+    between 1 and d. Source: Roy & Vetterli 2007, "The effective rank", definition 1.
+    """
     singular = eigenvalues.clamp(min=0).sqrt()
     total = singular.sum()
     shares = singular / torch.where(total > 0, total, 1.0)
     return torch.where(total > 0, torch.exp(-torch.xlogy(shares, shares).sum()), 0.0)
 
 
-def effective_rank(C: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
-    """Return exp of the entropy of the normalised singular values of D^½Φ, 0 if C is 0.
-
-    These singular values are the square roots of the eigenvalues of C = ΦᵀDΦ; the result lies
-    between 1 and d. Source: Roy & Vetterli 2007, "The effective rank", definition 1.
-    """
-    return _effective_rank(torch.linalg.eigvalsh(C))
-
-
 def norm_in_values(moments: Moments, x: Float[Tensor, " d"]) -> Float[Tensor, ""]:
     """Return ‖Φx‖_d = √(xᵀCx): the size of a head or auxiliary vector, in units of value."""
-    return _size(moments.C, x)
-
-
-def measure(
-    moments: Moments,
-    features: Float[Tensor, "state d"],
-    weighting: Float[Tensor, " state"],
-    value: Float[Tensor, " state"],
-    squared_error_of_truth: float | Float[Tensor, ""],
-    head: Float[Tensor, " d"],
-    auxiliary: Float[Tensor, " d"] | None = None,
-    regulariser: float | Float[Tensor, ""] = 0.0,
-) -> dict[str, Tensor]:
-    """Return every error of one run as a dict of scalar tensors, in units of value.
-
-    rmsve                     the error of V = Φθ
-    rmspbe                    the root of the MSPBE
-    lstd_rmsve                the error of the TD fixed point on these features, which judges them
-    best_linear_rmsve         the least error of any head on these features, which judges them
-    head_tracking_error       ‖Φ(θ − θ_TD)‖_d
-    auxiliary_tracking_error  ‖Φ(ω − ω*)‖_d, ω* with the regulariser; only with an auxiliary vector
-    auxiliary_size            ‖Φω*‖_d; only with an auxiliary vector
-    smallest_eigenvalue       of C (squared units of the features)
-    effective_rank            of D^½Φ (no unit)
-
-    features, weighting, value: [state, d], [state], [state] at the states where the truth is
-    known, and `squared_error_of_truth` as in `rmsve`; moments: [d, d], [d], [d, d] need not come
-    from these states. A diverged run, with a NaN or an infinity anywhere, must never be passed:
-    the decompositions raise on it.
-    """
-    spectrum = _spectrum(moments.C)
-    b = _expected_update(moments, head)
-    fixed_point = td_fixed_point(moments)
-    linear = best_linear(features, weighting, value)
-
-    def error(candidate: Tensor) -> Tensor:
-        return rmsve(features @ candidate, value, weighting, squared_error_of_truth)
-
-    errors = {
-        "rmsve": error(head),
-        "rmspbe": (b @ _solve_symmetric(spectrum, b)).clamp(min=0).sqrt(),
-        "lstd_rmsve": error(fixed_point),
-        "best_linear_rmsve": error(linear),
-        "head_tracking_error": _size(moments.C, head - fixed_point),
-        "smallest_eigenvalue": spectrum.values[0].clamp(min=0),
-        "effective_rank": _effective_rank(spectrum.values),
-    }
-    if auxiliary is not None:
-        solution = _solve_symmetric(spectrum, b, regulariser)
-        errors["auxiliary_tracking_error"] = _size(moments.C, auxiliary - solution)
-        errors["auxiliary_size"] = _size(moments.C, solution)
-    return errors
+    return (x @ moments.C @ x).clamp(min=0).sqrt()

@@ -155,7 +155,7 @@ def test_a_reference_is_a_dotted_line_with_its_name():
 
 def test_chosen_metrics_are_drawn_in_their_order():
     figure = draw({"td": history()}, "x", metrics=["tracking_error/head", "error/rmsve"])
-    assert titles(figure) == ["Lag of the head", "Error of the values"]
+    assert titles(figure) == ["Tracking error of the head", "Error of the values"]
 
 
 def test_a_rule_has_the_same_colour_beside_any_others():

@@ -294,6 +294,11 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(tmp_path):
         ("--memory 0", "--memory 0 is not allowed"),
         ("--memory 0.5", "--memory 0.5: one configuration of td on boyan with 3 runs wants some"),
         ("--select auc_rms", "--select 'auc_rms' is not one of"),
+        (
+            "--select final_rmstde",
+            "--select final_rmstde: boyan does not measure it, it needs transitions that are held "
+            "out; give one of auc_rmsve, auc_rmspbe, auc_lstd_rmsve, auc_best_linear_rmsve,",
+        ),
         ("--baseline tdrc", "--baseline 'tdrc' is not one of td, tdc"),
         ("--engine spark", "--engine 'spark' is not one of local, ray"),
         ("--address 127.0.0.1:1", "--address 127.0.0.1:1 needs --engine ray"),

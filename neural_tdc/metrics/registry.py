@@ -1,0 +1,176 @@
+"""The metrics of policy evaluation: one record each, in the order of tables and figures."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from neural_tdc.metrics.metric import NEEDS, Measured, Metric
+from neural_tdc.metrics.value_errors import effective_rank, norm_in_values, solve_symmetric
+from neural_tdc.types import Parameters
+
+
+def _rmspbe(run: Measured) -> Float[Tensor, ""]:
+    """Return the root of the mean squared projected Bellman error, √(bᵀC⁺b)."""
+    b = run.expected_update
+    return (b @ solve_symmetric(run.spectrum, b)).clamp(min=0).sqrt()
+
+
+def _rmstde(run: Measured) -> Float[Tensor, ""]:
+    """Return the root mean square of δ over held-out transitions, weighted by the ratio ρ."""
+    assert run.held_out is not None
+    (transitions, feature, next_feature), head = run.held_out, run.parameters.head
+    following = transitions.discount * (next_feature @ head)
+    td_error = transitions.reward + following - feature @ head
+    return (transitions.ratio * td_error.square()).mean().sqrt()
+
+
+def _head_tracking_error(run: Measured) -> Float[Tensor, ""]:
+    """Return ‖Φ(θ − θ_TD)‖_d."""
+    return norm_in_values(run.moments, run.parameters.head - run.td_fixed_point)
+
+
+def _auxiliary_tracking_error(run: Measured) -> Float[Tensor, ""]:
+    """Return ‖Φ(ω − ω*)‖_d."""
+    assert run.auxiliary is not None
+    return norm_in_values(run.moments, run.auxiliary.vector - run.auxiliary_solution)
+
+
+def _norm(part: Any, like: Parameters) -> Float[Tensor, ""]:
+    leaves = [leaf.square().sum() for leaf in tree_leaves(part)]
+    zero = torch.zeros_like(like.head[0])
+    return (torch.stack(leaves).sum() if leaves else zero).sqrt()
+
+
+# One record per metric.
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in (
+        Metric(
+            "error/rmsve",
+            "RMSVE",
+            lambda run: run.value_error(run.parameters.head),
+            needs=("truth",),
+            panel=1,
+            title="Error of the values",
+            label="RMSVE",
+            columns=("final", "auc"),
+        ),
+        Metric(
+            "error/rmstde",
+            "RMSTDE",
+            _rmstde,
+            needs=("held_out",),
+            panel=1,
+            title="Temporal-difference error",
+            label="RMSTDE",
+            columns=("final", "auc"),
+            replaces="error/rmsve",
+        ),
+        Metric(
+            "error/rmspbe",
+            "RMSPBE",
+            _rmspbe,
+            panel=1,
+            title="Projected Bellman error",
+            label="RMSPBE",
+            columns=("final",),
+        ),
+        Metric(
+            "error/lstd_rmsve",
+            "LSTD-RMSVE",
+            lambda run: run.value_error(run.td_fixed_point),
+            needs=("truth",),
+            panel=1,
+            title="Error of LSTD on the features",
+            label="LSTD-RMSVE",
+            columns=("final",),
+        ),
+        Metric(
+            "error/best_linear_rmsve",
+            "best-linear RMSVE",
+            lambda run: run.value_error(run.best_linear),
+            needs=("truth",),
+        ),
+        Metric(
+            "tracking_error/head",
+            "tracking error of θ",
+            _head_tracking_error,
+            panel=2,
+            title="Tracking error of the head",
+            label=r"$\|\Phi(\theta-\theta^*)\|_d$",
+        ),
+        Metric(
+            "tracking_error/auxiliary",
+            "tracking error of ω",
+            _auxiliary_tracking_error,
+            needs=("auxiliary",),
+            panel=2,
+            title=r"Tracking error of the auxiliary (dashed: $\|\Phi\omega^*\|_d$)",
+            label=r"$\|\Phi(\omega-\omega^*)\|_d$",
+            dashed="tracking_error/auxiliary_size",
+        ),
+        Metric(
+            "tracking_error/auxiliary_size",
+            "size of ω*",
+            lambda run: norm_in_values(run.moments, run.auxiliary_solution),
+            needs=("auxiliary",),
+        ),
+        Metric(
+            "features/smallest_eigenvalue",
+            "smallest eigenvalue of C",
+            lambda run: run.spectrum.values[0].clamp(min=0),
+            unit="squared units of the features",
+        ),
+        Metric(
+            "features/effective_rank",
+            "effective rank",
+            lambda run: effective_rank(run.spectrum.values),
+            unit="features",
+            panel=2,
+            title="Rank of the features",
+            label="effective rank",
+            linear=True,
+        ),
+        Metric(
+            "norm/body",
+            "norm of W",
+            lambda run: _norm(run.parameters.body, run.parameters),
+            unit="units of the parameters",
+        ),
+        Metric(
+            "norm/head",
+            "norm of θ",
+            lambda run: _norm(run.parameters.head, run.parameters),
+            unit="units of the parameters",
+        ),
+        Metric(
+            "norm/auxiliary",
+            "norm of ω",
+            lambda run: _norm(run.parameters.auxiliary, run.parameters),
+            unit="units of the parameters",
+        ),
+    )
+}
+
+
+def measure(run: Measured) -> dict[str, Tensor]:
+    """Return every metric that can be measured of a run, by its key."""
+    known = {part for part in NEEDS if getattr(run, part) is not None}
+    return {key: metric.function(run) for key, metric in METRICS.items() if not metric.lacks(known)}
+
+
+def selectable_metrics() -> list[Metric]:
+    """Return the metrics that step sizes can be selected by: less is better."""
+    return [metric for metric in METRICS.values() if metric.key.startswith("error/")]
+
+
+def shown_metrics(measured: Iterable[str]) -> list[Metric]:
+    """Return the metrics to show of those measured, by key; one that only replaces is left out."""
+    keys = set(measured)
+    return [
+        metric for metric in METRICS.values() if metric.key in keys and metric.replaces not in keys
+    ]
