@@ -15,13 +15,11 @@ from envs.control.collection import ControlProblem, collect, held_out, standardi
 from envs.control.truth import monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain, simulate
 from envs.logs.log import LoggedProblem, cut
-from neural_tdc.learning.learner import Evaluator
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
-from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.randomness import keys
 from neural_tdc.rules.rule import LearningRule
-from neural_tdc.types import Transition, mapped
+from neural_tdc.types import Evaluator, FeatureMap, Transition, mapped
 
 # Observations that rules may scale their own features by and that a body is tried on.
 EXAMPLES = 256

@@ -22,16 +22,22 @@ from benchmarks.machine import matrix_window, seconds
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import schedule
+from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
-    ACTIVATIONS,
     CROSS_ENTROPY,
     SQUARED,
-    Objective,
+    NetworkObjective,
     initial_networks,
 )
 from neural_tdc.randomness import keys
 from neural_tdc.split_rates import parameter_groups
-from neural_tdc.stackelberg.supervised import Learning, Rates, Samples, initial_state, updates
+from neural_tdc.stackelberg.supervised import (
+    Learning,
+    Rates,
+    Samples,
+    initial_supervised_state,
+    supervised_updates,
+)
 
 ARMS = ("split", "body-rate", "head-rate")
 RATES = Rates(1e-4, 1e-3)
@@ -88,7 +94,7 @@ def _samples(case: Case, device: torch.device) -> Samples:
 def population(case: Case, compiled: bool, device: torch.device) -> Callable[[], None]:
     """Return a function that takes one update of a whole population."""
     loss = SQUARED if case.sizes[-1] == 1 else CROSS_ENTROPY
-    objective = Objective(loss, ACTIVATIONS["relu"], 1e-4)
+    objective = NetworkObjective(loss, CLOSED_FORM_ACTIVATIONS["relu"], 1e-4)
     learning = Learning(
         objective,
         ARMS,
@@ -99,12 +105,14 @@ def population(case: Case, compiled: bool, device: torch.device) -> Callable[[],
         projection("none"),
     )
     networks = initial_networks(case.sizes, 0, case.seeds)
-    state = initial_state(learning, networks)
+    state = initial_supervised_state(learning, networks)
     if device.type != "cpu":
         state = torch.utils._pytree.tree_map(lambda leaf: leaf.to(device), state)
     key = keys(0, case.seeds, "batch").to(device)
     with torch.no_grad():
-        advance = updates(learning, _samples(case, device), key, state, compiled=compiled)
+        advance = supervised_updates(
+            learning, _samples(case, device), key, state, compiled=compiled
+        )
     update = torch.zeros((), dtype=torch.int64, device=device)
 
     def go() -> None:

@@ -20,11 +20,11 @@ from neural_tdc.learning.sampling import (
 )
 from neural_tdc.learning.schedules import schedule as named_schedule
 from neural_tdc.metrics.evaluators import sample_evaluator
-from neural_tdc.networks.bodies import FeatureMap, MakeBody, mlp
+from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES, configured
 from neural_tdc.rules.rule import LearningRule
-from neural_tdc.types import Transition, mapped
+from neural_tdc.types import FeatureMap, MakeBody, Transition, mapped
 
 
 class Evaluation(NamedTuple):

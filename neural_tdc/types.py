@@ -1,9 +1,13 @@
-"""The containers of the library: transitions, parameters and step sizes."""
+"""The types that all of the library shares: transitions, parameters, step sizes, measurements."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
+
+Body = dict[str, Tensor]
+FeatureMap = Callable[[Body, Tensor], Tensor]
+MakeBody = Callable[[tuple[int, ...]], nn.Module]
 
 
 class Transition(NamedTuple):
@@ -53,3 +57,22 @@ class StepSizes(NamedTuple):
     body: Any
     head: Any
     auxiliary: Any
+
+
+# From the parameters of all runs, in float64, to named values, [run] each.
+Evaluator = Callable[[Parameters], dict[str, Tensor]]
+
+
+class Measurement(NamedTuple):
+    """What is known of a population after an update.
+
+    step:     updates done
+    values:   {name: [run]} float64 on the CPU, NaN for a diverged run
+    diverged: [run] whether the run has ever diverged, on the CPU
+    state:    the population's state on the device, e.g. for a checkpoint
+    """
+
+    step: int
+    values: dict[str, Tensor]
+    diverged: Tensor
+    state: Any

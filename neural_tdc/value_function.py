@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neural_tdc.networks.bodies import BODIES, Body, feature_map, given_features
+from neural_tdc.networks.bodies import BODIES
+from neural_tdc.networks.feature_map import feature_map, given_features
+from neural_tdc.types import Body
 
 FILE = "value.pt"
 FORMAT = "neural_tdc value 1"

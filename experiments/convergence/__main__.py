@@ -168,7 +168,7 @@ def convergence(argv: Sequence[str]) -> None:
     check_folder(settings.out, settings.overwrite, settings.resume)
     from experiments.convergence.figures import draw_convergence
     from experiments.convergence.run import INSTANCES, PACES, Pace, Run
-    from experiments.convergence.structure import curvatures, kink, without_ridge
+    from experiments.convergence.structure import kink, least_curvatures, without_ridge
 
     # Tensors of some hundred numbers: a second thread would only wait.
     torch.set_num_threads(1)
@@ -190,7 +190,7 @@ def convergence(argv: Sequence[str]) -> None:
         run.descend()
         slopes = _slopes(run.history, settings.instance, fit_from)
         structure = {
-            "curvature": {name: curvatures(INSTANCES[name]()) for name in paces},
+            "curvature": {name: least_curvatures(INSTANCES[name]()) for name in paces},
             "without_ridge": without_ridge(),
             "kink": kink(),
         }

@@ -125,7 +125,7 @@ def _draw_kink(axes: Axes) -> None:
         (torch.nn.functional.softplus, BLUE, "softplus"),
     ):
         values = torch.stack(
-            [relu_kink.reduced_objective(weight, RIDGE, activation) for weight in weights]
+            [relu_kink.kinked_objective(weight, RIDGE, activation) for weight in weights]
         )
         middle = values[len(values) // 2]
         axes.plot(weights, values - middle, color=colour, linewidth=1.5, label=label)

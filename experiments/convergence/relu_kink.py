@@ -17,7 +17,7 @@ from torch import Tensor
 from neural_tdc.stackelberg.problems import reduced_regression
 
 
-def reduced_objective(
+def kinked_objective(
     weight: Float[Tensor, ""],
     ridge: float,
     activation: Callable[[Tensor], Tensor] = torch.relu,

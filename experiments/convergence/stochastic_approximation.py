@@ -21,7 +21,7 @@ from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.moreau import scalar_moreau_envelope
 from neural_tdc.stackelberg.newton import local_minimum, moreau_gradients
 from neural_tdc.stackelberg.problems import (
-    Problem,
+    StackelbergProblem,
     policy_evaluation,
     reduced_objective,
     regression,
@@ -44,7 +44,7 @@ class Instance(NamedTuple):
     draw: Callable[[torch.Generator, int], Tensor]
     directions: Callable[[Parameters, Tensor], Parameters]
     bounds: tuple[tuple[float, float], tuple[float, float]]
-    problem: Problem
+    problem: StackelbergProblem
     minimiser: Tensor
 
     def reduced(self, body: Tensor) -> Float[Tensor, ""]:
@@ -160,7 +160,7 @@ def scalar_descent(instance: ScalarInstance | None = None, noise: float = 1.0) -
         draw=draw,
         directions=directions,
         bounds=((low, high), (-10.0, 10.0)),
-        problem=Problem(
+        problem=StackelbergProblem(
             lambda body, head: instance.objective(body, head).sum(),
             instance.best_response,
         ),
@@ -168,14 +168,14 @@ def scalar_descent(instance: ScalarInstance | None = None, noise: float = 1.0) -
     )
 
 
-def _with_decay(problem: Problem, decay: float) -> Problem:
+def _with_decay(problem: StackelbergProblem, decay: float) -> StackelbergProblem:
     def objective(body: Any, head: Tensor) -> Tensor:
         return problem.objective(body, head) + decay / 2 * body.square().sum()
 
-    return Problem(objective, problem.best_response)
+    return StackelbergProblem(objective, problem.best_response)
 
 
-def _local_minimiser(problem: Problem, start: Tensor) -> Tensor:
+def _local_minimiser(problem: StackelbergProblem, start: Tensor) -> Tensor:
     def reduced(flat: Tensor) -> Tensor:
         return reduced_objective(problem, flat.reshape(start.shape))
 
@@ -306,7 +306,7 @@ def with_constant(features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*
 
 def chain_problem(
     chain: MarkovChain, observation: Float[Tensor, "state input"], ridge: float, epsilon: float
-) -> Problem:
+) -> StackelbergProblem:
     """Return ½ bᵀ(C + εI)⁻¹b + λ/2 ‖θ‖² of a constant and tanh features.
 
     With λ = 0 its Φ is 0 everywhere; see `chain_descent` for the constant.

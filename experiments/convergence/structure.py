@@ -39,7 +39,7 @@ def reduced_curvature(instance: Instance, body: Tensor) -> float:
     return float(torch.linalg.eigvalsh(torch.func.hessian(instance.reduced)(body.reshape(-1)))[0])
 
 
-def curvatures(instance: Instance) -> dict[str, float]:
+def least_curvatures(instance: Instance) -> dict[str, float]:
     """Return the smallest eigenvalues of ∇²f and ∇²Φ at the start and at W*.
 
     `joint_at_zero` is that of ∇²f where both are 0, the paper's point of Lemma 4.1.
@@ -112,12 +112,12 @@ def kink(ridge: float = RIDGE) -> dict[str, Any]:
     step = 1e-7
 
     def slope(side: float) -> float:
-        moved = relu_kink.reduced_objective(zero + side * step, ridge)
-        return float(moved - relu_kink.reduced_objective(zero, ridge)) / (side * step)
+        moved = relu_kink.kinked_objective(zero + side * step, ridge)
+        return float(moved - relu_kink.kinked_objective(zero, ridge)) / (side * step)
 
     def differences(activation: Callable[[Tensor], Tensor]) -> dict[str, float]:
         def function(weight: Tensor) -> Tensor:
-            return relu_kink.reduced_objective(weight, ridge, activation)
+            return relu_kink.kinked_objective(weight, ridge, activation)
 
         widths = (1e-1, 1e-2, 1e-3, 1e-4)
         return {f"{width:g}": relu_kink.second_difference(function, width) for width in widths}

@@ -37,8 +37,10 @@ from experiments.runs.command_line import (
 )
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.sampling import Sampling, sampling_scheme
-from neural_tdc.networks.bodies import BODIES, MakeBody, check_body, mlp
+from neural_tdc.networks.bodies import BODIES, mlp
+from neural_tdc.networks.validation import check_body
 from neural_tdc.rules.registry import RULES, configured
+from neural_tdc.types import MakeBody
 
 GYMNASIUM_STEPS = 20_000
 GYMNASIUM_WIDTH = 16
@@ -262,5 +264,5 @@ def _try_body(make_body: MakeBody, problem: Problem, settings: Settings) -> int:
         try:
             return check_body(module, example.to(DTYPES[settings.dtype]))
         except ValueError as error:
-            said = str(error).removeprefix("--body: ")
+            said = str(error).removeprefix("body: ")
             raise UsageError(f"--body {settings.body}: {said}") from error

@@ -20,10 +20,11 @@ from experiments.runs.run_folder import CHECKPOINT, METRICS, SUMMARY, VALUE
 from experiments.runs.statistics import summary
 from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.learning.algorithm import Algorithm, State, StepSizes
-from neural_tdc.learning.learner import Measurement, divergence_limit, learn, measured_steps
+from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps
-from neural_tdc.learning.schedules import schedule
+from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.metrics.registry import shown_metrics
+from neural_tdc.types import Measurement
 from neural_tdc.value_function import description
 
 # Seconds between two checkpoints of a running population.

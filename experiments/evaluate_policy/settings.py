@@ -29,7 +29,7 @@ from neural_tdc.learning.sampling import (
     scheme_options,
 )
 from neural_tdc.learning.schedules import exponents
-from neural_tdc.networks.bodies import ACTIVATIONS
+from neural_tdc.networks.activations import ACTIVATIONS
 from neural_tdc.rules.projection_features import KINDS
 
 # No more fits into float32.

@@ -37,7 +37,7 @@ from experiments.train_supervised.settings import completed
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.landscape import Landscape, landscape, random_directions
 from neural_tdc.stackelberg.supervised import arm_parameters
-from neural_tdc.stackelberg.supervised_learner import Measurement
+from neural_tdc.types import Measurement
 
 PROGRAM = "python -m experiments.landscape"
 CURVATURE_FIGURE = "curvature.png"

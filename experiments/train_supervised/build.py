@@ -17,11 +17,11 @@ from neural_tdc.learning.learner import divergence_limit
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import schedule
+from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
-    ACTIVATIONS,
     CROSS_ENTROPY,
     SQUARED,
-    Objective,
+    NetworkObjective,
     initial_networks,
 )
 from neural_tdc.randomness import keys
@@ -30,8 +30,8 @@ from neural_tdc.stackelberg.supervised import (
     Rates,
     Responder,
     Samples,
-    State,
-    initial_state,
+    SupervisedState,
+    initial_supervised_state,
 )
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     learning: Learning
     dataset: Dataset
     key: Tensor
-    state: State
+    state: SupervisedState
     limit: Tensor
     device: torch.device
     compiled: bool
@@ -84,7 +84,7 @@ def plan(settings: Settings) -> Plan:
     # The arm `limit` assigns its head, and RMSProp's mean squares of it move nothing.
     names = (settings.optimizer, settings.optimizer)
     learning = Learning(
-        Objective(loss, ACTIVATIONS[settings.activation], settings.ridge or 0.0),
+        NetworkObjective(loss, CLOSED_FORM_ACTIVATIONS[settings.activation], settings.ridge or 0.0),
         arms,
         Rates(
             settings.body_step or 0.0,
@@ -107,7 +107,7 @@ def plan(settings: Settings) -> Plan:
     networks = tree_map(
         lambda leaf: leaf.to(device), initial_networks(sizes, settings.seed, runs, dtype)
     )
-    state = initial_state(learning, networks)
+    state = initial_supervised_state(learning, networks)
     moved = sum(leaf.numel() for leaf in tree_leaves(networks)) * len(arms)
     return Plan(
         settings,

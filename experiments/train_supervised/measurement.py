@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_map
 from experiments.train_supervised.build import Plan
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.curvature import Curvature
-from neural_tdc.stackelberg.supervised import AUTOMATIC, arm_parameters, arm_rates
-from neural_tdc.stackelberg.supervised_learner import Measurement, best_response
+from neural_tdc.stackelberg.supervised import AUTOMATIC_ARMS, arm_parameters, arm_rates
+from neural_tdc.stackelberg.supervised_learner import best_response
 from neural_tdc.stackelberg.supervised_metrics import (
     Curvatures,
     curvatures,
@@ -20,7 +20,7 @@ from neural_tdc.stackelberg.supervised_metrics import (
     losses,
     stackelberg_problem,
 )
-from neural_tdc.types import Parameters
+from neural_tdc.types import Measurement, Parameters
 
 CURVATURE = ("largest", "trace", "trace_error")
 CURVATURES = tuple(f"curvature/{of}_{what}" for of in Curvatures._fields for what in CURVATURE)
@@ -64,12 +64,12 @@ def _of_arm(plan: Plan, measurement: Measurement, arm: str, index: int) -> Value
     names = dict.fromkeys([*_names(plan), *(name for row in rows for name in row)])
     values = {name: np.array([row.get(name, math.nan) for row in rows]) for name in names}
     if arm == "limit":
-        worst = measurement.residual
+        worst = float(measurement.values["response/residual"].max())
         values["response/residual"] = np.maximum(values["response/residual"], worst)
     rates = arm_rates(plan.learning, measurement.state, arm, measurement.step - 1)
     for part, rate in rates._asdict().items():
         values[f"step_size/{part}"] = rate.cpu().numpy()
-    if arm in AUTOMATIC:
+    if arm in AUTOMATIC_ARMS:
         place = plan.learning.automatic.index(arm)
         for part, norm in measurement.state.automatic.norms._asdict().items():
             own = norm.chunk(len(plan.learning.automatic))[place]

@@ -32,7 +32,8 @@ from experiments.runs.statistics import summary
 from experiments.runs.tensorboard_log import TensorBoardLog
 from experiments.train_supervised.build import Plan
 from experiments.train_supervised.measurement import finite_mean, measured
-from neural_tdc.stackelberg.supervised_learner import Measurement, learn
+from neural_tdc.stackelberg.supervised_learner import learn_supervised
+from neural_tdc.types import Measurement
 
 # Seconds between two checkpoints of a running population.
 CHECKPOINT_EVERY = 10.0
@@ -146,7 +147,7 @@ class Run:
             }
             try:
                 with Progress(settings.task, steps, runs, start or 0) as progress:
-                    for measurement in learn(
+                    for measurement in learn_supervised(
                         self.plan.learning,
                         self.plan.dataset.train,
                         self.plan.key,

@@ -19,8 +19,8 @@ from experiments.train_supervised.data import IMAGES, TASKS
 from neural_tdc.learning.optimisers import NAMES
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import exponents
-from neural_tdc.networks.mlp_population import ACTIVATIONS
-from neural_tdc.stackelberg.supervised import ARMS, AUTOMATIC
+from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
+from neural_tdc.stackelberg.supervised import AUTOMATIC_ARMS, SUPERVISED_ARMS
 
 
 class Usual(NamedTuple):
@@ -172,9 +172,9 @@ def completed(settings: T, arms: tuple[str, ...] = COMPARED) -> T:
 def check_values(settings: Settings) -> None:
     """Raise UsageError for a value that is not allowed, or for two that exclude each other."""
     for arm in check_several("--arm", settings.arm or []):
-        check_choice("--arm", arm, ARMS)
+        check_choice("--arm", arm, SUPERVISED_ARMS)
     for flag, value, names in (
-        ("--activation", settings.activation, ACTIVATIONS),
+        ("--activation", settings.activation, CLOSED_FORM_ACTIVATIONS),
         ("--optimizer", settings.optimizer, NAMES),
         ("--automatic-kind", settings.automatic_kind, ("long", "short")),
         ("--dtype", settings.dtype, ("float32", "float64")),
@@ -221,12 +221,12 @@ def check_effects(settings: Settings) -> None:
     refused = (
         (settings.task not in IMAGES, ("data",), f"with --task {settings.task}"),
         (
-            not set(arms) & set(AUTOMATIC),
+            not set(arms) & set(AUTOMATIC_ARMS),
             ("automatic_low", "automatic_high", "automatic_kind"),
             f"{chosen}, only with an automatic arm",
         ),
         (
-            set(arms) <= set(AUTOMATIC),
+            set(arms) <= set(AUTOMATIC_ARMS),
             ("optimizer", "schedule", "constraint"),
             f"{chosen}, only with arms whose rates are given",
         ),

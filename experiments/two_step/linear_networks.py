@@ -8,8 +8,8 @@ e₂, loss ‖prediction − target‖²/(2n).
 
 The test loss is the squared error of the linear map, averaged over the initialisation. The closed
 forms hold for descent that keeps the signal part of the gradient only, i.e. drops the network's own
-output from the error; `simulate` does that and the exact gradient too. Source: arXiv 2606.00340;
-its published code omits the last term of both one-step forms, see `published_…`.
+output from the error; `simulated_loss` does that and the exact gradient too. Source: arXiv
+2606.00340; its published code omits the last term of both one-step forms, see `published_…`.
 """
 
 from collections.abc import Callable
@@ -140,7 +140,7 @@ def draw_networks(
     return LinearNetworks(first, second, readout, target, width**-0.5)
 
 
-def simulate(
+def simulated_loss(
     networks: LinearNetworks, first_rate: float, second_rate: float, steps: int, *, exact: bool
 ) -> Float[Tensor, " draw"]:
     """Return the test loss ‖sW₁W₂a − b‖² of each network after some steps of descent.

@@ -26,7 +26,7 @@ from experiments.two_step.linear_networks import (
     one_step,
     published_three_layer_one_step,
     published_two_layer_one_step,
-    simulate,
+    simulated_loss,
 )
 from neural_tdc.randomness import generator
 
@@ -60,7 +60,10 @@ class Simulated(NamedTuple):
 
 def _simulated(networks: LinearNetworks, first: float, second: float, steps: int) -> Simulated:
     return Simulated(
-        *(simulate(networks, first, second, steps, exact=exact).numpy() for exact in (False, True))
+        *(
+            simulated_loss(networks, first, second, steps, exact=exact).numpy()
+            for exact in (False, True)
+        )
     )
 
 
@@ -183,7 +186,7 @@ def published_rows(layers: int, seed: int) -> list[dict[str, float]]:
     rows = []
     for total in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
         rate = total / 2 * unit(layers, width)
-        simulated = mean_interval(simulate(networks, rate, rate, 1, exact=False).numpy())
+        simulated = mean_interval(simulated_loss(networks, rate, rate, 1, exact=False).numpy())
         rows.append(
             {
                 "sum": total,

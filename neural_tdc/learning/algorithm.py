@@ -19,9 +19,8 @@ from torch.utils._pytree import tree_map
 from neural_tdc.learning.compilation import compiled_at_first_call
 from neural_tdc.learning.optimisers import SGD, Optimizer, initial_second_moment, precondition
 from neural_tdc.learning.projections import Projection, projection
-from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.rules.rule import LearningRule
-from neural_tdc.types import Parameters, StepSizes, Transition
+from neural_tdc.types import FeatureMap, Parameters, StepSizes, Transition
 
 __all__ = ["Algorithm", "Parameters", "State", "StepSizes", "initial_state", "population", "step"]
 

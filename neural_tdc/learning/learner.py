@@ -6,7 +6,7 @@ parameters, marks the runs that have diverged, and hands out a measurement.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, population, step
 from neural_tdc.learning.compilation import compile_repeatable
 from neural_tdc.learning.sampling import Experience, Sampling, gather
-from neural_tdc.learning.schedules import Schedule
+from neural_tdc.learning.schedules import Schedule, measured_steps
+from neural_tdc.types import Evaluator, Measurement
 
 # A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
 DIVERGENCE = 1e6
@@ -28,25 +29,9 @@ SMALL = 256
 LONG = 100_000
 # A large population learns block after block, between two measurements: a block's parameters stay
 # in the cache. Runs do not touch one another, so it makes no difference to them. About so many:
-BLOCK = 1024
+BLOCK_RUNS = 1024
 
-Evaluator = Callable[[Parameters], dict[str, Tensor]]
 Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
-
-
-class Measurement(NamedTuple):
-    """What is known of the population after an update.
-
-    step:     updates done
-    values:   [run] float64 on the CPU each; NaN for a diverged run
-    diverged: [run] whether the run has ever diverged, on the CPU
-    state:    the population's state on the device, e.g. for a checkpoint
-    """
-
-    step: int
-    values: dict[str, Tensor]
-    diverged: Tensor
-    state: State
 
 
 def updates(
@@ -136,13 +121,13 @@ def repeated_updates(
 
 
 def equal_blocks(runs: int) -> int:
-    """Return into how many equal blocks to cut a population, each of about BLOCK runs.
+    """Return into how many equal blocks to cut a population, each of about BLOCK_RUNS runs.
 
     1 where it has no divisor that leaves between half and twice as many.
     """
-    counts = range(-(-runs // (2 * BLOCK)), 2 * runs // BLOCK + 1)
+    counts = range(-(-runs // (2 * BLOCK_RUNS)), 2 * runs // BLOCK_RUNS + 1)
     fitting = [count for count in counts if runs % count == 0]
-    return min(fitting, key=lambda count: abs(runs / count - BLOCK), default=1)
+    return min(fitting, key=lambda count: abs(runs / count - BLOCK_RUNS), default=1)
 
 
 def in_blocks(population: Any, count: int) -> list[Any]:
@@ -169,19 +154,13 @@ def divergence_limit(parameters: Parameters) -> Float[Tensor, " run"]:
 
 
 def without(parameters: Parameters, diverged: Bool[Tensor, " run"]) -> Parameters:
-    """Return the parameters with zeros for the diverged runs, which no judge can work with."""
+    """Return the parameters with zeros for the diverged runs, which no evaluator can work with."""
 
     def cleaned(leaf: Tensor) -> Tensor:
         mask = diverged.view(-1, *([1] * (leaf.dim() - 1)))
         return torch.where(mask, torch.zeros_like(leaf), leaf)
 
     return tree_map(cleaned, parameters)
-
-
-def measured_steps(steps: int, every: int, start: int = 0) -> list[int]:
-    """Return the numbers of updates after which to measure: 1, 1 + every, … and the last."""
-    grid = [*range(1, steps + 1, every), steps]
-    return sorted({after for after in grid if after > start})
 
 
 def learn(
@@ -203,7 +182,7 @@ def learn(
     """Learn and yield a measurement after updates 1, 1 + measure_every, … and the last.
 
     step_sizes: base step sizes, [run] each
-    judge:      from the parameters of all runs, in float64, to named values [run]
+    evaluator:  from the parameters of all runs, in float64, to named values [run]
     limit:      see `divergence_limit`
     start, diverged: updates already done, and the runs lost by then, when a run is resumed
     """
@@ -222,7 +201,7 @@ def learn(
     update = torch.tensor(start, device=device)
     lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)
     done = start
-    for target in measured_steps(steps, measure_every, start):
+    for target in measured_steps(steps, measure_every, after=start):
         # Not around the `yield`: the caller's own gradients are the caller's business.
         with torch.no_grad():
             state, update = advance(state, update, target - done)

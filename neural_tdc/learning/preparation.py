@@ -10,17 +10,12 @@ from torch.utils._pytree import tree_map
 from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, initial_state
 from neural_tdc.learning.optimisers import SGD, Optimizer
 from neural_tdc.learning.projections import projection
-from neural_tdc.networks.bodies import (
-    Body,
-    FeatureMap,
-    MakeBody,
-    check_body,
-    feature_map,
-    given_features,
-    initial_bodies,
-)
+from neural_tdc.networks.bodies import initial_bodies
+from neural_tdc.networks.feature_map import feature_map, given_features
+from neural_tdc.networks.validation import check_body
 from neural_tdc.randomness import generator
 from neural_tdc.rules.rule import LearningRule
+from neural_tdc.types import Body, FeatureMap, MakeBody
 
 
 def prepare(

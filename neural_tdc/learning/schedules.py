@@ -1,4 +1,4 @@
-"""Step sizes over time: factors that multiply each part's own base step.
+"""Step sizes over time, as factors that multiply each part's own base step, and when to measure.
 
 A schedule is `factors(update) -> StepSizes`, with update = 0, 1, 2, … as a tensor, so that it can
 stand inside a compiled program. The split between the parts is in the base steps and, for the
@@ -65,3 +65,12 @@ def schedule(name: str) -> Schedule:
         return StepSizes(*(torch.ones_like(count) if a == 0 else count**-a for a in powers))
 
     return factors
+
+
+def measured_steps(steps: int, every: int, *, first: int = 1, after: int = -1) -> list[int]:
+    """Return the numbers of updates after which to measure: first, first + every, … and the last.
+
+    first: 0 measures what is there before the first update too
+    after: leave out those up to here, which are measured already
+    """
+    return sorted(step for step in {*range(first, steps + 1, every), steps} if step > after)

@@ -11,14 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.learning.learner import Evaluator
 from neural_tdc.metrics.markov_chain import MarkovChain
 from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, TrueValue
 from neural_tdc.metrics.registry import measure
 from neural_tdc.metrics.value_errors import Moments
-from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.rules.rule import LearningRule
-from neural_tdc.types import Parameters, Transition, mapped
+from neural_tdc.types import Evaluator, FeatureMap, Parameters, Transition, mapped
 
 # Bytes of features that an evaluator holds at a time; it takes a large population part by part.
 MEMORY = 2**28

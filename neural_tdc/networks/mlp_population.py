@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neural_tdc.networks.activations import Activation
 from neural_tdc.randomness import generator
 from neural_tdc.types import Parameters
 
@@ -29,21 +30,7 @@ class Layer(NamedTuple):
     bias: Tensor
 
 
-Body = tuple[Layer, ...]
-
-
-class Activation(NamedTuple):
-    """An activation σ, and its slope σ'(x) as a function of σ(x)."""
-
-    function: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
-
-
-# At its kink ReLU has the slope 0, as in torch.
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(torch.relu, lambda value: value > 0),
-    "tanh": Activation(torch.tanh, lambda value: 1 - value.square()),
-}
+Layers = tuple[Layer, ...]
 
 
 class Loss(NamedTuple):
@@ -96,11 +83,11 @@ SQUARED = Loss(squared, deviation)
 CROSS_ENTROPY = Loss(cross_entropy, probability_error)
 
 
-class Objective(NamedTuple):
+class NetworkObjective(NamedTuple):
     """What a network minimises: mean loss + λ/2 ‖θ‖², for one activation of its body.
 
     loss:       `SQUARED` or `CROSS_ENTROPY`
-    activation: one of `ACTIVATIONS`
+    activation: one of `CLOSED_FORM_ACTIVATIONS`
     ridge:      λ ≥ 0
     """
 
@@ -151,7 +138,7 @@ def _after(layer: Layer, inputs: Tensor, activation: Activation) -> Tensor:
 
 
 def objective_value(
-    objective: Objective, parameters: Parameters, inputs: Tensor, target: Tensor
+    objective: NetworkObjective, parameters: Parameters, inputs: Tensor, target: Tensor
 ) -> Float[Tensor, "*run"]:
     """Return f(W, θ): the mean loss with the ridge, for each run."""
     prediction = features(parameters.body, inputs, objective.activation) @ parameters.head
@@ -160,7 +147,7 @@ def objective_value(
 
 
 def gradients(
-    objective: Objective,
+    objective: NetworkObjective,
     parameters: Parameters,
     inputs: Float[Tensor, "*run sample input"],
     target: Tensor,

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from neural_tdc.networks.bodies import FeatureMap
-from neural_tdc.types import Parameters, Transition
+from neural_tdc.types import FeatureMap, Parameters, Transition
 
 
 @dataclass(frozen=True)

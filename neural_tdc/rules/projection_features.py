@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from neural_tdc.networks.bodies import Body, FeatureMap
+from neural_tdc.types import Body, FeatureMap
 
 Psi = dict[str, Tensor]
 

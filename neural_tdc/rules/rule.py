@@ -10,13 +10,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.rules import emphatic, lstd, traces
 from neural_tdc.rules.batch_terms import BatchTerms, batch_terms, outer
 from neural_tdc.rules.bodies import BODY_ROWS
 from neural_tdc.rules.heads import AUXILIARY_ROWS, HEAD_ROWS
 from neural_tdc.rules.projection_features import KINDS, initial_psi, psi_features, refreshed
-from neural_tdc.types import Parameters, Transition
+from neural_tdc.types import FeatureMap, Parameters, Transition
 
 Memory = dict[str, Any]
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neural_tdc.networks.bodies import FeatureMap
 from neural_tdc.rules.batch_terms import td_error
-from neural_tdc.types import Parameters, Transition
+from neural_tdc.types import FeatureMap, Parameters, Transition
 
 SLOW_HEAD = "slow_head"
 

@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from neural_tdc.networks.mlp_population import Objective, gradients
+from neural_tdc.networks.mlp_population import NetworkObjective, gradients
 from neural_tdc.stackelberg.barzilai_borwein import Kind, secant_rate
 from neural_tdc.types import Parameters
 
 
-class Parts(NamedTuple):
+class PerPart(NamedTuple):
     """A number for body and head of every run, [run] each."""
 
     body: Tensor
@@ -35,7 +35,7 @@ class AutomaticRule(NamedTuple):
 
     momentum: Float[Tensor, " run"]
     sign: Bool[Tensor, " run"]
-    first: Parts
+    first: PerPart
     low: float
     high: float
     kind: Kind
@@ -54,20 +54,20 @@ class AutomaticState(NamedTuple):
     parameters: Parameters
     before: Parameters
     momentum: Parameters
-    steps: Parts
-    rates: Parts
-    norms: Parts
+    steps: PerPart
+    rates: PerPart
+    norms: PerPart
 
 
-def automatic_state(parameters: Parameters, first: Parts) -> AutomaticState:
+def automatic_state(parameters: Parameters, first: PerPart) -> AutomaticState:
     """Return the state before the first update."""
-    none = Parts(*(torch.full_like(rate, torch.nan) for rate in first))
+    none = PerPart(*(torch.full_like(rate, torch.nan) for rate in first))
     zeros = tree_map(torch.zeros_like, parameters)
     return AutomaticState(parameters, parameters, zeros, none, first, none)
 
 
 def automatic_update(
-    objective: Objective,
+    objective: NetworkObjective,
     rule: AutomaticRule,
     state: AutomaticState,
     inputs: Float[Tensor, "run sample input"],
@@ -84,7 +84,7 @@ def automatic_update(
     after: list[Any] = []
     momentum: list[Any] = []
     steps, rates, norms = [], [], []
-    for part, known, first in zip(Parts._fields, state.steps, rule.first):
+    for part, known, first in zip(PerPart._fields, state.steps, rule.first):
         here, gradient = getattr(state.parameters, part), getattr(slopes, part)
         flat = _flat(gradient)
         tiny = torch.finfo(flat.dtype).tiny
@@ -111,9 +111,9 @@ def automatic_update(
         Parameters(after[0], after[1], {}),
         state.parameters,
         Parameters(momentum[0], momentum[1], {}),
-        Parts(*steps),
-        Parts(*rates),
-        Parts(*norms),
+        PerPart(*steps),
+        PerPart(*rates),
+        PerPart(*norms),
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from neural_tdc.stackelberg.best_responses import conjugate_gradients, default_tolerance
-from neural_tdc.stackelberg.problems import Problem
+from neural_tdc.stackelberg.problems import StackelbergProblem
 
 # Heads with more entries than this are solved for by conjugate gradients.
 DENSE_HEAD = 4096
@@ -109,7 +109,11 @@ def dense(operator: Operator) -> Float[Tensor, "size size"]:
 
 
 def reduced_hessian_operator(
-    problem: Problem, body: Any, head: Tensor | None = None, *, tolerance: float | None = None
+    problem: StackelbergProblem,
+    body: Any,
+    head: Tensor | None = None,
+    *,
+    tolerance: float | None = None,
 ) -> Operator:
     """Return ∇²Φ(W) = f_WW − f_Wθ f_θθ⁻¹ f_θW at θ = θ*(W), as a product.
 
@@ -245,7 +249,7 @@ def curvature(
 
 
 def joint_and_reduced_curvature(
-    problem: Problem,
+    problem: StackelbergProblem,
     body: Any,
     head: Tensor,
     generator: torch.Generator,

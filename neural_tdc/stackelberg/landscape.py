@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.stackelberg.curvature import flatten
-from neural_tdc.stackelberg.problems import Problem, reduced_objective
+from neural_tdc.stackelberg.problems import StackelbergProblem, reduced_objective
 
 
 class Landscape(NamedTuple):
@@ -64,7 +64,7 @@ def surface(
 
 
 def landscape(
-    problem: Problem,
+    problem: StackelbergProblem,
     body: Any,
     head: Tensor,
     first: Any,

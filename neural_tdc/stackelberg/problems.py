@@ -1,8 +1,8 @@
 """The Stackelberg view: min_W Φ(W) with Φ(W) = min_θ f(W, θ), the head answering the body.
 
-A `Problem` holds a loss f(W, θ) and its best response θ*(W); makers for the paper's regression
-and classification losses on any body, and their closed-form gradients for a two-layer network,
-stand below. The body W is any tensor or pytree of tensors.
+A `StackelbergProblem` holds a loss f(W, θ) and its best response θ*(W); there are makers for the
+paper's regression and classification losses on any body. The body W is any tensor or pytree of
+tensors. Gradients in closed form are those of `neural_tdc.networks.mlp_population`.
 """
 
 import math
@@ -23,10 +23,9 @@ from neural_tdc.stackelberg.best_responses import (
 )
 
 Features = Callable[[Any, Tensor], Tensor]
-Activation = Callable[[Tensor], Tensor]
 
 
-class Problem(NamedTuple):
+class StackelbergProblem(NamedTuple):
     """A loss of body and head, and the head that is best for a body.
 
     objective:     f(W, θ) → scalar
@@ -71,10 +70,12 @@ def softmax_loss(
     return fit + ridge / 2 * head.square().sum()
 
 
-def regression(features: Features, observation: Tensor, target: Tensor, ridge: float) -> Problem:
+def regression(
+    features: Features, observation: Tensor, target: Tensor, ridge: float
+) -> StackelbergProblem:
     """Make the regression problem (8) for `features(body, observation) -> [sample, feature]`."""
     check_ridge(ridge)
-    return Problem(
+    return StackelbergProblem(
         lambda body, head: squared_loss(features(body, observation), target, head, ridge),
         lambda body: ridge_response(features(body, observation), target, ridge),
     )
@@ -89,7 +90,7 @@ def classification(
     classes: int | None = None,
     tolerance: float | None = None,
     strict: bool = True,
-) -> Problem:
+) -> StackelbergProblem:
     """Make the classification problem (11) for `features(body, observation) -> [sample, feature]`.
 
     Without `classes` the labels are 0. and 1. and the head a vector; with it they are the integers
@@ -97,7 +98,7 @@ def classification(
     """
     check_ridge(ridge)
     if classes is None:
-        return Problem(
+        return StackelbergProblem(
             lambda body, head: logistic_loss(features(body, observation), label, head, ridge),
             lambda body: (
                 logistic_response(
@@ -105,7 +106,7 @@ def classification(
                 ).head
             ),
         )
-    return Problem(
+    return StackelbergProblem(
         lambda body, head: softmax_loss(features(body, observation), label, head, ridge),
         lambda body: (
             softmax_response(
@@ -120,7 +121,7 @@ def classification(
     )
 
 
-def policy_evaluation(moments: Callable[[Any], Moments], ridge: float) -> Problem:
+def policy_evaluation(moments: Callable[[Any], Moments], ridge: float) -> StackelbergProblem:
     """Make the problem ½J(W, θ) + λ/2 ‖θ‖² on a chain: half the MSPBE with a ridge on the head.
 
     moments: W → A, b₀ and C of the body's features, e.g. `lambda body: chain.moments(phi(body))`;
@@ -139,10 +140,10 @@ def policy_evaluation(moments: Callable[[Any], Moments], ridge: float) -> Proble
         of_body = moments(body)
         return mspbe_response(of_body.A, of_body.C, of_body.b0, ridge)
 
-    return Problem(objective, best_response)
+    return StackelbergProblem(objective, best_response)
 
 
-def reduced_objective(problem: Problem, body: Any) -> Float[Tensor, ""]:
+def reduced_objective(problem: StackelbergProblem, body: Any) -> Float[Tensor, ""]:
     """Return Φ(W) = f(W, θ*(W)).
 
     Autograd through it gives ∇Φ; its second derivatives are those of Φ only where the best response
@@ -151,7 +152,7 @@ def reduced_objective(problem: Problem, body: Any) -> Float[Tensor, ""]:
     return problem.objective(body, problem.best_response(body))
 
 
-def reduced_gradient(problem: Problem, body: Any) -> tuple[Any, Float[Tensor, ""]]:
+def reduced_gradient(problem: StackelbergProblem, body: Any) -> tuple[Any, Float[Tensor, ""]]:
     """Return ∇Φ(W) = ∇_W f(W, θ) at θ = θ*(W), like W, and Φ(W).
 
     One backward pass at the fixed best response. Source: Danskin's theorem, Lemma 3.2 of
@@ -201,79 +202,3 @@ def reduced_mspbe(
     if ridge == 0:
         raise ValueError("without a ridge the reduced MSPBE is 0 for every body: add one above 0")
     return reward @ torch.linalg.solve(moment + system @ system.mT / ridge, reward) / 2
-
-
-class Gradients(NamedTuple):
-    """The two gradients of a loss: by the body's weight [input, feature] and by the head."""
-
-    body: Tensor
-    head: Tensor
-
-
-def _two_layer_gradients(
-    inputs: Tensor,
-    weight: Tensor,
-    head: Tensor,
-    ridge: float,
-    activation: Activation,
-    error: Callable[[Tensor], Tensor],
-) -> Gradients:
-    samples = len(inputs)
-    before = inputs @ weight
-    features, pullback = torch.func.vjp(activation, before)[:2]
-    (slope,) = pullback(torch.ones_like(before))
-    # [sample, output], whether the head is a vector or a matrix
-    deviation = error(features @ head).reshape(samples, -1)
-    columns = head.reshape(len(head), -1)
-    body = inputs.mT @ ((deviation @ columns.mT) * slope) / samples
-    return Gradients(body, (features.mT @ deviation / samples).reshape(head.shape) + ridge * head)
-
-
-def regression_gradients(
-    inputs: Float[Tensor, "sample input"],
-    target: Float[Tensor, "sample *output"],
-    weight: Float[Tensor, "input feature"],
-    head: Float[Tensor, "feature *output"],
-    ridge: float,
-    activation: Activation,
-) -> Gradients:
-    """Return the gradients of (8) for Z = σ(XW), e = Zθ − y.
-
-    ∇_W = Xᵀ[(eθᵀ)∘σ'(XW)]/n and ∇_θ = Zᵀe/n + λθ. At a kink σ' is torch's choice, a Clarke
-    subgradient: 0 for ReLU. Source: section 5.1 of arXiv 2605.15530.
-    """
-    return _two_layer_gradients(
-        inputs, weight, head, ridge, activation, lambda prediction: prediction - target
-    )
-
-
-def classification_gradients(
-    inputs: Float[Tensor, "sample input"],
-    label: Float[Tensor, " sample"],
-    weight: Float[Tensor, "input feature"],
-    head: Float[Tensor, " feature"],
-    ridge: float,
-    activation: Activation,
-) -> Gradients:
-    """Return the gradients of (11) for Z = σ(XW), p = sigmoid(Zθ).
-
-    ∇_W = Xᵀ[((p−y)θᵀ)∘σ'(XW)]/n and ∇_θ = Zᵀ(p−y)/n + λθ. Source: section 5.2 of arXiv 2605.15530.
-    """
-    return _two_layer_gradients(
-        inputs, weight, head, ridge, activation, lambda logit: torch.sigmoid(logit) - label
-    )
-
-
-def softmax_gradients(
-    inputs: Float[Tensor, "sample input"],
-    label: Int[Tensor, " sample"],
-    weight: Float[Tensor, "input feature"],
-    head: Float[Tensor, "feature class"],
-    ridge: float,
-    activation: Activation,
-) -> Gradients:
-    """Return the gradients of (11) for many classes: p − y becomes P − Y, Y the one-hot labels."""
-    truth = torch.nn.functional.one_hot(label.long(), head.shape[1]).to(head.dtype)
-    return _two_layer_gradients(
-        inputs, weight, head, ridge, activation, lambda logit: torch.softmax(logit, -1) - truth
-    )

@@ -18,19 +18,19 @@ from neural_tdc.learning.compilation import compile_repeatable
 from neural_tdc.learning.optimisers import Optimizer, initial_second_moment, precondition
 from neural_tdc.learning.projections import Projection
 from neural_tdc.learning.schedules import Schedule
-from neural_tdc.networks.mlp_population import Objective, gradients
+from neural_tdc.networks.mlp_population import NetworkObjective, gradients
 from neural_tdc.randomness import draw
 from neural_tdc.stackelberg.barzilai_borwein import Kind
 from neural_tdc.stackelberg.barzilai_borwein_population import (
     AutomaticRule,
-    Parts,
+    PerPart,
     automatic_state,
     automatic_update,
 )
 from neural_tdc.types import Parameters
 
-AUTOMATIC = ("automatic-sgd", "automatic-momentum", "automatic-sign")
-ARMS = ("split", "body-rate", "head-rate", "limit", *AUTOMATIC)
+AUTOMATIC_ARMS = ("automatic-sgd", "automatic-momentum", "automatic-sign")
+SUPERVISED_ARMS = ("split", "body-rate", "head-rate", "limit", *AUTOMATIC_ARMS)
 MOMENTUM = 0.9
 
 
@@ -88,7 +88,7 @@ class Learning(NamedTuple):
     batch: samples an update, drawn with replacement
     """
 
-    objective: Objective
+    objective: NetworkObjective
     arms: tuple[str, ...]
     rates: Rates
     batch: int
@@ -100,12 +100,12 @@ class Learning(NamedTuple):
     @property
     def given(self) -> list[str]:
         """Return the arms whose rates are given, in their order."""
-        return [arm for arm in self.arms if arm not in AUTOMATIC]
+        return [arm for arm in self.arms if arm not in AUTOMATIC_ARMS]
 
     @property
     def automatic(self) -> list[str]:
         """Return the arms that set their own rates, in their order."""
-        return [arm for arm in self.arms if arm in AUTOMATIC]
+        return [arm for arm in self.arms if arm in AUTOMATIC_ARMS]
 
 
 class GivenState(NamedTuple):
@@ -115,18 +115,18 @@ class GivenState(NamedTuple):
     second_moment: Parameters
 
 
-class State(NamedTuple):
+class SupervisedState(NamedTuple):
     """The whole population: a `GivenState` and an `AutomaticState`, () where there are no arms."""
 
     given: Any
     automatic: Any
 
 
-def initial_state(learning: Learning, networks: Parameters) -> State:
+def initial_supervised_state(learning: Learning, networks: Parameters) -> SupervisedState:
     """Return the population before the first update; networks: one a seed."""
     given, automatic = len(learning.given), len(learning.automatic)
     parameters = _repeated(networks, given)
-    return State(
+    return SupervisedState(
         GivenState(parameters, initial_second_moment(learning.optimizer, parameters))
         if given
         else (),
@@ -142,7 +142,7 @@ def _repeated(networks: Parameters, arms: int) -> Parameters:
     return tree_map(lambda leaf: leaf.repeat(arms, *([1] * (leaf.dim() - 1))), networks)
 
 
-def given_rates(learning: Learning, head: Tensor) -> Parts:
+def given_rates(learning: Learning, head: Tensor) -> PerPart:
     """Return the base rates [run] of the arms with given rates; a head that answers has 0.
 
     head: [seed, feature, output] a head of every seed
@@ -155,14 +155,14 @@ def given_rates(learning: Learning, head: Tensor) -> Parts:
         "limit": (body, 0.0),
     }
     chosen = head.new_tensor([pairs[arm] for arm in learning.given]).reshape(-1, 2)
-    return Parts(*chosen.repeat_interleave(len(head), 0).unbind(1))
+    return PerPart(*chosen.repeat_interleave(len(head), 0).unbind(1))
 
 
 def _automatic_rule(learning: Learning, head: Tensor) -> AutomaticRule:
     seeds, arms, rates = len(head), learning.automatic, learning.rates
     momentum = [MOMENTUM if arm == "automatic-momentum" else 0.0 for arm in arms]
     sign = [arm == "automatic-sign" for arm in arms]
-    first = Parts(*(head.new_full((len(arms) * seeds,), rate) for rate in rates[:2]))
+    first = PerPart(*(head.new_full((len(arms) * seeds,), rate) for rate in rates[:2]))
     return AutomaticRule(
         head.new_tensor(momentum).repeat_interleave(seeds),
         torch.tensor(sign, dtype=torch.bool, device=head.device).repeat_interleave(seeds),
@@ -186,7 +186,7 @@ def batch_of(
 def given_update(
     learning: Learning,
     state: GivenState,
-    rates: Parts,
+    rates: PerPart,
     inputs: Float[Tensor, "run sample input"],
     target: Tensor,
     update: Int[Tensor, ""],
@@ -199,7 +199,7 @@ def given_update(
     directions, second_moment = precondition(learning.optimizer, directions, state.second_moment)
     factors = learning.schedule(update)
     after: list[Any] = []
-    for part in Parts._fields:
+    for part in PerPart._fields:
         rate = getattr(rates, part) * getattr(factors, part)
         moved = tree_map(
             partial(_descend, rate), getattr(state.parameters, part), getattr(directions, part)
@@ -212,9 +212,9 @@ def _descend(rate: Tensor, leaf: Tensor, direction: Tensor) -> Tensor:
     return leaf - rate.to(leaf.dtype).view(-1, *([1] * (leaf.dim() - 1))) * direction
 
 
-def updates(
-    learning: Learning, samples: Samples, key: Tensor, state: State, *, compiled: bool
-) -> Callable[[State, Tensor, int], tuple[State, Tensor]]:
+def supervised_updates(
+    learning: Learning, samples: Samples, key: Tensor, state: SupervisedState, *, compiled: bool
+) -> Callable[[SupervisedState, Tensor, int], tuple[SupervisedState, Tensor]]:
     """Return the function that takes a number of updates of the whole population.
 
     state: of the shapes that the program is for
@@ -227,13 +227,13 @@ def updates(
     rates, rule = given_rates(learning, head), _automatic_rule(learning, head)
     arrays = (samples.inputs, samples.target, samples.first, key, rates, rule[:3])
 
-    def once(carried: Any, constant: Any) -> tuple[State, Tensor]:
+    def once(carried: Any, constant: Any) -> tuple[SupervisedState, Tensor]:
         (state, update), (inputs, target, first, key, rates, vectors) = carried, constant
         drawn = Samples(inputs, target, first, samples.size)
         x, y = batch_of(drawn, key, update, learning.batch, max(given, automatic))
         # Every arm's batch is the same: the fewer arms take the first of the repeated ones.
         ours, theirs = given * len(key), automatic * len(key)
-        after: State = state
+        after: SupervisedState = state
         if given:
             moved = given_update(learning, state.given, rates, x[:ours], y[:ours], update)
             after = after._replace(given=moved)
@@ -251,7 +251,9 @@ def updates(
         program = compile_repeatable(once, (state, zero), arrays)
         return lambda state, update, count: program((state, update), arrays, count)
 
-    def repeat(state: State, update: Tensor, count: int) -> tuple[State, Tensor]:
+    def repeat(
+        state: SupervisedState, update: Tensor, count: int
+    ) -> tuple[SupervisedState, Tensor]:
         for _ in range(count):
             state, update = once((state, update), arrays)
         return state, update
@@ -259,27 +261,27 @@ def updates(
     return repeat
 
 
-def arm_parameters(learning: Learning, state: State, arm: str) -> Parameters:
+def arm_parameters(learning: Learning, state: SupervisedState, arm: str) -> Parameters:
     """Return the parameters of one arm, [seed, …] each."""
-    members = learning.automatic if arm in AUTOMATIC else learning.given
-    parameters = (state.automatic if arm in AUTOMATIC else state.given).parameters
+    members = learning.automatic if arm in AUTOMATIC_ARMS else learning.given
+    parameters = (state.automatic if arm in AUTOMATIC_ARMS else state.given).parameters
     seeds = len(parameters.head) // len(members)
     start = members.index(arm) * seeds
     return tree_map(lambda leaf: leaf[start : start + seeds], parameters)
 
 
-def arm_rates(learning: Learning, state: State, arm: str, update: int) -> Parts:
+def arm_rates(learning: Learning, state: SupervisedState, arm: str, update: int) -> PerPart:
     """Return the effective rates [seed] of an arm's last update, of number `update`, in float64.
 
     An automatic arm's are those it chose; the rate of a head that answers is NaN.
     """
-    if arm in AUTOMATIC:
+    if arm in AUTOMATIC_ARMS:
         start = learning.automatic.index(arm)
-        return Parts(
+        return PerPart(
             *(rate.double().chunk(len(learning.automatic))[start] for rate in state.automatic.rates)
         )
     one = state.given.parameters.head[: len(state.given.parameters.head) // len(learning.given)]
     factors = learning.schedule(torch.tensor(max(update, 0)))
     body, head = given_rates(learning._replace(arms=(arm,)), one.double())
     answers = torch.full_like(head, torch.nan)
-    return Parts(body * factors.body, answers if arm == "limit" else head * factors.head)
+    return PerPart(body * factors.body, answers if arm == "limit" else head * factors.head)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,28 +9,21 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from neural_tdc.learning.learner import diverged_runs
-from neural_tdc.networks.mlp_population import CROSS_ENTROPY, Objective, features
+from neural_tdc.learning.schedules import measured_steps
+from neural_tdc.networks.mlp_population import CROSS_ENTROPY, NetworkObjective, features
 from neural_tdc.stackelberg.best_responses import BestResponse, ridge_response, softmax_response
-from neural_tdc.stackelberg.supervised import Learning, Samples, State, arm_parameters, updates
-from neural_tdc.types import Parameters
-
-
-class Measurement(NamedTuple):
-    """The population after an update, for whoever measures it.
-
-    step:     updates done
-    diverged: [arm, seed] whether the run has ever diverged, on the CPU
-    residual: the worst residual of an answer since the last measurement, 0 where none was given
-    """
-
-    step: int
-    diverged: Tensor
-    state: State
-    residual: float
+from neural_tdc.stackelberg.supervised import (
+    Learning,
+    Samples,
+    SupervisedState,
+    arm_parameters,
+    supervised_updates,
+)
+from neural_tdc.types import Measurement, Parameters
 
 
 def best_response(
-    objective: Objective,
+    objective: NetworkObjective,
     parameters: Parameters,
     inputs: Float[Tensor, "sample input"],
     target: Tensor,
@@ -63,14 +55,14 @@ def best_response(
 
 
 def answered(
-    learning: Learning, samples: Samples, state: State, diverged: Bool[Tensor, " seed"]
-) -> tuple[State, float]:
-    """Replace the heads of the arm `limit` by their best responses; also return the worst residual.
+    learning: Learning, samples: Samples, state: SupervisedState, diverged: Bool[Tensor, " seed"]
+) -> tuple[SupervisedState, Float[Tensor, " seed"]]:
+    """Replace the heads of the arm `limit` by their best responses; also return the residuals.
 
-    A diverged run keeps its head: there is nothing to answer.
+    A diverged run keeps its head, with a residual of 0: there is nothing to answer.
     """
     parameters = arm_parameters(learning, state, "limit")
-    heads, worst = parameters.head.clone(), 0.0
+    heads, residual = parameters.head.clone(), torch.zeros(len(diverged), dtype=torch.float64)
     for seed in (~diverged).nonzero()[:, 0].tolist():
         response = best_response(
             learning.objective,
@@ -79,28 +71,19 @@ def answered(
             learning.responder.tolerance,
         )
         heads[seed] = response.head
-        worst = max(worst, response.residual)
+        residual[seed] = response.residual
     seeds, start = len(heads), learning.given.index("limit") * len(heads)
     head = state.given.parameters.head
     joined = torch.cat([head[:start], heads, head[start + seeds :]])
     moved = state.given.parameters._replace(head=joined)
-    return state._replace(given=state.given._replace(parameters=moved)), worst
+    return state._replace(given=state.given._replace(parameters=moved)), residual
 
 
-def measured_steps(steps: int, every: int, start: int | None = None) -> list[int]:
-    """Return the numbers of updates after which to measure: 0, every, 2·every, … and the last.
-
-    start: the last one measured already; None for a run that begins
-    """
-    grid = {*range(0, steps + 1, every), steps}
-    return sorted(after for after in grid if start is None or after > start)
-
-
-def learn(
+def learn_supervised(
     learning: Learning,
     samples: Samples,
     key: Int[Tensor, " seed"],
-    state: State,
+    state: SupervisedState,
     *,
     steps: int,
     measure_every: int,
@@ -115,23 +98,26 @@ def learn(
     limit: [seed] the magnitude of a parameter beyond which a run counts as diverged
     start, diverged: updates done and measured, and the runs lost by then, when a run is resumed
 
-    The arm `limit` answers before update 0 and every `responder.every` updates from there on.
+    The arm `limit` answers before update 0 and every `responder.every` updates from there on. The
+    value `response/residual`, [arm, seed], is the largest residual of a run's answers since the
+    last measurement, 0 where none was given.
     """
-    advance = updates(learning, samples, key, state, compiled=compiled)
+    advance = supervised_updates(learning, samples, key, state, compiled=compiled)
     done = start or 0
     update = torch.tensor(done, device=key.device)
     shape = (len(learning.arms), len(limit))
     lost = torch.zeros(shape, dtype=torch.bool) if diverged is None else diverged.cpu()
     every = learning.responder.every if "limit" in learning.arms else steps
-    for target in measured_steps(steps, measure_every, start):
-        residual = 0.0
+    measured = -1 if start is None else start
+    for target in measured_steps(steps, measure_every, first=0, after=measured):
+        residual = torch.zeros(shape, dtype=torch.float64)
         # Not around the `yield`: the caller's own gradients are the caller's business.
         with torch.no_grad():
             while done < target:
                 if "limit" in learning.arms and done % every == 0:
-                    of_limit = lost[learning.arms.index("limit")]
-                    state, worst = answered(learning, samples, state, of_limit)
-                    residual = max(residual, worst)
+                    arm = learning.arms.index("limit")
+                    state, missed = answered(learning, samples, state, lost[arm])
+                    residual[arm] = torch.fmax(residual[arm], missed)
                 count = min(target - done, every - done % every)
                 state, update = advance(state, update, count)
                 done += count
@@ -139,4 +125,4 @@ def learn(
                 diverged_runs(arm_parameters(learning, state, arm), limit) for arm in learning.arms
             ]
             lost = lost | torch.stack(now).cpu()
-        yield Measurement(done, lost, state, residual)
+        yield Measurement(done, {"response/residual": residual}, lost, state)

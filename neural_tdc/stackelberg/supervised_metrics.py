@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from neural_tdc.networks.mlp_population import CROSS_ENTROPY, Objective, features
+from neural_tdc.networks.mlp_population import CROSS_ENTROPY, NetworkObjective, features
 from neural_tdc.stackelberg.best_responses import BestResponse
 from neural_tdc.stackelberg.curvature import (
     Curvature,
@@ -18,7 +18,7 @@ from neural_tdc.stackelberg.curvature import (
     hessian_operator,
     reduced_hessian_operator,
 )
-from neural_tdc.stackelberg.problems import Problem, classification, regression
+from neural_tdc.stackelberg.problems import StackelbergProblem, classification, regression
 from neural_tdc.types import Parameters
 
 # Predictions of so many samples are made at once.
@@ -26,7 +26,7 @@ CHUNK = 2_000
 
 
 def losses(
-    objective: Objective, parameters: Parameters, inputs: Tensor, target: Tensor
+    objective: NetworkObjective, parameters: Parameters, inputs: Tensor, target: Tensor
 ) -> dict[str, float]:
     """Return the mean loss, without the ridge, and for labels the accuracy, a fraction."""
     with torch.no_grad():
@@ -43,7 +43,7 @@ def losses(
 
 
 def head_tracking_error(
-    objective: Objective,
+    objective: NetworkObjective,
     parameters: Parameters,
     inputs: Float[Tensor, "sample input"],
     response: BestResponse,
@@ -61,12 +61,12 @@ def head_tracking_error(
 
 
 def stackelberg_problem(
-    objective: Objective,
+    objective: NetworkObjective,
     inputs: Float[Tensor, "sample input"],
     target: Tensor,
     classes: int | None,
     tolerance: float | None = None,
-) -> Problem:
+) -> StackelbergProblem:
     """Return f(W, θ) and θ*(W) on some samples, for `curvature` and `landscape`.
 
     classes: None for regression
@@ -99,7 +99,7 @@ class Curvatures(NamedTuple):
 
 
 def curvatures(
-    problem: Problem,
+    problem: StackelbergProblem,
     parameters: Parameters,
     generator: torch.Generator,
     *,

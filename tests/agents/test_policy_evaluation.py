@@ -10,7 +10,7 @@ from envs.control.truth import monte_carlo_truth
 from envs.finite.finite_mdp import chain, exact_transitions, finite_mdp
 from envs.finite.standard_problems import baird, boyan, garnet, grid, random_walk_dependent
 from neural_tdc.learning.sampling import MarkovSampling, gather
-from neural_tdc.networks.bodies import given_features
+from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters
 

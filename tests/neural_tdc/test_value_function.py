@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from neural_tdc.networks.bodies import feature_map, initial_bodies, mlp
+from neural_tdc.networks.bodies import initial_bodies, mlp
+from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.value_function import FILE, description, load_value
 
 RUNS, STATE, FEATURE, BATCH = 3, 2, 5, 7

@@ -14,7 +14,12 @@ from experiments.convergence import __main__ as program
 from experiments.convergence import run as convergence_run
 from experiments.convergence.run import PACES, Population, descents, measured_updates
 from experiments.convergence.stochastic_approximation import descend, scalar_descent
-from experiments.convergence.structure import curvatures, kink, scalar_curves, without_ridge
+from experiments.convergence.structure import (
+    kink,
+    least_curvatures,
+    scalar_curves,
+    without_ridge,
+)
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.history import History, cut, read
 from experiments.runs.statistics import statistic_interval
@@ -191,7 +196,7 @@ def test_the_interval_of_a_mean_as_a_statistic_is_about_student_s():
 
 
 def test_lemma_4_1_is_convex_in_its_reduced_form_and_not_jointly():
-    found = curvatures(scalar_descent())
+    found = least_curvatures(scalar_descent())
     assert found["joint_at_zero"] == pytest.approx(-0.9)
     # Φ'' at W* = √0.9: m + λ(3W² − λ)/(W² + λ)³ = .1 + .1 · 2.6
     assert found["reduced_at_minimum"] == pytest.approx(0.36)

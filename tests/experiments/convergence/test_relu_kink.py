@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.convergence.relu_kink import reduced_objective, right_slope, second_difference
+from experiments.convergence.relu_kink import (
+    kinked_objective,
+    right_slope,
+    second_difference,
+)
 from neural_tdc.stackelberg.problems import reduced_objective as reduced
 from neural_tdc.stackelberg.problems import regression
 
@@ -21,8 +25,8 @@ def test_the_one_sided_slopes_at_the_kink_are_those_of_the_closed_form(ridge, ta
     step = 1e-7
 
     def slope(side: float) -> float:
-        moved = reduced_objective(scalar(side * step), ridge, target=target)
-        still = reduced_objective(scalar(0.0), ridge, target=target)
+        moved = kinked_objective(scalar(side * step), ridge, target=target)
+        still = kinked_objective(scalar(0.0), ridge, target=target)
         return float(moved - still) / (side * step)
 
     assert slope(-1) == 0
@@ -33,7 +37,7 @@ def test_the_one_sided_slopes_at_the_kink_are_those_of_the_closed_form(ridge, ta
 def test_a_relu_makes_the_reduced_objective_not_weakly_convex_and_a_smooth_activation_does_not():
     def of(activation):
         return [
-            second_difference(lambda weight: reduced_objective(weight, 0.1, activation), step)
+            second_difference(lambda weight: kinked_objective(weight, 0.1, activation), step)
             for step in (1e-1, 1e-2, 1e-3, 1e-4)
         ]
 
@@ -47,8 +51,8 @@ def test_a_relu_makes_the_reduced_objective_not_weakly_convex_and_a_smooth_activ
 
 
 def test_labels_of_opposite_sign_leave_a_kink_that_points_downwards():
-    upwards = second_difference(lambda w: reduced_objective(w, 0.1), 1e-4)
-    downwards = second_difference(lambda w: reduced_objective(w, 0.1, target=(1.0, -1.0)), 1e-4)
+    upwards = second_difference(lambda w: kinked_objective(w, 0.1), 1e-4)
+    downwards = second_difference(lambda w: kinked_objective(w, 0.1, target=(1.0, -1.0)), 1e-4)
     assert upwards < -1000
     assert downwards > 1000
 
@@ -74,4 +78,4 @@ def test_the_reduced_objective_is_that_of_the_two_samples():
     # ½·½ (‖y‖² − (zᵀy)²/(‖z‖² + 2λ))
     inner = float(features[:, 0] @ target)
     expected = (4.25 - inner**2 / (1.64 + 0.6)) / 4
-    assert float(reduced_objective(weight, ridge, target=(2.0, -0.5))) == pytest.approx(expected)
+    assert float(kinked_objective(weight, ridge, target=(2.0, -0.5))) == pytest.approx(expected)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from experiments.convergence.scalar_instance import ScalarInstance
-from neural_tdc.stackelberg.problems import Problem, reduced_gradient
+from neural_tdc.stackelberg.problems import StackelbergProblem, reduced_gradient
 
 
 def exact(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
@@ -39,7 +39,9 @@ def test_the_closed_forms_of_the_scalar_instance_equal_autograd():
         exact(torch.func.grad(instance.reduced)(body), instance.reduced_gradient(body))
         curvature = torch.func.grad(torch.func.grad(instance.reduced))(body)
         exact(curvature, instance.reduced_curvature(body))
-        danskin, _ = reduced_gradient(Problem(instance.objective, instance.best_response), body)
+        danskin, _ = reduced_gradient(
+            StackelbergProblem(instance.objective, instance.best_response), body
+        )
         exact(danskin, instance.reduced_gradient(body))
 
 

@@ -18,7 +18,7 @@ from experiments.two_step.linear_networks import (
     one_step,
     published_three_layer_one_step,
     published_two_layer_one_step,
-    simulate,
+    simulated_loss,
     three_layer_one_step,
     three_layer_two_steps,
     two_layer_one_step,
@@ -80,7 +80,7 @@ def test_the_closed_forms_do_not_tell_the_layers_apart(layers, steps):
 def test_simulation_of_the_signal_part_agrees_with_the_closed_form(layers, steps, width, rates):
     first, second = (rate * unit(layers, width) for rate in rates)
     networks = draw_networks(layers, width, 4000, generator(0, "networks", layers, width))
-    losses = simulate(networks, first, second, steps, exact=False)
+    losses = simulated_loss(networks, first, second, steps, exact=False)
     expected = float(CLOSED_FORMS[layers, steps](scalar(first), scalar(second), width))
     error = float(losses.std()) / math.sqrt(len(losses))
     assert abs(float(losses.mean()) - expected) < 3 * error
@@ -92,7 +92,7 @@ def test_simulation_tells_the_full_one_step_form_from_the_published_one(layers):
     width = 2
     first = second = 0.5 * unit(layers, width)
     networks = draw_networks(layers, width, 4000, generator(0, "networks", layers, width))
-    losses = simulate(networks, first, second, 1, exact=False)
+    losses = simulated_loss(networks, first, second, 1, exact=False)
     published = float(PUBLISHED[layers](scalar(first), scalar(second), width))
     error = float(losses.std()) / math.sqrt(len(losses))
     assert abs(float(losses.mean()) - published) > 5 * error
@@ -105,8 +105,8 @@ def test_the_exact_gradient_leaves_the_closed_form_as_the_rates_grow(layers):
     gaps = []
     for share in (0.001, 0.3):
         rate = share * unit(layers, width)
-        with_output = simulate(networks, rate, rate, 2, exact=True)
-        signal = simulate(networks, rate, rate, 2, exact=False)
+        with_output = simulated_loss(networks, rate, rate, 2, exact=True)
+        signal = simulated_loss(networks, rate, rate, 2, exact=False)
         difference = with_output - signal
         gaps.append(float(difference.mean().abs()))
     assert gaps[0] < 2e-3
@@ -119,7 +119,7 @@ def test_the_exact_simulation_is_autograd_on_samples(layers, steps):
     width, samples = 4, 4
     networks = draw_networks(layers, width, 3, generator(1, "networks"))
     inputs = math.sqrt(samples) * haar_orthogonal(1, samples, generator(1, "inputs"))[0]
-    losses = simulate(networks, 0.7, 1.9, steps, exact=True)
+    losses = simulated_loss(networks, 0.7, 1.9, steps, exact=True)
     for index in range(3):
         first, second = networks.first[index], networks.second[index]
         readout = networks.readout if layers == 2 else networks.readout[index]
@@ -213,7 +213,7 @@ def test_a_network_at_its_optimum_has_no_best_rate():
 
 def test_the_simulation_s_first_step_is_the_exact_one():
     networks = draw_networks(3, 4, 2, generator(4, "networks"))
-    losses = simulate(networks, 1.1, 0.4, 1, exact=True)
+    losses = simulated_loss(networks, 1.1, 0.4, 1, exact=True)
     for index in range(2):
         step = one_step(
             2 * torch.eye(4, dtype=torch.float64),

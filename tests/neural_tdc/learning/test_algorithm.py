@@ -14,7 +14,8 @@ from neural_tdc.learning.algorithm import Algorithm, State, initial_state, popul
 from neural_tdc.learning.optimisers import SGD, Optimizer
 from neural_tdc.learning.preparation import initial_population
 from neural_tdc.learning.projections import projection
-from neural_tdc.networks.bodies import feature_map, initial_bodies, mlp
+from neural_tdc.networks.bodies import initial_bodies, mlp
+from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters, StepSizes, Transition
 

@@ -124,7 +124,7 @@ def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
     monkeypatch.setattr(learner, "compile_repeatable", uncompiled)
     results = []
     for block in (2, 4):
-        monkeypatch.setattr(learner, "BLOCK", block)
+        monkeypatch.setattr(learner, "BLOCK_RUNS", block)
         advance = learner.repeated_updates(
             algorithm,
             schedule("general"),

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from envs.finite.finite_mdp import chain, simulate
 from envs.finite.standard_problems import problem
 from neural_tdc.learning.algorithm import Algorithm, initial_state
-from neural_tdc.learning.learner import divergence_limit, learn, measured_steps, updates
+from neural_tdc.learning.learner import divergence_limit, learn, updates
 from neural_tdc.learning.optimisers import SGD, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import (
@@ -20,9 +20,10 @@ from neural_tdc.learning.sampling import (
     gather,
     sampling_scheme,
 )
-from neural_tdc.learning.schedules import schedule
+from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
-from neural_tdc.networks.bodies import given_features, mlp
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.networks.feature_map import given_features
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule
@@ -156,7 +157,7 @@ def test_least_squares_td_equals_its_closed_form_on_what_was_seen():
 def test_measurements_come_after_the_first_update_then_regularly_and_at_the_end(
     steps, every, start, expected
 ):
-    assert measured_steps(steps, every, start) == expected
+    assert measured_steps(steps, every, after=start) == expected
 
 
 # --- neural populations on a chain

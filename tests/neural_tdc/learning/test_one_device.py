@@ -116,11 +116,22 @@ def test_given_features_stay_on_their_device(one_device, name):
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 
-def test_buffers_of_a_body_are_brought_to_the_device(one_device):
-    def with_statistics(shape, *_):
-        return torch.nn.Sequential(torch.nn.Linear(*shape, FEATURE), torch.nn.BatchNorm1d(FEATURE))
+class Shifted(torch.nn.Module):
+    """Add a vector that is not learned."""
 
-    state, *_ = advance_on("meta", "tdc", IidSampling(3), one_device, body=with_statistics)
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("shift", torch.ones(FEATURE))
+
+    def forward(self, feature):
+        return feature + self.shift
+
+
+def test_buffers_of_a_body_are_brought_to_the_device(one_device):
+    def with_buffer(shape, *_):
+        return torch.nn.Sequential(torch.nn.Linear(*shape, FEATURE), Shifted())
+
+    state, *_ = advance_on("meta", "tdc", IidSampling(3), one_device, body=with_buffer)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
 

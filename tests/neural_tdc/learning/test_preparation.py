@@ -7,7 +7,8 @@ from torch.utils._pytree import tree_leaves
 
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.networks.bodies import given_features, mlp
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, StepSizes
@@ -112,7 +113,7 @@ def test_a_body_that_cannot_serve_is_refused_with_its_layer():
     def lazy(shape):
         return nn.Sequential(nn.Linear(*shape, 6), nn.LazyLinear(FEATURE))
 
-    with pytest.raises(ValueError, match=r"^--body: layer '1' is lazy"):
+    with pytest.raises(ValueError, match=r"^body: layer '1' is lazy"):
         prepare(RULES["tdc"], lazy, observations(), runs=2, seed=0)
 
 

@@ -13,7 +13,8 @@ from neural_tdc.metrics.evaluators import (
     sampled_moments,
 )
 from neural_tdc.metrics.value_errors import auxiliary_solution
-from neural_tdc.networks.bodies import feature_map, given_features, initial_bodies, mlp
+from neural_tdc.networks.bodies import initial_bodies, mlp
+from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, Transition

@@ -4,16 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from neural_tdc.networks.bodies import (
-    ACTIVATIONS,
-    feature_map,
-    given_features,
-    initial_bodies,
-    mlp,
-    nature_atari,
-    paper_atari,
-    split,
-)
+from neural_tdc.networks.activations import ACTIVATIONS
+from neural_tdc.networks.bodies import initial_bodies, mlp, nature_atari, paper_atari
+from neural_tdc.networks.feature_map import feature_map, given_features
 
 F64 = torch.float64
 
@@ -111,18 +104,23 @@ def test_the_nature_body_has_the_published_layers():
     assert bool((features >= 0).all())
 
 
-def test_a_network_is_split_at_its_last_linear_layer():
-    network = nn.Sequential(
-        nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 5), nn.LayerNorm(5), nn.Linear(5, 1)
-    )
-    body, head = split(network)
-    assert head == ["4.weight", "4.bias"]
-    assert body == ["0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias"]
+def test_a_layer_norm_stands_before_every_activation():
+    module = mlp((3,), features=4, hidden=(6,), layer_norm=True)
+    kinds = [nn.Linear, nn.LayerNorm, nn.Tanh]
+    assert [type(layer) for layer in module] == kinds * 2
+    observation = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    hidden = observation @ module[0].weight.T + module[0].bias
+    centred = hidden - hidden.mean(1, keepdim=True)
+    normal = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    assert torch.allclose(module[:3](observation), normal.tanh(), atol=1e-6)
 
 
-def test_a_network_without_a_linear_layer_cannot_be_split():
-    with pytest.raises(ValueError, match=r"Conv2d has no nn\.Linear"):
-        split(nn.Conv2d(2, 3, 3))
+def test_a_body_with_layer_norm_draws_the_weights_of_one_without():
+    torch.manual_seed(0)
+    plain = mlp((3,), features=4, hidden=(6,))
+    torch.manual_seed(0)
+    normalised = mlp((3,), features=4, hidden=(6,), layer_norm=True)
+    assert torch.equal(plain[2].weight, normalised[3].weight)
 
 
 # --- a module as a pure function

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
-    ACTIVATIONS,
     CROSS_ENTROPY,
     SQUARED,
     Layer,
-    Objective,
+    NetworkObjective,
     cross_entropy,
     features,
     gradients,
@@ -23,7 +23,6 @@ from neural_tdc.networks.mlp_population import (
     squared,
 )
 from neural_tdc.randomness import generator
-from neural_tdc.stackelberg.problems import regression_gradients, softmax_gradients
 
 SAMPLES, RUNS = 6, 4
 
@@ -43,7 +42,7 @@ def problem(sizes, loss):
 @pytest.mark.parametrize("loss", [SQUARED, CROSS_ENTROPY], ids=["squared", "cross-entropy"])
 @pytest.mark.parametrize("sizes", [(3, 5, 2), (3, 7, 5, 4), (2, 7, 3, 5, 4)])
 def test_gradients_equal_autograd_for_every_depth_loss_and_activation(sizes, loss, activation):
-    objective = Objective(loss, ACTIVATIONS[activation], 0.3)
+    objective = NetworkObjective(loss, CLOSED_FORM_ACTIVATIONS[activation], 0.3)
     networks, inputs, target = problem(sizes, loss)
     leaves = tree_map(lambda leaf: leaf.clone().requires_grad_(), networks)
     value = objective_value(objective, leaves, inputs, target)
@@ -57,7 +56,7 @@ def test_gradients_equal_autograd_for_every_depth_loss_and_activation(sizes, los
 
 
 def test_one_network_without_a_run_axis_has_the_same_gradients():
-    objective = Objective(CROSS_ENTROPY, ACTIVATIONS["tanh"], 0.1)
+    objective = NetworkObjective(CROSS_ENTROPY, CLOSED_FORM_ACTIVATIONS["tanh"], 0.1)
     networks, inputs, target = problem((3, 7, 5, 4), CROSS_ENTROPY)
     many = gradients(objective, networks, inputs, target)
     one = gradients(objective, tree_map(lambda leaf: leaf[2], networks), inputs[2], target[2])
@@ -72,14 +71,25 @@ def test_gradients_equal_the_papers_closed_forms_for_two_layers():
     networks = networks._replace(body=(Layer(layer.weight, torch.zeros_like(layer.bias)),))
     _, inputs, real = problem((3, 5, 4), SQUARED)
     _, _, label = problem((3, 5, 4), CROSS_ENTROPY)
-    for loss, target, closed in (
-        (SQUARED, real[0], regression_gradients),
-        (CROSS_ENTROPY, label[0], softmax_gradients),
+    samples = len(inputs[0])
+    feature = (inputs[0] @ layer.weight).clamp(min=0)
+    truth = torch.eye(4, dtype=torch.float64)[label[0]]
+    exponentials = (feature @ head).exp()
+    for loss, target, error in (
+        (SQUARED, real[0], feature @ head - real[0]),
+        (CROSS_ENTROPY, label[0], exponentials / exponentials.sum(1, keepdim=True) - truth),
     ):
-        found = gradients(Objective(loss, ACTIVATIONS["relu"], 0.2), networks, inputs[0], target)
-        expected = closed(inputs[0], target, layer.weight, head, 0.2, torch.relu)
-        torch.testing.assert_close(found.body[0].weight, expected.body, rtol=1e-13, atol=1e-15)
-        torch.testing.assert_close(found.head, expected.head, rtol=1e-13, atol=1e-15)
+        found = gradients(
+            NetworkObjective(loss, CLOSED_FORM_ACTIVATIONS["relu"], 0.2),
+            networks,
+            inputs[0],
+            target,
+        )
+        # Section 5.1 and 5.2 of arXiv 2605.15530: Xᵀ[(eθᵀ)∘σ'(XW)]/n and Zᵀe/n + λθ
+        body = inputs[0].T @ ((error @ head.T) * (feature > 0)) / samples
+        torch.testing.assert_close(found.body[0].weight, body, rtol=1e-13, atol=1e-15)
+        by_head = feature.T @ error / samples + 0.2 * head
+        torch.testing.assert_close(found.head, by_head, rtol=1e-13, atol=1e-15)
 
 
 def test_features_are_those_of_the_same_layers_in_torch():
@@ -90,7 +100,7 @@ def test_features_are_those_of_the_same_layers_in_torch():
             linear.weight.copy_(layer.weight[1].T)
             linear.bias.copy_(layer.bias[1])
         expected = module(inputs[1])
-    found = features(networks.body, inputs, ACTIVATIONS["relu"])
+    found = features(networks.body, inputs, CLOSED_FORM_ACTIVATIONS["relu"])
     torch.testing.assert_close(found[1], expected, rtol=1e-13, atol=1e-15)
     assert 0 < float((expected == 0).double().mean()) < 1
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from neural_tdc.networks.bodies import check_body, feature_map, mlp
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.networks.feature_map import feature_map
+from neural_tdc.networks.validation import check_body
 
 F64 = torch.float64
 
@@ -94,10 +96,11 @@ GOOD = {
         VECTOR,
         5,
     ),
-    "batch norm, evaluated": (
-        lambda: nn.Sequential(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 5)),
-        VECTOR,
-        5,
+    "the layer norm at hand": (lambda: mlp((3,), 5, (6,), layer_norm=True), VECTOR, 5),
+    "instance norm": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.InstanceNorm2d(3), nn.Tanh(), nn.Flatten()),
+        IMAGE,
+        126,
     ),
     "dropout, evaluated": (
         lambda: nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 5)),
@@ -221,6 +224,23 @@ BAD = {
         VECTOR,
         "'2 (BatchNorm1d)'",
     ),
+    "batch norm": (
+        lambda: after_linear(nn.BatchNorm1d(6)),
+        VECTOR,
+        "layer '2' (BatchNorm1d) normalises nothing here",
+    ),
+    "batch norm of images": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten()),
+        IMAGE,
+        "layer '1' (BatchNorm2d) normalises nothing here",
+    ),
+    "instance norm that keeps statistics": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 3, 3), nn.InstanceNorm2d(3, track_running_stats=True), nn.Flatten()
+        ),
+        IMAGE,
+        "layer '1' (InstanceNorm2d) normalises nothing here",
+    ),
     "spectral norm": (
         lambda: after_linear(nn.utils.parametrizations.spectral_norm(nn.Linear(6, 4))),
         VECTOR,
@@ -271,7 +291,7 @@ def test_what_is_no_body_is_refused_in_one_line_that_names_it(make, shape, named
     torch.manual_seed(0)
     module = make()
     observation = torch.randn(3, *shape)
-    with pytest.raises(ValueError, match=r"^--body: [^\n]*$") as refusal:
+    with pytest.raises(ValueError, match=r"^body: [^\n]*$") as refusal:
         check_body(module, observation)
     assert named in str(refusal.value)
 

@@ -7,7 +7,8 @@ from torch.utils._pytree import tree_leaves
 from envs.finite.finite_mdp import chain, exact_transitions, finite_mdp, simulate
 from envs.finite.standard_problems import garnet, problem
 from neural_tdc.metrics.value_errors import auxiliary_solution
-from neural_tdc.networks.bodies import feature_map, given_features, mlp
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.rules import emphatic
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from neural_tdc.networks.bodies import feature_map, mlp
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.rules.heads import HEAD_ROWS
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
-    ACTIVATIONS,
     SQUARED,
-    Objective,
+    NetworkObjective,
     initial_networks,
     objective_value,
 )
@@ -15,12 +15,12 @@ from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.barzilai_borwein import AutomaticRate, SignSGD
 from neural_tdc.stackelberg.barzilai_borwein_population import (
     AutomaticRule,
-    Parts,
+    PerPart,
     automatic_state,
     automatic_update,
 )
 
-OBJECTIVE = Objective(SQUARED, ACTIVATIONS["tanh"], 0.05)
+OBJECTIVE = NetworkObjective(SQUARED, CLOSED_FORM_ACTIVATIONS["tanh"], 0.05)
 RUNS, STEPS, BATCH = 3, 12, 7
 # Numbers that float32 holds exactly, since `AutomaticRate` rounds its factor to it.
 LOW, HIGH = 2**-6, 0.5
@@ -65,7 +65,7 @@ MAKERS = (
 @pytest.mark.parametrize("kind", ["long", "short"])
 def test_a_population_of_three_kinds_equals_each_run_alone(kind):
     networks = initial_networks((4, 6, 2), 0, RUNS, torch.float64)
-    first = Parts(*(torch.full((RUNS,), rate, dtype=torch.float64) for rate in (2**-5, 0.25)))
+    first = PerPart(*(torch.full((RUNS,), rate, dtype=torch.float64) for rate in (2**-5, 0.25)))
     momentum = torch.tensor([kept for kept, _, _ in MAKERS], dtype=torch.float64)
     sign = torch.tensor([taken for _, taken, _ in MAKERS])
     rule = AutomaticRule(momentum, sign, first, LOW, HIGH, kind)
@@ -87,7 +87,7 @@ def test_a_population_of_three_kinds_equals_each_run_alone(kind):
 
 def test_the_first_update_takes_the_given_rates():
     networks = initial_networks((4, 6, 2), 0, RUNS, torch.float64)
-    first = Parts(*(torch.full((RUNS,), rate, dtype=torch.float64) for rate in (2**-5, 0.25)))
+    first = PerPart(*(torch.full((RUNS,), rate, dtype=torch.float64) for rate in (2**-5, 0.25)))
     none = torch.zeros(RUNS, dtype=torch.float64)
     rule = AutomaticRule(none, none > 0, first, LOW, HIGH, "long")
     inputs, target = (part[0] for part in batches())

@@ -22,7 +22,12 @@ from neural_tdc.stackelberg.curvature import (
     reduced_hessian_operator,
     trace,
 )
-from neural_tdc.stackelberg.problems import Problem, classification, reduced_objective, regression
+from neural_tdc.stackelberg.problems import (
+    StackelbergProblem,
+    classification,
+    reduced_objective,
+    regression,
+)
 
 SAMPLES, INPUTS, HIDDEN, FEATURES, CLASSES = 11, 3, 5, 4, 3
 
@@ -48,7 +53,7 @@ def deep_body() -> dict[str, Tensor]:
     }
 
 
-def problems() -> dict[str, Problem]:
+def problems() -> dict[str, StackelbergProblem]:
     inputs = normal(SAMPLES, INPUTS)
     label = torch.arange(SAMPLES)
     return {
@@ -163,7 +168,7 @@ def test_a_large_head_is_answered_by_conjugate_gradients(monkeypatch):
 
 def test_the_curvature_of_the_scalar_instance_is_its_closed_form():
     instance = ScalarInstance()
-    problem = Problem(instance.objective, instance.best_response)
+    problem = StackelbergProblem(instance.objective, instance.best_response)
     for body in (0.2, 0.9, 2.5):
         point = torch.tensor(body, dtype=torch.float64)
         found = dense(reduced_hessian_operator(problem, point))
@@ -183,7 +188,9 @@ def test_at_the_best_response_the_reduced_hessian_never_exceeds_the_joint_one(na
 
 
 def test_a_head_without_strong_convexity_is_refused():
-    problem = Problem(lambda body, head: (body * head).sum(), lambda body: torch.zeros_like(body))
+    problem = StackelbergProblem(
+        lambda body, head: (body * head).sum(), lambda body: torch.zeros_like(body)
+    )
     with pytest.raises(ValueError, match="not strongly convex"):
         reduced_hessian_operator(problem, normal(3))
 

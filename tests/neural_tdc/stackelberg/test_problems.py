@@ -10,9 +10,8 @@ from neural_tdc.metrics.value_errors import Moments
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.best_responses import logistic_response, ridge_response
 from neural_tdc.stackelberg.problems import (
-    Problem,
+    StackelbergProblem,
     classification,
-    classification_gradients,
     logistic_loss,
     policy_evaluation,
     reduced_gradient,
@@ -20,19 +19,11 @@ from neural_tdc.stackelberg.problems import (
     reduced_objective,
     reduced_regression,
     regression,
-    regression_gradients,
-    softmax_gradients,
     softmax_loss,
     squared_loss,
 )
 
 SAMPLES, INPUTS, FEATURES, CLASSES, RIDGE = 9, 5, 4, 3, 0.07
-ACTIVATIONS = {
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "softplus": torch.nn.functional.softplus,
-    "relu": torch.relu,
-}
 
 
 def normal(*shape: int, name: str = "normal") -> Tensor:
@@ -75,7 +66,7 @@ def chain_moments(body: dict[str, Tensor]) -> Moments:
     return Moments(A=weighted @ difference, b0=weighted @ reward, C=weighted @ features)
 
 
-def problems() -> dict[str, Problem]:
+def problems() -> dict[str, StackelbergProblem]:
     inputs = normal(SAMPLES, INPUTS)
     return {
         "regression": regression(deep_features, inputs, normal(SAMPLES, name="target"), RIDGE),
@@ -100,46 +91,6 @@ def test_the_losses_of_one_sample_are_computed_by_hand():
     heads = torch.tensor([[0.5, 0.0], [-1.0, 0.0]])
     expected = math.log(math.exp(-1.5) + 1) + 0.1 / 2 * 1.25
     assert float(softmax_loss(feature, torch.tensor([1]), heads, 0.1)) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-@pytest.mark.parametrize("outputs", [(), (2,)])
-def test_regression_gradients_equal_autograd(name, outputs):
-    activation = ACTIVATIONS[name]
-    inputs, target = normal(SAMPLES, INPUTS), normal(SAMPLES, *outputs, name="target")
-    weight, head = normal(INPUTS, FEATURES), normal(FEATURES, *outputs, name="head")
-    found = regression_gradients(inputs, target, weight, head, RIDGE, activation)
-    expected = torch.func.grad(
-        lambda w, h: squared_loss(activation(inputs @ w), target, h, RIDGE), argnums=(0, 1)
-    )(weight, head)
-    exact(found.body, expected[0])
-    exact(found.head, expected[1])
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_classification_gradients_equal_autograd(name):
-    activation = ACTIVATIONS[name]
-    inputs = normal(SAMPLES, INPUTS)
-    weight, head = normal(INPUTS, FEATURES), normal(FEATURES, name="head")
-    found = classification_gradients(inputs, labels(), weight, head, RIDGE, activation)
-    expected = torch.func.grad(
-        lambda w, h: logistic_loss(activation(inputs @ w), labels(), h, RIDGE), argnums=(0, 1)
-    )(weight, head)
-    exact(found.body, expected[0])
-    exact(found.head, expected[1])
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_softmax_gradients_equal_autograd(name):
-    activation = ACTIVATIONS[name]
-    inputs = normal(SAMPLES, INPUTS)
-    weight, head = normal(INPUTS, FEATURES), normal(FEATURES, CLASSES, name="head")
-    found = softmax_gradients(inputs, classes(), weight, head, RIDGE, activation)
-    expected = torch.func.grad(
-        lambda w, h: softmax_loss(activation(inputs @ w), classes(), h, RIDGE), argnums=(0, 1)
-    )(weight, head)
-    exact(found.body, expected[0])
-    exact(found.head, expected[1])
 
 
 @pytest.mark.parametrize("name", problems())

@@ -8,16 +8,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.projections import project_on_ball, projection
 from neural_tdc.learning.schedules import schedule
+from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
-    ACTIVATIONS,
     CROSS_ENTROPY,
     SQUARED,
-    Objective,
+    NetworkObjective,
     initial_networks,
 )
 from neural_tdc.randomness import generator, keys
 from neural_tdc.split_rates import effective_rates, parameter_groups
-from neural_tdc.stackelberg.barzilai_borwein_population import Parts
+from neural_tdc.stackelberg.barzilai_borwein_population import PerPart
 from neural_tdc.stackelberg.supervised import (
     Learning,
     Rates,
@@ -26,8 +26,8 @@ from neural_tdc.stackelberg.supervised import (
     arm_rates,
     batch_of,
     given_rates,
-    initial_state,
-    updates,
+    initial_supervised_state,
+    supervised_updates,
 )
 
 F64 = torch.float64
@@ -51,13 +51,18 @@ def samples(loss, outputs, inputs=4):
 def learning(loss=SQUARED, arms=tuple(UNIFORM), optimizer=RMSPROP, **changed):
     usual = {"schedule": schedule("constant"), "project": projection("none")} | changed
     return Learning(
-        Objective(loss, ACTIVATIONS["relu"], 0.01), arms, RATES, BATCH, optimizer, **usual
+        NetworkObjective(loss, CLOSED_FORM_ACTIVATIONS["relu"], 0.01),
+        arms,
+        RATES,
+        BATCH,
+        optimizer,
+        **usual,
     )
 
 
 def trained(chosen, sizes, data, steps=STEPS, compiled=False):
-    state = initial_state(chosen, initial_networks(sizes, 0, SEEDS, F64))
-    advance = updates(chosen, data, keys(0, SEEDS, "batch"), state, compiled=compiled)
+    state = initial_supervised_state(chosen, initial_networks(sizes, 0, SEEDS, F64))
+    advance = supervised_updates(chosen, data, keys(0, SEEDS, "batch"), state, compiled=compiled)
     state, update = advance(state, torch.tensor(0), steps)
     assert int(update) == steps
     return state
@@ -151,7 +156,7 @@ def test_all_arms_start_alike_and_see_the_same_batches_each_seed_its_own():
     arms = ("split", "limit", "automatic-sgd", "automatic-sign")
     chosen = learning(arms=arms)
     networks = initial_networks((4, 6, 1), 0, SEEDS, F64)
-    state = initial_state(chosen, networks)
+    state = initial_supervised_state(chosen, networks)
     for arm in arms:
         for leaf, expected in zip(
             tree_leaves(arm_parameters(chosen, state, arm)), tree_leaves(networks)
@@ -188,7 +193,7 @@ def test_base_rates_are_split_uniform_and_none_for_a_head_that_answers():
 
 def test_effective_rates_follow_the_schedule_and_keep_the_split():
     chosen = learning(arms=("split", "limit"), schedule=schedule("strongly-convex"))
-    state = initial_state(chosen, initial_networks((4, 6, 1), 0, SEEDS, F64))
+    state = initial_supervised_state(chosen, initial_networks((4, 6, 1), 0, SEEDS, F64))
     rates = arm_rates(chosen, state, "split", 7)
     assert rates.body.tolist() == pytest.approx([0.001 / 8] * SEEDS)
     assert rates.head.tolist() == pytest.approx([0.01 / 4] * SEEDS)
@@ -201,7 +206,7 @@ def test_an_automatic_arm_reports_the_rates_it_chose():
     chosen = learning(arms=("automatic-momentum", "automatic-sgd"))
     state = trained(chosen, (4, 6, 1), samples(SQUARED, 1), 10)
     rates = arm_rates(chosen, state, "automatic-sgd", 9)
-    assert isinstance(rates, Parts)
+    assert isinstance(rates, PerPart)
     assert torch.equal(rates.body, state.automatic.rates.body[SEEDS:])
     assert bool(((rates.head >= 0.01) & (rates.head <= 0.5)).all())
 
@@ -217,10 +222,10 @@ def test_the_compiled_update_equals_the_eager_one():
 @pytest.mark.parametrize("loss", [SQUARED, CROSS_ENTROPY], ids=["squared", "cross-entropy"])
 def test_an_update_stays_on_one_device_and_waits_for_nothing(one_device, loss):
     chosen = learning(loss, arms=("split", "limit", "automatic-sign", "automatic-momentum"))
-    state = initial_state(chosen, initial_networks((4, 6, 5), 0, SEEDS, F64))
+    state = initial_supervised_state(chosen, initial_networks((4, 6, 5), 0, SEEDS, F64))
     state, key = (tree_map(lambda x: x.to("meta"), each) for each in (state, keys(0, SEEDS)))
     data = Samples(*(part.to("meta") for part in samples(loss, 5)[:3]), SIZE)
-    advance = updates(chosen, data, key, state, compiled=False)
+    advance = supervised_updates(chosen, data, key, state, compiled=False)
     with one_device:
         after, _ = advance(state, torch.tensor(0, device="meta"), 2)
     pairs = zip(tree_leaves(after), tree_leaves(state), strict=True)

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
-    ACTIVATIONS,
     CROSS_ENTROPY,
     SQUARED,
     Layer,
-    Objective,
+    NetworkObjective,
     initial_networks,
 )
 from neural_tdc.randomness import generator
@@ -26,8 +26,8 @@ from neural_tdc.stackelberg.supervised_metrics import (
 from neural_tdc.types import Parameters
 
 F64 = torch.float64
-REGRESSION = Objective(SQUARED, ACTIVATIONS["relu"], 0.1)
-CLASSES = Objective(CROSS_ENTROPY, ACTIVATIONS["tanh"], 0.1)
+REGRESSION = NetworkObjective(SQUARED, CLOSED_FORM_ACTIVATIONS["relu"], 0.1)
+CLASSES = NetworkObjective(CROSS_ENTROPY, CLOSED_FORM_ACTIVATIONS["tanh"], 0.1)
 
 
 def identity(head):
@@ -49,7 +49,7 @@ def test_the_loss_leaves_the_ridge_out_and_does_not_depend_on_chunks(monkeypatch
 
 
 def test_accuracy_is_the_fraction_of_labels_with_the_largest_score():
-    objective = CLASSES._replace(activation=ACTIVATIONS["relu"])
+    objective = CLASSES._replace(activation=CLOSED_FORM_ACTIVATIONS["relu"])
     found = losses(objective, identity([[1.0, 0.0], [0.0, 1.0]]), INPUTS, torch.tensor([1, 0, 0]))
     assert found["accuracy"] == pytest.approx(2 / 3)
     expected = (math.log1p(math.exp(-1)) + math.log1p(math.exp(-3)) + math.log1p(math.e)) / 3
@@ -64,7 +64,7 @@ def test_the_lag_is_in_units_of_the_prediction():
 
 
 def test_one_vector_added_to_all_classes_is_no_lag():
-    objective = CLASSES._replace(activation=ACTIVATIONS["relu"])
+    objective = CLASSES._replace(activation=CLOSED_FORM_ACTIVATIONS["relu"])
     head = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]], dtype=F64)
     shifted = BestResponse(head + torch.tensor([[5.0], [-2.0]], dtype=F64), 0.0, 0)
     assert head_tracking_error(objective, identity(head.tolist()), INPUTS, shifted) < 1e-14
@@ -83,7 +83,7 @@ def test_curvatures_are_those_of_the_dense_hessians(classes):
     )
     if classes is None:
         target = torch.randn(9, 1, generator=source, dtype=F64)
-        objective = REGRESSION._replace(activation=ACTIVATIONS["tanh"])
+        objective = REGRESSION._replace(activation=CLOSED_FORM_ACTIVATIONS["tanh"])
     else:
         target, objective = torch.randint(classes, (9,), generator=source), CLASSES
     problem = stackelberg_problem(objective, inputs, target, classes, 1e-10)
