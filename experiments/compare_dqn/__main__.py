@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from experiments.runs.command_line import (
 )
 from experiments.runs.configuration import configuration
 from experiments.runs.files import read_json, write_json
+from experiments.runs.processes import stop_status
 from experiments.runs.report import number
 from experiments.runs.run_folder import (
     CONFIG,
@@ -50,6 +51,7 @@ from experiments.runs.run_folder import (
     holds_run,
     prepare_folder,
 )
+from experiments.runs.run_lock import LOCK, check_unlocked, locked
 from experiments.train_dqn.__main__ import train
 from experiments.train_dqn.build import games, network_of, protocol_line, replay_size
 from experiments.train_dqn.figures import comparison_figure
@@ -132,29 +134,33 @@ def _check(settings: Settings) -> None:
         check_memory(what, count * on_device, device, count * on_host)
 
 
-def _claim(settings: Settings) -> None:
-    """Make OUT ready; UsageError where it holds something else than this comparison."""
+@contextlib.contextmanager
+def _claimed(settings: Settings) -> Iterator[None]:
+    """Keep other processes out of OUT; UsageError where it holds anything but this comparison."""
     out = settings.out
-    stored: dict[str, Any] = dataclasses.asdict(settings)
-    stored = {name: value for name, value in stored.items() if name not in _MAY_DIFFER}
+    stored = {
+        name: v for name, v in dataclasses.asdict(settings).items() if name not in _MAY_DIFFER
+    }
     stored = {name: list(v) if isinstance(v, tuple) else v for name, v in stored.items()}
-    if out.is_dir() and any(out.iterdir()):
-        if not settings.resume:
+    check_unlocked(out)
+    if not settings.resume:
+        if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
             raise UsageError(f"--out {out} is not empty; give another folder, or --resume")
-        if not holds_run(out):
-            raise UsageError(f"--out {out} holds no comparison to resume")
-        before = read_json(out / CONFIG).get("comparison", {})
-        for name, value in stored.items():
-            if before.get(name) != value:
-                flag = "--" + name.replace("_", "-")
-                raise UsageError(
-                    f"{flag} {value} differs from the {before.get(name)} of the comparison in {out}"
-                )
+        with prepare_folder(out):
+            write_json(out / CONFIG, configuration({"comparison": stored}))
+            yield
         return
-    if settings.resume:
+    if not holds_run(out):
         raise UsageError(f"--out {out} holds no comparison to resume")
-    prepare_folder(out)
-    write_json(out / CONFIG, configuration({"comparison": stored}))
+    before = read_json(out / CONFIG).get("comparison", {})
+    for name, value in stored.items():
+        if before.get(name) != value:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"{flag} {value} differs from the {before.get(name)} of the comparison in {out}"
+            )
+    with locked(out):
+        yield
 
 
 def _random_score(settings: Settings, game: str) -> dict[str, Any]:
@@ -226,7 +232,11 @@ def compare(settings: Settings) -> None:
     A seed after the other, so that an interrupted comparison has the arms at an equal number.
     """
     _check(settings)
-    _claim(settings)
+    with _claimed(settings):
+        _compare(settings)
+
+
+def _compare(settings: Settings) -> None:
     random = {game: _random_score(settings, game)["mean"] for game in settings.problem}
     seeds = [
         [_run(settings, game, arm, seed) for game in settings.problem for arm in settings.arm]
@@ -277,8 +287,9 @@ def compare_dqn(argv: Sequence[str]) -> None:
     settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
     try:
         compare(settings)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: {resume_command(PROGRAM, argv)}", 130) from None
+    except KeyboardInterrupt as stop:
+        said = f"stopped; go on with: {resume_command(PROGRAM, argv)}"
+        raise Stopped(said, stop_status(stop)) from None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.runs.command_line import Stopped, main
-from experiments.runs.processes import deaf_to_interrupts
+from experiments.runs.processes import deaf_to_stops, end_with_parent
 from experiments.train_dqn.__main__ import train
 from experiments.train_dqn.settings import Settings
 
@@ -29,16 +28,9 @@ def log_of(run: Settings) -> Path:
     return run.out.with_name(run.out.name + ".log")
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _alone(run: Settings, at_once: int, stop: ctypes.c_bool) -> None:
     """Train one run in this process; its exit status is that of a program."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     log = log_of(run).open("a", buffering=1, encoding="utf-8", errors="replace")
     # What is written by other languages than Python too.
     os.dup2(log.fileno(), 1)
@@ -115,7 +107,7 @@ def side_by_side(
             log.parent.mkdir(parents=True, exist_ok=True)
             logged = log.stat().st_size if log.exists() else 0
             process = context.Process(target=_alone, args=(run, at_once, stop))
-            with deaf_to_interrupts():
+            with deaf_to_stops():
                 process.start()
                 active[process.sentinel] = _Active(process, run, logged)
             begun(run)

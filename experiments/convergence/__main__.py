@@ -182,10 +182,12 @@ def convergence(argv: Sequence[str]) -> None:
     stored |= {"fit_from": fit_from, "paces": {name: list(pace) for name, pace in paces.items()}}
     if settings.resume:
         resumed_config(settings.out, stored, (), ())
-    folder = prepare_folder(settings.out, settings.overwrite, settings.resume)
-    # All is read before anything is written: a checkpoint may turn out to be damaged.
-    run = Run(folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing)
-    with resumable(PROGRAM, argv):
+    with (
+        prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
+        resumable(PROGRAM, argv),
+    ):
+        # All is read before anything is written: a checkpoint may turn out to be damaged.
+        run = Run(folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing)
         write_json(folder / CONFIG, configuration(stored))
         run.descend()
         slopes = _slopes(run.history, settings.instance, fit_from)

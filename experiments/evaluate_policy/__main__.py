@@ -30,7 +30,6 @@ from experiments.runs.run_folder import (
     SUMMARY,
     check_folder,
     folder_name,
-    prepare_folder,
     prepare_folders,
     resumed_config,
 )
@@ -111,18 +110,13 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     torch.set_num_threads(_threads(prepared))
     also = {"preset": settings.preset, "compiled": compiled, "pool": pool}
     config = configuration({**stored, **also}, checked.device)
-    if single:
-        (name,) = checked.rules
-        folders = {name: prepare_folder(out, settings.overwrite, settings.resume)}
-    else:
-        names = list(checked.rules)
-        folders = prepare_folders(out, names, settings.overwrite, settings.resume)
-    # All are read before anything is written: a checkpoint may turn out to be damaged.
-    runs = [
-        Run(name, folder, stored, compiled, *prepared[name], checked, task)
-        for name, folder in folders.items()
-    ]
-    with resumable(PROGRAM, argv):
+    rules, overwrite, resume = list(checked.rules), settings.overwrite, settings.resume
+    with prepare_folders(out, rules, overwrite, resume) as folders, resumable(PROGRAM, argv):
+        # All are read before anything is written: a checkpoint may turn out to be damaged.
+        runs = [
+            Run(name, folder, stored, compiled, *prepared[name], checked, task)
+            for name, folder in folders.items()
+        ]
         if not single:
             listed = [folder.name for folder in folders.values()]
             write_json(out / CONFIG, {**config, "folders": listed})

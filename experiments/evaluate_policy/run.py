@@ -1,40 +1,39 @@
-"""One rule's run of policy evaluation: learning, measuring, saving, and going on after a stop."""
+"""One rule's run of policy evaluation: what is learned, measured and saved."""
 
 import io
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
 from experiments.evaluate_policy.build import Plan
-from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.checkpoint import restored
 from experiments.runs.files import write_bytes, write_json
-from experiments.runs.history import History, MetricsFile, cut, read
+from experiments.runs.history import History
+from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT, METRICS, SUMMARY, VALUE
+from experiments.runs.run_folder import CHECKPOINT, SUMMARY, VALUE
 from experiments.runs.statistics import summary
-from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.learning.algorithm import Algorithm, State, StepSizes
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps
-from neural_tdc.learning.schedules import measured_steps, schedule
+from neural_tdc.learning.schedules import Schedule, measured_steps, schedule
 from neural_tdc.metrics.registry import shown_metrics
 from neural_tdc.types import Measurement
 from neural_tdc.value_function import description
 
-# Seconds between two checkpoints of a running population.
-CHECKPOINT_EVERY = 10.0
 # What a checkpoint holds.
-KEPT = {"step", "seconds", "diverged", "limit", "leaves"}
+KEPT = {"diverged", "limit", "leaves"}
 
 
 class Run:
-    """One rule's run: what it writes while it learns, and where it goes on after a stop."""
+    """One rule's run, from the beginning or from its checkpoint."""
 
     def __init__(
         self,
@@ -49,51 +48,29 @@ class Run:
     ) -> None:
         self.name, self.folder, self.settings = name, folder, settings
         self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
-        self.history = History()
-        self.seconds = 0.0
-        self.start = self.measured = 0
+        self.recorder = Recorder(folder / CHECKPOINT, {name: folder}, KEPT, device=plan.device)
         self.limit = divergence_limit(state.parameters)
         self.diverged: torch.Tensor | None = None
         self.state = state
-        if (folder / CHECKPOINT).exists():
-            self._load()
+        if (saved := self.recorder.saved) is not None:
+            self.state = restored(state, saved["leaves"], self.recorder.path)
+            self.diverged, self.limit = saved["diverged"], saved["limit"]
+            # A shorter run's last measurement may lie off the grid of a longer one: it is left out.
+            start, every = saved["step"], settings["measure_every"]
+            grid = measured_steps(max(start, plan.steps), every)
+            self.recorder.resume(max(step for step in grid if step <= start))
         self.base = _base_steps(algorithm, plan, task, self.limit)
 
-    def _load(self) -> None:
-        path = self.folder / CHECKPOINT
-        saved = load_checkpoint(path, self.plan.device)
-        leaves, structure = tree_flatten(self.state)
-        if not saved.keys() >= KEPT or _shapes(saved["leaves"]) != _shapes(leaves):
-            raise ValueError(f"{path} belongs to another rule or network than this run's")
-        self.state = tree_unflatten(saved["leaves"], structure)
-        self.start, self.seconds = saved["step"], saved["seconds"]
-        self.diverged, self.limit = saved["diverged"], saved["limit"]
-        # A shorter run's last measurement may stand off the grid of a longer one: it is left out.
-        every, steps = self.settings["measure_every"], max(self.start, self.plan.steps)
-        self.measured = max(s for s in measured_steps(steps, every) if s <= self.start)
-        self.history = read(self.folder / METRICS, self.measured)
-        if not len(self.history) or self.history.steps[-1] != self.measured:
-            raise ValueError(
-                f"{self.folder / METRICS} ends before step {self.measured}, where {path} goes on: "
-                "it has lost measurements; start again with --overwrite"
-            )
+    @property
+    def history(self) -> History:
+        """Return the measurements so far."""
+        return self.recorder.histories[self.name]
 
-    def _save(self, last: Measurement) -> None:
-        """Write a checkpoint, after what it relies on has reached the disk."""
-        self.metrics.flush()
-        self.log.flush()
+    def _contents(self, last: Measurement) -> dict[str, Any]:
+        """Return what the checkpoint holds, after the value function is written."""
         self._save_value(last)
         leaves, _ = tree_flatten(last.state)
-        save_checkpoint(
-            self.folder / CHECKPOINT,
-            {
-                "step": last.step,
-                "seconds": self.seconds,
-                "diverged": last.diverged,
-                "limit": self.limit,
-                "leaves": leaves,
-            },
-        )
+        return {"diverged": last.diverged, "limit": self.limit, "leaves": leaves}
 
     def _save_value(self, last: Measurement) -> None:
         """Write the value function, for `neural_tdc.load_value`."""
@@ -120,64 +97,46 @@ class Run:
 
     def learn(self) -> None:
         """Learn to the end, measuring, logging and saving; raises what stops it, all saved."""
-        plan, task, settings = self.plan, self.task, self.settings
-        if self.start >= plan.steps:
+        plan, task, recorder = self.plan, self.task, self.recorder
+        if recorder.start >= plan.steps:
             return
-        if self.start:
-            cut(self.folder / METRICS, self.measured)
-        self.metrics = MetricsFile(self.folder / METRICS, self.history)
-        self.log = TensorBoardLog(self.folder, self.measured + 1 if self.start else None)
-        factors = schedule(settings["schedule"])
-        # Only what stands in all other files may be saved: a stop may come between any two lines.
-        unsaved: Measurement | None = None
-        begun, before = time.perf_counter(), self.seconds
-        saved_at = begun
-        label = f"{self.name} on {task.name}"
-        try:
-            with Progress(label, plan.steps, task_runs(task), self.start) as progress:
-                for measurement in learn(
-                    self.algorithm,
-                    self.state,
-                    task.experience,
-                    self.base,
-                    factors,
-                    plan.sampling,
-                    task.evaluator(self.algorithm.features, self.algorithm.rule),
-                    steps=plan.steps,
-                    measure_every=settings["measure_every"],
-                    limit=self.limit,
-                    start=self.start,
-                    diverged=self.diverged,
-                    compiled=self.compiled,
-                ):
-                    now = time.perf_counter()
-                    self.seconds = before + now - begun
-                    self._record(measurement, factors)
-                    unsaved = measurement
-                    self.log.scalar(
-                        "speed/run_steps_per_second",
-                        (measurement.step - self.start) * task_runs(task) / (now - begun),
-                        measurement.step,
-                    )
-                    progress.update(measurement.step, *self._present_error())
-                    if now - saved_at > CHECKPOINT_EVERY:
-                        self._save(measurement)
-                        saved_at, unsaved = now, None
-                self.log.write_hparams(self._hparams(), self.history)
-        finally:
-            if unsaved is not None:
-                self._save(unsaved)
-            self.metrics.close()
-            self.log.close()
+        factors = schedule(self.settings["schedule"])
+        label, runs = f"{self.name} on {task.name}", task_runs(task)
+        begun = time.perf_counter()
+        with recorder.writing(), Progress(label, plan.steps, runs, recorder.start) as progress:
+            for measurement in learn(
+                self.algorithm,
+                self.state,
+                task.experience,
+                self.base,
+                factors,
+                plan.sampling,
+                task.evaluator(self.algorithm.features, self.algorithm.rule),
+                steps=plan.steps,
+                measure_every=self.settings["measure_every"],
+                limit=self.limit,
+                start=recorder.start,
+                diverged=self.diverged,
+                compiled=self.compiled,
+            ):
+                done = (measurement.step - recorder.start) * runs
+                recorder.record(
+                    measurement.step,
+                    {self.name: self._values(measurement, factors)},
+                    {self.name: measurement.diverged.numpy()},
+                    partial(self._contents, measurement),
+                    {"speed/run_steps_per_second": done / (time.perf_counter() - begun)},
+                )
+                progress.update(measurement.step, *self._present_error())
+            recorder.write_hparams({self.name: self._hparams()})
 
-    def _record(self, measurement: Measurement, factors: Any) -> None:
+    def _values(self, measurement: Measurement, factors: Schedule) -> dict[str, np.ndarray]:
+        """Return the errors and the step sizes of a measurement, [run] each."""
         values = {name: value.numpy() for name, value in measurement.values.items()}
         at_step = factors(torch.tensor(measurement.step - 1))
         for name, base, factor in zip(self.base._fields, self.base, at_step):
             values[f"step_size/{name}"] = (base.double() * factor.to(base.device)).cpu().numpy()
-        self.history.append(measurement.step, values, measurement.diverged.numpy())
-        self.metrics.write()
-        self.log.write(self.history)
+        return values
 
     def _present_error(self) -> tuple[float | None, str]:
         first = shown_metrics(self.history.names)[0]
@@ -198,7 +157,7 @@ class Run:
             rule=self.name,
             steps=self.plan.steps,
             seed=self.settings["seed"],
-            seconds=self.seconds,
+            seconds=self.recorder.seconds,
         )
         write_json(self.folder / SUMMARY, result)
         return result

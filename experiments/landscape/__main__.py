@@ -28,7 +28,7 @@ from experiments.runs.history import History
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import FIGURE
 from experiments.runs.statistics import mean_interval
-from experiments.train_supervised.__main__ import train
+from experiments.train_supervised.__main__ import supervised_run
 from experiments.train_supervised.build import Plan
 from experiments.train_supervised.measurement import run_problem
 from experiments.train_supervised.run import Watch
@@ -153,17 +153,17 @@ def draw_landscape(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     settings = checked(parse(Settings, argv, PROGRAM, Settings.__doc__ or ""))
     settings.out = settings.out or Path("runs") / f"landscape-{settings.task}"
-    run = train(settings, argv, PROGRAM, lambda plan: watcher(settings, plan))
-    run.summaries()
-    arm = run.plan.learning.arms[0]
-    history = run.histories[arm]
-    title = f"{settings.task}, {arm}, {settings.optimizer}, {settings.activation}"
-    landscapes = _landscapes(run.extra.get("surfaces", {}))
-    if landscapes:
-        surfaces_figure(
-            run.out / FIGURE, landscapes, f"The plane W + a·U + b·V around the body: {title}"
-        )
-    curvature_figure(run.out / CURVATURE_FIGURE, history, f"Curvature in the body: {title}")
+    with supervised_run(settings, argv, PROGRAM, lambda plan: watcher(settings, plan)) as run:
+        run.summaries()
+        arm = run.plan.learning.arms[0]
+        history = run.histories[arm]
+        title = f"{settings.task}, {arm}, {settings.optimizer}, {settings.activation}"
+        landscapes = _landscapes(run.extra.get("surfaces", {}))
+        if landscapes:
+            surfaces_figure(
+                run.out / FIGURE, landscapes, f"The plane W + a·U + b·V around the body: {title}"
+            )
+        curvature_figure(run.out / CURVATURE_FIGURE, history, f"Curvature in the body: {title}")
     for line in (*sharpness(history, sorted(landscapes)), turning_point(history)):
         print(line)
     print(f"figures: {run.out / FIGURE}, {run.out / CURVATURE_FIGURE}")

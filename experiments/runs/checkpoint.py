@@ -2,10 +2,12 @@
 
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from experiments.runs.files import atomic_write
 
@@ -81,3 +83,16 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint of this program")
     return state
+
+
+def restored(like: Any, leaves: Sequence[torch.Tensor], path: Path) -> Any:
+    """Return a state of the structure of `like` with the leaves that a checkpoint held.
+
+    Raises ValueError in one line, naming the checkpoint, where shapes differ.
+    """
+    present, structure = tree_flatten(like)
+    if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in present]:
+        raise ValueError(
+            f"{path} belongs to another run: its tensors have other shapes than this run's"
+        )
+    return tree_unflatten(leaves, structure)

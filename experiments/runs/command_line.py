@@ -55,6 +55,7 @@ from experiments.runs.checks import (
     resolve_device,
     suggestion,
 )
+from experiments.runs.processes import stop_status, terminable
 
 __all__ = [
     "Stopped",
@@ -84,7 +85,7 @@ T = TypeVar("T")
 class Stopped(Exception):
     """A program ends before its work is done, in a way it has prepared.
 
-    status:   1 for a failure at work, 130 after Ctrl-C
+    status:   1 for a failure at work, 130 after Ctrl-C, 143 after SIGTERM
     message:  what is printed on standard error, such as the line that resumes
     """
 
@@ -226,12 +227,14 @@ def resumable(
 ) -> Iterator[None]:
     """Turn a stop of long work into a Stopped with the line that goes on with it.
 
-    130 after Ctrl-C, 1 where a file cannot be written, such as on a full disk. kept: what is left
+    130 after Ctrl-C, 143 after SIGTERM, 1 where a file cannot be written, such as on a full disk.
+    kept: what is left
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: {resume_command(prog, argv)}", 130) from None
+    except KeyboardInterrupt as stop:
+        said = f"stopped; go on with: {resume_command(prog, argv)}"
+        raise Stopped(said, stop_status(stop)) from None
     except OSError as error:
         said = error.strerror or str(error)
         raise Stopped(
@@ -256,19 +259,20 @@ def main(program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = 
     """Run a program and return its exit status; nothing a user can get wrong gives a traceback.
 
     0 when done, 2 for a ValueError (one line, `error: …`), 1 for an OSError or too little memory,
-    the status of a Stopped, 130 after Ctrl-C. Any other exception is a mistake of ours and goes on
-    as it is. With `python -X dev` so do all but Stopped and Ctrl-C.
+    the status of a Stopped, 130 after Ctrl-C, 143 after SIGTERM. Any other exception is a mistake
+    of ours and is raised. With `python -X dev` so are all but Stopped, Ctrl-C and SIGTERM.
     """
     try:
-        program(sys.argv[1:] if argv is None else argv)
+        with terminable():
+            program(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return 0
     except Stopped as stopped:
         _say(str(stopped))
         return stopped.status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _say("interrupted")
-        return 130
+        return stop_status(stop)
     except BrokenPipeError:
         # Whoever read our output wants no more; without this Python complains once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

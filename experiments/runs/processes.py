@@ -1,44 +1,99 @@
-"""Ctrl-C: asked for between two measurements, and kept from processes that are not to hear it."""
+"""How a program is stopped: Ctrl-C and SIGTERM, between two measurements and among processes."""
 
 import contextlib
+import multiprocessing
+import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Any]:
-    """Give a function that tells whether Ctrl-C was pressed; pressed twice it stops at once."""
-    pressed = False
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: a program ends as after Ctrl-C, with the exit status of this signal."""
 
-    def note(*_: Any) -> None:
-        nonlocal pressed
-        if pressed:
+
+def stop_status(stop: KeyboardInterrupt) -> int:
+    """Return the exit status of a program that was stopped: 143 after SIGTERM, else 130."""
+    return 143 if isinstance(stop, Terminated) else 130
+
+
+@contextlib.contextmanager
+def _handled(handler: Any, *signals: signal.Signals) -> Iterator[None]:
+    """Let signals call a handler meanwhile; nothing changes outside the main thread."""
+    try:
+        before = {each: signal.signal(each, handler) for each in signals}
+    except ValueError:
+        # Only the main thread may do so, and it is the one that receives signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        for each, former in before.items():
+            signal.signal(each, former)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Raise Terminated in the main thread when SIGTERM comes, unless this process ignores it."""
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    # A process that was started to ignore the signal is stopped by the one that started it.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+        yield
+        return
+    with _handled(terminate, signal.SIGTERM):
+        yield
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Give a function that tells whether Ctrl-C or SIGTERM came; a second one stops at once.
+
+    A KeyboardInterrupt raised inside becomes Terminated where SIGTERM came.
+    """
+    came: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        came.append(number)
+        if len(came) > 1:
             raise KeyboardInterrupt
-        pressed = True
         print(
             "\nstopping after this measurement; Ctrl-C again stops at once, at the last checkpoint",
             file=sys.stderr,
         )
 
     try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:
-        # Only the main thread may do so; elsewhere nobody presses keys.
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
+        with _handled(note, signal.SIGINT, signal.SIGTERM):
+            yield lambda: bool(came)
+    except KeyboardInterrupt:
+        if came and came[-1] == signal.SIGTERM:
+            raise Terminated from None
+        raise
 
 
 @contextlib.contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that are started meanwhile not hear Ctrl-C: the program ends them itself."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+def deaf_to_stops() -> Iterator[None]:
+    """Let processes that are started meanwhile ignore Ctrl-C and SIGTERM.
+
+    A terminal and a job's scheduler send them to all processes; the program ends its own itself.
+    """
+    with _handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+
+
+def end_with_parent() -> None:
+    """Let this process end at once when the process that started it does, also by `kill -9`."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

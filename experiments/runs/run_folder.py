@@ -10,10 +10,12 @@ Every file but the two that grow (events, metrics) is written aside and renamed,
 `experiments.runs.files`. The order at a checkpoint is: flush the events, flush `metrics.csv`, and
 only then rename `checkpoint.pt` into place. The growing files may thus know more than the
 checkpoint and never less; resuming cuts them back to its step.
+
+While a program works on a folder it holds the folder's lock, see `experiments.runs.run_lock`.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from experiments.runs.files import (
     json_value,
     read_json,
 )
+from experiments.runs.run_lock import LOCK, check_unlocked, locked
 
 CONFIG = "config.json"
 EVENTS = "events.out.tfevents.*"
@@ -67,23 +70,38 @@ def _former_folders(folder: Path) -> list[Path]:
     return [folder / name for name in names if name == folder_name(name) and name.strip(".")]
 
 
+def _runs_below(folder: Path) -> list[Path]:
+    """Return the folders of an earlier run's rules, the innermost first."""
+    formers = [former for former in _former_folders(folder) if holds_run(former)]
+    return [below for former in formers for below in (*_runs_below(former), former)]
+
+
 def _remove_run(folder: Path) -> None:
-    for former in _former_folders(folder):
-        if holds_run(former):
-            _remove_run(former)
-            with contextlib.suppress(OSError):
-                former.rmdir()
-    files = _files_of_run(folder)
-    # The configuration goes last: an interrupted removal still shows whose the rest is.
-    for path in sorted(files, key=lambda path: path.name == CONFIG):
-        path.unlink()
+    """Remove the files of a run; ValueError, and nothing removed, where a process works on it."""
+    below = _runs_below(folder)
+    with contextlib.ExitStack() as locks:
+        for each in below:
+            locks.enter_context(locked(each))
+        # The configuration goes last: an interrupted removal still shows whose the rest is.
+        for each in (*below, folder):
+            for path in sorted(_files_of_run(each), key=lambda path: path.name == CONFIG):
+                path.unlink()
+    for each in below:
+        with contextlib.suppress(OSError):
+            each.rmdir()
 
 
-def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+def check_folder(
+    folder: Path, overwrite: bool = False, resume: bool = False, checkpoint: Path | None = None
+) -> None:
     """Raise ValueError where a run may not go into a folder, and change nothing.
 
-    For the moment before long preparations; whether the folder can be written, the claim finds out.
+    checkpoint: where the run's checkpoint is, if not in the folder itself
+
+    For the moment before long preparations; `prepare_folder` finds out whether it can be written.
     """
+    for each in (folder, *_runs_below(folder)):
+        check_unlocked(each)
     try:
         if not folder.exists():
             if resume:
@@ -91,13 +109,13 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
             return
         if not folder.is_dir():
             raise ValueError(f"--out {folder} is a file; give a folder that is new or empty")
-        entries = sorted(entry.name for entry in folder.iterdir())
+        entries = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
     except OSError as error:
         raise ValueError(f"--out {folder} cannot be read: {error.strerror}") from None
     if holds_run(folder):
         if resume:
             finished = (folder / SUMMARY).exists() and not _former_folders(folder)
-            if finished and not (folder / CHECKPOINT).exists():
+            if finished and not (checkpoint or folder / CHECKPOINT).exists():
                 raise ValueError(
                     f"--out {folder} holds a finished run without its {CHECKPOINT}, which --resume "
                     "needs; give another folder, or --overwrite to start again"
@@ -142,8 +160,9 @@ def _unmake(folders: Sequence[Path]) -> None:
             path.rmdir()
 
 
-def prepare_folder(path: Path, overwrite: bool = False, resume: bool = False) -> Path:
-    """Make a folder ready for one run and return it.
+@contextlib.contextmanager
+def prepare_folder(path: Path, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
+    """Make a folder ready for one run and keep other processes out of it meanwhile.
 
     A new or empty folder is taken. One that holds a run is refused, unless `overwrite` (the files
     of that run are removed, never others) or `resume` (all is left; a run that was stopped before
@@ -157,21 +176,33 @@ def prepare_folder(path: Path, overwrite: bool = False, resume: bool = False) ->
         names = " ".join(folder.name for folder in former)
         raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
     _make(path)
-    if holds_run(path) and not (resume and (path / CHECKPOINT).exists()):
-        _remove_run(path)
-    return path
+    with locked(path):
+        if holds_run(path) and not (resume and (path / CHECKPOINT).exists()):
+            _remove_run(path)
+        yield path
 
 
+@contextlib.contextmanager
 def prepare_folders(
-    path: Path, rules: Sequence[str], overwrite: bool = False, resume: bool = False
-) -> dict[str, Path]:
-    """Make OUT and one folder a rule in it ready, as `prepare_folder` does; return {rule: folder}.
+    path: Path,
+    rules: Sequence[str],
+    overwrite: bool = False,
+    resume: bool = False,
+    one_checkpoint: bool = False,
+) -> Iterator[dict[str, Path]]:
+    """Make OUT and one folder per rule in it ready, as `prepare_folder` does; {rule: folder}.
 
-    The caller writes OUT's `config.json` first, with the names of the folders under "folders".
-    On resume a rule whose folder is not there yet starts from the beginning.
+    The folder of a single rule is OUT itself. With several rules the caller writes OUT's
+    `config.json` first, with the names of the folders under "folders".
+    On resume a rule whose folder does not exist yet starts from the beginning.
+    one_checkpoint: the rules learn together, and their checkpoint is OUT's
 
     Raises ValueError in one line naming --out; then nothing has been made or removed.
     """
+    if len(rules) == 1:
+        with prepare_folder(path, overwrite, resume) as folder:
+            yield {rules[0]: folder}
+        return
     folders = {rule: path / folder_name(rule) for rule in rules}
     if len(set(folders.values())) < len(rules):
         raise ValueError(f"--rule {' '.join(rules)} names a rule twice")
@@ -180,21 +211,29 @@ def prepare_folders(
     if resume and set(former) != set(folders.values()):
         names = " ".join(folder.name for folder in former) or "one rule"
         raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
+    saved = {
+        folder: (path if one_checkpoint else folder) / CHECKPOINT for folder in folders.values()
+    }
     for folder in folders.values():
-        check_folder(folder, overwrite and folder in former, resume and holds_run(folder))
+        begun = holds_run(folder)
+        check_folder(folder, overwrite and folder in former, resume and begun, saved[folder])
     made = _make(path)
-    if holds_run(path) and not resume:
-        _remove_run(path)
-    try:
+    with contextlib.ExitStack() as locks:
+        try:
+            locks.enter_context(locked(path))
+            if holds_run(path) and not resume:
+                _remove_run(path)
+            for folder in folders.values():
+                made += _make(folder)
+                locks.enter_context(locked(folder))
+        except ValueError:
+            locks.close()
+            _unmake(made)
+            raise
         for folder in folders.values():
-            made += _make(folder)
-    except ValueError:
-        _unmake(made)
-        raise
-    for folder in folders.values():
-        if holds_run(folder) and not (folder / CHECKPOINT).exists():
-            _remove_run(folder)
-    return folders
+            if holds_run(folder) and not saved[folder].exists():
+                _remove_run(folder)
+        yield folders
 
 
 def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Sequence[str]) -> None:

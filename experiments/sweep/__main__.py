@@ -126,8 +126,12 @@ def sweep(argv: Sequence[str]) -> None:
     pieces = list({shard.name: shard for _, several in cut for shard in several}.values())
     print(_announced(cut, needed, pieces, settings, workers, memory))
     config = configuration({**stored, "configurations_a_shard": most}, device)
-    _claim(out, settings)
-    with resumable(PROGRAM, argv, "finished shards are"):
+    with (
+        prepare_folder(out, settings.overwrite, settings.resume),
+        resumable(PROGRAM, argv, "finished shards are"),
+    ):
+        if settings.overwrite:
+            _remove_results(out)
         write_json(out / CONFIG, config)
         study = Study(out)
         swept = _rows(cut, study.run(pieces, engine, "sweep"))
@@ -173,14 +177,13 @@ def _announced(
     )
 
 
-def _claim(out: Path, settings: Settings) -> None:
-    prepare_folder(out, settings.overwrite, settings.resume)
-    if settings.overwrite:
-        drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL))
-        events = f"{HPARAMS}/*/*/events.out.tfevents.*"
-        for pattern in (f"{SHARDS}/*.npz", SWEEP, *drawn, events):
-            for path in out.glob(pattern):
-                path.unlink()
+def _remove_results(out: Path) -> None:
+    """Remove what an earlier study left besides the files that every run has."""
+    drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL))
+    events = f"{HPARAMS}/*/*/events.out.tfevents.*"
+    for pattern in (f"{SHARDS}/*.npz", SWEEP, *drawn, events):
+        for path in out.glob(pattern):
+            path.unlink()
 
 
 def _write(out: Path, select: str, swept: list[Row], answers: list[Report], baseline: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import Stopped
-from experiments.runs.processes import deaf_to_interrupts
+from experiments.runs.processes import deaf_to_stops, end_with_parent
 from experiments.sweep.build import Shard
 from experiments.sweep.shard import Results, run_shard
 
@@ -38,6 +38,7 @@ _progress: Any = None
 def _begin(progress: Any, path: Sequence[str]) -> None:
     """Prepare a worker: what it can import, and where it tells how far it is."""
     global _progress
+    end_with_parent()
     _progress = progress
     sys.path[:] = path
 
@@ -75,7 +76,7 @@ def local(workers: int) -> Engine:
             pool = ProcessPoolExecutor(workers, context, _begin, (progress, list(sys.path)))
             futures: dict[Future[Results], Shard] = {}
             try:
-                with deaf_to_interrupts():
+                with deaf_to_stops():
                     futures = {pool.submit(_work, shard): shard for shard in left.values()}
                 waiting = set(futures)
                 while waiting:

@@ -46,10 +46,10 @@ def train(
 ) -> tuple[Run, Path]:
     """Run the settings to their end, and return the finished run and its folder.
 
-    stopping:  tells whether to stop after the present measurement; None: after Ctrl-C
+    stopping:  tells whether to stop after the present measurement; None: after Ctrl-C or SIGTERM
     at_once:   runs that share the machine
 
-    Raises UsageError for what is not allowed, KeyboardInterrupt after Ctrl-C with all saved, and
+    Raises UsageError for what is not allowed, KeyboardInterrupt after a stop with all saved, and
     Stopped where the loss is not finite.
     """
     values = filled(settings)
@@ -72,26 +72,27 @@ def train(
     try:
         print(memory_line(values, environments, device))
         learning = training(values, environments, device, compiled)
-        folder = prepare_folder(out, settings.overwrite, settings.resume)
-        write_json(
-            out / CONFIG,
-            {
-                **configuration({**values, "compiled": compiled}, device),
-                "protocol_training": environments.protocol,
-                "protocol_evaluation": evaluation.protocol,
-            },
-        )
-        run = Run(folder, values, learning, evaluation)
-        print(f"{values['problem']}: {protocol_line(run.protocol())}, on {device}")
-        for note in run.notes:
-            print(f"resumed: {note}")
-        with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:
-            run.learn(asked)
-        run.summary()
+        with prepare_folder(out, settings.overwrite, settings.resume) as folder:
+            write_json(
+                out / CONFIG,
+                {
+                    **configuration({**values, "compiled": compiled}, device),
+                    "protocol_training": environments.protocol,
+                    "protocol_evaluation": evaluation.protocol,
+                },
+            )
+            run = Run(folder, values, learning, evaluation)
+            print(f"{values['problem']}: {protocol_line(run.protocol())}, on {device}")
+            for note in run.notes:
+                print(f"resumed: {note}")
+            with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:
+                run.learn(asked)
+            run.summary()
+            title = f"{values['arm']} on {values['problem']}"
+            run_figure(out / FIGURE, run.history, title, run.protocol())
     finally:
         environments.close()
         evaluation.close()
-    run_figure(out / FIGURE, run.history, f"{values['arm']} on {values['problem']}", run.protocol())
     return run, out
 
 

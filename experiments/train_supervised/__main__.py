@@ -5,8 +5,9 @@ One arm's run is the folder --out; of several each has a folder of its own in it
 common figure, summary and checkpoint.
 """
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from experiments.runs.command_line import main, parse, resumable
 from experiments.runs.figures import Panel, evaluation_figure
 from experiments.runs.history import History
 from experiments.runs.report import divergence_warning, mean_with_interval, table, tensorboard_line
-from experiments.runs.run_folder import FIGURE, check_folder, resumed_config
+from experiments.runs.run_folder import FIGURE, check_folder, prepare_folders, resumed_config
 from experiments.runs.statistics import Interval, auc, paired_difference
 from experiments.train_supervised.build import Plan, default_folder, plan, threads
-from experiments.train_supervised.run import MAY_DIFFER, Run, claimed
+from experiments.train_supervised.run import MAY_DIFFER, Run
 from experiments.train_supervised.settings import Settings, completed
 from neural_tdc.stackelberg.barzilai_borwein import rate_norm_correlation
 
@@ -45,15 +46,17 @@ PANELS = (
 NOTES = {"cifar10": "images as they are in --data; say beside any number which copies they are"}
 
 
-def train(
+@contextlib.contextmanager
+def supervised_run(
     settings: Settings,
     argv: Sequence[str],
     program: str,
     watched: Callable[[Plan], Any] | None = None,
-) -> Run:
-    """Run checked settings in their folder to the end and return the run; Stopped on Ctrl-C.
+) -> Iterator[Run]:
+    """Run checked settings in their folder to the end, and keep the folder for what follows.
 
     watched: makes what looks at every measurement, see `Run.learn`
+    Raises Stopped after Ctrl-C and SIGTERM, all saved.
     """
     out = default_folder(settings)
     check_folder(out, settings.overwrite, settings.resume)
@@ -62,13 +65,16 @@ def train(
     if settings.resume:
         compiled = resumed_config(out, made.stored, ("compiled",), MAY_DIFFER)["compiled"]
     torch.set_num_threads(threads(made))
-    folders = claimed(out, settings.arm or [], settings.overwrite, settings.resume)
-    # All is read before anything is written: a checkpoint may turn out to be damaged.
-    run = Run(made, out, folders, compiled)
-    with resumable(program, argv):
+    arms, overwrite, resume = settings.arm or [], settings.overwrite, settings.resume
+    with (
+        prepare_folders(out, arms, overwrite, resume, one_checkpoint=True) as folders,
+        resumable(program, argv),
+    ):
+        # All is read before anything is written: a checkpoint may turn out to be damaged.
+        run = Run(made, out, folders, compiled)
         run.write_configuration()
         run.learn(watched(made) if watched else None)
-    return run
+        yield run
 
 
 def present_panels(histories: Mapping[str, History]) -> list[Panel]:
@@ -171,10 +177,9 @@ def _draw(run: Run, title: str) -> Path:
 def train_supervised(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     settings = completed(parse(Settings, argv, PROGRAM, Settings.__doc__ or ""))
-    run = train(settings, argv, PROGRAM)
-    summaries: dict[str, Any] = run.summaries()
-    title = f"Learning rates of body and head: {settings.task}"
-    figure = _draw(run, title)
+    with supervised_run(settings, argv, PROGRAM) as run:
+        summaries: dict[str, Any] = run.summaries()
+        figure = _draw(run, f"Learning rates of body and head: {settings.task}")
     print(f"\n{table(summaries, COLUMNS, 'arm')}\n")
     if settings.task in NOTES:
         print(NOTES[settings.task])

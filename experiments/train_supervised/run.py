@@ -24,9 +24,6 @@ from experiments.runs.run_folder import (
     CONFIG,
     METRICS,
     SUMMARY,
-    check_folder,
-    prepare_folder,
-    prepare_folders,
 )
 from experiments.runs.statistics import summary
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -42,19 +39,6 @@ MAY_DIFFER = ("steps", "device")
 KEPT = {"step", "seconds", "diverged", "limit", "leaves", "extra"}
 
 Watch = Callable[[Measurement, dict[str, Any]], None]
-
-
-def claimed(out: Path, arms: Sequence[str], overwrite: bool, resume: bool) -> dict[str, Path]:
-    """Make OUT and a folder an arm in it ready, OUT itself for a single arm; {arm: folder}.
-
-    A run that was stopped before its first checkpoint starts again.
-    """
-    if len(arms) == 1:
-        return {arms[0]: prepare_folder(out, overwrite, resume)}
-    check_folder(out, overwrite, resume)
-    if resume and (out / CHECKPOINT).exists():
-        return {arm: out / arm for arm in arms}
-    return prepare_folders(out, arms, overwrite or resume)
 
 
 class Run:

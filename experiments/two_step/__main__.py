@@ -232,15 +232,21 @@ def two_step(argv: Sequence[str]) -> None:
     stored = {name: value for name, value in asdict(settings).items() if name not in left_out}
     if settings.resume:
         resumed_config(settings.out, stored, (), ())
-    folder = prepare_folder(settings.out, settings.overwrite, settings.resume)
-    # Read before anything is written: the file may turn out to be damaged.
-    parts = Parts(folder / CHECKPOINT)
-    with resumable(PROGRAM, argv, "finished parts are"):
+    with (
+        prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
+        resumable(PROGRAM, argv, "finished parts are"),
+    ):
+        # Read before anything is written: the file may turn out to be damaged.
+        parts = Parts(folder / CHECKPOINT)
         write_json(folder / CONFIG, configuration(stored))
         found = _finished(_work(settings), parts)
         rows = [row for of_line in found.pop("lines").values() for row in of_line]
         write_text(folder / METRICS, _table(rows))
-        summary = {"problem": "linear networks", "seed": settings.seed, "seconds": parts.seconds}
+        summary = {
+            "problem": "linear networks",
+            "seed": settings.seed,
+            "seconds": parts.seconds,
+        }
         write_json(folder / SUMMARY, {**summary, **found})
         optima = found["one_step_optima"]
         draw_two_step(folder / FIGURE, settings.width, rows, found["published"], optima)

@@ -10,11 +10,11 @@ from pathlib import Path
 from killing import killed, report
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import experiments.evaluate_policy.run as evaluation_run
 from experiments.evaluate_policy.__main__ import evaluate_policy
+from experiments.runs import recorder
 
 # At every measurement: most kills then fall into the writing of some file.
-evaluation_run.CHECKPOINT_EVERY = 0.0
+recorder.CHECKPOINT_EVERY = 0.0
 STEPS, EVERY = 3_000, 10
 LINE = (
     f"--problem random-walk-tabular --features given --rule tdc --runs 3 --steps {STEPS} "

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments.evaluate_policy import run as evaluation_run
+from experiments.runs import recorder
 from experiments.runs.history import History, MetricsFile, read
 from experiments.runs.report import Progress
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -96,14 +96,14 @@ def test_a_stopped_run_that_is_resumed_ends_as_one_that_was_not(
         (MetricsFile, "write", 3),
         (TensorBoardLog, "write", 3),
         (Progress, "update", 5),
-        (evaluation_run, "save_checkpoint", 1),
+        (recorder, "save_checkpoint", 1),
         (TensorBoardLog, "write_hparams", 1),
     ],
 )
 def test_ctrl_c_between_any_two_lines_loses_and_repeats_nothing(
     evaluate, tmp_path, monkeypatch, owner, name, call
 ):
-    monkeypatch.setattr(evaluation_run, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(recorder, "CHECKPOINT_EVERY", 0.0)
     line = f"{LINE} --rule tdc"
     assert evaluate(f"{line} --out whole").status == 0
     stopped = interrupted(monkeypatch, evaluate, owner, name, call, f"{line} --out parts")
@@ -254,7 +254,7 @@ def broken_checkpoint(folder):
 
 def foreign_checkpoint(folder):
     torch.save({"format": "neural_tdc checkpoint 1", "state": {}}, folder / "checkpoint.pt")
-    return "belongs to another rule or network"
+    return "belongs to another program's run"
 
 
 def checkpoint_with_code(folder):

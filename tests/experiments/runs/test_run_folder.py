@@ -18,6 +18,18 @@ from experiments.runs.run_folder import (
 FILES = ("events.out.tfevents.1.a", "metrics.csv", "summary.json", "figure.png", "checkpoint.pt")
 
 
+def prepared(*arguments, **named):
+    """Return a folder that was made ready, after its lock is given up."""
+    with prepare_folder(*arguments, **named) as folder:
+        return folder
+
+
+def all_prepared(*arguments, **named):
+    """Return folders that were made ready, after their locks are given up."""
+    with prepare_folders(*arguments, **named) as folders:
+        return folders
+
+
 def make_run(folder, files=FILES, **settings):
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", configuration({"seed": 3, **settings}))
@@ -52,15 +64,15 @@ def refused(action, *said):
 
 
 def test_a_new_and_an_empty_folder_are_taken(tmp_path):
-    assert prepare_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
-    prepare_folder(tmp_path / "a" / "b")
+    assert prepared(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    prepared(tmp_path / "a" / "b")
     assert tree(tmp_path) == {"a": None, "a/b": None}
 
 
 def test_a_run_is_refused_and_the_line_says_what_to_do(tmp_path):
     run = make_run(tmp_path / "run")
     before = tree(tmp_path)
-    refused(lambda: prepare_folder(run), str(run), "holds a run already", "--resume", "--overwrite")
+    refused(lambda: prepared(run), str(run), "holds a run already", "--resume", "--overwrite")
     assert tree(tmp_path) == before
 
 
@@ -70,7 +82,7 @@ def test_overwriting_removes_the_files_of_the_run_and_no_other(tmp_path):
     (run / "td").mkdir()
     (run / "td" / "config.json").write_text("mine too")
     (run / "config.json.partial").write_text("left over")
-    prepare_folder(run, overwrite=True)
+    prepared(run, overwrite=True)
     assert tree(run) == {"notes.txt": b"mine", "td": None, "td/config.json": b"mine too"}
 
 
@@ -80,7 +92,7 @@ def test_somebody_elses_config_is_no_run_and_is_never_removed(tmp_path, overwrit
     (tmp_path / "config.json").write_text(content)
     (tmp_path / "summary.json").write_text("theirs")
     before = tree(tmp_path)
-    refused(lambda: prepare_folder(tmp_path, overwrite), "files that are no run's", "config.json")
+    refused(lambda: prepared(tmp_path, overwrite), "files that are no run's", "config.json")
     assert tree(tmp_path) == before
 
 
@@ -88,20 +100,20 @@ def test_a_folder_of_many_runs_is_not_overwritten_by_one(tmp_path):
     make_run(tmp_path / "first")
     make_several(tmp_path / "second", ["td", "tdc"])
     before = tree(tmp_path)
-    refused(lambda: prepare_folder(tmp_path, overwrite=True), "(first, second)")
-    refused(lambda: prepare_folders(tmp_path, ["td", "tdc"], overwrite=True), "(first, second)")
+    refused(lambda: prepared(tmp_path, overwrite=True), "(first, second)")
+    refused(lambda: all_prepared(tmp_path, ["td", "tdc"], overwrite=True), "(first, second)")
     assert tree(tmp_path) == before
 
 
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "file").write_text("x")
-    refused(lambda: prepare_folder(tmp_path / "file"), "is a file")
-    refused(lambda: prepare_folder(tmp_path / "file" / "run"), "cannot be written: Not a directory")
+    refused(lambda: prepared(tmp_path / "file"), "is a file")
+    refused(lambda: prepared(tmp_path / "file" / "run"), "cannot be written: Not a directory")
     assert tree(tmp_path) == {"file": b"x"}
 
 
 def test_a_place_that_cannot_be_written_is_one_line_and_nothing_stays(tmp_path, monkeypatch):
-    refused(lambda: prepare_folders("/proc/1" / tmp_path.relative_to("/"), ["td"]), "cannot be")
+    refused(lambda: all_prepared("/proc/1" / tmp_path.relative_to("/"), ["td"]), "cannot be")
     original = type(tmp_path).touch
 
     def read_only(path, *arguments, **named):
@@ -110,11 +122,11 @@ def test_a_place_that_cannot_be_written_is_one_line_and_nothing_stays(tmp_path, 
         return original(path, *arguments, **named)
 
     monkeypatch.setattr(type(tmp_path), "touch", read_only)
-    refused(lambda: prepare_folder(tmp_path / "very" / "deep" / "run"), "Permission denied")
+    refused(lambda: prepared(tmp_path / "very" / "deep" / "run"), "Permission denied")
     assert tree(tmp_path) == {}
     run = make_run(tmp_path / "deep")
     before = tree(run)
-    refused(lambda: prepare_folder(run, overwrite=True), "Permission denied")
+    refused(lambda: prepared(run, overwrite=True), "Permission denied")
     assert tree(run) == before
 
 
@@ -129,42 +141,42 @@ def test_several_rules_leave_nothing_where_one_of_their_folders_cannot_be_made(
         return original(path, *arguments, **named)
 
     monkeypatch.setattr(type(tmp_path), "mkdir", full)
-    refused(lambda: prepare_folders(tmp_path / "out", ["td", "tdc"]), "No space left")
+    refused(lambda: all_prepared(tmp_path / "out", ["td", "tdc"]), "No space left")
     assert tree(tmp_path) == {}
 
 
 def test_resuming_leaves_everything_in_place(tmp_path):
     run = make_run(tmp_path / "run")
     before = tree(run)
-    assert prepare_folder(run, resume=True) == run
+    assert prepared(run, resume=True) == run
     assert tree(run) == before
 
 
 def test_resuming_nothing_is_refused(tmp_path):
     refused(
-        lambda: prepare_folder(tmp_path / "run", resume=True),
+        lambda: prepared(tmp_path / "run", resume=True),
         "does not exist",
         "leave --resume away",
     )
-    refused(lambda: prepare_folder(tmp_path, resume=True), "no run to resume")
+    refused(lambda: prepared(tmp_path, resume=True), "no run to resume")
     assert tree(tmp_path) == {}
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(tmp_path):
     run = make_run(tmp_path / "run", ("metrics.csv", "events.out.tfevents.1.a"))
-    prepare_folder(run, resume=True)
+    prepared(run, resume=True)
     assert tree(run) == {}
 
 
 def test_a_finished_run_that_lost_its_checkpoint_is_not_resumed(tmp_path):
     run = make_run(tmp_path / "run", ("metrics.csv", "summary.json"))
     before = tree(run)
-    refused(lambda: prepare_folder(run, resume=True), "without its checkpoint.pt")
+    refused(lambda: prepared(run, resume=True), "without its checkpoint.pt")
     assert tree(run) == before
 
 
 def test_several_rules_get_a_folder_each(tmp_path):
-    folders = prepare_folders(tmp_path / "out", ["td", "mine:rule", "semi_gradient+lstd"])
+    folders = all_prepared(tmp_path / "out", ["td", "mine:rule", "semi_gradient+lstd"])
     assert [folder.name for folder in folders.values()] == ["td", "mine.rule", "semi_gradient+lstd"]
     assert all(folder.is_dir() for folder in folders.values())
     assert folder_name("../x:y") == "...x.y"
@@ -174,18 +186,18 @@ def test_several_rules_are_refused_over_a_run_and_replace_it_when_asked(tmp_path
     out = make_several(tmp_path / "out", ["td", "tdc"])
     (out / "td" / "notes.txt").write_text("mine")
     before = tree(out)
-    refused(lambda: prepare_folders(out, ["td", "htd"]), "holds a run already")
+    refused(lambda: all_prepared(out, ["td", "htd"]), "holds a run already")
     assert tree(out) == before
-    prepare_folders(out, ["td", "htd"], overwrite=True)
+    all_prepared(out, ["td", "htd"], overwrite=True)
     assert tree(out) == {"td": None, "td/notes.txt": b"mine", "htd": None}
 
 
 def test_one_rule_replaces_several_and_several_replace_one(tmp_path):
     out = make_several(tmp_path / "out", ["td", "tdc"])
-    prepare_folder(out, overwrite=True)
+    prepared(out, overwrite=True)
     assert tree(out) == {}
     make_run(out)
-    prepare_folders(out, ["td", "tdc"], overwrite=True)
+    all_prepared(out, ["td", "tdc"], overwrite=True)
     assert tree(out) == {"td": None, "tdc": None}
 
 
@@ -194,7 +206,7 @@ def test_several_rules_do_not_take_a_folder_that_is_not_theirs(tmp_path):
     (out / "htd").mkdir()
     (out / "htd" / "thesis.tex").write_text("mine")
     before = tree(out)
-    refused(lambda: prepare_folders(out, ["td", "htd"], overwrite=True), "thesis.tex")
+    refused(lambda: all_prepared(out, ["td", "htd"], overwrite=True), "thesis.tex")
     assert tree(out) == before
 
 
@@ -204,7 +216,7 @@ def test_several_rules_resume_where_some_have_not_begun(tmp_path):
         path.unlink()
     (out / "tdc").rmdir()
     before = tree(out)
-    folders = prepare_folders(out, ["td", "tdc"], resume=True)
+    folders = all_prepared(out, ["td", "tdc"], resume=True)
     assert tree(out) == {**before, "tdc": None}
     assert (folders["td"] / "checkpoint.pt").exists()
 
@@ -213,18 +225,18 @@ def test_other_rules_than_those_of_the_run_are_not_resumed(tmp_path):
     out, single = make_several(tmp_path / "out", ["td", "tdc"]), make_run(tmp_path / "single")
     before = tree(tmp_path)
     for action in (
-        lambda: prepare_folders(out, ["td", "htd"], resume=True),
-        lambda: prepare_folders(out, ["td"], resume=True),
-        lambda: prepare_folder(out, resume=True),
+        lambda: all_prepared(out, ["td", "htd"], resume=True),
+        lambda: all_prepared(out, ["td"], resume=True),
+        lambda: prepared(out, resume=True),
     ):
         refused(action, "holds a run of td tdc")
-    refused(lambda: prepare_folders(single, ["td", "tdc"], resume=True), "holds a run of one rule")
+    refused(lambda: all_prepared(single, ["td", "tdc"], resume=True), "holds a run of one rule")
     assert tree(tmp_path) == before
 
 
 def test_a_rule_given_twice_is_refused(tmp_path):
     with pytest.raises(ValueError, match="--rule td td names a rule twice"):
-        prepare_folders(tmp_path / "out", ["td", "td"])
+        all_prepared(tmp_path / "out", ["td", "td"])
     assert tree(tmp_path) == {}
 
 
@@ -232,7 +244,7 @@ def test_a_config_cannot_lead_out_of_its_folder(tmp_path):
     make_run(tmp_path / "victim")
     run = make_run(tmp_path / "run", folders=["../victim", "..", ".", "", 3, "/etc"])
     before = tree(tmp_path / "victim")
-    prepare_folder(run, overwrite=True)
+    prepared(run, overwrite=True)
     assert tree(tmp_path / "victim") == before
 
 
@@ -286,5 +298,5 @@ def test_resuming_with_another_setting_is_refused_by_its_flag(tmp_path):
 def test_a_checkpoint_is_part_of_the_run_it_lies_in(tmp_path):
     run = make_run(tmp_path / "run", ())
     save_checkpoint(run / "checkpoint.pt", {"step": 1})
-    assert sorted(os.listdir(prepare_folder(run, resume=True))) == ["checkpoint.pt", "config.json"]
-    assert os.listdir(prepare_folder(run, overwrite=True)) == []
+    assert sorted(os.listdir(prepared(run, resume=True))) == ["checkpoint.pt", "config.json"]
+    assert os.listdir(prepared(run, overwrite=True)) == []

@@ -1,0 +1,181 @@
+"""What a run writes while it works: measurements, events, checkpoints; and how it is resumed.
+
+    recorder = Recorder(folder / CHECKPOINT, {name: folder}, {"leaves"})
+    if recorder.saved is not None:
+        state = restored(state, recorder.saved["leaves"], recorder.path)
+        recorder.resume(recorder.saved["step"])
+    with recorder.writing():
+        for step, values, diverged, state in …:
+            recorder.record(step, {name: values}, {name: diverged}, partial(checkpoint, state))
+
+A run has one checkpoint and one or several parts (the arms of a population): each part has a
+folder with a history in `metrics.csv` and an event file.
+
+The order at a checkpoint is that of `experiments.runs.run_folder`. A stop may come between any two
+lines: what is saved then is the last measurement that stands in all files.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.history import History, MetricsFile, cut, read
+from experiments.runs.run_folder import METRICS
+from experiments.runs.tensorboard_log import TensorBoardLog
+
+# Seconds between two checkpoints of a running population.
+CHECKPOINT_EVERY = 10.0
+# What every checkpoint holds.
+COMMON = {"step", "seconds"}
+
+Contents = Callable[[], dict[str, Any]]
+
+
+class Recorder:
+    """The measurements, events and checkpoints of a run.
+
+    path:      of the checkpoint
+    saved:     what the checkpoint holds when the run is resumed; None for a new run
+    start:     updates done by then
+    histories: {part: its measurements so far}
+    seconds:   time spent at work by the last measurement, over every resumption and without
+               writing checkpoints
+
+    in_place:  learning changes the state that is saved, so that it is known at a measurement only
+    every:     seconds between two checkpoints
+    stopping:  tells whether the program is to stop; then a measurement is saved at once
+
+    Raises ValueError in one line for a checkpoint that is damaged or another program's; nothing is
+    written before `writing`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        folders: Mapping[str, Path],
+        contents: set[str],
+        *,
+        device: torch.device | str = "cpu",
+        in_place: bool = False,
+        every: float | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.path, self.folders = path, dict(folders)
+        self.histories = {part: History() for part in folders}
+        self.seconds, self.start = 0.0, 0
+        self._in_place, self._every, self._stopping = in_place, every, stopping
+        # The step of the last measurement that the checkpoint knows.
+        self._kept: int | None = None
+        self._unsaved: Contents | None = None
+        self.saved: dict[str, Any] | None = None
+        if path.exists():
+            self.saved = load_checkpoint(path, device)
+            if not self.saved.keys() >= COMMON | contents:
+                raise ValueError(f"{path} belongs to another program's run, or to an older version")
+            self.start, self.seconds = self.saved["step"], self.saved["seconds"]
+
+    def resume(self, measured: int) -> None:
+        """Read the measurements up to a step; ValueError in one line where the last is missing."""
+        for part, folder in self.folders.items():
+            history = read(folder / METRICS, measured)
+            if not len(history) or history.steps[-1] != measured:
+                raise ValueError(
+                    f"{folder / METRICS} ends before step {measured}, where {self.path} goes on: "
+                    "it has lost measurements; remove it or use --overwrite to start again"
+                )
+            self.histories[part] = history
+        self._kept = measured
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Open the files, cut back to the checkpoint; save what is left to save at the end.
+
+        What stops the work is raised again, with the last whole measurement saved, unless the state
+        has changed since then (`in_place`).
+        """
+        with contextlib.ExitStack() as files:
+            purge = None if self._kept is None else self._kept + 1
+            self._metrics: dict[str, MetricsFile] = {}
+            self._logs: dict[str, TensorBoardLog] = {}
+            for part, folder in self.folders.items():
+                if self._kept is not None:
+                    cut(folder / METRICS, self._kept)
+                metrics = MetricsFile(folder / METRICS, self.histories[part])
+                self._metrics[part] = files.enter_context(contextlib.closing(metrics))
+                log = TensorBoardLog(folder, purge)
+                self._logs[part] = files.enter_context(contextlib.closing(log))
+            self._spent = self.seconds
+            self._clock = self._saved_at = time.perf_counter()
+            try:
+                yield
+            except BaseException:
+                if not self._in_place:
+                    self._save_rest()
+                raise
+            self._save_rest()
+
+    def record(
+        self,
+        step: int,
+        values: Mapping[str, Mapping[str, np.ndarray]],
+        diverged: Mapping[str, np.ndarray],
+        contents: Contents,
+        scalars: Mapping[str, float] | None = None,
+    ) -> None:
+        """Write a measurement of every part, and a checkpoint where it is time.
+
+        values:   {part: {metric: [run]}};  diverged: {part: [run]}
+        contents: makes what the checkpoint holds besides step and seconds. It is called when the
+                  measurement has reached the disk, and may write what else belongs to it.
+        scalars:  {tag: number} for the events alone, such as the speed
+        """
+        self._tick()
+        self.seconds = self._spent
+        for part, history in self.histories.items():
+            history.append(step, values[part], diverged[part])
+            self._metrics[part].write()
+            self._logs[part].write(history)
+            for tag, value in (scalars or {}).items():
+                self._logs[part].scalar(tag, value, step)
+        seconds = self.seconds
+        self._unsaved = lambda: {"step": step, "seconds": seconds, **contents()}
+        every = CHECKPOINT_EVERY if self._every is None else self._every
+        if time.perf_counter() - self._saved_at > every or self._stopping():
+            self._save_rest()
+
+    def write_hparams(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write each part's settings and final values for TensorBoard's page of them."""
+        for part, log in self._logs.items():
+            log.write_hparams(settings[part], self.histories[part])
+
+    @contextlib.contextmanager
+    def untimed(self) -> Iterator[None]:
+        """Leave out of `seconds` what is done meanwhile."""
+        self._tick()
+        try:
+            yield
+        finally:
+            self._clock = time.perf_counter()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self._spent += now - self._clock
+        self._clock = now
+
+    def _save_rest(self) -> None:
+        """Write the checkpoint of the last measurement, after what it relies on is on the disk."""
+        if self._unsaved is None:
+            return
+        with self.untimed():
+            for part in self.folders:
+                self._metrics[part].flush()
+                self._logs[part].flush()
+            save_checkpoint(self.path, self._unsaved())
+            self._unsaved = None
+        self._saved_at = time.perf_counter()
