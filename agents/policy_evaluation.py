@@ -11,10 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.control.collection import ControlProblem, collect, held_out, standardisation
+from envs.control.collection import collect, held_out, standardisation
+from envs.control.problems import ControlProblem
 from envs.control.truth import monte_carlo_truth
-from envs.finite.finite_mdp import FiniteMDP, chain, simulate
-from envs.logs.log import LoggedProblem, cut
+from envs.finite.finite_mdp import FiniteMDP, chain
+from envs.finite.streams import simulate_streams
+from envs.logs.logged_problem import LoggedProblem, held_out_start
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
 from neural_tdc.randomness import keys
@@ -24,7 +26,7 @@ from neural_tdc.types import Evaluator, FeatureMap, Transition, mapped
 # Observations that rules may scale their own features by and that a body is tried on.
 EXAMPLES = 256
 
-Report = Callable[[str, int, int], None]
+OnTaskProgress = Callable[[str, int, int], None]
 
 
 class Task(NamedTuple):
@@ -64,7 +66,7 @@ def known_parts(problem: FiniteMDP | ControlProblem | LoggedProblem) -> set[str]
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Report nothing."""
+    """OnTaskProgress nothing."""
 
 
 def chain_task(
@@ -81,7 +83,7 @@ def chain_task(
 
     transitions: length of each run's stream. All errors are exact.
     """
-    streams = simulate(mdp, runs, transitions, seed, device, dtype)
+    streams = simulate_streams(mdp, runs, transitions, seed, device, dtype)
     table = (mdp.features if given else mdp.observation).to(device)
     truth = chain(mdp).to(device)
 
@@ -116,21 +118,21 @@ def control_task(
     judged: int = 5_000,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    report: Report = no_progress,
+    on_progress: OnTaskProgress = no_progress,
 ) -> Task:
     """Make a Gymnasium problem ready: streams, Monte Carlo truth and transitions for judging.
 
     transitions:  length of each run's stream
     states, rollouts: where the truth is estimated, and by how many returns at each
     judged:       transitions of a separate stream, from which A, b₀ and C are estimated
-    report:       hears (what is being done, how much of it is done, of how much)
+    on_progress:       hears (what is being done, how much of it is done, of how much)
 
     Observations are standardised by the separate stream's means and deviations, once, for every
     run alike.
     """
 
     def reporting(what: str, total: int) -> Callable[[int], None]:
-        return lambda done: report(what, done, total)
+        return lambda done: on_progress(what, done, total)
 
     test = held_out(problem, judged, seed, reporting("held-out transitions", judged))
     shift, scale = standardisation(test.observation)
@@ -213,7 +215,7 @@ def logged_task(
     if given and len(shape) != 1:
         raise ValueError(f"given features are vectors, not observations of shape {shape}")
     assert stream.first is not None
-    begin = cut(stream.first[0], fraction)
+    begin = held_out_start(stream.first[0], fraction)
     held = len(stream.first[0]) - begin
     shift = scale = None
     if not given:

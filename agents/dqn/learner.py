@@ -33,14 +33,14 @@ DECAY = 0.95
 DAMPING = {"rmsprop": 0.01, "adam": 1e-8, "sgd": 0.0}
 
 
-class Objective(NamedTuple):
+class QObjective(NamedTuple):
     """What an update descends: double or plain Q-learning; "huber" or "squared" error."""
 
     double: bool = True
     loss: str = "huber"
 
 
-DOUBLE = Objective()
+DOUBLE = QObjective()
 
 
 def td_targets(
@@ -62,7 +62,7 @@ def loss_and_value(
     network: nn.Module,
     target_values: Float[Tensor, "batch action"],
     batch: Batch,
-    objective: Objective,
+    objective: QObjective,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the loss of a batch and the mean of the values Q(s, a) in it.
 
@@ -124,7 +124,7 @@ class Learner:
         self,
         network: QNetwork,
         optimizer: torch.optim.Optimizer,
-        objective: Objective = DOUBLE,
+        objective: QObjective = DOUBLE,
         *,
         max_grad_norm: float | None = None,
         precision: str = "float32",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.dqn.device_memory import check_memory
 
-DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+FRAME_DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 # Action 4, reward 4, three flags, age, place in the list of starts 8.
 HOST_BYTES = 20
 
@@ -49,7 +49,7 @@ def replay_bytes(
     capacity: int, frame_shape: tuple[int, ...], dtype: str = "uint8"
 ) -> tuple[int, int]:
     """Return what a replay of `capacity` frames takes, in bytes: on the device and on the host."""
-    size = math.prod(frame_shape) * torch.empty((), dtype=DTYPES[dtype]).element_size()
+    size = math.prod(frame_shape) * torch.empty((), dtype=FRAME_DTYPES[dtype]).element_size()
     return capacity * size, capacity * HOST_BYTES
 
 
@@ -94,7 +94,9 @@ class Replay:
         on_device, on_host = replay_bytes(self.rows, frame_shape, dtype)
         check_memory(f"a replay of {self.rows:,} frames", on_device, device, on_host)
         # The row behind the last is never written: the zeros before an episode's first frame.
-        self._frames = torch.zeros(self.rows + 1, *frame_shape, dtype=DTYPES[dtype], device=device)
+        self._frames = torch.zeros(
+            self.rows + 1, *frame_shape, dtype=FRAME_DTYPES[dtype], device=device
+        )
         self._action = np.zeros(self.rows, dtype=np.int32)
         self._reward = np.zeros(self.rows, dtype=np.float32)
         self._terminated = np.zeros(self.rows, dtype=bool)

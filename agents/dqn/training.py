@@ -1,4 +1,4 @@
-"""The course of deep Q-learning: act, learn while the emulators work, keep the scores.
+"""Training of deep Q-learning: act, learn while the emulators work, keep the scores.
 
 A step begins with the choice of actions by the present network; while the environments take it the
 network learns from what the replay holds so far; then the step is stored. The order of Mnih et al.
@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from agents.dqn.evaluation import Scores, epsilon_greedy
 from agents.dqn.learner import Learner, exploration
 from agents.dqn.replay import Batch, Replay
-from envs.games.stepping import Environments, Step
+from envs.games.stepping import Environments, GameStep
 from neural_tdc.randomness import generator
 
 # Draws a row of the replay between two copies into the target, from which on the target's values
@@ -62,7 +63,7 @@ class TrainingSchedule(NamedTuple):
         return exploration(step, 1.0, self.final_lr_factor, self.steps)
 
 
-class Progress(NamedTuple):
+class TrainingProgress(NamedTuple):
     """What has happened since the last report.
 
     step, updates:    done in all
@@ -76,22 +77,6 @@ class Progress(NamedTuple):
     lengths: list[int]
     loss: Tensor
     value: Tensor
-
-
-class Scores:
-    """Raw returns and lengths of whole games, from step to step."""
-
-    def __init__(self, count: int) -> None:
-        self.running = np.zeros(count)
-        self.length = np.zeros(count, dtype=np.int64)
-
-    def add(self, step: Step) -> tuple[list[float], list[int]]:
-        """Count a step; return the games that ended before it, which a reset shows."""
-        over = step.reset
-        ended = (self.running[over].tolist(), self.length[over].tolist())
-        self.running = np.where(over, 0.0, self.running + step.reward)
-        self.length = np.where(over, 0, self.length + 1)
-        return ended
 
 
 class Training:
@@ -120,7 +105,7 @@ class Training:
         """Begin all games."""
         self.replay.start(self.environments.reset(self.seed))
 
-    def advance(self, until: int) -> Progress:
+    def advance(self, until: int) -> TrainingProgress:
         """Go on until at least `until` agent steps are done, and report; waits for no device."""
         returns: list[float] = []
         lengths: list[int] = []
@@ -132,9 +117,9 @@ class Training:
             returns += ended[0]
             lengths += ended[1]
         loss, value = (_stacked(each) for each in (self._losses, self._values))
-        return Progress(self.step, self.updates, returns, lengths, loss, value)
+        return TrainingProgress(self.step, self.updates, returns, lengths, loss, value)
 
-    def _step(self, epsilon: float, meanwhile: Callable[[], None]) -> Step:
+    def _step(self, epsilon: float, meanwhile: Callable[[], None]) -> GameStep:
         """Take one step in every environment, do something meanwhile, and store what came of it."""
         action = self._actions(epsilon)
         self.environments.send(action)
@@ -165,7 +150,7 @@ class Training:
                 self.learner.sync_target()
 
     def state(self, with_replay: bool) -> dict[str, Any]:
-        """Return all that the rest of the course depends on, the replay if it is asked for.
+        """Return all that the rest of the training depends on, the replay if it is asked for.
 
         Without the replay, or where the environments have no state to store, the games begin anew
         when it is loaded.
@@ -218,78 +203,3 @@ class Training:
 
 def _stacked(numbers: list[Tensor]) -> Tensor:
     return torch.stack(numbers) if numbers else torch.empty(0)
-
-
-def epsilon_greedy(
-    learner: "Learner | GreedyActor",
-    observation: Callable[[], Tensor],
-    environments: Environments,
-    epsilon: float,
-    source: torch.Generator,
-) -> np.ndarray:
-    """Return the best action by the network, or with probability ε any action: [environment].
-
-    The network is asked only where some environment follows it.
-    """
-    explore = (torch.rand(environments.count, generator=source) < epsilon).numpy()
-    drawn = torch.randint(environments.actions, (environments.count,), generator=source).numpy()
-    if explore.all():
-        return drawn
-    # The one place where acting waits for the device: an emulator needs to know.
-    return np.where(explore, drawn, learner.greedy(observation()).cpu().numpy())
-
-
-class GreedyActor:
-    """A network that is asked for its best actions and learns nothing."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.device = next(network.parameters()).device
-
-    @torch.no_grad()
-    def greedy(self, observation: Tensor) -> Tensor:
-        """Return the best action at every observation, on the network's device."""
-        return self.network(observation).argmax(1)
-
-
-def evaluate_episodes(
-    actor: "Learner | GreedyActor",
-    environments: Environments,
-    epsilon: float,
-    seed: int,
-    max_episode_steps: int,
-) -> tuple[list[float], list[int]]:
-    """Play one whole game in every environment; return raw scores and lengths in agent steps.
-
-    epsilon:  probability of a random action, from a generator of its own
-    max_episode_steps:  agent steps after which a game is left, with the score it has then
-
-    Learns nothing and touches no random number of a training. Games depend on (seed, ε) and on the
-    player alone.
-    """
-    memory = Replay(
-        (environments.stack + 3) * environments.count,
-        environments.count,
-        environments.frame_shape,
-        dtype=environments.dtype,
-        stack=environments.stack,
-        device=actor.device,
-    )
-    source = generator(seed, "playing")
-    scores = Scores(environments.count)
-    memory.start(environments.reset(seed))
-    going = np.ones(environments.count, dtype=bool)
-    returns = np.zeros(environments.count)
-    lengths = np.zeros(environments.count, dtype=np.int64)
-    for _ in range(max_episode_steps):
-        action = epsilon_greedy(actor, memory.latest, environments, epsilon, source)
-        environments.send(action)
-        step = environments.receive()
-        memory.append(action, step.reward, step.terminated, step.truncated, step.reset, step.frame)
-        scores.add(step)
-        going &= ~step.reset
-        returns = np.where(going, scores.running, returns)
-        lengths = np.where(going, scores.length, lengths)
-        if not going.any():
-            break
-    return returns.tolist(), lengths.tolist()

@@ -18,20 +18,9 @@ from torch import Tensor
 
 from envs.control.environments import discrete_actions, observation_encoder
 from envs.control.policies import drawn, policy_name, probabilities
-from envs.control.problems import PROBLEMS, ControlProblem, control_problem
+from envs.control.problems import ControlProblem
 from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
-
-__all__ = [
-    "PROBLEMS",
-    "ControlProblem",
-    "Recording",
-    "collect",
-    "control_problem",
-    "held_out",
-    "record",
-    "standardisation",
-]
 
 # Uniform numbers are drawn in blocks of one size, so that a longer stream begins as a shorter one;
 # ratios are computed once a block, which asks the target policy seldom.

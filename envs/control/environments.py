@@ -1,6 +1,5 @@
 """Gymnasium environments by name, and what their spaces look like to a network."""
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +9,14 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
+from envs.names import closest_names
+
 # Namespaces that register on import: (package to install, module to import).
 _NAMESPACES = {"ALE": ("ale-py", "ale_py")}
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def nearest(name: str, names: list[str]) -> list[str]:
-    """Return at most three of `names` that are spelt like `name`, upper and lower case alike."""
-    folded = {known.casefold(): known for known in names}
-    return [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, 3)]
 
 
 def _register_namespace(name: str) -> None:
@@ -58,7 +53,7 @@ def make(name: str) -> gymnasium.Env:
         # A malformed name is the base class of Gymnasium's errors.
         if type(error) is not gymnasium.error.Error:
             raise ValueError(f"{name} cannot be made: {_one_line(error)}") from error
-    matches = ", ".join(nearest(name, list(gymnasium.registry))) or "none"
+    matches = ", ".join(closest_names(name, gymnasium.registry)) or "none"
     raise ValueError(
         f"unknown environment {name!r}; nearest registered names: {matches} (module:ID imports "
         "the module that registers ID first)"

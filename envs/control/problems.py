@@ -7,8 +7,9 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from envs.control.environments import discrete_actions, make, nearest, observation_encoder
+from envs.control.environments import discrete_actions, make, observation_encoder
 from envs.control.policies import POLICIES, Policy, probabilities, uniform
+from envs.names import closest_names
 
 
 class ControlProblem(NamedTuple):
@@ -35,7 +36,7 @@ def _registered(name: str) -> ControlProblem:
     return ControlProblem(name, lambda: make(name), policy, policy)
 
 
-PROBLEMS: dict[str, ControlProblem] = {name: _registered(name) for name in POLICIES}
+CONTROL_PROBLEMS: dict[str, ControlProblem] = {name: _registered(name) for name in POLICIES}
 
 
 def _resolved(role: str, given: str | Policy, name: str, actions: int) -> Policy:
@@ -43,7 +44,7 @@ def _resolved(role: str, given: str | Policy, name: str, actions: int) -> Policy
         return given
     known = {**POLICIES.get(name, {}), "uniform": uniform(actions)}
     if given not in known:
-        matches = nearest(given, list(known)) or sorted(known)
+        matches = closest_names(given, known) or sorted(known)
         raise ValueError(
             f"unknown {role} policy {given!r} for {name}; policies by name: {', '.join(matches)}"
         )
@@ -61,8 +62,9 @@ def control_problem(
     problem:    a Gymnasium id (`module:ID` imports the module first), or a function that makes
                 an environment
     target:     a function from raw observations [n, …] to probabilities [n, actions], or a name:
-                "default", "soft" (more random) for the environments in `PROBLEMS`, "uniform" for
-                all. Left out: "default" where there is one, else "uniform", which a note says
+                "default", "soft" (more random) for the environments in `CONTROL_PROBLEMS`,
+                "uniform" for all. Left out: "default" where there is one, else "uniform", which a
+                note says
     behaviour:  likewise; left out: the target, that is on-policy
     discount:   γ in [0, 1], 0.99 if left out
 
@@ -70,7 +72,7 @@ def control_problem(
     observations without a fixed size, a policy that does not return probabilities.
     """
     name = problem if isinstance(problem, str) else getattr(problem, "__name__", repr(problem))
-    known = PROBLEMS.get(name) if isinstance(problem, str) else None
+    known = CONTROL_PROBLEMS.get(name) if isinstance(problem, str) else None
     gamma = 0.99 if discount is None else discount
     if not 0 <= gamma <= 1:
         raise ValueError(f"discount {gamma}: it must lie between 0 and 1")

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.control.collection import ControlProblem, Recording, record
+from envs.control.collection import Recording, record
 from envs.control.environments import discrete_actions, observation_encoder, without_time_limit
 from envs.control.policies import drawn, probabilities
+from envs.control.problems import ControlProblem
 from neural_tdc.randomness import generator
 
 # Makes one more environment in a certain state, without a time limit: with its future chance
@@ -22,7 +23,7 @@ from neural_tdc.randomness import generator
 _Branch = Callable[[int | None], gymnasium.Env]
 
 
-class Truth(NamedTuple):
+class MonteCarloTruth(NamedTuple):
     """Values of the target policy at states that the behaviour policy visits.
 
     observation:     [state, …] raw
@@ -57,7 +58,7 @@ def monte_carlo_truth(
     spacing: int = 50,
     max_episode_steps: int = 10_000,
     progress: Callable[[int], None] | None = None,
-) -> Truth:
+) -> MonteCarloTruth:
     """Estimate the target policy's value at states of a separate run of the behaviour policy.
 
     The run has `states` · `spacing` steps, restarts and time limits like any stream, and one
@@ -70,7 +71,7 @@ def monte_carlo_truth(
 
     ValueError: fewer than 2 rollouts (one has no standard error), an environment that can be
     neither copied nor repeated or that truncates by itself, a rollout that neither terminates nor
-    reaches the tolerance within `longest` steps.
+    reaches the tolerance within `max_episode_steps`.
     """
     if states < 1 or spacing < 1:
         raise ValueError(f"states {states} and spacing {spacing}: both must be at least 1")
@@ -105,7 +106,8 @@ def monte_carlo_truth(
     shifted = returns - returns[:, :1]
     value = returns[:, 0] + shifted.mean(1)
     error = shifted.std(1, ddof=1) / math.sqrt(rollouts)
-    return Truth(observation, torch.from_numpy(value).float(), torch.from_numpy(error).float())
+    values, errors = (torch.from_numpy(each).float() for each in (value, error))
+    return MonteCarloTruth(observation, values, errors)
 
 
 def _branches(
@@ -207,8 +209,8 @@ def _returns(
         if steps == max_episode_steps:
             raise ValueError(
                 f"{len(running)} of {len(environments)} rollouts of {problem.name} did not "
-                f"terminate within {longest} steps: lower the discount {problem.discount}, raise "
-                f"the tolerance {tolerance}, or allow longer rollouts"
+                f"terminate within {max_episode_steps} steps: lower the discount "
+                f"{problem.discount}, raise the tolerance {tolerance}, or allow longer rollouts"
             )
         probability = probabilities(problem.target, observation[running], actions)
         uniform = torch.rand(len(environments), generator=draws, dtype=torch.float64).numpy()

@@ -3,7 +3,6 @@
 The random walk and Boyan's chain have several published forms; the docstrings say which is meant.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from envs.finite.finite_mdp import FiniteMDP, finite_mdp
+from envs.names import closest_names
 from neural_tdc.randomness import generator
 
 
@@ -195,7 +195,7 @@ def garnet_off_policy() -> FiniteMDP:
     return garnet(off_policy=True)
 
 
-def grid() -> FiniteMDP:
+def grid_world() -> FiniteMDP:
     """Make a 7×7 grid with a goal and a pit, under the uniformly random policy.
 
     States are cells (row, column), numbered row by row without the two ends. Entering the goal in
@@ -236,7 +236,7 @@ def grid() -> FiniteMDP:
     )
 
 
-PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
+FINITE_PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
     "random-walk-tabular": random_walk_tabular,
     "random-walk-dependent": random_walk_dependent,
     "random-walk-inverted": random_walk_inverted,
@@ -244,7 +244,7 @@ PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
     "baird": baird,
     "garnet": garnet,
     "garnet-off-policy": garnet_off_policy,
-    "grid": grid,
+    "grid": grid_world,
 }
 
 
@@ -253,11 +253,11 @@ def problem(name: str) -> FiniteMDP:
 
     Raises ValueError with the nearest names where there is none.
     """
-    if name in PROBLEMS:
-        return PROBLEMS[name]()
+    if name in FINITE_PROBLEMS:
+        return FINITE_PROBLEMS[name]()
     family, _, seed = name.rpartition("-")
     if family in ("garnet", "garnet-off-policy") and seed.isdecimal():
         return garnet(seed=int(seed), off_policy=family == "garnet-off-policy")
-    near = difflib.get_close_matches(name, PROBLEMS, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(PROBLEMS)}"
+    near = closest_names(name, FINITE_PROBLEMS)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FINITE_PROBLEMS)}"
     raise ValueError(f"there is no problem named '{name}': {hint}")

@@ -13,8 +13,8 @@ import gymnasium
 import numpy as np
 import torch
 
-from envs.control.environments import nearest
-from envs.games.stepping import Step
+from envs.games.stepping import GameStep
+from envs.names import closest_names
 from neural_tdc.randomness import generator
 
 ATARI = "ALE/"
@@ -59,7 +59,7 @@ def rom_name(name: str) -> str:
         ) from None
     known = [id_ for id_ in gymnasium.registry if id_.startswith(ATARI)]
     if name not in known:
-        likely = ", ".join(nearest(name, known)) or "none"
+        likely = ", ".join(closest_names(name, known)) or "none"
         raise ValueError(f"unknown game {name!r} of ale-py; nearest names: {likely}")
     return str(gymnasium.spec(name).kwargs["game"])
 
@@ -126,7 +126,7 @@ class AtariEnvironments:
         """Give the emulators their actions, [environment]; they begin at once."""
         self._games.send(np.ascontiguousarray(action, dtype=np.int64))
 
-    def receive(self) -> Step:
+    def receive(self) -> GameStep:
         """Wait for the emulators."""
         frame, reward, terminated, truncated, info = self._games.recv()
         frames = info["episode_frame_number"]
@@ -134,7 +134,7 @@ class AtariEnvironments:
         reset = self._ended & (frames <= self._frames)
         terminated, truncated = terminated & ~reset, truncated & ~reset
         self._frames, self._ended = frames.copy(), terminated | truncated
-        return Step(frame, reward.astype(np.float32), terminated, truncated, reset)
+        return GameStep(frame, reward.astype(np.float32), terminated, truncated, reset)
 
     def state(self) -> None:
         """Return None: games begin anew where a run is resumed."""

@@ -13,9 +13,10 @@ import gymnasium
 import numpy as np
 import torch
 
-from envs.control.environments import discrete_actions, make, nearest, observation_encoder
+from envs.control.environments import discrete_actions, make, observation_encoder
 from envs.games.saved_state import can_be_saved, load, save
-from envs.games.stepping import Step
+from envs.games.stepping import GameStep
+from envs.names import closest_names
 from neural_tdc.randomness import generator
 
 MINATAR = "MinAtar/"
@@ -81,7 +82,7 @@ class GymnasiumEnvironments:
         """Take the actions of the step to come: [environment], numbered from 0."""
         self._actions[:] = action
 
-    def receive(self) -> Step:
+    def receive(self) -> GameStep:
         """Take the step; a game that ended in the last one begins anew in place of it."""
         frame = np.empty((self.count, *self.frame_shape), dtype=self.dtype)
         reward = np.zeros(self.count, dtype=np.float32)
@@ -96,7 +97,7 @@ class GymnasiumEnvironments:
             frame[index] = self._frame(observation)
             reward[index], terminated[index], truncated[index] = gain, over, cut
         self._ended = terminated | truncated
-        return Step(frame, reward, terminated, truncated, reset)
+        return GameStep(frame, reward, terminated, truncated, reset)
 
     def state(self) -> dict[str, Any] | None:
         """Return the state of all environments; None for those that cannot be put back into one."""
@@ -136,7 +137,7 @@ def minatar(name: str, count: int, sticky_actions: float | None = None) -> Gymna
     plain = name if name.rpartition("-v")[1] else f"{name}-v1"
     known = sorted(known for known in gymnasium.registry if known.startswith(MINATAR))
     if plain not in known:
-        likely = ", ".join(nearest(plain, known) or known)
+        likely = ", ".join(closest_names(plain, known) or known)
         raise ValueError(f"unknown game {name!r} of MinAtar; nearest names: {likely}")
     sticky = MINATAR_STICKY if sticky_actions is None else sticky_actions
     protocol = {

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 
-class Step(NamedTuple):
+class GameStep(NamedTuple):
     """What came of one action in every environment; leaves have the environment as leading axis.
 
     frame:       [environment, *frame] the newest frame, also where an episode has just ended
@@ -55,7 +55,7 @@ class Environments(Protocol):
         """Begin a step; it may go on while the caller does something else."""
         ...
 
-    def receive(self) -> Step:
+    def receive(self) -> GameStep:
         """Wait for the end of the step that was begun last."""
         ...
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from agents.dqn.device_memory import check_memory
-from agents.dqn.training import GreedyActor, evaluate_episodes
+from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from experiments.compare_dqn.comparison import (
     Finished,
     comparison_table,

@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 import torch
 
 from agents.policy_evaluation import (
-    Report,
+    OnTaskProgress,
     Task,
     chain_task,
     control_task,
     logged_task,
     no_progress,
 )
-from envs.control.collection import ControlProblem, collect
+from envs.control.collection import collect
+from envs.control.problems import ControlProblem
 from envs.finite.finite_mdp import FiniteMDP
-from envs.logs.log import LoggedProblem
+from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.data import content, logged, runs_alike
 from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
 from experiments.evaluate_policy.settings import (
@@ -71,7 +72,9 @@ class Plan(NamedTuple):
     idle_steps: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def task(self, settings: Settings, updates: int = 0, report: Report = no_progress) -> Task:
+    def task(
+        self, settings: Settings, updates: int = 0, on_progress: OnTaskProgress = no_progress
+    ) -> Task:
         """Make the problem ready, with a stream per run that is enough for its updates.
 
         updates: those of the first run where the stream must not grow with a resumed one's
@@ -103,7 +106,7 @@ class Plan(NamedTuple):
                 states=settings.truth_states,
                 rollouts=settings.truth_rollouts,
                 judged=settings.held_out,
-                report=report,
+                on_progress=on_progress,
                 **common,
             )
 

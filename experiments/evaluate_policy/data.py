@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from envs.logs.log import LoggedProblem, logged_problem
+from envs.logs.logged_problem import LoggedProblem, logged_problem
 from experiments.evaluate_policy.settings import Settings
 from experiments.runs.command_line import UsageError, load_part
 from neural_tdc.learning.sampling import SAMPLINGS

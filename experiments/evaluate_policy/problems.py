@@ -5,13 +5,12 @@ from typing import Any
 import gymnasium
 import torch
 
-from envs.control.collection import PROBLEMS as CONTROL_PROBLEMS
-from envs.control.collection import ControlProblem, control_problem
 from envs.control.policies import policy_name, probabilities
-from envs.finite.finite_mdp import FiniteMDP, checked
-from envs.finite.standard_problems import PROBLEMS as CHAINS
+from envs.control.problems import CONTROL_PROBLEMS, ControlProblem, control_problem
+from envs.finite.finite_mdp import FiniteMDP, checked_mdp
+from envs.finite.standard_problems import FINITE_PROBLEMS
 from envs.finite.standard_problems import problem as standard_problem
-from envs.logs.log import LoggedProblem
+from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.settings import Settings
 from experiments.runs.command_line import UsageError, load_part, named, suggestion
 from experiments.train_dqn.policy import is_checkpoint, problem_of_checkpoint
@@ -40,7 +39,7 @@ def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
         with named(f"--problem {name}"):
             result = made()
             if isinstance(result, FiniteMDP):
-                result = checked(result)
+                result = checked_mdp(result)
             elif isinstance(result, gymnasium.Env):
                 result.close()
             else:
@@ -50,7 +49,7 @@ def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
                 )
         if isinstance(result, FiniteMDP):
             return _with_policies(result, settings)
-    elif name in CHAINS or name.startswith("garnet"):
+    elif name in FINITE_PROBLEMS or name.startswith("garnet"):
         with named(f"--problem {name}"):
             chain = standard_problem(name)
         return _with_policies(chain, settings)
@@ -58,7 +57,7 @@ def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
         behaviour = _policy(settings.behaviour, "--behaviour")
         with named(problem_flags(settings)):
             return problem_of_checkpoint(name, settings.policy, behaviour, settings.gamma)
-    known = [*CHAINS, *CONTROL_PROBLEMS, *gymnasium.registry]
+    known = [*FINITE_PROBLEMS, *CONTROL_PROBLEMS, *gymnasium.registry]
     if not colon and "/" not in name and name not in known:
         raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
     policy = _policy(settings.policy, "--policy")
@@ -95,7 +94,7 @@ def _with_policies(mdp: FiniteMDP, settings: Settings) -> FiniteMDP:
     if settings.gamma is not None:
         changes["discount"] = settings.gamma
     with named(problem_flags(settings)):
-        return checked(mdp._replace(**changes))
+        return checked_mdp(mdp._replace(**changes))
 
 
 def policies_in_words(problem: Problem) -> str:

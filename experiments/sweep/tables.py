@@ -22,7 +22,7 @@ from neural_tdc.metrics.registry import METRICS
 
 SYMBOLS = {"auc": "mean over a run", "final": "at the end"}
 # The columns of every table: when, which metric, and what is said of when.
-SHOWN = (
+TABLE_METRICS = (
     ("final", "error/rmsve", ""),
     ("final", "error/rmspbe", ""),
     ("first", "error/lstd_rmsve", ", first"),
@@ -101,7 +101,7 @@ def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]
             step_text(configuration.auxiliary_ratio),
             _entry(columns, column),
             "–" if report.of_baseline or report.baseline is None else against,
-            *(_entry(columns, f"{when}_{summary_key(key)}") for when, key, _ in SHOWN),
+            *(_entry(columns, f"{when}_{summary_key(key)}") for when, key, _ in TABLE_METRICS),
             f"{columns['diverged']} of {columns['runs']}",
         ]
         lines.append((f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}", cells))
@@ -116,7 +116,7 @@ def _heads(select: str, baseline: str) -> list[str]:
         "η/β",
         title_of(select),
         f"minus {baseline}'s",
-        *(METRICS[key].symbol + said for _, key, said in SHOWN),
+        *(METRICS[key].symbol + said for _, key, said in TABLE_METRICS),
         "diverged",
     ]
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from agents.dqn.device_memory import GIGABYTE
-from agents.dqn.learner import Learner, Objective, make_optimizer
+from agents.dqn.learner import Learner, QObjective, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.replay import Replay, replay_bytes
 from agents.dqn.training import Training, TrainingSchedule
@@ -60,7 +60,7 @@ def training(
     learner = Learner(
         network,
         optimizer,
-        Objective(values["double"], values["loss"]),
+        QObjective(values["double"], values["loss"]),
         max_grad_norm=values["gradient_norm"] or None,
         precision=values["precision"],
         compiled=compiled,

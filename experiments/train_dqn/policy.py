@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from agents.dqn.q_network import QNetwork, make_network
-from envs.control.collection import ControlProblem, control_problem
 from envs.control.environments import make
+from envs.control.problems import ControlProblem, control_problem
 from envs.games.atari import ATARI
 from envs.games.single_game import SingleGame
 from experiments.runs.checkpoint import load_checkpoint

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 
-from agents.dqn.training import GreedyActor, Progress, Training, evaluate_episodes
+from agents.dqn.training import Training, TrainingProgress
 from envs.games.stepping import Environments, observation_shape
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.command_line import Stopped
 from experiments.runs.files import write_json
 from experiments.runs.history import History, MetricsFile, cut, read
-from experiments.runs.report import Progress as Bar
+from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, METRICS, SCORES, SUMMARY
 from experiments.runs.statistics import interquartile_mean, mean_interval, number_or_none
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -80,7 +81,7 @@ class Run:
         try:
             if not self.start:
                 self._save()
-            with Bar(
+            with Progress(
                 f"{values['arm']} on {values['problem']}",
                 values["steps"],
                 1,
@@ -127,7 +128,7 @@ class Run:
         speed = (progress.step - before) / took
         self.log.scalar("speed/agent_steps_per_second", speed, progress.step)
 
-    def _check_finite(self, progress: Progress) -> None:
+    def _check_finite(self, progress: TrainingProgress) -> None:
         wrong = (~torch.isfinite(progress.loss)).cpu().nonzero()
         if not len(wrong):
             return
@@ -140,7 +141,7 @@ class Run:
             "help"
         )
 
-    def _measured(self, progress: Progress) -> dict[str, float]:
+    def _measured(self, progress: TrainingProgress) -> dict[str, float]:
         training = self.training
         rates = effective_rates(training.learner.optimizer)
         norms: dict[str, Any] = dict.fromkeys(("body", "head"), _NO_GAME)

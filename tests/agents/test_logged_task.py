@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from agents.policy_evaluation import chain_task, logged_task
-from envs.finite.finite_mdp import chain, finite_mdp, simulate
-from envs.logs.log import logged_problem
+from envs.finite.finite_mdp import chain, finite_mdp
+from envs.finite.streams import simulate_streams
+from envs.logs.logged_problem import logged_problem
 from neural_tdc import evaluate
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
@@ -62,7 +63,7 @@ def lived(mdp, steps, seed=5):
 
 def simulated(mdp, steps, seed, dtype):
     """Return the arrays of a log of the first stream of a chain without ends, and its states."""
-    stream = simulate(mdp, 1, steps, seed, dtype=dtype)
+    stream = simulate_streams(mdp, 1, steps, seed, dtype=dtype)
     no = np.zeros(steps, bool)
     return {
         "observation": np.eye(STATES)[stream.observation[0]],

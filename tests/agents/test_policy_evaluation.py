@@ -5,10 +5,12 @@ import torch
 from gymnasium.wrappers import TimeLimit
 
 from agents.policy_evaluation import EXAMPLES, chain_task, control_task
-from envs.control.collection import collect, control_problem, held_out, standardisation
+from envs.control.collection import collect, held_out, standardisation
+from envs.control.problems import control_problem
 from envs.control.truth import monte_carlo_truth
-from envs.finite.finite_mdp import chain, exact_transitions, finite_mdp
-from envs.finite.standard_problems import baird, boyan, garnet, grid, random_walk_dependent
+from envs.finite.finite_mdp import chain, finite_mdp
+from envs.finite.standard_problems import baird, boyan, garnet, grid_world, random_walk_dependent
+from envs.finite.streams import exact_transitions
 from neural_tdc.learning.sampling import MarkovSampling, gather
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
@@ -58,7 +60,7 @@ def same(first, second):
 
 
 def test_a_chain_has_its_streams_as_numbers_of_rows_in_a_table():
-    mdp = grid()
+    mdp = grid_world()
     task = chain_task(mdp, given=False, runs=3, transitions=11, seed=2)
     assert task.experience.transitions.observation.shape == (3, 11)
     torch.testing.assert_close(task.experience.table, mdp.observation.float())
@@ -240,11 +242,16 @@ def test_a_problem_without_a_policy_of_its_own_says_which_one_is_evaluated():
 
 
 def test_progress_hears_of_every_preparation_up_to_its_end(walk):
-    on_progress = []
+    reported = []
     control_task(
-        walk, runs=2, transitions=9, seed=0, **SMALL, report=lambda *said: on_progress.append(said)
+        walk,
+        runs=2,
+        transitions=9,
+        seed=0,
+        **SMALL,
+        on_progress=lambda *said: reported.append(said),
     )
-    last = {what: (done, total) for what, done, total in on_progress}
+    last = {what: (done, total) for what, done, total in reported}
     assert last == {"held-out transitions": (40, 40), "experience": (9, 9), "truth": (5, 5)}
 
 

@@ -11,7 +11,7 @@ from agents.dqn.learner import (
     DOUBLE,
     OPTIMIZERS,
     Learner,
-    Objective,
+    QObjective,
     exploration,
     loss_and_value,
     make_optimizer,
@@ -77,14 +77,14 @@ def test_loss_equals_the_formula_row_by_row(double, loss):
         total += small if loss == "huber" else error**2
     with torch.no_grad():
         known = target(rows.next_observation)
-    found, value = loss_and_value(net, known, rows, Objective(double, loss))
+    found, value = loss_and_value(net, known, rows, QObjective(double, loss))
     assert float(found) == pytest.approx(total / BATCH, rel=1e-12)
     expected = net(rows.observation).gather(1, rows.action[:, None]).mean()
     assert float(value) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_an_update_moves_body_and_head_by_their_own_rates_against_the_gradient():
-    taught = learner(Objective(True, "squared"))
+    taught = learner(QObjective(True, "squared"))
     before = {name: p.detach().clone() for name, p in taught.network.named_parameters()}
     rows = batch()
     with torch.no_grad():
@@ -156,7 +156,7 @@ def test_gradient_norms_are_those_of_body_and_head_and_change_nothing():
 
 
 def test_a_gradient_longer_than_allowed_is_shortened_to_that_norm():
-    taught = learner(Objective(False, "squared"), max_grad_norm=0.5)
+    taught = learner(QObjective(False, "squared"), max_grad_norm=0.5)
     norms = taught.gradient_norms(batch())
     assert sum(float(n) ** 2 for n in norms.values()) > 1
     before = [p.detach().clone() for p in taught.network.parameters()]
@@ -264,7 +264,7 @@ def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("objective", [Objective(), Objective(False, "squared")])
+@pytest.mark.parametrize("objective", [QObjective(), QObjective(False, "squared")])
 def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, optimizer, objective):
     leaves = update_on_meta(one_device, optimizer, objective)
     assert {leaf.device.type for leaf in leaves} == {"meta"}
@@ -275,7 +275,7 @@ def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, opt
 )
 def test_an_update_that_waits_or_mixes_devices_is_found(one_device, tamper):
     with pytest.raises((AssertionError, RuntimeError)):
-        update_on_meta(one_device, "adam", Objective(), tamper)
+        update_on_meta(one_device, "adam", QObjective(), tamper)
 
 
 def test_half_precision_rounds_and_still_agrees_roughly():

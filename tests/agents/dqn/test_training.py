@@ -7,10 +7,11 @@ import torch
 from gymnasium import spaces
 from torch.utils._pytree import tree_map
 
-from agents.dqn.learner import Learner, Objective, make_optimizer
+from agents.dqn.evaluation import GreedyActor, evaluate_episodes
+from agents.dqn.learner import Learner, QObjective, make_optimizer
 from agents.dqn.q_network import make_network
 from agents.dqn.replay import Replay
-from agents.dqn.training import GreedyActor, Training, TrainingSchedule, evaluate_episodes
+from agents.dqn.training import Training, TrainingSchedule
 from envs.games.discrete_control import GymnasiumEnvironments, control
 
 COURSE = TrainingSchedule(
@@ -225,7 +226,7 @@ def test_learning_goes_on_while_the_environments_step():
 
 def test_squared_loss_and_plain_q_learning_run_too():
     learning = training(GymnasiumEnvironments("identity", Identity, 1))
-    learning.learner.objective = Objective(False, "squared")
+    learning.learner.objective = QObjective(False, "squared")
     assert torch.isfinite(learning.advance(60).loss).all()
 
 

@@ -5,15 +5,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
-from envs.control.collection import (
-    ControlProblem,
-    collect,
-    control_problem,
-    held_out,
-    record,
-    standardisation,
-)
+from envs.control.collection import collect, held_out, record, standardisation
 from envs.control.policies import uniform
+from envs.control.problems import ControlProblem, control_problem
 
 
 class Counting(gymnasium.Env):

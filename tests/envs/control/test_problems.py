@@ -6,8 +6,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from envs.control.collection import collect, control_problem
-from envs.control.problems import PROBLEMS
+from envs.control.collection import collect
+from envs.control.problems import CONTROL_PROBLEMS, control_problem
 from neural_tdc.types import Transition
 
 
@@ -30,7 +30,7 @@ def strange(observation_space, action_space=None):
     return lambda: Strange(observation_space, action_space or spaces.Discrete(2))
 
 
-@pytest.mark.parametrize("name", list(PROBLEMS))
+@pytest.mark.parametrize("name", list(CONTROL_PROBLEMS))
 def test_the_standard_problems_run_on_and_off_policy(name):
     on, off = control_problem(name), control_problem(name, behaviour="uniform")
     assert on.target is on.behaviour is off.target

@@ -6,7 +6,7 @@ from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from gymnasium.wrappers import TimeLimit
 
-from envs.control.collection import control_problem
+from envs.control.problems import control_problem
 from envs.control.truth import horizon, monte_carlo_truth
 
 

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.finite.finite_mdp import chain, checked, exact_transitions, finite_mdp, rmstde, simulate
-from envs.finite.standard_problems import PROBLEMS, baird, boyan, garnet, random_walk_tabular
+from envs.finite.finite_mdp import chain, checked_mdp, finite_mdp
+from envs.finite.standard_problems import FINITE_PROBLEMS, baird, boyan, garnet, random_walk_tabular
+from envs.finite.streams import exact_transitions, rmstde, simulate_streams
 
 F64 = torch.float64
 
@@ -110,7 +111,7 @@ def test_a_table_of_single_precision_is_made_to_sum_to_one():
 
 def test_checking_twice_changes_nothing():
     mdp = baird()
-    for once, twice in zip(mdp, checked(mdp)):
+    for once, twice in zip(mdp, checked_mdp(mdp)):
         if isinstance(once, torch.Tensor):
             torch.testing.assert_close(twice, once, atol=1e-15, rtol=0)
         else:
@@ -119,7 +120,7 @@ def test_checking_twice_changes_nothing():
 
 def test_a_hand_made_problem_is_refused_when_checked():
     with pytest.raises(ValueError, match="target of state 0 sums to 2"):
-        checked(boyan()._replace(target=torch.full((12, 1), 2.0)))
+        checked_mdp(boyan()._replace(target=torch.full((12, 1), 2.0)))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_simulator_chain_and_exact_transitions_agree(states, actions, ends, off_
     mdp = random_mdp(states, actions, ends, seed, off_policy)
     for found, expected in zip(expectations(mdp, mdp.features), chain(mdp).moments(mdp.features)):
         torch.testing.assert_close(found, expected, atol=1e-13, rtol=0)
-    streams = simulate(mdp, 5, 40, seed, dtype=F64)
+    streams = simulate_streams(mdp, 5, 40, seed, dtype=F64)
     batch, _ = exact_transitions(mdp)
     assert rows(streams) <= rows(batch)
     ended, after = streams.discount[:, :-1] == 0, streams.observation[:, 1:]
@@ -278,7 +279,7 @@ def test_simulator_chain_and_exact_transitions_agree(states, actions, ends, off_
 
 def test_long_simulations_meet_every_probability():
     mdp = random_mdp(3, 2, seed=3)
-    streams = simulate(mdp, 60, 1_000, seed=1, dtype=F64)
+    streams = simulate_streams(mdp, 60, 1_000, seed=1, dtype=F64)
     batch, weights = exact_transitions(mdp)
 
     def identity(transition):
@@ -294,7 +295,7 @@ def test_long_simulations_meet_every_probability():
 
 def test_the_discount_is_zero_exactly_where_an_episode_ends():
     mdp = random_walk_tabular()
-    streams = simulate(mdp, 7, 200, seed=0)
+    streams = simulate_streams(mdp, 7, 200, seed=0)
     ended = streams.discount == 0
     assert ended.any()
     assert torch.equal(streams.discount, (~ended).float())
@@ -307,7 +308,7 @@ def test_the_discount_is_zero_exactly_where_an_episode_ends():
 
 def test_shapes_and_precision_of_a_simulation():
     for dtype in (torch.float32, F64):
-        streams = simulate(baird(), 3, 11, seed=0, dtype=dtype)
+        streams = simulate_streams(baird(), 3, 11, seed=0, dtype=dtype)
         for name, field in streams._asdict().items():
             assert field.shape == (3, 11), name
             assert field.dtype == (torch.int64 if "observation" in name else dtype), name
@@ -315,24 +316,24 @@ def test_shapes_and_precision_of_a_simulation():
 
 def test_a_stream_depends_neither_on_the_number_of_streams_nor_on_the_steps():
     # More steps than are drawn at once, so that the pieces must fit together.
-    many = simulate(random_walk_tabular(), 4, 2_500, seed=5)
-    few = simulate(random_walk_tabular(), 2, 2_100, seed=5)
+    many = simulate_streams(random_walk_tabular(), 4, 2_500, seed=5)
+    few = simulate_streams(random_walk_tabular(), 2, 2_100, seed=5)
     for longer, shorter in zip(many, few):
         assert torch.equal(longer[:2, :2_100], shorter)
     assert not torch.equal(many.observation[0], many.observation[1])
 
 
 def test_another_seed_gives_other_streams():
-    one, other = (simulate(garnet(), 1, 50, seed=seed).observation for seed in (0, 1))
+    one, other = (simulate_streams(garnet(), 1, 50, seed=seed).observation for seed in (0, 1))
     assert not torch.equal(one, other)
-    assert torch.equal(one, simulate(garnet(), 1, 50, seed=0).observation)
+    assert torch.equal(one, simulate_streams(garnet(), 1, 50, seed=0).observation)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_seed_means_the_same_streams_on_every_device():
-    here = simulate(random_mdp(), 3, 2_500, seed=0)
-    there = simulate(random_mdp(), 3, 2_500, seed=0, device="cuda")
+    here = simulate_streams(random_mdp(), 3, 2_500, seed=0)
+    there = simulate_streams(random_mdp(), 3, 2_500, seed=0, device="cuda")
     for mine, theirs in zip(here, there):
         assert theirs.is_cuda
         assert torch.equal(mine, theirs.cpu())
@@ -341,13 +342,13 @@ def test_a_seed_means_the_same_streams_on_every_device():
 @pytest.mark.parametrize(("streams", "steps"), [(0, 5), (5, 0)])
 def test_an_empty_simulation_is_refused(streams, steps):
     with pytest.raises(ValueError, match="at least 1"):
-        simulate(baird(), streams, steps, seed=0)
+        simulate_streams(baird(), streams, steps, seed=0)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", FINITE_PROBLEMS)
 def test_weighting_is_met_by_a_long_simulation(name):
-    mdp = PROBLEMS[name]()
-    streams = simulate(mdp, 100, 1_200, seed=2)
+    mdp = FINITE_PROBLEMS[name]()
+    streams = simulate_streams(mdp, 100, 1_200, seed=2)
     # The first steps still remember the start; streams are independent of each other.
     visits = torch.nn.functional.one_hot(streams.observation[:, 400:], len(mdp.start))
     interval = Interval(visits.double().mean(1))
@@ -359,12 +360,12 @@ def test_weighting_is_met_by_a_long_simulation(name):
 
 
 # Baird's star has no reward: there every return is 0.
-@pytest.mark.parametrize("name", [name for name in PROBLEMS if name != "baird"])
+@pytest.mark.parametrize("name", [name for name in FINITE_PROBLEMS if name != "baird"])
 def test_value_is_met_by_the_returns_of_a_long_simulation(name):
-    mdp = PROBLEMS[name]()
+    mdp = FINITE_PROBLEMS[name]()
     mdp = mdp._replace(behaviour=mdp.target)
     horizon, steps = 300, 1_000
-    streams = simulate(mdp, 100, steps, seed=3, dtype=F64)
+    streams = simulate_streams(mdp, 100, steps, seed=3, dtype=F64)
     returns = torch.zeros(100, steps, dtype=F64)
     ahead = torch.zeros(100, dtype=F64)
     for time in reversed(range(steps)):

@@ -5,11 +5,11 @@ import torch
 
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import (
-    PROBLEMS,
+    FINITE_PROBLEMS,
     baird,
     boyan,
     garnet,
-    grid,
+    grid_world,
     problem,
     random_walk_dependent,
     random_walk_inverted,
@@ -23,9 +23,9 @@ def close(found, expected, tolerance):
     torch.testing.assert_close(found, torch.tensor(expected, dtype=F64), atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", FINITE_PROBLEMS)
 def test_the_td_fixed_point_has_no_projected_error(name):
-    mdp = PROBLEMS[name]()
+    mdp = FINITE_PROBLEMS[name]()
     exact = chain(mdp)
     singular = torch.linalg.svdvals(exact.moments(mdp.features).A)
     assert (singular[-1] < 1e-10 * singular[0]) == (name == "baird")
@@ -35,7 +35,7 @@ def test_the_td_fixed_point_has_no_projected_error(name):
         assert exact.mspbe(mdp.features, fixed_point + 0.1).sqrt() > 1e-3
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", FINITE_PROBLEMS)
 def test_a_problem_is_found_under_its_name_and_fits_the_learner(name):
     mdp = problem(name)
     assert mdp.name.startswith(name)
@@ -150,7 +150,7 @@ def test_an_impossible_garnet_is_refused(changes, message):
 
 
 def test_grid_ends_in_two_corners_and_walls_hold():
-    mdp = grid()
+    mdp = grid_world()
     assert len(mdp.start) == 47
     assert mdp.termination.sum() == 4
     assert sorted(mdp.terminal_reward[mdp.termination > 0].tolist()) == [-1, -1, 1, 1]
@@ -164,7 +164,7 @@ def test_grid_ends_in_two_corners_and_walls_hold():
 
 
 def test_grid_is_better_near_the_goal_than_near_the_pit():
-    mdp = grid()
+    mdp = grid_world()
     value = chain(mdp).value()
     near_goal, near_pit = (mdp.terminal_reward == reward for reward in (1.0, -1.0))
     assert value[near_goal.any(1)].min() > 0 > value[near_pit.any(1)].max()

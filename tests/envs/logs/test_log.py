@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from envs.finite.finite_mdp import finite_mdp, simulate
-from envs.logs.log import cut, logged_problem, read_log
+from envs.finite.finite_mdp import finite_mdp
+from envs.finite.streams import simulate_streams
+from envs.logs.logged_problem import held_out_start, logged_problem, read_log
 
 # Two episodes, one of either end, and an unfinished third one; two components, unlike the rows.
 LOG = {
@@ -140,7 +141,7 @@ def test_a_chains_log_is_the_chains_stream(tmp_path):
         behaviour=[[0.3, 0.7], [0.5, 0.5], [0.9, 0.1]],
         observation=[[1.0, 2.0], [3.0, 5.0], [8.0, 13.0]],
     )
-    stream = simulate(mdp, 1, 5000, seed=3, dtype=torch.float64)
+    stream = simulate_streams(mdp, 1, 5000, seed=3, dtype=torch.float64)
     table = mdp.observation
     path = tmp_path / "chain.npz"
     np.savez(
@@ -362,10 +363,10 @@ def starts(time, *where):
     ],
 )
 def test_the_held_out_part_begins_at_an_episode_if_one_is_near(first, fraction, begin):
-    assert cut(first, fraction) == begin
+    assert held_out_start(first, fraction) == begin
 
 
 @pytest.mark.parametrize(("time", "fraction"), [(100, 0.001), (100, 0.999), (3, 0.5), (1, 0.5)])
 def test_a_log_too_short_for_two_parts_is_refused(time, fraction):
     with pytest.raises(ValueError, match=f"of {time} transitions leaves"):
-        cut(starts(time), fraction)
+        held_out_start(starts(time), fraction)

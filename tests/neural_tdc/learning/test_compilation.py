@@ -196,7 +196,8 @@ def test_a_function_is_compiled_once_for_each_set_of_shapes(monkeypatch):
 COMPILED = """
 import torch
 from torch.utils._pytree import tree_leaves
-from envs.finite.finite_mdp import chain, simulate
+from envs.finite.finite_mdp import chain
+from envs.finite.streams import simulate_streams
 from envs.finite.standard_problems import problem
 from neural_tdc.learning.sampling import Experience, ReplaySampling
 from neural_tdc.metrics.evaluators import chain_evaluator
@@ -214,7 +215,7 @@ mdp, runs, double = problem("garnet-off-policy"), 3, torch.float64
 algorithm, state = prepare(
     RULES["tdrc"], None, mdp.features, runs=runs, seed=0
 )
-streams = simulate(mdp, runs, 50, 0, dtype=double)
+streams = simulate_streams(mdp, runs, 50, 0, dtype=double)
 seen = Experience(streams, mdp.features, torch.arange(runs), keys(0, runs))
 judge = chain_evaluator(chain(mdp), mdp.features, algorithm.features, algorithm.rule)
 sizes = torch.tensor([0.02, 1e9, 0.05], dtype=double)

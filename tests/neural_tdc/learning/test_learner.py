@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from envs.finite.finite_mdp import chain, simulate
+from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
+from envs.finite.streams import simulate_streams
 from neural_tdc.learning.algorithm import Algorithm, initial_state
 from neural_tdc.learning.learner import divergence_limit, learn, updates
 from neural_tdc.learning.optimisers import SGD, Optimizer
@@ -35,7 +36,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def experience(mdp, runs, table, length=3000, seed=0, dtype=F64):
-    streams = simulate(mdp, runs, length, seed, dtype=dtype)
+    streams = simulate_streams(mdp, runs, length, seed, dtype=dtype)
     key = keys(seed, runs, "sampling")
     return Experience(streams, table.to(dtype), torch.arange(runs), key)
 

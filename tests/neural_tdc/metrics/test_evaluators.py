@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from envs.finite.finite_mdp import chain, exact_transitions, rmstde, simulate
+from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
+from envs.finite.streams import exact_transitions, rmstde, simulate_streams
 from neural_tdc.metrics import evaluators
 from neural_tdc.metrics.evaluators import (
     Truth,
@@ -163,7 +164,7 @@ def test_a_large_sample_approaches_the_chain():
     mdp = problem("random-walk-dependent")
     c = chain(mdp)
     features, parameters = neural(mdp)
-    seen = simulate(mdp, 20, 3000, seed=0, dtype=F64)
+    seen = simulate_streams(mdp, 20, 3000, seed=0, dtype=F64)
     sample = Transition(*(leaf.flatten(0, 1) for leaf in looked_up(seen, mdp.observation)))
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     exact = chain_evaluator(c, mdp.observation, features, RULES["tdc"])(parameters)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from envs.finite.finite_mdp import chain, exact_transitions, finite_mdp, simulate
+from envs.finite.finite_mdp import chain, finite_mdp
 from envs.finite.standard_problems import garnet, problem
+from envs.finite.streams import exact_transitions, simulate_streams
 from neural_tdc.metrics.value_errors import auxiliary_solution
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import feature_map, given_features
@@ -247,7 +248,7 @@ def test_emphatic_td_comes_to_rest_at_the_emphatic_fixed_point():
     assert float((fixed_point - td).norm()) > 0.05
 
     streams, length, burn_in = 400, 300, 40
-    seen = simulate(mdp, streams, length, seed=0, dtype=F64)
+    seen = simulate_streams(mdp, streams, length, seed=0, dtype=F64)
     many = torch.vmap(emphatic.follow)
     trace = {
         "emphasis": torch.ones(streams, 1).double(),
@@ -284,7 +285,7 @@ def test_the_rule_itself_weighs_td_by_the_emphasis():
     mdp = small_chain()
     rule = RULES["etd"].frozen()
     head = torch.tensor([0.7, -0.4], dtype=F64)
-    seen = looked_up(simulate(mdp, 1, 30, seed=1, dtype=F64), mdp.features)
+    seen = looked_up(simulate_streams(mdp, 1, 30, seed=1, dtype=F64), mdp.features)
     parameters, memory = rule.initial(given(mdp, head), mdp.features, torch.Generator())
     F = carried = 0.0
     for time in range(30):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from envs.finite.finite_mdp import chain, exact_transitions, simulate
+from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import boyan, random_walk_dependent
+from envs.finite.streams import exact_transitions, simulate_streams
 from neural_tdc.evaluation import evaluate
 from neural_tdc.learning.algorithm import Algorithm, StepSizes, initial_state, population, step
 from neural_tdc.rules import lstd, traces
@@ -317,7 +318,7 @@ def test_lstd_statistics_have_the_exact_matrix_as_their_expectation(make, decay)
 
 def test_a_long_stream_gives_lstd_the_exact_matrix_within_three_standard_errors():
     mdp, runs, steps, decay = random_walk_dependent(), 60, 800, 0.7
-    stream = simulate(mdp, runs, steps, seed=3, dtype=torch.float64)
+    stream = simulate_streams(mdp, runs, steps, seed=3, dtype=torch.float64)
     chosen = rule("lstd", decay, lstd_window=10**9)
     parameters, fresh = begun(chosen)
     memory = {
@@ -410,7 +411,7 @@ def test_expected_updates_off_policy_converge_to_the_lstd_solution(head):
 
 def test_a_population_of_runs_follows_the_written_out_tdc_each_on_its_own_stream():
     mdp, decay, runs, steps, size = random_walk_dependent(), 0.7, 4, 60, 0.2
-    stream = in_features(mdp, simulate(mdp, runs, steps, seed=5, dtype=torch.float64))
+    stream = in_features(mdp, simulate_streams(mdp, runs, steps, seed=5, dtype=torch.float64))
     assert (stream.first.sum(1) > 1).all()
     assert (stream.ratio != 1).all()
     chosen = rule("tdc", decay)

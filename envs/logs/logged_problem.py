@@ -1,0 +1,172 @@
+"""Prediction problems from logged data: the values of a policy without an environment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.control.policies import Policy, policy_name, probabilities
+from envs.logs.log import Log, check_rows, checked_log
+from envs.logs.npz import read_npz
+from neural_tdc.types import Transition
+
+# Rows that a policy is asked about at a time.
+_BLOCK = 4096
+
+# One reader per file format, by the ending of the name: from a path to arrays of `envs.logs.log`.
+READERS: dict[str, Callable[[Path], Mapping[str, np.ndarray]]] = {".npz": read_npz}
+
+
+class LoggedProblem(NamedTuple):
+    """A prediction problem that is known by a log alone.
+
+    name:        of the file, without its ending
+    discount:    γ
+    transition:  leaves [1, time, …] on the CPU: one stream, observations as in `Log`, the rest
+        float64
+    target:      the policy to evaluate; None for the one that acted
+    notes:       lines worth printing, such as how many rows were left out
+    """
+
+    name: str
+    path: Path
+    discount: float
+    transition: Transition
+    target: Policy | None
+    notes: tuple[str, ...]
+
+
+def read_log(path: Path | str) -> Log:
+    """Read and check a file of logged data, by the reader of its ending or else as `.npz`.
+
+    Raises ValueError in one line that names file, array and row for whatever is missing or wrong.
+    """
+    path = Path(path)
+    return checked_log(path, READERS.get(path.suffix.lower(), read_npz)(path))
+
+
+def logged_problem(
+    path: Path | str, discount: float, policy: Policy | None = None
+) -> LoggedProblem:
+    """Read a log and return the problem of evaluating a policy from it.
+
+    discount: γ
+    policy:   from raw observations [n, …] in float32 to probabilities [n, actions]; the policy
+        that acted if not given
+
+    Order is kept: entry t + 1 of the stream continues entry t, or starts an episode, with `first`
+    1. The discount is 0 where an episode terminated, and the next observation then repeats the
+    observation; it is γ at a truncation. Without `next_observation` in the file it is the next
+    row's observation; a truncated step and an unfinished last one then have none, so that they are
+    left out and counted. ρ = π(a|s) / behaviour_probability with a policy, 1 without. Raises
+    ValueError as `checked_log`, for a policy without `behaviour_probability`, and for a policy that
+    fails, returns no distribution or knows fewer actions.
+    """
+    log = read_log(path)
+    time = len(log.reward)
+    ratio, notes = np.ones(time), []
+    if policy is not None:
+        ratio = _ratios(log, policy)
+        notes.append(
+            f"importance ratios of {log.path}: mean {ratio.mean():.3g} (1 is expected), "
+            f"largest {ratio.max():.3g}"
+        )
+    ended = log.terminated | log.truncated
+    first = np.ones(time)
+    first[1:] = ended[:-1]
+    kept = np.ones(time, dtype=bool)
+    following = log.next_observation
+    if following is None:
+        following = np.roll(log.observation, -1, axis=0)
+        following[log.terminated] = log.observation[log.terminated]
+        kept = log.terminated | ~log.truncated
+        kept[-1] = log.terminated[-1]
+        if dropped := int((~kept).sum()):
+            notes.append(
+                f"{log.path}: {dropped:,} of {time:,} rows are left out, since a truncated or "
+                "unfinished last step cannot be bootstrapped without next_observation"
+            )
+        if not kept.any():
+            raise ValueError(
+                f"{log.path}: no row can be learned from: every step is truncated, or the last "
+                "one, and there is no array next_observation"
+            )
+    leaves = (
+        log.observation,
+        log.reward,
+        discount * (~log.terminated).astype(np.float64),
+        following,
+        ratio,
+        first,
+    )
+    return LoggedProblem(
+        name=log.path.stem,
+        path=log.path,
+        discount=discount,
+        transition=Transition(*(torch.from_numpy(leaf[kept])[None] for leaf in leaves)),
+        target=policy,
+        notes=tuple(notes),
+    )
+
+
+def _columns(policy: Policy, observation: np.ndarray, otherwise: int) -> int:
+    """Return how many actions a policy knows; a policy that fails is for others to complain of."""
+    try:
+        shape: Sequence[int] = policy(torch.from_numpy(observation.copy())).shape
+    except Exception:
+        return otherwise
+    return shape[1] if len(shape) == 2 else otherwise
+
+
+@torch.no_grad()
+def _ratios(log: Log, policy: Policy) -> np.ndarray:
+    """Return π(a|s) / b(a|s) of the logged actions [time]."""
+    if log.behaviour_probability is None:
+        raise ValueError(
+            f"{log.path} has no array behaviour_probability, which the importance ratios of the "
+            f"policy {policy_name(policy)} need"
+        )
+    first = log.observation[:1].astype(np.float32)
+    actions = _columns(policy, first, int(log.action.max()) + 1)
+    must = f"the policy {policy_name(policy)} knows {actions} actions, from 0 to {actions - 1}"
+    check_rows(log.path, "action", log.action, log.action < actions, must)
+    target = np.empty(len(log.action))
+    for begin in range(0, len(target), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        try:
+            rows = probabilities(policy, log.observation[block].astype(np.float32), actions)
+        except ValueError as error:
+            raise ValueError(
+                f"{log.path}, rows {begin} to {min(begin + _BLOCK, len(target)) - 1}: {error}"
+            ) from error
+        target[block] = rows[np.arange(len(rows)), log.action[block]]
+    if not target.any():
+        raise ValueError(
+            f"{log.path}: the policy {policy_name(policy)} never takes the logged action in any "
+            "row, so that nothing can be learned of it"
+        )
+    return target / log.behaviour_probability
+
+
+def held_out_start(first: Tensor, fraction: float) -> int:
+    """Return where the held-out part of a stream begins: its last `fraction`.
+
+    first: [time]; where an episode starts within half a held-out part of that place, the cut is
+    there. Raises ValueError where less than two transitions would be left on either side.
+    """
+    time = len(first)
+    begin = time - round(fraction * time)
+    starts = first.nonzero().flatten()
+    starts = starts[(starts - begin).abs() <= (time - begin) // 2]
+    starts = starts[(starts >= 2) & (starts <= time - 2)]
+    if len(starts):
+        begin = int(starts[(starts - begin).abs().argmin()])
+    if not 2 <= begin <= time - 2:
+        raise ValueError(
+            f"holding out {fraction:g} of {time} transitions leaves {begin} to learn from and "
+            f"{time - begin} to judge by; both must be at least 2"
+        )
+    return begin
