@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 
+from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from agents.dqn.training import Training, TrainingProgress
 from envs.games.stepping import Environments, observation_shape
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
