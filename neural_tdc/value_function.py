@@ -4,6 +4,7 @@ The file `value.pt` holds tensors and plain values only, so that loading a stran
 none of their code; a body of the user's own is made by the user's own function.
 """
 
+import copy
 import importlib
 import os
 import sys
@@ -11,16 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neural_tdc.networks.bodies import BODIES
+from neural_tdc.networks.bodies import BODIES, initial_bodies
 from neural_tdc.networks.feature_map import feature_map, given_features
+from neural_tdc.tensor_file import load_tensors
 from neural_tdc.types import Body
 
 FILE = "value.pt"
 FORMAT = "neural_tdc value 1"
+_KEYS = {"body", "head", "diverged", "make", "observation_shape", "shift", "scale", "table"}
 
 
 def description(
@@ -34,10 +38,11 @@ def description(
     scale: Tensor | None = None,
     table: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Return what `value.pt` holds.
+    """Return what `value.pt` holds, written by `neural_tdc.tensor_file.save_tensors`.
 
     body, head, diverged: parameters with a leading run axis
-    make:         {"name": of `networks.BODIES` or module:function, "settings": its keywords};
+    make:         {"name": of `networks.BODIES` or module:function, "settings": its keywords,
+                  "seed": that of `initial_bodies`, which draws buffers that are not learned};
                   None where features are given
     shift, scale: what raw observations have subtracted and are divided by
     table:        [state, *observation] the observation of every state of a finite chain
@@ -55,8 +60,35 @@ def description(
     }
 
 
+class Standardisation(nn.Module):
+    """The first layer of a network on raw observations: subtract `shift`, divide by `scale`.
+
+    shift, scale: [*observation], in the precision that was used for learning
+    dtype:        of what is returned; `to(dtype)` changes it with the other layers
+    """
+
+    shift: Tensor
+    scale: Tensor
+    like: Tensor
+
+    def __init__(self, shift: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+        self.register_buffer("like", torch.zeros((), dtype=dtype), persistent=False)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return the standardised observation."""
+        raw = observation.to(self.shift.dtype)
+        return ((raw - self.shift) / self.scale).to(self.like.dtype)
+
+
 class ValueFunction:
     """V(observation) of every run that was learned.
+
+    Observations are raw, as the environment or the log gives them: a tensor, a NumPy array or
+    nested lists, [batch, *observation] or a single one. For a finite chain, whole numbers are the
+    numbers of states.
 
     diverged:  [run]
     """
@@ -65,87 +97,147 @@ class ValueFunction:
         self._saved, self._module = saved, module
         self._features = given_features if module is None else feature_map(module)
         self.diverged: Tensor = saved["diverged"]
+        self._first: nn.Module = nn.Identity()
+        if saved["shift"] is not None:
+            self._first = Standardisation(saved["shift"], saved["scale"], saved["head"].dtype)
 
     @property
     def runs(self) -> int:
         """Return how many runs there are."""
         return len(self.diverged)
 
-    def of_runs(self, observation: Tensor) -> Float[Tensor, "run batch"]:
-        """Return the values of raw observations, or of a chain's state numbers, for every run."""
+    def of_runs(self, observation: Any) -> Float[Tensor, "run *batch"]:
+        """Return the values for every run; one value a run for a single observation.
+
+        Raises ValueError for observations of another shape and states that there are not.
+        """
+        batch, single = self._batch(observation)
         saved = self._saved
-        if saved["table"] is not None and not observation.is_floating_point():
-            observation = saved["table"][observation]
-        expected = tuple(saved["observation_shape"])
-        if tuple(observation.shape[1:]) != expected:
+        head = saved["head"]
+        batch = self._first(batch).to(head.dtype)
+
+        def one(body: Body, head: Tensor) -> Tensor:
+            return self._features(body, batch) @ head
+
+        with torch.no_grad():
+            values = torch.vmap(one)(saved["body"], head) if saved["body"] else head @ batch.T
+        return values[:, 0] if single else values
+
+    def __call__(self, observation: Any, run: int | None = None) -> Float[Tensor, "*batch"]:
+        """Return V(observation) of one run, or the mean over the runs that did not diverge.
+
+        Raises ValueError as `of_runs`, for a run that there is not, and where all runs diverged.
+        """
+        if run is not None:
+            return self.of_runs(observation)[self._checked(run)]
+        return self._survivors(observation, 1).mean(0)
+
+    def spread(self, observation: Any) -> Float[Tensor, "*batch"]:
+        """Return the standard deviation of V(observation) over the runs that did not diverge.
+
+        It says how much initial parameters and draws matter, not how far V is from the truth.
+        Raises ValueError as `of_runs`, and where fewer than two runs did not diverge.
+        """
+        return self._survivors(observation, 2).std(0)
+
+    def network(self, run: int = 0) -> nn.Sequential:
+        """Return a copy of one run's network as a module [batch, *observation] -> [batch, 1].
+
+        Its layers are the standardisation (or none, `nn.Identity`), the body and the head, so it
+        takes raw observations. Its `state_dict()` is plain: `0.shift` and `0.scale`, the body's
+        names under `1.`, the head's weight as `2.weight`.
+        """
+        head = self._saved["head"][self._checked(run)]
+        linear = nn.Linear(len(head), 1, bias=False, dtype=head.dtype)
+        body = nn.Identity() if self._module is None else copy.deepcopy(self._module).to(head.dtype)
+        with torch.no_grad():
+            linear.weight.copy_(head[None])
+            for name, parameter in body.named_parameters():
+                parameter.copy_(self._saved["body"][name][run])
+        return nn.Sequential(copy.deepcopy(self._first), body, linear)
+
+    def _survivors(self, observation: Any, least: int) -> Tensor:
+        left = int((~self.diverged).sum())
+        if left < least:
+            raise ValueError(
+                f"{left} of {self.runs} runs did not diverge, {least} are needed; "
+                "ask for one run by its number"
+            )
+        return self.of_runs(observation)[~self.diverged]
+
+    def _checked(self, run: int) -> int:
+        if not 0 <= run < self.runs:
+            raise ValueError(f"there is no run {run}, runs are numbered from 0 to {self.runs - 1}")
+        return run
+
+    def _batch(self, observation: Any) -> tuple[Tensor, bool]:
+        """Return observations [batch, *observation], and whether a single one was given."""
+        if not isinstance(observation, Tensor):
+            try:
+                # A copy, since torch warns of arrays that are not writable.
+                observation = torch.as_tensor(np.array(observation))
+            except (TypeError, ValueError, RuntimeError) as error:
+                said = str(error).splitlines()[0]
+                raise ValueError(f"observations must be an array of numbers: {said}") from None
+        table, expected = self._saved["table"], tuple(self._saved["observation_shape"])
+        whole = not (observation.is_floating_point() or observation.dtype == torch.bool)
+        if table is not None and whole and observation.dim() < 2:
+            if observation.numel() and not 0 <= observation.min() <= observation.max() < len(table):
+                raise ValueError(f"states are numbered from 0 to {len(table) - 1}")
+            observation = table[observation.long()]
+        if tuple(observation.shape) == expected:
+            return observation[None], True
+        if tuple(observation.shape[1:]) != expected or not observation.dim():
             raise ValueError(
                 f"observations must have shape [batch, {', '.join(map(str, expected))}], "
                 f"not {list(observation.shape)}"
             )
-        head = saved["head"]
-        if saved["shift"] is not None:
-            # In the precision that they were standardised in for learning.
-            shift, scale = saved["shift"], saved["scale"]
-            observation = (observation.to(shift.dtype) - shift) / scale
-        observation = observation.to(head.dtype)
-
-        def one(body: Body, head: Tensor) -> Tensor:
-            return self._features(body, observation) @ head
-
-        with torch.no_grad():
-            if not saved["body"]:
-                return head @ observation.T
-            return torch.vmap(one)(saved["body"], head)
-
-    def __call__(self, observation: Tensor, run: int | None = None) -> Float[Tensor, " batch"]:
-        """Return V(observation) of one run, or the mean over the runs that did not diverge."""
-        values = self.of_runs(observation)
-        return values[~self.diverged].mean(0) if run is None else values[run]
-
-    def network(self, run: int = 0) -> nn.Module:
-        """Return one run's network as a module [batch, *standardised observation] -> [batch, 1].
-
-        Its `state_dict()` is plain: names of the body under `0.`, the head's weight as `1.weight`.
-        """
-        head = self._saved["head"][run]
-        linear = nn.Linear(len(head), 1, bias=False, dtype=head.dtype)
-        body = nn.Identity() if self._module is None else self._module.to(head.dtype)
-        names = dict(body.named_parameters())
-        with torch.no_grad():
-            linear.weight.copy_(head[None])
-            for name, tensor in self._saved["body"].items():
-                if name in names:
-                    names[name].copy_(tensor[run])
-        return nn.Sequential(body, linear)
+        return observation, False
 
 
 def load_value(folder: str | Path) -> ValueFunction:
     """Load the value function of a finished or running run folder.
 
-    Raises ValueError in one line where there is none, or the file is damaged or a stranger's, or a
-    body of one's own cannot be made here.
+    Raises ValueError in one line where there is none, with the folders of the rules where `folder`
+    holds several, and where the file is damaged or a stranger's, or a body of one's own cannot be
+    made here.
     """
     path = Path(folder)
-    path = path / FILE if path.is_dir() else path
+    if path.is_dir():
+        rules = sorted(str(found.parent) for found in path.glob(f"*/{FILE}"))
+        if rules and not (path / FILE).exists():
+            raise ValueError(f"{path} holds several rules; load one of {', '.join(rules)}")
+        path = path / FILE
     if not path.exists():
         raise ValueError(f"{path} does not exist: the run has not saved a value function yet")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
-        raise ValueError(f"{path} is damaged, or no value function: {said}") from None
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+    saved = load_tensors(path, FORMAT, "value function of this library")
+    if not saved.keys() >= _KEYS:
         raise ValueError(f"{path} is no value function of this library")
     return ValueFunction(saved, _module(saved))
 
 
 def _module(saved: dict[str, Any]) -> nn.Module | None:
+    """Return the body; ValueError where it is not the one that was learned."""
     make = saved["make"]
     if make is None:
         return None
     name, settings = make["name"], make["settings"]
     builder: Callable[..., nn.Module] = BODIES[name] if name in BODIES else _imported(name)
-    return builder(tuple(saved["observation_shape"]), **settings)
+    shape = tuple(saved["observation_shape"])
+    try:
+        module, _ = initial_bodies(lambda shape: builder(shape, **settings), shape, make["seed"], 1)
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the body {name} cannot be made here: {said}") from None
+    for parameter, tensor in module.named_parameters():
+        learned = saved["body"].get(parameter)
+        if learned is None or learned.shape[1:] != tensor.shape:
+            raise ValueError(
+                f"the body {name} is not the one that was learned: {parameter} has the shape "
+                f"{list(tensor.shape)}, "
+                + ("it was not there" if learned is None else f"it had {list(learned.shape[1:])}")
+            )
+    return module
 
 
 def _imported(name: str) -> Callable[..., nn.Module]:

@@ -25,6 +25,7 @@ from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps
 from neural_tdc.learning.schedules import Schedule, measured_steps, schedule
 from neural_tdc.metrics.registry import shown_metrics
+from neural_tdc.tensor_file import save_tensors
 from neural_tdc.types import Measurement
 from neural_tdc.value_function import description
 
@@ -74,11 +75,12 @@ class Run:
 
     def _save_value(self, last: Measurement) -> None:
         """Write the value function, for `neural_tdc.load_value`."""
-        task, make_body = self.task, self.plan.make_body
+        task, settings, make_body = self.task, self.settings, self.plan.make_body
         make = None
         if make_body is not None:
             # A body of the user's own is called with the observation's shape alone.
-            make = {"name": self.settings["body"], "settings": getattr(make_body, "keywords", {})}
+            keywords = getattr(make_body, "keywords", {})
+            make = {"name": settings["body"], "settings": keywords, "seed": settings["seed"]}
         parameters = last.state.parameters
         saved = description(
             parameters.body,
@@ -92,7 +94,7 @@ class Run:
         )
         # In memory first: a full disk is then an OSError, which torch's own writer does not raise.
         content = io.BytesIO()
-        torch.save(saved, content)
+        save_tensors(saved, content)
         write_bytes(self.folder / VALUE, content.getvalue())
 
     def learn(self) -> None:

@@ -1,7 +1,5 @@
 """Checkpoints: dicts of tensors and plain values, which load without running anybody's code."""
 
-import pickle
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from experiments.runs.files import atomic_write
+from neural_tdc.tensor_file import load_tensors, save_tensors
 
 _FORMAT = "neural_tdc checkpoint 1"
 
@@ -43,7 +42,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     content = {"format": _FORMAT, "state": _storable(state, "")}
     with atomic_write(path) as partial, partial.open("wb") as file:
         try:
-            torch.save(content, file)
+            save_tensors(content, file)
         except RuntimeError as error:
             # torch's writer reports a disk that takes no more in this way.
             raise OSError(f"{path} cannot be written, is the disk full? ({error})") from None
@@ -55,31 +54,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     Raises ValueError in one line for a file that is missing, damaged, another program's, or that
     carries code.
     """
-    try:
-        # torch does not look at the checksums that it writes.
-        with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
-    except Exception:
-        # What a damaged archive raises depends on where it is damaged.
-        whole = False
-    if not whole:
-        raise ValueError(f"{path} is damaged, or no checkpoint of this program")
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} is no checkpoint of this program: it holds more than tensors and plain values"
-        ) from None
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f"{path} is no checkpoint of this program")
-    state = content["state"]
+    content = load_tensors(path, _FORMAT, "checkpoint of this program", device)
+    state = content.get("state")
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint of this program")
     return state

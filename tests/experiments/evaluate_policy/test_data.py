@@ -91,8 +91,10 @@ def test_the_value_function_takes_raw_observations(evaluate, data, tmp_path):
     of_first, of_second = value(torch.tensor(observation[:2]))
     assert abs(of_first - of_second) > 1e-6
     shift, scale = observation[:99].mean(0), observation[:99].std(0)
-    expected = value.network(0)(torch.tensor((observation[:5] - shift) / scale).float())[:, 0]
+    network = value.network(0)
+    expected = network[1:](torch.tensor((observation[:5] - shift) / scale).float())[:, 0]
     torch.testing.assert_close(value(torch.tensor(observation[:5]), run=0), expected)
+    torch.testing.assert_close(network(torch.tensor(observation[:5]))[:, 0], expected)
 
 
 def test_another_policy_is_evaluated_by_its_ratios(evaluate, own, data):

@@ -58,4 +58,4 @@ def test_the_result_is_shown_and_its_network_is_a_plain_state_dict(mine, capsys)
     mine.show("runs/lean")
     assert capsys.readouterr().out.startswith("tensor([")
     state = torch.load("network.pt", weights_only=True)
-    assert {name.split(".")[0] for name in state} == {"0", "1"}
+    assert {name.split(".")[0] for name in state} == {"0", "1", "2"}

@@ -15,9 +15,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.runs import recorder
+from experiments.runs.checkpoint import save_checkpoint
 from experiments.runs.history import History, MetricsFile, read
 from experiments.runs.report import Progress
 from experiments.runs.tensorboard_log import TensorBoardLog
+from neural_tdc.tensor_file import save_tensors
 
 ROOT = Path(__file__).resolve().parents[3]
 LINE = "--problem random-walk-tabular --runs 3 --steps 14 --measure-every 4 --compile off --seed 5"
@@ -253,12 +255,13 @@ def broken_checkpoint(folder):
 
 
 def foreign_checkpoint(folder):
-    torch.save({"format": "neural_tdc checkpoint 1", "state": {}}, folder / "checkpoint.pt")
+    save_checkpoint(folder / "checkpoint.pt", {})
     return "belongs to another program's run"
 
 
 def checkpoint_with_code(folder):
-    torch.save({"format": "neural_tdc checkpoint 1", "state": Path()}, folder / "checkpoint.pt")
+    with (folder / "checkpoint.pt").open("wb") as file:
+        save_tensors({"format": "neural_tdc checkpoint 1", "state": Path()}, file)
     return "holds more than tensors and plain values"
 
 

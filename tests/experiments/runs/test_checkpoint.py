@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from neural_tdc.tensor_file import save_tensors
 
 
 class Pair(NamedTuple):
@@ -62,24 +63,17 @@ def test_what_would_not_load_again_is_not_saved(tmp_path, value, said):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_any_flipped_byte_gives_the_same_state_or_one_line(tmp_path):
+def test_any_flipped_byte_is_noticed_in_one_line(tmp_path):
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"a": torch.arange(200.0), "b": {"c": [1, "two"]}})
     whole = path.read_bytes()
-    refused = []
     for position in range(3, len(whole), 11):
         damaged = bytearray(whole)
         damaged[position] ^= 0x55
         path.write_bytes(damaged)
-        try:
-            loaded = load_checkpoint(path)
-        except ValueError as error:
-            refused.append(str(error))
-        else:
-            assert torch.equal(loaded["a"], torch.arange(200.0))
-            assert loaded["b"] == {"c": [1, "two"]}
-    assert len(refused) > len(whole) / 11 / 2
-    assert all("\n" not in said and str(path) in said for said in refused)
+        with pytest.raises(ValueError) as caught:
+            load_checkpoint(path)
+        assert str(caught.value) == f"{path} is damaged, or no checkpoint of this program"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
@@ -98,7 +92,8 @@ def test_a_checkpoint_that_carries_code_is_refused_and_does_not_run_it(tmp_path)
             return (os.mkdir, (str(tmp_path / "done"),))
 
     path = tmp_path / "checkpoint.pt"
-    torch.save({"format": "neural_tdc checkpoint 1", "state": {"a": Attack()}}, path)
+    with path.open("wb") as file:
+        save_tensors({"format": "neural_tdc checkpoint 1", "state": {"a": Attack()}}, file)
     with pytest.raises(ValueError, match="more than tensors and plain values"):
         load_checkpoint(path)
     assert not (tmp_path / "done").exists()
@@ -109,8 +104,12 @@ def test_another_programs_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         load_checkpoint(path)
     for content in ({"weight": torch.ones(2)}, [torch.ones(2)]):
-        torch.save(content, path)
+        with path.open("wb") as file:
+            save_tensors(content, file)
         with pytest.raises(ValueError, match="is no checkpoint of this program"):
+            load_checkpoint(path)
+        torch.save(content, path)
+        with pytest.raises(ValueError, match="or no checkpoint of this program"):
             load_checkpoint(path)
     path.write_text("hello")
     with pytest.raises(ValueError, match="no checkpoint of this program"):
