@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from agents.dqn.device_memory import check_memory
+from neural_tdc.device_memory import check_memory
 
 FRAME_DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 # Action 4, reward 4, three flags, age, place in the list of starts 8.

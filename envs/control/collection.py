@@ -6,7 +6,6 @@ on as tensors. The problems themselves stand in `envs.control.problems`, their t
 """
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,12 +18,15 @@ from torch import Tensor
 from envs.control.environments import discrete_actions, observation_encoder
 from envs.control.policies import drawn, policy_name, probabilities
 from envs.control.problems import ControlProblem
+from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
 
 # Uniform numbers are drawn in blocks of one size, so that a longer stream begins as a shorter one;
 # ratios are computed once a block, which asks the target policy seldom.
 _BLOCK = 256
+# An environment and its random generators take at least so much.
+STREAM_BYTES = 10_000
 
 
 class Recording(NamedTuple):
@@ -38,6 +40,11 @@ class Recording(NamedTuple):
     transition: Transition
     actions: np.ndarray
     reset_seeds: np.ndarray
+
+
+def recording_bytes(streams: int, steps: int, size: int) -> int:
+    """Return what streams of experience take at least; size: numbers of an observation."""
+    return streams * (4 * steps * (2 * size + 8) + STREAM_BYTES)
 
 
 class _Stream:
@@ -76,18 +83,6 @@ def _ratios(
     return target[rows, choice] / behaviour[rows, choice]
 
 
-def _check_memory(name: str, streams: int, steps: int, size: int) -> None:
-    needed = 4 * streams * steps * (2 * size + 8)
-    if not hasattr(os, "sysconf"):
-        return
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > present:
-        raise ValueError(
-            f"{streams} streams of {steps} transitions of {name} take {needed / 1e9:.1f} GB, and "
-            f"this machine has {present / 1e9:.1f} GB: ask for fewer"
-        )
-
-
 @torch.no_grad()
 def record(
     problem: ControlProblem,
@@ -105,9 +100,12 @@ def record(
     """
     if streams < 1 or steps < 1:
         raise ValueError(f"streams {streams} and steps {steps}: both must be at least 1")
-    environments: list[gymnasium.Env] = []
+    environments: list[gymnasium.Env] = [problem.make()]
     try:
-        for _ in range(streams):
+        shape, _ = observation_encoder(problem.name, environments[0].observation_space)
+        what = f"experience of {streams:,} × {steps:,} transitions of {problem.name}"
+        check_memory(what, 0, "cpu", on_host=recording_bytes(streams, steps, math.prod(shape)))
+        for _ in range(streams - 1):
             environments.append(problem.make())
         if len(set(map(id, environments))) < streams:
             raise ValueError(f"{problem.name} must make a new environment at every call")
@@ -132,7 +130,6 @@ def _recorded(
         _Stream(environment, seed, purpose, index) for index, environment in enumerate(environments)
     ]
     size = (len(streams), steps)
-    _check_memory(problem.name, *size, math.prod(shape))
     observation = np.empty((*size, *shape), dtype=np.float32)
     next_observation = np.empty_like(observation)
     reward = np.empty(size, dtype=np.float32)

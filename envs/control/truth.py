@@ -16,11 +16,16 @@ from envs.control.collection import Recording, record
 from envs.control.environments import discrete_actions, observation_encoder, without_time_limit
 from envs.control.policies import drawn, probabilities
 from envs.control.problems import ControlProblem
+from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator
 
 # Makes one more environment in a certain state, without a time limit: with its future chance
 # drawn from a seed, or, for None, as it was when the state was recorded.
 _Branch = Callable[[int | None], gymnasium.Env]
+
+
+# A state that rollouts branch off from takes at least so much: a copy of the environment.
+BRANCH_BYTES = 10_000
 
 
 class MonteCarloTruth(NamedTuple):
@@ -79,6 +84,8 @@ def monte_carlo_truth(
         raise ValueError(f"rollouts {rollouts}: at least 2, since one has no standard error")
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance {tolerance}: it must lie between 0 and 1")
+    what = f"a truth at {states:,} states of {problem.name}"
+    check_memory(what, 0, "cpu", on_host=states * (rollouts * 8 + BRANCH_BYTES))
     offsets = torch.randint(spacing, (states,), generator=generator(seed, "truth", "states"))
     times = [block * spacing + int(offset) for block, offset in enumerate(offsets)]
     recording, branches = _branches(problem, times, states * spacing, seed)

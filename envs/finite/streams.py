@@ -7,11 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.finite.finite_mdp import FiniteMDP, chain
+from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
 
 # Uniform numbers are drawn in pieces of this many steps, to bound the memory they take.
 _PIECE = 2048
+# The two random generators of a stream take so much of the host.
+GENERATOR_BYTES = 10_000
 
 
 class _Outcomes(NamedTuple):
@@ -86,6 +89,11 @@ def _edges(outcomes: _Outcomes, states: int) -> Float[Tensor, " outcome"]:
     return outcomes.state + torch.where(last, 1.0, within.clamp(0, 1))
 
 
+def stream_bytes(streams: int, steps: int, dtype: torch.dtype) -> int:
+    """Return what streams of transitions take on their device."""
+    return streams * steps * (2 * 8 + 4 * dtype.itemsize)
+
+
 def simulate_streams(
     mdp: FiniteMDP,
     streams: int,
@@ -105,6 +113,10 @@ def simulate_streams(
     """
     if streams < 1 or steps < 1:
         raise ValueError(f"streams and steps must be at least 1, not {streams} and {steps}")
+    what = f"{streams:,} streams of {steps:,} transitions of {mdp.name}"
+    check_memory(
+        what, stream_bytes(streams, steps, dtype), device, on_host=streams * GENERATOR_BYTES
+    )
     outcomes = _outcomes(mdp)
     edges = _edges(outcomes, len(mdp.start)).to(device)
     starts = mdp.start.cumsum(0)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from agents.dqn.device_memory import check_memory
 from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from experiments.compare_dqn.comparison import (
     Finished,
@@ -57,6 +56,7 @@ from experiments.train_dqn.build import games, network_of, protocol_line, replay
 from experiments.train_dqn.figures import comparison_figure
 from experiments.train_dqn.settings import ARMS, CommonSettings, filled
 from experiments.train_dqn.settings import Settings as OneRun
+from neural_tdc.device_memory import check_memory
 
 PROGRAM = "python -m experiments.compare_dqn"
 RANDOM_FILE = "random.json"

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch.utils._pytree import tree_leaves
 
-from agents.dqn.device_memory import GIGABYTE, available_bytes
 from envs.control.collection import collect
 from envs.finite.finite_mdp import FiniteMDP
 from experiments.runs.checks import UsageError
 from experiments.sweep.build import Cell
+from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.metrics.evaluators import MEMORY
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 
-from agents.dqn.device_memory import GIGABYTE
 from agents.dqn.learner import Learner, QObjective, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.replay import Replay, replay_bytes
@@ -14,6 +13,7 @@ from envs.games.registry import make_environments
 from envs.games.stepping import Environments, observation_shape
 from experiments.runs.checks import UsageError
 from experiments.train_dqn.settings import rates
+from neural_tdc.device_memory import GIGABYTE
 
 
 def games(values: dict[str, Any], count: int, evaluation: bool = False) -> Environments:

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.dqn import device_memory as memory
 from agents.dqn.replay import Replay, replay_bytes
+from neural_tdc import device_memory
 
 GAMMA = 0.9
 
@@ -279,7 +279,7 @@ def test_the_estimate_is_what_is_allocated():
 
 
 def test_a_replay_larger_than_memory_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr(memory, "_host_bytes", lambda: 1_000_000_000)
+    monkeypatch.setattr(device_memory, "_host_bytes", lambda: 1_000_000_000)
 
     def allocate(*_, **__):
         raise AssertionError("allocated")
