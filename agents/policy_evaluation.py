@@ -20,7 +20,7 @@ from envs.logs.logged_problem import LoggedProblem, held_out_start
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
 from neural_tdc.randomness import keys
-from neural_tdc.rules.rule import LearningRule
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Evaluator, FeatureMap, Transition, mapped
 
 # Observations that rules may scale their own features by and that a body is tried on.
@@ -48,7 +48,7 @@ class Task(NamedTuple):
     name: str
     experience: Experience
     example: Tensor
-    evaluator: Callable[[FeatureMap, LearningRule], Evaluator]
+    evaluator: Callable[[FeatureMap, Rule], Evaluator]
     features_given: bool
     head: Tensor | None
     states: int | None
@@ -87,7 +87,7 @@ def chain_task(
     table = (mdp.features if given else mdp.observation).to(device)
     truth = chain(mdp).to(device)
 
-    def evaluator(features: FeatureMap, rule: LearningRule) -> Evaluator:
+    def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
         return chain_evaluator(truth, table, features, rule)
 
     visited = table[truth.weighting > 0].to(dtype)
@@ -163,7 +163,7 @@ def control_task(
         for part in (streams, test)
     )
 
-    def evaluator(features: FeatureMap, rule: LearningRule) -> Evaluator:
+    def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
         return sample_evaluator(held, truth, features, rule)
 
     spread = float(estimate.value.std(unbiased=False))
@@ -234,7 +234,7 @@ def logged_task(
     learned = mapped(whole, lambda leaf: leaf[:, :begin])
     judged = mapped(whole, lambda leaf: leaf[0, begin:])
 
-    def evaluator(features: FeatureMap, rule: LearningRule) -> Evaluator:
+    def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
         return sample_evaluator(judged, None, features, rule)
 
     cut_at_its_end = bool(learned.discount[0, -1] > 0)

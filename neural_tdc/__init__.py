@@ -4,8 +4,9 @@ from neural_tdc import split_rates
 from neural_tdc.evaluation import Evaluation, evaluate
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.metrics.markov_chain import MarkovChain
+from neural_tdc.rules.composition import compose
 from neural_tdc.rules.registry import RULES
-from neural_tdc.rules.rule import LearningRule, Rule
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, StepSizes, Transition
 from neural_tdc.value_function import ValueFunction, load_value
 from neural_tdc.version import VERSION as __version__
@@ -14,7 +15,6 @@ __all__ = [
     "RULES",
     "Algorithm",
     "Evaluation",
-    "LearningRule",
     "MarkovChain",
     "Parameters",
     "Rule",
@@ -23,6 +23,7 @@ __all__ = [
     "Transition",
     "ValueFunction",
     "__version__",
+    "compose",
     "evaluate",
     "load_value",
     "population",

@@ -22,8 +22,8 @@ from neural_tdc.learning.schedules import schedule as named_schedule
 from neural_tdc.metrics.evaluators import sample_evaluator
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
-from neural_tdc.rules.registry import RULES, configured
-from neural_tdc.rules.rule import LearningRule
+from neural_tdc.rules.registry import RULES
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, MakeBody, Transition, mapped
 
 
@@ -60,7 +60,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     transitions: Transition,
     *,
-    rule: str | LearningRule = "tdc",
+    rule: str | Rule = "tdc",
     body: MakeBody | None = mlp,
     steps: int = 10_000,
     runs: int = 1,
@@ -136,12 +136,11 @@ def evaluate(
         raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     judged = mapped(streams, lambda leaf: leaf[:, kept:].flatten(0, 1))
-    chosen: Any = RULES[rule] if isinstance(rule, str) else rule
+    chosen = RULES[rule] if isinstance(rule, str) else rule
     if trace_decay != 0:
-        chosen = configured(chosen, trace_decay=trace_decay)
-    if getattr(chosen, "ordered", False) and not follows_stream(scheme):
-        decay = getattr(chosen, "trace_decay", 0)
-        traced = f" with trace_decay {decay:g}" if decay else ""
+        chosen = chosen.with_settings(trace_decay=trace_decay)
+    if chosen.ordered and not follows_stream(scheme):
+        traced = f" with trace_decay {trace_decay:g}" if trace_decay else ""
         raise ValueError(
             f"rule {chosen.name!r}{traced} wants an ordered stream of batch 1: "
             f"sampling 'markov' and batch 1, not {sampling!r} and {scheme.batch}"

@@ -43,7 +43,7 @@ class Parameters(NamedTuple):
 
     body:       W, a dict of tensors (empty where the features are given)
     head:       θ, [feature]
-    auxiliary:  ω, [feature]; empty for a rule without one, end to end for a rule with two
+    auxiliary:  the auxiliary vectors by name, e.g. {"tdc": ω [feature]}; {} for a rule without one
     """
 
     body: Any

@@ -137,14 +137,13 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 def _prepared(
     name: str, rule: Any, settings: Settings, plan: Plan, task: Task
 ) -> tuple[Algorithm, State]:
-    # An eligibility trace ends where an episode is cut; other traces are not defined there.
-    to_the_end = getattr(rule, "ordered", False) and not getattr(rule, "trace_decay", 0.0)
-    if to_the_end and task.truncates and settings.data is not None:
+    cut = task.truncates and not rule.defined_at_truncation
+    if cut and settings.data is not None:
         raise UsageError(
             f"--rule {name} follows episodes to their ends: in {settings.data} some are truncated, "
             f"or it is gone through again by --steps {plan.steps} and ends within one"
         )
-    if to_the_end and task.truncates:
+    if cut:
         raise UsageError(
             f"--rule {name} is defined for problems without truncation only: the time limit of "
             f"{task.name} cuts episodes"

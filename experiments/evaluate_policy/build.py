@@ -40,7 +40,8 @@ from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.sampling import Sampling, sampling_scheme
 from neural_tdc.networks.bodies import BODIES, mlp
 from neural_tdc.networks.validation import check_body
-from neural_tdc.rules.registry import RULES, configured
+from neural_tdc.rules.registry import RULES
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import MakeBody
 
 GYMNASIUM_STEPS = 20_000
@@ -198,9 +199,10 @@ def _rule(name: str, settings: Settings) -> Any:
         make = load_part(name, "--rule")
         with named(f"--rule {name}"):
             rule = make()
-        for method in ("initial", "remember", "directions"):
-            if not callable(getattr(rule, method, None)):
-                raise UsageError(f"--rule {name}: {type(rule).__name__} has no method {method}")
+        if not isinstance(rule, Rule):
+            raise UsageError(
+                f"--rule {name} returned a {type(rule).__name__}; it must return a neural_tdc.Rule"
+            )
         return rule
     try:
         rule = RULES[name]
@@ -218,7 +220,13 @@ def _rule(name: str, settings: Settings) -> Any:
                 )
         return rule
     with named(f"--lambda {settings.lambda_:g} with --rule {name}"):
-        return configured(rule, **chosen)
+        return rule.with_settings(
+            **{
+                setting: value
+                for setting, value in chosen.items()
+                if setting in rule.settings or setting == "trace_decay"
+            }
+        )
 
 
 def _body(settings: Settings, problem: Problem) -> MakeBody:

@@ -42,9 +42,7 @@ def runs_alike(settings: Settings, rules: dict[str, Any]) -> list[str]:
     ):
         return []
     # Features of their own are drawn for every run.
-    if any(
-        "generalized" in (rule.body, rule.head) for name, rule in rules.items() if ":" not in name
-    ):
+    if any("psi" in rule.settings for rule in rules.values()):
         return []
     return [
         f"--runs {settings.runs}: with given features all runs learn the same from one log in its "

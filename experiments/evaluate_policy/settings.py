@@ -30,7 +30,7 @@ from neural_tdc.learning.sampling import (
 )
 from neural_tdc.learning.schedules import exponents
 from neural_tdc.networks.activations import ACTIVATIONS
-from neural_tdc.rules.projection_features import KINDS
+from neural_tdc.rules.projection_features import PSI_KINDS
 
 # No more fits into float32.
 LARGEST = 3e38
@@ -86,7 +86,7 @@ def check_values(settings: Settings) -> None:
     check_choice("--features", settings.features, ("neural", "given"))
     check_choice("--sampling", settings.sampling, SAMPLINGS)
     check_choice("--activation", settings.activation, ACTIVATIONS)
-    check_choice("--psi", settings.psi, KINDS)
+    check_choice("--psi", settings.psi, PSI_KINDS)
     check_choice("--dtype", settings.dtype, ("float32", "float64"))
     check_choice("--compile", settings.compile, ("auto", "on", "off"))
     for flag, count in (
@@ -169,15 +169,18 @@ def check_rules(settings: Settings, rules: dict[str, Any]) -> None:
     rules: {name as given: rule}
     """
     for name, rule in rules.items():
-        if getattr(rule, "ordered", False) and not follows_stream(_scheme(settings)):
+        if rule.ordered and not follows_stream(_scheme(settings)):
             raise UsageError(
                 f"--rule {name} follows a trace through an ordered stream: it wants --sampling "
                 f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
             )
-        if settings.features == "given" and not (
-            hasattr(rule, "frozen") or getattr(rule, "body", "") == "nonlinear"
-        ):
-            raise UsageError(f"--rule {name} learns a body: it needs --features neural")
+        if settings.features == "given":
+            try:
+                rule.with_given_features()
+            except ValueError:
+                raise UsageError(
+                    f"--rule {name} learns a body: it needs --features neural"
+                ) from None
 
 
 def _changed(settings: Settings, *names: str) -> list[str]:
@@ -192,22 +195,13 @@ def _changed(settings: Settings, *names: str) -> list[str]:
     return shown
 
 
-def _auxiliaries(rule: Any) -> tuple[str, ...]:
-    """Return the names of the auxiliary vectors that a named rule keeps."""
-    if rule.head == "nonlinear":
-        return ("nonlinear",)
-    return tuple(getattr(rule, "fast_head", rule).auxiliaries)
-
-
 def check_effects(settings: Settings, rules: dict[str, Any], finite: bool) -> None:
     """Raise UsageError for a flag that changes nothing on this problem or for any of the rules.
 
     rules: {name as given: rule}; rules of the user's own have settings of their own.
     """
     chosen = "with --rule " + " ".join(rules)
-    named = [rule for name, rule in rules.items() if ":" not in name]
-    parts = {part for rule in named for part in (rule.body, rule.head)}
-    estimates = {name for rule in named for name in _auxiliaries(rule)} - {"htd"}
+    taken = {setting for rule in rules.values() for setting in rule.settings}
     data = settings.data is not None
     of_mlp = ("hidden", "activation", "constant_feature")
     of_truth = ("truth_states", "truth_rollouts", "held_out")
@@ -218,11 +212,19 @@ def check_effects(settings: Settings, rules: dict[str, Any], finite: bool) -> No
         (data, of_truth, "with --data: no truth is known, and --held-out-fraction of it judges"),
         (not data, ("held_out_fraction",), "without --data"),
         (finite, of_truth, f"on {settings.problem}: the errors of finite problems are exact"),
-        ("generalized" not in parts, ("psi", "psi_width"), f"{chosen}, only with generalized"),
+        ("psi" not in taken, ("psi", "psi_width"), f"{chosen}, only with generalized"),
         (settings.psi == "observation", ("psi_width",), "with --psi observation"),
-        ("lstd" not in parts, ("lstd_window", "lstd_epsilon"), f"{chosen}, only with an lstd head"),
-        (not estimates, ("epsilon",), f"{chosen}: it is for vectors that estimate C⁻¹E[ρδφ]"),
-        (all(rule.head == "lstd" for rule in named), ("ridge",), chosen),
+        (
+            "lstd_window" not in taken,
+            ("lstd_window", "lstd_epsilon"),
+            f"{chosen}, only with an lstd head",
+        ),
+        (
+            "epsilon" not in taken,
+            ("epsilon",),
+            f"{chosen}: it is for vectors that estimate C⁻¹E[ρδφ]",
+        ),
+        ("ridge" not in taken, ("ridge",), chosen),
     )
     for holds, names, why in refused:
         for flag in _changed(settings, *names) if holds else []:
@@ -233,17 +235,17 @@ def idle_steps(settings: Settings, rules: dict[str, Any]) -> list[str]:
     """Return a warning for each step size that was given and moves nothing."""
     own = any(":" in name for name in rules)
     named = [rule for name, rule in rules.items() if ":" not in name]
-    still = settings.features == "given" or not (own or any(r.body != "frozen" for r in named))
+    still = settings.features == "given" or not (own or any(rule.learns_body for rule in named))
     idle = (
         ("body_step", still, "no body learns"),
         (
             "head_step",
-            not own and all(rule.head == "lstd" for rule in named),
+            not own and all(rule.best_response_head for rule in named),
             "an lstd head is assigned",
         ),
         (
             "auxiliary_step",
-            not own and not any(map(_auxiliaries, named)),
+            not own and not any(rule.auxiliaries for rule in named),
             "no rule keeps an auxiliary vector",
         ),
     )
@@ -260,5 +262,5 @@ def still_bodies(rules: dict[str, Any]) -> list[str]:
     return [
         f"--rule {name}: its body stands still, since ω* = 0 at the head's best response"
         for name, rule in rules.items()
-        if getattr(rule, "body", "") == "mspbe" and rule.head == "lstd"
+        if rule.body_stands_still
     ]

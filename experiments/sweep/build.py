@@ -142,25 +142,15 @@ def check_selection(settings: Settings, problem: str, checked: Plan) -> None:
 
 def solved(rule: str) -> str | None:
     """Return the name of a rule's body under an LSTD head, None where there is no such rule."""
-    if rule.endswith("+lstd"):
-        return rule
-    if ":" in rule:
-        return None
-    known = RULES[rule]
-    if getattr(known, "head", "") == "etd" or rule == "ttn" or rule.startswith("nonlinear"):
-        return None
-    return f"{known.body}+lstd"
+    return None if ":" in rule else RULES[rule].under_best_response
 
 
 def _keeps_auxiliary(rule: str) -> bool:
-    if ":" in rule:
-        return True
-    known = getattr(RULES[rule], "fast_head", RULES[rule])
-    return known.head == "nonlinear" or bool(known.auxiliaries)
+    return ":" in rule or bool(RULES[rule].auxiliaries)
 
 
 def _learns_body(rule: str, settings: Settings) -> bool:
-    return settings.features == "neural" and (":" in rule or RULES[rule].body != "frozen")
+    return settings.features == "neural" and (":" in rule or RULES[rule].learns_body)
 
 
 def configurations(

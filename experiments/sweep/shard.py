@@ -16,6 +16,7 @@ from neural_tdc.learning.algorithm import State, StepSizes
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.schedules import schedule
+from neural_tdc.rules.rule import Rule
 
 Results = dict[str, np.ndarray]
 # A problem made ready is used again by the next shards of the worker.
@@ -41,10 +42,9 @@ def _side_by_side(population: Any, configurations: int) -> Any:
     return tree_map(copied, population)
 
 
-def _step_sizes(shard: Shard, runs: int, assigns_head: bool, like: Tensor) -> StepSizes:
+def _step_sizes(shard: Shard, runs: int, rule: Rule, like: Tensor) -> StepSizes:
     columns = torch.tensor(shard.configurations, dtype=like.dtype, device=like.device).T
-    body, head, auxiliary = (column.repeat_interleave(runs) for column in columns)
-    return StepSizes(body, torch.ones_like(head) if assigns_head else head, auxiliary)
+    return rule.step_sizes(StepSizes(*(column.repeat_interleave(runs) for column in columns)))
 
 
 def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: None) -> Results:
@@ -86,7 +86,7 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         algorithm,
         whole,
         experience,
-        _step_sizes(shard, runs, getattr(algorithm.rule, "assigns_head", False), like),
+        _step_sizes(shard, runs, algorithm.rule, like),
         schedule(settings.schedule),
         checked.sampling,
         task.evaluator(algorithm.features, algorithm.rule),

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from neural_tdc.learning.compilation import compiled_at_first_call
 from neural_tdc.learning.optimisers import SGD, Optimizer, initial_second_moment, precondition
 from neural_tdc.learning.projections import Projection, projection
-from neural_tdc.rules.rule import LearningRule
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, Parameters, StepSizes, Transition
 
 __all__ = ["Algorithm", "Parameters", "State", "StepSizes", "initial_state", "population", "step"]
@@ -28,7 +28,7 @@ __all__ = ["Algorithm", "Parameters", "State", "StepSizes", "initial_state", "po
 class Algorithm(NamedTuple):
     """What all runs of a population have in common."""
 
-    rule: LearningRule
+    rule: Rule
     features: FeatureMap
     optimizer: Optimizer = SGD
     project: Projection = projection("none")
@@ -37,18 +37,18 @@ class Algorithm(NamedTuple):
 class State(NamedTuple):
     """What one run carries from step to step.
 
-    memory:   what the rule carries beside the parameters
-    second_moment:  RMSProp's mean squares of each part, {} for a part without
+    rule_state:    what the rule keeps besides the parameters
+    second_moment: RMSProp's mean squares of each part, {} for a part without
     """
 
     parameters: Parameters
-    memory: Any
+    rule_state: Any
     second_moment: Parameters
 
 
-def initial_state(algorithm: Algorithm, parameters: Parameters, memory: Any) -> State:
+def initial_state(algorithm: Algorithm, parameters: Parameters, rule_state: Any) -> State:
     """Return the state before the first step."""
-    return State(parameters, memory, initial_second_moment(algorithm.optimizer, parameters))
+    return State(parameters, rule_state, initial_second_moment(algorithm.optimizer, parameters))
 
 
 def step(algorithm: Algorithm, state: State, batch: Transition, step_sizes: StepSizes) -> State:
@@ -58,16 +58,16 @@ def step(algorithm: Algorithm, state: State, batch: Transition, step_sizes: Step
     step_sizes: α_k, β_k, η_k as they are at this step.
     """
     rule, features, optimizer, project = algorithm
-    parameters, memory, second_moment = state
-    memory = rule.remember(features, parameters, memory, batch)
-    directions = rule.directions(features, parameters, batch, memory)
+    parameters, rule_state, second_moment = state
+    rule_state = rule.update(features, parameters, batch, rule_state)
+    directions = rule.directions(features, parameters, batch, rule_state)
     directions, second_moment = precondition(optimizer, directions, second_moment)
     moved = (
         tree_map(partial(_subtract, size), part, direction)
         for size, part, direction in zip(step_sizes, parameters, directions)
     )
     body, head, auxiliary = moved
-    return State(Parameters(project(body), project(head), auxiliary), memory, second_moment)
+    return State(Parameters(project(body), project(head), auxiliary), rule_state, second_moment)
 
 
 def _subtract(size: Any, value: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:

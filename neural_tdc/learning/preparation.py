@@ -1,7 +1,6 @@
 """From a rule, a body and step sizes to the state of a population before its first update."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +13,12 @@ from neural_tdc.networks.bodies import initial_bodies
 from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.networks.validation import check_body
 from neural_tdc.randomness import generator
-from neural_tdc.rules.rule import LearningRule
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Body, FeatureMap, MakeBody
 
 
 def prepare(
-    rule: LearningRule,
+    rule: Rule,
     make_body: MakeBody | None,
     observation: Tensor,
     *,
@@ -45,26 +44,16 @@ def prepare(
     if make_body is None:
         if len(shape) != 1:
             raise ValueError(f"given features are vectors, not observations of shape {shape}")
-        rule, width = _with_frozen_body(rule), shape[0]
+        rule, width = rule.with_given_features(), shape[0]
     else:
         module, bodies = initial_bodies(make_body, shape, seed, runs)
         width = check_body(module, observation[:3].cpu())
         bodies = {name: tensor.to(observation) for name, tensor in bodies.items()}
         features = feature_map(module)
-    if getattr(rule, "assigns_head", False):
-        # The direction of a best response is the whole way: rescaled it would miss its end.
-        optimizer = optimizer._replace(head="sgd")
+    optimizer = optimizer._replace(head=rule.head_optimizer(optimizer.head))
     algorithm = Algorithm(rule, features, optimizer, projection(constraint))
     start = observation.new_zeros(width) if head is None else head.to(observation)
     return algorithm, initial_population(algorithm, bodies, start, observation, seed, runs)
-
-
-def _with_frozen_body(rule: Any) -> Any:
-    if hasattr(rule, "frozen"):
-        return rule.frozen()
-    if getattr(rule, "body", None) == "nonlinear":
-        return rule
-    raise ValueError(f"rule {rule.name!r} learns a body: it needs neural features, not given ones")
 
 
 def initial_population(
@@ -77,18 +66,16 @@ def initial_population(
     states = []
     for run in range(runs):
         body = {name: tensor[run] for name, tensor in bodies.items()}
-        parameters, memory = algorithm.rule.initial(
-            Parameters(body, head, head.new_empty(0)), observation, generator(seed, "rule", run)
+        parameters, rule_state = algorithm.rule.init(
+            Parameters(body, head, {}), observation, generator(seed, "rule", run)
         )
-        states.append(initial_state(algorithm, parameters, memory))
+        states.append(initial_state(algorithm, parameters, rule_state))
     return tree_map(lambda *leaves: torch.stack(leaves), *states)
 
 
 def base_steps(
-    rule: LearningRule, sizes: StepSizes | Sequence[float], runs: int, like: Tensor
+    rule: Rule, sizes: StepSizes | Sequence[float], runs: int, like: Tensor
 ) -> StepSizes:
-    """Return base step sizes [run] each; the head's is 1 for a rule that assigns it."""
-    body, head, auxiliary = sizes
-    if getattr(rule, "assigns_head", False):
-        head = 1.0
-    return StepSizes(*(like.new_full((runs,), size) for size in (body, head, auxiliary)))
+    """Return base step sizes [run] each, as the rule takes them."""
+    taken = rule.step_sizes(StepSizes(*sizes))
+    return StepSizes(*(like.new_full((runs,), size) for size in taken))

@@ -15,7 +15,7 @@ from neural_tdc.metrics.markov_chain import MarkovChain
 from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, TrueValue
 from neural_tdc.metrics.registry import measure
 from neural_tdc.metrics.value_errors import Moments
-from neural_tdc.rules.rule import LearningRule
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Evaluator, FeatureMap, Parameters, Transition, mapped
 
 # Bytes of features that an evaluator holds at a time; it takes a large population part by part.
@@ -56,7 +56,7 @@ def chain_evaluator(
     chain: MarkovChain,
     observation: Float[Tensor, "state *observation"],
     features: FeatureMap,
-    rule: LearningRule,
+    rule: Rule,
 ) -> Evaluator:
     """Return the evaluator of a finite chain, with the observation of every state; it is exact."""
     observation = observation.double()
@@ -80,7 +80,7 @@ def sample_evaluator(
     held_out: Transition,
     truth: Truth | None,
     features: FeatureMap,
-    rule: LearningRule,
+    rule: Rule,
 ) -> Evaluator:
     """Return the evaluator of a problem that is known by transitions alone.
 
@@ -114,8 +114,8 @@ def sample_evaluator(
     return _in_groups(one, len(observations))
 
 
-def _auxiliary(rule: LearningRule, parameters: Parameters) -> AuxiliaryEstimate | None:
-    found = getattr(rule, "omega", lambda parameters: None)(parameters)
+def _auxiliary(rule: Rule, parameters: Parameters) -> AuxiliaryEstimate | None:
+    found = rule.omega(parameters)
     return None if found is None else AuxiliaryEstimate(*found)
 
 

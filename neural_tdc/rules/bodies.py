@@ -1,78 +1,145 @@
 """The first table: how a body learns, as two cotangents.
 
 A body direction is (∂φ)ᵀc + (∂φ')ᵀc', one vector-Jacobian product of the pair (φ, φ'), and is
-subtracted. Every entry of the table is the pair (c, c'), [batch, feature] each; None stands for
-a cotangent that is 0 everywhere, whose product need not be taken.
+subtracted. Every row gives the pair (c, c'), [batch, feature] each; None stands for a cotangent
+that is 0 everywhere, whose product need not be taken.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
-from neural_tdc.rules.batch_terms import BatchTerms, outer
+from neural_tdc.rules.auxiliaries import AuxiliaryRow, CovarianceAuxiliary
+from neural_tdc.rules.batch_terms import BatchTerms, InnerProducts, outer, plus
+from neural_tdc.rules.parts import Part, PartState
+from neural_tdc.rules.projection_features import ProjectionAuxiliary
 
 Cotangents = tuple[Tensor | None, Tensor | None]
 
 
-def mspbe(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
-    """Descend the projected Bellman error: Algorithm 1 (arXiv 2605.15530), exact at ω = ω*."""
-    weight = s.ratio * correction
-    c = outer(s.ratio * s.td_error - correction, omega) - outer(weight, s.head)
-    return c, outer(s.discount * weight, s.head)
+@dataclass(frozen=True)
+class BodyRow(Part):
+    """How a body learns.
+
+    name:           as in `body+head`
+    learns:         whether it does
+    reaches_next:   whether c' is not 0
+    reads:          names of the auxiliary vectors that can serve as ω, by preference; where the
+                    head keeps none of them, `auxiliary` is kept beside the head's
+    any_weight:     whether the row is defined for another weight of a sample than ρ
+    rests_at_best_response: whether it does not move where the head is a best response
+    """
+
+    name: ClassVar[str]
+    learns: ClassVar[bool] = True
+    reaches_next: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = ()
+    any_weight: ClassVar[bool] = False
+    rests_at_best_response: ClassVar[bool] = False
+    auxiliary: AuxiliaryRow | None = None
+
+    def cotangents(
+        self, s: BatchTerms, inner: InnerProducts | None, state: PartState
+    ) -> Cotangents:
+        """Return (c, c') of a batch; inner: of the auxiliary vector that the row reads, if any."""
+        raise NotImplementedError
 
 
-def semi_gradient(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
+@dataclass(frozen=True)
+class SemiGradientBody(BodyRow):
     """Follow the TD error with the target held still: TD (Sutton 1988)."""
-    return outer(-s.ratio * s.td_error, s.head), None
+
+    name: ClassVar[str] = "semi_gradient"
+    reaches_next: ClassVar[bool] = False
+    any_weight: ClassVar[bool] = True
+
+    def cotangents(
+        self, s: BatchTerms, inner: InnerProducts | None, state: PartState
+    ) -> Cotangents:
+        """Return (−ρδθ, 0)."""
+        return outer(-s.error, s.head), None
 
 
-def residual(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
+@dataclass(frozen=True)
+class ResidualBody(BodyRow):
     """Descend the squared TD error: residual gradient (Baird 1995)."""
-    weight = s.ratio * s.td_error
-    return outer(-weight, s.head), outer(s.discount * weight, s.head)
+
+    name: ClassVar[str] = "residual"
+
+    def cotangents(
+        self, s: BatchTerms, inner: InnerProducts | None, state: PartState
+    ) -> Cotangents:
+        """Return (−m(δ)θ, γm(δ)θ)."""
+        return _through_head(s, s.weighted(s.td_error))
 
 
-def corrected(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
-    """Correct the semi-gradient by ω: neural TDRC (Ghiassian et al. 2020)."""
-    return (
-        outer(-s.ratio * s.td_error, s.head),
-        outer(s.discount * s.ratio * correction, s.head),
-    )
+@dataclass(frozen=True)
+class MspbeBody(BodyRow):
+    """Descend the projected Bellman error: Algorithm 1 (arXiv 2605.15530), exact at ω = ω*."""
+
+    name: ClassVar[str] = "mspbe"
+    reads: ClassVar[tuple[str, ...]] = ("tdc",)
+    rests_at_best_response: ClassVar[bool] = True
+    auxiliary: AuxiliaryRow | None = field(default_factory=CovarianceAuxiliary)
+
+    def cotangents(
+        self, s: BatchTerms, inner: InnerProducts | None, state: PartState
+    ) -> Cotangents:
+        """Return ((ρδ − u)ω − m(u)θ, γm(u)θ), where of ω only what belongs to φ counts."""
+        assert inner is not None
+        c, c_next = _through_head(s, inner.weighted)
+        if inner.feature_part is not None:
+            c = c + outer(s.error - inner.value, inner.feature_part)
+        return c, c_next
 
 
-def generalized(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
-    """Descend the generalised projected Bellman error on a frozen ψ, correction = ω_ψᵀψ.
+@dataclass(frozen=True)
+class GeneralizedBody(MspbeBody):
+    """Descend the generalised projected Bellman error on a frozen ψ, u = ω_ψᵀψ.
 
     Source: Patterson, White & White 2022, with a frozen linear class.
     """
-    weight = s.ratio * correction
-    return outer(-weight, s.head), outer(s.discount * weight, s.head)
+
+    name: ClassVar[str] = "generalized"
+    reads: ClassVar[tuple[str, ...]] = ("generalized",)
+    rests_at_best_response: ClassVar[bool] = False
+    auxiliary: AuxiliaryRow | None = field(default_factory=ProjectionAuxiliary)
 
 
-def frozen(s: BatchTerms, omega: Tensor, correction: Tensor) -> Cotangents:
+@dataclass(frozen=True)
+class CorrectedBody(BodyRow):
+    """Correct the semi-gradient by ω: neural TDRC (Ghiassian et al. 2020)."""
+
+    name: ClassVar[str] = "corrected"
+    reads: ClassVar[tuple[str, ...]] = ("tdc", "tdrc")
+    auxiliary: AuxiliaryRow | None = field(default_factory=CovarianceAuxiliary)
+
+    def cotangents(
+        self, s: BatchTerms, inner: InnerProducts | None, state: PartState
+    ) -> Cotangents:
+        """Return (−ρδθ, γm(u)θ)."""
+        assert inner is not None
+        weight = plus(s.error, s.carried(inner))
+        return outer(-weight, s.head), outer(s.discount * inner.weighted, s.head)
+
+
+@dataclass(frozen=True)
+class FrozenBody(BodyRow):
     """Leave the body as it is."""
-    return None, None
+
+    name: ClassVar[str] = "frozen"
+    learns: ClassVar[bool] = False
+    reaches_next: ClassVar[bool] = False
+    any_weight: ClassVar[bool] = True
+
+    def cotangents(
+        self, s: BatchTerms, inner: InnerProducts | None, state: PartState
+    ) -> Cotangents:
+        """Return (0, 0)."""
+        return None, None
 
 
-class BodyRow(NamedTuple):
-    """A row of the table.
-
-    cotangents:    (sample, ω, the batch's inner products with ω) -> (c, c')
-    reaches_next:  whether c' is not 0
-    auxiliary:     names of the auxiliary vectors that can serve as ω, the first by preference
-    """
-
-    cotangents: Callable[[BatchTerms, Tensor, Tensor], Cotangents]
-    reaches_next: bool
-    auxiliary: tuple[str, ...] = ()
-
-
-BODY_ROWS: dict[str, BodyRow] = {
-    "mspbe": BodyRow(mspbe, True, ("tdc",)),
-    "semi_gradient": BodyRow(semi_gradient, False),
-    "residual": BodyRow(residual, True),
-    "corrected": BodyRow(corrected, True, ("tdc", "tdrc")),
-    "generalized": BodyRow(generalized, True, ("generalized",)),
-    "frozen": BodyRow(frozen, False),
-}
+def _through_head(s: BatchTerms, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (−weight θ, γ weight θ)."""
+    return outer(-weight, s.head), outer(s.discount * weight, s.head)

@@ -1,46 +1,87 @@
 """Least-squares TD (Bradtke & Barto 1996): the head as a best response, an assignment.
 
 The statistics A = E[ρφ(φ − γ_tφ')ᵀ] and b₀ = E[ρrφ] are means over a window that forgets, since
-the features drift. A window of one batch is LSTD on that batch with the present features.
+the features drift. A window of one batch is LSTD on that batch with the present features. With λ
+an eligibility trace stands for ρφ.
 """
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Statistics = dict[str, Tensor]
+from neural_tdc.rules.batch_terms import BatchTerms, InnerProducts
+from neural_tdc.rules.heads import HeadRow
+from neural_tdc.rules.parts import Context, PartState
+from neural_tdc.types import Parameters
 
 
-def initial_statistics(head: Float[Tensor, " feature"]) -> Statistics:
-    """Return statistics that have seen nothing, in the dtype and device of the head."""
-    size = len(head)
-    return {
-        "matrix": head.new_zeros(size, size),
-        "vector": head.new_zeros(size),
-        "batches": head.new_zeros(()),
-    }
+@dataclass(frozen=True)
+class LstdHead(HeadRow):
+    """The head that LSTD solves for, at every update.
+
+    lstd_window:  transitions that the statistics keep; 1 for the present batch alone
+    lstd_epsilon: ε of (A + εI)⁻¹
+
+    Its direction is the whole way to the solution: its step size is 1, and no optimiser rescales
+    it. State: `matrix` A, `vector` b₀, and `batches`, how many were taken in.
+    """
+
+    name: ClassVar[str] = "lstd"
+    best_response: ClassVar[bool] = True
+    lstd_window: int = 1000
+    lstd_epsilon: float = 1e-3
+
+    def step_size(self, size: Any) -> Any:
+        """Return 1."""
+        return torch.ones_like(size) if isinstance(size, Tensor) else 1.0
+
+    def optimizer(self, name: str) -> str:
+        """Return `sgd`: rescaled, the direction would miss its end."""
+        return "sgd"
+
+    def init(
+        self, parameters: Parameters, observation: Tensor, generator: torch.Generator
+    ) -> PartState:
+        """Return statistics that have seen nothing; see `Part.init`."""
+        head = parameters.head
+        return {
+            "matrix": head.new_zeros(len(head), len(head)),
+            "vector": head.new_zeros(len(head)),
+            "batches": head.new_zeros(()),
+        }
+
+    def update(self, context: Context, state: PartState) -> PartState:
+        """Take in one batch with the present features; see `Part.update`."""
+        features, (body, *_), batch, credit = context
+        feature = features(body, batch.observation)
+        next_feature = features(body, batch.next_observation)
+        difference = feature - batch.discount[:, None] * next_feature
+        return accumulated(state, credit(feature), difference, batch.reward, self.lstd_window)
+
+    def direction(self, s: BatchTerms, inner: InnerProducts | None, state: PartState) -> Tensor:
+        """Return θ − θ_LSTD."""
+        return s.head - lstd_solution(state, self.lstd_epsilon)
 
 
-def accumulate(
-    statistics: Statistics,
-    feature: Float[Tensor, "batch feature"],
-    next_feature: Float[Tensor, "batch feature"],
+def accumulated(
+    statistics: PartState,
+    credit: Float[Tensor, "batch feature"],
+    difference: Float[Tensor, "batch feature"],
     reward: Float[Tensor, " batch"],
-    discount: Float[Tensor, " batch"],
-    ratio: Float[Tensor, " batch"],
     window: int,
-    trace: Float[Tensor, "batch feature"] | None = None,
-) -> Statistics:
-    """Take in one batch; the weight of an old one decays as if `window` transitions were kept.
+) -> PartState:
+    """Return the statistics with one batch more; an old one decays as if a window were kept.
 
-    trace: for LSTD(λ), the eligibility trace z of `neural_tdc.rules.traces`, in the place of ρφ
-
-    Until the window is full the statistics are plain means of all that was seen.
+    credit:     ρφ, or the eligibility trace z
+    difference: φ − γφ'
+    window:     in transitions; until it is full the statistics are plain means of all that was seen
     """
     batches = statistics["batches"] + 1
     rate = (1 / batches).clamp(min=min(1.0, len(reward) / window))
-    difference = feature - discount[:, None] * next_feature
-    weighted = (ratio[:, None] * feature if trace is None else trace) / len(reward)
+    weighted = credit / len(reward)
     return {
         "matrix": torch.lerp(statistics["matrix"], weighted.T @ difference, rate),
         "vector": torch.lerp(statistics["vector"], weighted.T @ reward, rate),
@@ -48,7 +89,7 @@ def accumulate(
     }
 
 
-def solution(statistics: Statistics, epsilon: float) -> Float[Tensor, " feature"]:
+def lstd_solution(statistics: PartState, epsilon: float) -> Float[Tensor, " feature"]:
     """Return θ_LSTD = (A + εI)⁻¹b₀; not finite where the matrix is singular.
 
     `solve_ex` leaves its error code on the device: the plain `solve` would wait for it.

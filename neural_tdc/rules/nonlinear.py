@@ -12,51 +12,44 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, Parameters, Transition
 
 
 @dataclass(frozen=True)
-class NonlinearRule:
-    """Maei's rules; w has the shape of (body, head) and stands in `Parameters.auxiliary`."""
+class NonlinearRule(Rule):
+    """Maei's rules; w has the shape of body and head, and is the auxiliary tree.
+
+    correction: whether it is TDC, else GTD2
+    """
+
+    auxiliaries = ("body", "head")
 
     name: str
     correction: bool
-    body: str = "nonlinear"
-    head: str = "nonlinear"
-    assigns_head: bool = False
-    ordered: bool = False
 
-    def initial(
+    def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> tuple[Parameters, dict[str, Any]]:
-        """Set w to 0; see `rules.LearningRule`."""
-        network = (parameters.body, parameters.head)
+        """Set w to 0; see `Rule.init`."""
+        network = {"body": parameters.body, "head": parameters.head}
         return parameters._replace(auxiliary=tree_map(torch.zeros_like, network)), {}
 
-    def remember(
-        self,
-        features: FeatureMap,
-        parameters: Parameters,
-        memory: dict[str, Any],
-        batch: Transition,
-    ) -> dict[str, Any]:
-        """Remember nothing; see `rules.LearningRule`."""
-        return memory
+    def with_given_features(self) -> "NonlinearRule":
+        """Return the rule as it is: without a body the network is its head."""
+        return self
 
     def directions(
-        self,
-        features: FeatureMap,
-        parameters: Parameters,
-        batch: Transition,
-        memory: dict[str, Any] | None = None,
+        self, features: FeatureMap, parameters: Parameters, batch: Transition, state: Any = None
     ) -> Parameters:
-        """Return the directions of u and w; see `rules.LearningRule`."""
+        """Return the directions of u and w; see `Rule.directions`."""
 
         def value(u: Any, observation: Tensor) -> Tensor:
             body, head = u
             return features(body, observation) @ head
 
-        u, w = (parameters.body, parameters.head), parameters.auxiliary
+        u = (parameters.body, parameters.head)
+        w = (parameters.auxiliary["body"], parameters.auxiliary["head"])
 
         def at_both_ends(u: Any) -> tuple[Tensor, Tensor, Tensor]:
             here, slope = torch.func.jvp(lambda v: value(v, batch.observation), (u,), (w,))  # type: ignore[misc]
@@ -71,9 +64,5 @@ class NonlinearRule:
         # The third product is Σ surprise·∇(gᵀw): the Hessian-vector product q.
         direction = pull_back((-onto_here / count, -onto_there / count, surprise / count))[0]
         nothing = torch.zeros_like(here)
-        auxiliary = pull_back((-surprise / count, nothing, nothing))[0]
-        return Parameters(direction[0], direction[1], auxiliary)
-
-    def omega(self, parameters: Parameters) -> tuple[Tensor, float] | None:
-        """Return None: w does not live on the features."""
-        return None
+        w_body, w_head = pull_back((-surprise / count, nothing, nothing))[0]
+        return Parameters(direction[0], direction[1], {"body": w_body, "head": w_head})

@@ -5,81 +5,239 @@ features are. Projected on a second, wider map that does not move, it is not, an
 tells the body something.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from neural_tdc.types import Body, FeatureMap
-
-Psi = dict[str, Tensor]
-
-# `random` and `fourier` are drawn once a run; `observation` is the observation itself, all states
-# of a chain where it is one-hot; `snapshot` puts φ, copied every so often, beside the random ones,
-# and `present` puts φ itself there, which adds a term to the body's direction.
-KINDS = ("random", "fourier", "observation", "snapshot", "present")
+from neural_tdc.rules.auxiliaries import CovarianceAuxiliary
+from neural_tdc.rules.parts import Context, PartState
+from neural_tdc.types import Body, FeatureMap, Parameters, Transition
 
 
-def initial_psi(
-    kind: str,
-    width: int,
-    observation: Float[Tensor, "sample *observation"],
-    body: Body,
-    generator: torch.Generator,
-) -> Psi:
-    """Draw ψ for one run.
+@dataclass(frozen=True)
+class RandomFeatures:
+    """Random tanh features of the observation, drawn once a run.
 
-    observation: a sample of observations, which sets the scale: the inputs of the random
-        features get a standard deviation of about 2.
-    width: number of random features; `observation` has as many as the observation has entries.
+    width:  number of random features
+    period: updates between two copies of the body, where one is kept
+
+    The scale of the observations gives the inputs of the features a standard deviation of about 2.
     """
-    if kind == "observation":
+
+    holds_features: ClassVar[bool] = False
+
+    width: int
+    period: int
+
+    def size(self, observation: Float[Tensor, "sample *observation"], features: int) -> int:
+        """Return the number of features of ψ, where φ has `features`."""
+        return self.width
+
+    def init(
+        self,
+        observation: Float[Tensor, "sample *observation"],
+        body: Body,
+        generator: torch.Generator,
+    ) -> PartState:
+        """Draw ψ for one run."""
+        flat = observation.flatten(1)
+        scale = 2 / flat.square().sum(1).mean().sqrt().clamp(min=1e-6)
+        draw = torch.randn(flat.shape[1], self.width, generator=generator, dtype=torch.float64)
+        turn = torch.rand(self.width, generator=generator, dtype=torch.float64) * 2 * torch.pi
+        return {"weight": draw.to(flat) * scale, "shift": self.shift(turn).to(flat)}
+
+    def shift(self, turn: Tensor) -> Tensor:
+        """Return the shift of each feature's input, from a uniform draw in [0, 2π)."""
+        return turn / torch.pi - 1
+
+    def basis(self, inputs: Tensor) -> Tensor:
+        """Return the random features of their inputs."""
+        return inputs.tanh()
+
+    def update(self, state: PartState, body: Body) -> PartState:
+        """Return the state after one more update of the body."""
+        return state
+
+    def features(
+        self,
+        state: PartState,
+        features: FeatureMap,
+        observation: Float[Tensor, "batch *observation"],
+        feature: Float[Tensor, "batch feature"],
+    ) -> Float[Tensor, "batch psi"]:
+        """Return ψ at the observations; `feature` is the present φ there."""
+        return self.basis(observation.flatten(1) @ state["weight"] + state["shift"])
+
+
+@dataclass(frozen=True)
+class FourierFeatures(RandomFeatures):
+    """Random Fourier features of the observation, drawn once a run."""
+
+    def shift(self, turn: Tensor) -> Tensor:
+        """Return the phase."""
+        return turn
+
+    def basis(self, inputs: Tensor) -> Tensor:
+        """Return the cosines."""
+        return inputs.cos()
+
+
+@dataclass(frozen=True)
+class ObservationFeatures(RandomFeatures):
+    """The observation itself: all states of a chain where it is one-hot."""
+
+    def size(self, observation: Float[Tensor, "sample *observation"], features: int) -> int:
+        """Return the number of entries of an observation."""
+        return observation[0].numel()
+
+    def init(
+        self,
+        observation: Float[Tensor, "sample *observation"],
+        body: Body,
+        generator: torch.Generator,
+    ) -> PartState:
+        """Draw nothing."""
         return {}
-    flat = observation.flatten(1)
-    scale = 2 / flat.square().sum(1).mean().sqrt().clamp(min=1e-6)
-    draw = torch.randn(flat.shape[1], width, generator=generator, dtype=torch.float64)
-    shift = torch.rand(width, generator=generator, dtype=torch.float64) * 2 * torch.pi
-    psi = {
-        "weight": draw.to(flat) * scale,
-        "shift": (shift if kind == "fourier" else shift / torch.pi - 1).to(flat),
-    }
-    if kind == "snapshot":
-        psi |= {f"body/{name}": tensor.clone() for name, tensor in body.items()}
-        psi["age"] = flat.new_zeros(())
-    return psi
+
+    def features(
+        self,
+        state: PartState,
+        features: FeatureMap,
+        observation: Float[Tensor, "batch *observation"],
+        feature: Float[Tensor, "batch feature"],
+    ) -> Float[Tensor, "batch psi"]:
+        """Return the observations as vectors."""
+        return observation.flatten(1)
 
 
-def psi_features(
-    kind: str,
-    psi: Psi,
-    features: FeatureMap,
-    observation: Float[Tensor, "batch *observation"],
-    feature: Float[Tensor, "batch feature"],
-) -> Float[Tensor, "batch psi"]:
-    """Return ψ at the observations; `feature` is the present φ there."""
-    flat = observation.flatten(1)
-    if kind == "observation":
-        return flat
-    inputs = flat @ psi["weight"] + psi["shift"]
-    basis = inputs.cos() if kind == "fourier" else inputs.tanh()
-    if kind == "snapshot":
-        return torch.cat([basis, features(_copied_body(psi), observation)], dim=1)
-    if kind == "present":
+@dataclass(frozen=True)
+class SnapshotFeatures(RandomFeatures):
+    """Random features and φ of a copy of the body, which is renewed every so often.
+
+    State: also `body`, the copy, and `age`, the updates since it was made.
+    """
+
+    def size(self, observation: Float[Tensor, "sample *observation"], features: int) -> int:
+        """Return the number of random features and of φ's."""
+        return self.width + features
+
+    def init(
+        self,
+        observation: Float[Tensor, "sample *observation"],
+        body: Body,
+        generator: torch.Generator,
+    ) -> PartState:
+        """Draw the random features and copy the body."""
+        copy = {name: tensor.clone() for name, tensor in body.items()}
+        age = observation.new_zeros(())
+        return {**super().init(observation, body, generator), "body": copy, "age": age}
+
+    def update(self, state: PartState, body: Body) -> PartState:
+        """Copy the present body every `period` updates."""
+        due = state["age"] >= self.period
+        copy = tree_map(lambda old, new: torch.where(due, new, old), state["body"], dict(body))
+        age = torch.where(due, torch.zeros_like(state["age"]), state["age"]) + 1
+        return {**state, "body": copy, "age": age}
+
+    def features(
+        self,
+        state: PartState,
+        features: FeatureMap,
+        observation: Float[Tensor, "batch *observation"],
+        feature: Float[Tensor, "batch feature"],
+    ) -> Float[Tensor, "batch psi"]:
+        """Return the random features, then φ of the copy."""
+        basis = super().features(state, features, observation, feature)
+        return torch.cat([basis, features(state["body"], observation)], dim=1)
+
+
+@dataclass(frozen=True)
+class PresentFeatures(RandomFeatures):
+    """Random features and the present φ itself, which adds a term to the body's direction."""
+
+    holds_features: ClassVar[bool] = True
+
+    def size(self, observation: Float[Tensor, "sample *observation"], features: int) -> int:
+        """Return the number of random features and of φ's."""
+        return self.width + features
+
+    def features(
+        self,
+        state: PartState,
+        features: FeatureMap,
+        observation: Float[Tensor, "batch *observation"],
+        feature: Float[Tensor, "batch feature"],
+    ) -> Float[Tensor, "batch psi"]:
+        """Return the random features, then φ."""
+        basis = super().features(state, features, observation, feature)
         return torch.cat([basis, feature], dim=1)
-    return basis
 
 
-def refreshed(psi: Psi, body: Body, period: int) -> Psi:
-    """Copy the present body into a `snapshot` every `period` updates."""
-    due = psi["age"] >= period
-    copied = tree_map(lambda old, new: torch.where(due, new, old), _copied_body(psi), dict(body))
-    age = torch.where(due, torch.zeros_like(psi["age"]), psi["age"]) + 1
-    return {**psi, **{f"body/{name}": tensor for name, tensor in copied.items()}, "age": age}
+PSI_KINDS: dict[str, type[RandomFeatures]] = {
+    "random": RandomFeatures,
+    "fourier": FourierFeatures,
+    "observation": ObservationFeatures,
+    "snapshot": SnapshotFeatures,
+    "present": PresentFeatures,
+}
 
 
-def _copied_body(psi: Psi) -> Body:
-    return {
-        name.removeprefix("body/"): tensor
-        for name, tensor in psi.items()
-        if name.startswith("body/")
-    }
+@dataclass(frozen=True)
+class ProjectionAuxiliary(CovarianceAuxiliary):
+    """The auxiliary vector ω_ψ of the generalised error: (ρδ − ψᵀω_ψ)ψ.
+
+    psi:        one of PSI_KINDS
+    psi_width:  number of random features; 0 for four times the head's features
+    psi_period: updates between two copies of the body in a `snapshot`
+    """
+
+    name: ClassVar[str] = "generalized"
+    psi: str = "random"
+    psi_width: int = 0
+    psi_period: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.psi not in PSI_KINDS:
+            raise ValueError(f"psi {self.psi!r} is not one of {', '.join(PSI_KINDS)}")
+
+    def projection(self, features: int) -> RandomFeatures:
+        """Return ψ where φ has `features`."""
+        return PSI_KINDS[self.psi](self.psi_width or 4 * features, self.psi_period)
+
+    @property
+    def regulariser(self) -> float | None:
+        """Return None: ω_ψ does not live on φ."""
+        return None
+
+    def init(
+        self, parameters: Parameters, observation: Tensor, generator: torch.Generator
+    ) -> PartState:
+        """Draw ψ; see `Part.init`."""
+        projection = self.projection(len(parameters.head))
+        return projection.init(observation, parameters.body, generator)
+
+    def update(self, context: Context, state: PartState) -> PartState:
+        """Renew a copy of the body that is due; see `Part.update`."""
+        parameters = context.parameters
+        return self.projection(len(parameters.head)).update(state, parameters.body)
+
+    def start(self, parameters: Parameters, observation: Tensor) -> Tensor:
+        """Return the vector before the first update, 0."""
+        features = len(parameters.head)
+        size = self.projection(features).size(observation, features)
+        return parameters.head.new_zeros(size)
+
+    def space(
+        self, features: FeatureMap, batch: Transition, feature: Tensor, state: PartState
+    ) -> Tensor:
+        """Return ψ at the batch's observations, [batch, size]; feature: φ there."""
+        projection = self.projection(feature.shape[1])
+        return projection.features(state, features, batch.observation, feature)
+
+    def feature_part(self, omega: Tensor, size: int) -> Tensor | None:
+        """Return the entries of ω_ψ that belong to the present φ, [size], None for none."""
+        return omega[-size:] if self.projection(size).holds_features else None

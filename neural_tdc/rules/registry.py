@@ -1,40 +1,69 @@
-"""The named learning rules, and any body of the tables beside any head that it may stand with.
+"""The named learning rules, and any body of the tables under any head that it may go with.
 
-`RULES["tdc"]` is Algorithm 1. `RULES["semi_gradient+lstd"]` is made on demand.
+`RULES["tdc"]` is Algorithm 1. `RULES["semi_gradient+lstd"]` is made on demand. A new part is one
+line of BODY_ROWS or HEAD_ROWS, a new rule one of RULES.
 """
 
 import difflib
-from dataclasses import replace
-from typing import Any
 
-from neural_tdc.rules.bodies import BODY_ROWS
-from neural_tdc.rules.heads import HEAD_ROWS
+from neural_tdc.rules.bodies import (
+    BodyRow,
+    CorrectedBody,
+    FrozenBody,
+    GeneralizedBody,
+    MspbeBody,
+    ResidualBody,
+    SemiGradientBody,
+)
+from neural_tdc.rules.composition import ComposedRule, compose
+from neural_tdc.rules.heads import (
+    EmphaticHead,
+    GeneralizedHead,
+    Gtd2Head,
+    HeadRow,
+    HtdHead,
+    ResidualHead,
+    TdcHead,
+    TdHead,
+    TdrcHead,
+    VTraceHead,
+)
+from neural_tdc.rules.lstd import LstdHead
 from neural_tdc.rules.nonlinear import NonlinearRule
 from neural_tdc.rules.rule import Rule
 from neural_tdc.rules.ttn import TwoTimescaleNetwork
 
+_BODIES = (
+    MspbeBody(),
+    SemiGradientBody(),
+    ResidualBody(),
+    CorrectedBody(),
+    GeneralizedBody(),
+    FrozenBody(),
+)
+_HEADS = (
+    TdHead(),
+    VTraceHead(),
+    ResidualHead(),
+    Gtd2Head(),
+    TdcHead(),
+    TdrcHead(),
+    HtdHead(),
+    EmphaticHead(),
+    GeneralizedHead(),
+    LstdHead(),
+)
+BODY_ROWS: dict[str, BodyRow] = {row.name: row for row in _BODIES}
+HEAD_ROWS: dict[str, HeadRow] = {row.name: row for row in _HEADS}
 
-def configured(rule: Any, **settings: Any) -> Any:
-    """Return a rule with other settings of `Rule`, for two-timescale networks of their fast head.
 
-    Raises ValueError for a rule that does not have them, or where one is not defined for it.
-    """
-    if isinstance(rule, Rule):
-        return replace(rule, **settings)
-    if isinstance(rule, TwoTimescaleNetwork):
-        return rule.with_head(**settings)
-    if settings:
-        raise ValueError(f"rule {rule.name!r} has no setting {' or '.join(settings)}")
-    return rule
-
-
-class Rules(dict[str, Any]):
+class Rules(dict[str, Rule]):
     """The named rules; `RULES["body+head"]` makes a composition on demand.
 
     Raises ValueError for an unknown name, with the nearest ones, and for a pair that is not legal.
     """
 
-    def __missing__(self, name: str) -> Rule:
+    def __missing__(self, name: str) -> ComposedRule:
         body, plus, head = name.partition("+")
         if not plus:
             raise ValueError(f"rule {name!r} is not one of {self._choices(name, list(self))}")
@@ -42,13 +71,7 @@ class Rules(dict[str, Any]):
             raise ValueError(f"body {body!r} is not one of {self._choices(body, list(BODY_ROWS))}")
         if head not in HEAD_ROWS:
             raise ValueError(f"head {head!r} is not one of {self._choices(head, list(HEAD_ROWS))}")
-        partners = HEAD_ROWS[head].partners
-        if partners is not None and body not in partners:
-            raise ValueError(
-                f"rule {name!r}: the head {head!r} reweighs every sample and goes with the bodies "
-                f"{' and '.join(partners)} only"
-            )
-        return Rule(name, body, head)
+        return compose(BODY_ROWS[body], HEAD_ROWS[head])
 
     @staticmethod
     def _choices(name: str, names: list[str]) -> str:
@@ -57,19 +80,18 @@ class Rules(dict[str, Any]):
         return ", ".join(names) + nearest
 
 
-RULES = Rules(
-    {
-        "tdc": Rule("tdc", "mspbe", "tdc"),
-        "td": Rule("td", "semi_gradient", "td"),
-        "gtd2": Rule("gtd2", "mspbe", "gtd2"),
-        "tdrc": Rule("tdrc", "corrected", "tdrc"),
-        "htd": Rule("htd", "semi_gradient", "htd"),
-        "vtrace": Rule("vtrace", "semi_gradient", "vtrace"),
-        "etd": Rule("etd", "semi_gradient", "etd"),
-        "residual": Rule("residual", "residual", "residual"),
-        "generalized": Rule("generalized", "generalized", "generalized"),
-        "ttn": TwoTimescaleNetwork("ttn", Rule("frozen+tdc", "frozen", "tdc")),
-        "nonlinear-tdc": NonlinearRule("nonlinear-tdc", correction=True),
-        "nonlinear-gtd2": NonlinearRule("nonlinear-gtd2", correction=False),
-    }
+_RULES: tuple[Rule, ...] = (
+    compose(MspbeBody(), TdcHead(), "tdc"),
+    compose(SemiGradientBody(), TdHead(), "td"),
+    compose(MspbeBody(), Gtd2Head(), "gtd2"),
+    compose(CorrectedBody(), TdrcHead(), "tdrc"),
+    compose(SemiGradientBody(), HtdHead(), "htd"),
+    compose(SemiGradientBody(), VTraceHead(), "vtrace"),
+    compose(SemiGradientBody(), EmphaticHead(), "etd"),
+    compose(ResidualBody(), ResidualHead(), "residual"),
+    compose(GeneralizedBody(), GeneralizedHead(), "generalized"),
+    TwoTimescaleNetwork("ttn", compose(FrozenBody(), TdcHead())),
+    NonlinearRule("nonlinear-tdc", correction=True),
+    NonlinearRule("nonlinear-gtd2", correction=False),
 )
+RULES = Rules({rule.name: rule for rule in _RULES})

@@ -12,10 +12,11 @@ With λ the trace decay, γ_t the discount with which the transition before this
     HTD(λ)   θ += β(δz + (φ − γ_{t+1}φ')(z − y)ᵀω), ω += η(δz − (φ − γ_{t+1}φ')(yᵀω))
     LSTD(λ)  A = E[z(φ − γ_{t+1}φ')ᵀ], b = E[zr], θ = (A + εI)⁻¹b
 
-The ratio stands before the bracket: ρ_t belongs to the action taken at s_t, and thereby weighs δ_t
-and everything that is carried on. y_t = γ_t λ y_{t−1} + φ_t is the behaviour's own trace, without
-ratios. In HTD(λ)'s form this makes ω* the solution of E[y(φ − γφ')ᵀ]ᵀω = E[δz], and on-policy,
-where y = z, it is TD(λ). At λ = 0 all are the rows of `neural_tdc.rules.heads`.
+These are the rows of `neural_tdc.rules.heads` and `auxiliaries` with m(u) = zᵀω, and with δz where
+the one-step rows add ρδφ. The ratio stands before the bracket: ρ_t belongs to the action taken at
+s_t, and thereby weighs δ_t and everything that is carried on. y_t = γ_t λ y_{t−1} + φ_t is the
+behaviour's own trace, without ratios. In HTD(λ)'s form this makes ω* the solution of
+E[y(φ − γφ')ᵀ]ᵀω = E[δz], and on-policy, where y = z, it is TD(λ).
 
 The updates with a trace are those of the forward view: summed over an episode with θ held still,
 δ_t z_t is (G_t − θᵀφ_t)φ_t with the λ-return with control variates
@@ -37,42 +38,121 @@ A trace is made of features that must stay as they are, and follows one ordered 
 defined where the body does not learn, for batches of one transition.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.rules.batch_terms import BatchTerms, weighted_mean
-from neural_tdc.types import Transition
+from neural_tdc.rules.batch_terms import (
+    BatchTerms,
+    InnerProducts,
+    RowWeights,
+    weighted_mean,
+    with_next,
+)
+from neural_tdc.rules.parts import Context, PartState
+from neural_tdc.rules.views import OneStep
+from neural_tdc.types import Parameters, Transition
 
-Traces = dict[str, Tensor]
-
-# The names in a rule's memory: z, y and λγ, by which the next transition multiplies both.
+# The names in the state: z, y and λγ, by which the next transition multiplies both.
 TRACE, BEHAVIOUR, CARRY = "eligibility", "behaviour", "carry"
 
 
-def check(decay: float, head: str) -> None:
-    """Raise ValueError where a trace of this decay is not defined for this row of heads."""
-    if not 0 <= decay <= 1:
-        raise ValueError(f"trace_decay {decay:g} is not allowed: give a number from 0 to 1")
-    if decay and head not in HEAD_ROWS and head != "lstd":
-        raise ValueError(
-            f"trace_decay {decay:g} is not defined for the head {head!r}, only for "
-            f"{', '.join(HEAD_ROWS)} and lstd"
+@dataclass(frozen=True)
+class TracedTerms(BatchTerms):
+    """One transition with its traces; `td_error` is δ, which z weighs.
+
+    trace, behaviour_trace: z and y, [batch, feature]; y only for a rule that reads it
+    trace_decay:            λ
+    """
+
+    trace: Tensor
+    behaviour_trace: Tensor | None
+    trace_decay: float
+
+    def inner_products(
+        self, space: Tensor, omega: Tensor, feature_part: Tensor | None
+    ) -> InnerProducts:
+        """Return the inner products with ω, of which m(u) = zᵀω; see `BatchTerms`."""
+        return InnerProducts(omega, feature_part, space @ omega, self.trace @ omega)
+
+    def settled(self, inner: InnerProducts) -> Tensor:
+        """Return (1 − λ)zᵀω: the rest of m(u) is carried to the next transition, whose φ is φ'."""
+        return (1 - self.trace_decay) * inner.weighted
+
+    def behaviour(self, inner: InnerProducts) -> Tensor:
+        """Return yᵀω, [batch]."""
+        assert self.behaviour_trace is not None
+        return self.behaviour_trace @ inner.omega
+
+    def surplus(self, inner: InnerProducts) -> Tensor:
+        """Return (z − y)ᵀω, [batch]."""
+        assert self.behaviour_trace is not None
+        return (self.trace - self.behaviour_trace) @ inner.omega
+
+    def added(self, row: RowWeights, space: Tensor) -> Tensor:
+        """Return what a row adds, with δz for the weighted error; see `BatchTerms`."""
+        parts = [weighted_mean(self.td_error, self.trace)] if row.error else []
+        if row.feature is not None:
+            parts.append(weighted_mean(row.feature, space))
+        return with_next(sum(parts[1:], parts[0]), row, self.next_feature)
+
+
+@dataclass(frozen=True)
+class EligibilityTraces(OneStep):
+    """λ by the backward view.
+
+    trace_decay: λ in (0, 1]
+    behaviour:   whether y is kept beside z
+
+    State: z [1, feature], y where it is kept, and λγ [1].
+    """
+
+    ordered: ClassVar[bool] = True
+
+    trace_decay: float = 0.0
+    behaviour: bool = False
+
+    @property
+    def decay(self) -> float:
+        """Return λ."""
+        return self.trace_decay
+
+    def init(
+        self, parameters: Parameters, observation: Tensor, generator: torch.Generator
+    ) -> PartState:
+        """Return the traces of a stream that has not begun."""
+        head = parameters.head
+        names = (TRACE, BEHAVIOUR) if self.behaviour else (TRACE,)
+        return {
+            **{name: head.new_zeros(1, len(head)) for name in names},
+            CARRY: head.new_zeros(1),
+        }
+
+    def update(self, context: Context, state: PartState) -> PartState:
+        """Take in one transition; see `moved_traces`."""
+        feature = context.features(context.parameters.body, context.batch.observation)
+        return moved_traces(state, feature, context.batch, self.trace_decay)
+
+    def terms(self, s: BatchTerms, batch: Transition, state: PartState) -> BatchTerms:
+        """Return the terms with the traces."""
+        traces = (state[TRACE], state.get(BEHAVIOUR), self.trace_decay)
+        return TracedTerms(
+            s.feature, s.next_feature, s.head, s.td_error, s.ratio, s.discount, *traces
         )
 
-
-def initial_traces(head: Float[Tensor, " feature"], head_row: str) -> Traces:
-    """Return the traces of a stream that has not begun, in the dtype and device of the head."""
-    names = (TRACE, BEHAVIOUR) if head_row == "htd" else (TRACE,)
-    traces = {name: head.new_zeros(1, len(head)) for name in names}
-    return {**traces, CARRY: head.new_zeros(1)}
+    def credit(self, feature: Tensor, batch: Transition, state: PartState) -> Tensor:
+        """Return z, [batch, feature]."""
+        trace: Tensor = state[TRACE]
+        return trace
 
 
-def follow(
-    traces: Traces, feature: Float[Tensor, "batch feature"], batch: Transition, decay: float
-) -> Traces:
-    """Move the traces on by one transition; ValueError for a batch of more than one.
+def moved_traces(
+    traces: PartState, feature: Float[Tensor, "batch feature"], batch: Transition, decay: float
+) -> PartState:
+    """Return the traces after one more transition; ValueError for a batch of more than one.
 
     feature: φ at the batch's observations
     decay:   λ
@@ -85,59 +165,3 @@ def follow(
     moved = {name: carried[:, None] * traces[name] + feature for name in traces if name != CARRY}
     moved[TRACE] = batch.ratio[:, None] * moved[TRACE]
     return {**moved, CARRY: decay * batch.discount}
-
-
-def td(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
-    """TD(λ): δz."""
-    return weighted_mean(s.td_error, traces[TRACE])
-
-
-def tdc(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
-    """TDC(λ): δz − γ(1−λ)(zᵀω)φ'."""
-    correction = (1 - decay) * (traces[TRACE] @ omega)
-    return weighted_mean(s.td_error, traces[TRACE]) - weighted_mean(
-        s.discount * correction, s.next_feature
-    )
-
-
-def gtd2(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
-    """GTD2(λ): (φ − γφ')(zᵀω)."""
-    return _along_difference(s, traces[TRACE] @ omega)
-
-
-def htd(s: BatchTerms, traces: Traces, decay: float, omega: Tensor) -> Tensor:
-    """HTD(λ): δz + (φ − γφ')(z − y)ᵀω."""
-    weight = (traces[TRACE] - traces[BEHAVIOUR]) @ omega
-    return weighted_mean(s.td_error, traces[TRACE]) + _along_difference(s, weight)
-
-
-def covariance_auxiliary(s: BatchTerms, traces: Traces, omega: Tensor) -> Tensor:
-    """TDC(λ)'s auxiliary vector: δz − (φᵀω)φ, whose fixed point is C⁻¹E[δz]."""
-    return weighted_mean(s.td_error, traces[TRACE]) - weighted_mean(s.feature @ omega, s.feature)
-
-
-def behaviour_auxiliary(s: BatchTerms, traces: Traces, omega: Tensor) -> Tensor:
-    """HTD(λ)'s auxiliary vector: δz − (φ − γφ')(yᵀω)."""
-    return weighted_mean(s.td_error, traces[TRACE]) - _along_difference(
-        s, traces[BEHAVIOUR] @ omega
-    )
-
-
-def _along_difference(s: BatchTerms, weight: Tensor) -> Tensor:
-    return weighted_mean(weight, s.feature) - weighted_mean(s.discount * weight, s.next_feature)
-
-
-# As in `neural_tdc.rules.heads`: what is added to θ, and to the auxiliary vector of that name.
-HEAD_ROWS: dict[str, Callable[[BatchTerms, Traces, float, Tensor], Tensor]] = {
-    "td": td,
-    "tdc": tdc,
-    "gtd2": gtd2,
-    "tdrc": tdc,
-    "htd": htd,
-}
-
-AUXILIARY_ROWS: dict[str, Callable[[BatchTerms, Traces, Tensor], Tensor]] = {
-    "tdc": covariance_auxiliary,
-    "tdrc": covariance_auxiliary,
-    "htd": behaviour_auxiliary,
-}

@@ -11,76 +11,91 @@ import torch
 from torch import Tensor
 
 from neural_tdc.rules.batch_terms import td_error
-from neural_tdc.types import FeatureMap, Parameters, Transition
+from neural_tdc.rules.composition import NO_STATE, ComposedRule, RuleState
+from neural_tdc.rules.rule import Rule
+from neural_tdc.types import FeatureMap, Parameters, StepSizes, Transition
 
 SLOW_HEAD = "slow_head"
 
 
 @dataclass(frozen=True)
-class TwoTimescaleNetwork:
+class TwoTimescaleNetwork(Rule):
     """Two-timescale networks with any rule of the tables on top.
 
-    fast_head: the rule of the head that gives the values; its own body row is `frozen`.
+    fast_head: the rule of the head that gives the values; its own body's row is `frozen`.
 
-    The slow head moves with the body's step size, and so stands in `Parameters.body`.
+    The slow head moves with the body's step size, and is kept in `Parameters.body`.
     """
 
     name: str
-    fast_head: Any
-    body: str = "semi_gradient"
+    fast_head: ComposedRule
 
     def __post_init__(self) -> None:
-        if decay := getattr(self.fast_head, "trace_decay", 0.0):
+        if decay := self.fast_head.view.decay:
             raise ValueError(
                 f"rule {self.name!r} with trace_decay {decay:g}: its body learns, and eligibility "
                 "traces want features that do not"
             )
 
     @property
-    def head(self) -> str:
-        """Name the head's row."""
-        return self.fast_head.head
+    def auxiliaries(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Name the auxiliary vectors of the fast head."""
+        return self.fast_head.auxiliaries
 
     @property
-    def assigns_head(self) -> bool:
-        """Whether the head's direction is an assignment, which wants a step of 1."""
-        return self.fast_head.assigns_head
+    def best_response_head(self) -> bool:  # type: ignore[override]
+        """Whether the fast head's direction is the whole way to an assignment."""
+        return self.fast_head.best_response_head
 
     @property
-    def ordered(self) -> bool:
-        """Whether the rule wants an ordered stream of batch 1."""
+    def ordered(self) -> bool:  # type: ignore[override]
+        """Whether the fast head follows one stream in its order."""
         return self.fast_head.ordered
 
-    def with_head(self, **settings: Any) -> "TwoTimescaleNetwork":
+    @property
+    def defined_at_truncation(self) -> bool:  # type: ignore[override]
+        """Whether the fast head is."""
+        return self.fast_head.defined_at_truncation
+
+    @property
+    def settings(self) -> frozenset[str]:  # type: ignore[override]
+        """Name the settings of the fast head."""
+        return self.fast_head.settings - {"trace_decay"}
+
+    def with_settings(self, **settings: Any) -> "TwoTimescaleNetwork":
         """Return the rule with other settings of its fast head."""
-        return replace(self, fast_head=replace(self.fast_head, **settings))
+        return replace(self, fast_head=self.fast_head.with_settings(**settings))
 
-    def initial(
+    def step_sizes(self, sizes: StepSizes) -> StepSizes:
+        """Return the step sizes as the fast head takes them."""
+        return self.fast_head.step_sizes(sizes)
+
+    def head_optimizer(self, name: str) -> str:
+        """Return the optimiser as the fast head takes it."""
+        return self.fast_head.head_optimizer(name)
+
+    def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
-    ) -> tuple[Parameters, dict[str, Any]]:
-        """Give the body its slow head, a copy of the head; see `rules.LearningRule`."""
-        parameters, memory = self.fast_head.initial(parameters, observation, generator)
+    ) -> tuple[Parameters, RuleState]:
+        """Give the body its slow head, a copy of the head; see `Rule.init`."""
+        parameters, state = self.fast_head.init(parameters, observation, generator)
         body = {**parameters.body, SLOW_HEAD: parameters.head.clone()}
-        return parameters._replace(body=body), memory
+        return parameters._replace(body=body), state
 
-    def remember(
-        self,
-        features: FeatureMap,
-        parameters: Parameters,
-        memory: dict[str, Any],
-        batch: Transition,
-    ) -> dict[str, Any]:
-        """Keep what the fast head keeps; see `rules.LearningRule`."""
-        return self.fast_head.remember(features, parameters, memory, batch)
+    def update(
+        self, features: FeatureMap, parameters: Parameters, batch: Transition, state: RuleState
+    ) -> RuleState:
+        """Keep what the fast head keeps; see `Rule.update`."""
+        return self.fast_head.update(features, parameters, batch, state)
 
     def directions(
         self,
         features: FeatureMap,
         parameters: Parameters,
         batch: Transition,
-        memory: dict[str, Any] | None = None,
+        state: RuleState = NO_STATE,
     ) -> Parameters:
-        """Return the fast head's directions and the slow network's; see `rules.LearningRule`."""
+        """Return the fast head's directions and the slow network's; see `Rule.directions`."""
 
         def value(body: Any) -> Tensor:
             return features(body, batch.observation) @ body[SLOW_HEAD]
@@ -95,8 +110,8 @@ class TwoTimescaleNetwork:
             body[SLOW_HEAD],
         )
         slow = pull_back(-batch.ratio * error / len(error))[0]
-        return self.fast_head.directions(features, parameters, batch, memory)._replace(body=slow)
+        return self.fast_head.directions(features, parameters, batch, state)._replace(body=slow)
 
     def omega(self, parameters: Parameters) -> tuple[Tensor, float] | None:
-        """Return the fast head's ω; see `rules.Rule.omega`."""
+        """Return the fast head's ω; see `Rule.omega`."""
         return self.fast_head.omega(parameters)

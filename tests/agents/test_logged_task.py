@@ -136,7 +136,8 @@ def test_a_run_on_the_log_is_bit_for_bit_the_run_on_the_chain(tmp_path, rule, dt
     assert of_chain.head.abs().max() > 0.1
     for run in range(2):
         assert torch.equal(of_log.head[run], of_chain.head[0])
-        assert torch.equal(of_log.auxiliary[run], of_chain.auxiliary[0])
+        for name, vector in of_chain.auxiliary.items():
+            assert torch.equal(of_log.auxiliary[name][run], vector[0])
 
 
 def test_a_run_on_the_log_is_bit_for_bit_the_one_on_its_tensors(tmp_path):

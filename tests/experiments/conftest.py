@@ -115,7 +115,9 @@ def own(tmp_path, monkeypatch):
     def write(source):
         # A module is imported once: every test needs a name of its own.
         name = f"own_{next(_numbers)}"
-        (tmp_path / f"{name}.py").write_text("import gymnasium\nimport torch\n" + source)
+        (tmp_path / f"{name}.py").write_text(
+            "import gymnasium\nimport neural_tdc\nimport torch\n" + source
+        )
         monkeypatch.delitem(sys.modules, name, raising=False)
         return name
 

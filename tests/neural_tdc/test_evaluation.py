@@ -60,7 +60,7 @@ def test_the_value_of_a_constant_reward_is_found_on_given_features():
 
 
 def test_least_squares_find_it_at_once():
-    rule = Rule("frozen+lstd", "frozen", "lstd", lstd_window=10**6, lstd_epsilon=1e-6)
+    rule = RULES["frozen+lstd"].with_settings(lstd_window=10**6, lstd_epsilon=1e-6)
     result = evaluate(cycle(200, dtype=F64), body=None, rule=rule, steps=100)
     assert (result.value(torch.eye(STATES, dtype=F64)) - 10).abs().max() < 1e-2
 
@@ -213,23 +213,22 @@ def test_progress_is_told_the_number_of_updates():
     assert on_progress == [1, 5, 6]
 
 
-class Own:
+class Own(Rule):
     """A rule of the user's own: TD, with half the step for the body, on one run."""
 
     name = "own"
-    body = "semi_gradient"
 
     def __init__(self):
         self.seen = []
 
-    def initial(self, parameters, observation, generator):
+    def init(self, parameters, observation, generator):
         self.seen.append(tuple(observation.shape))
         return parameters, {"updates": torch.zeros(())}
 
-    def remember(self, features, parameters, memory, batch):
-        return {"updates": memory["updates"] + 1}
+    def update(self, features, parameters, batch, state):
+        return {"updates": state["updates"] + 1}
 
-    def directions(self, features, parameters, batch, memory=None):
+    def directions(self, features, parameters, batch, state):
         directions = RULES["td"].directions(features, parameters, batch)
         body = {name: 0.5 * tensor for name, tensor in directions.body.items()}
         return directions._replace(body=body)

@@ -27,16 +27,13 @@ class Env(gymnasium.Env):
 """
 
 RULE = """
-class Rule:
+class Rule(neural_tdc.Rule):
     name = "own"
 
-    def initial(self, parameters, observation, generator):
-        return parameters._replace(auxiliary=torch.zeros_like(parameters.head)), {}
+    def init(self, parameters, observation, generator):
+        return parameters._replace(auxiliary={"own": torch.zeros_like(parameters.head)}), {}
 
-    def remember(self, features, parameters, memory, batch):
-        return memory
-
-    def directions(self, features, parameters, batch, memory=None):
+    def directions(self, features, parameters, batch, state):
         return parameters
 """
 
@@ -186,22 +183,22 @@ def test_a_module_that_cannot_be_a_body_is_refused_by_name(evaluate, own, tmp_pa
 
 
 RULES = [
-    ("def made():\n    return None", "NoneType has no method initial"),
+    ("def made():\n    return None", "returned a NoneType; it must return a neural_tdc.Rule"),
     ("def made():\n    raise KeyError('boom')", "KeyError: 'boom'"),
-    (RULE + "class made(Rule):\n    def initial(self, p, o, g):\n        return p", "unpack"),
-    (RULE + "class made(Rule):\n    def initial(self, p, o, g):\n        return p, {'n': 3}",),
+    (RULE + "class made(Rule):\n    def init(self, p, o, g):\n        return p", "unpack"),
+    (RULE + "class made(Rule):\n    def init(self, p, o, g):\n        return p, {'n': 3}",),
     (
-        RULE + "class made(Rule):\n    def directions(self, *batch, memory=None):\n        1 / 0",
+        RULE + "class made(Rule):\n    def directions(self, *batch):\n        1 / 0",
         "ZeroDivisionError",
     ),
     (RULE + "class made(Rule):\n    def directions(self, *batch):\n        return 3",),
     (
-        RULE + "class made(Rule):\n    def remember(self, features, parameters, memory, batch):\n"
-        "        return memory if batch.reward.sum() > 0 else {}",
+        RULE + "class made(Rule):\n    def update(self, features, parameters, batch, state):\n"
+        "        return state if batch.reward.sum() > 0 else {}",
         "data-dependent",
     ),
     (
-        RULE + "class made(Rule):\n    def remember(self, features, parameters, memory, batch):\n"
+        RULE + "class made(Rule):\n    def update(self, features, parameters, batch, state):\n"
         "        return {'trace': batch.reward}",
         "an update turns a state of shapes",
     ),

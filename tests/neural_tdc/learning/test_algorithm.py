@@ -16,6 +16,7 @@ from neural_tdc.learning.preparation import initial_population
 from neural_tdc.learning.projections import projection
 from neural_tdc.networks.bodies import initial_bodies, mlp
 from neural_tdc.networks.feature_map import feature_map
+from neural_tdc.rules.composition import NO_STATE
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters, StepSizes, Transition
 
@@ -56,10 +57,10 @@ def one_layer(seed=0, project="none", optimizer=SGD):
     parameters = Parameters(
         body,
         torch.randn(FEATURE, generator=g, dtype=F64),
-        torch.randn(FEATURE, generator=g, dtype=F64),
+        {"tdc": torch.randn(FEATURE, generator=g, dtype=F64)},
     )
     algorithm = Algorithm(RULES["tdc"], feature_map(module), optimizer, projection(project))
-    return algorithm, initial_state(algorithm, parameters, {})
+    return algorithm, initial_state(algorithm, parameters, NO_STATE)
 
 
 def in_ball(radius, *arrays):
@@ -70,7 +71,7 @@ def in_ball(radius, *arrays):
 def algorithm_1(parameters, batches, sizes, radius=np.inf, omega_first=False):
     """Run Algorithm 1 in plain numbers, one transition at a time; return U, u, θ, ω."""
     U, u = (parameters.body[name].numpy() for name in ("0.weight", "0.bias"))
-    theta, omega = parameters.head.numpy(), parameters.auxiliary.numpy()
+    theta, omega = parameters.head.numpy(), parameters.auxiliary["tdc"].numpy()
     for batch, (alpha, beta, eta) in zip(batches, sizes):
         dU, du, dtheta, domega = np.zeros_like(U), np.zeros_like(u), 0 * theta, 0 * omega
         for s, r, gamma, s_next, rho, _ in zip(*(leaf.numpy() for leaf in batch)):
@@ -102,7 +103,7 @@ def distance(parameters, arrays):
         parameters.body["0.weight"],
         parameters.body["0.bias"],
         parameters.head,
-        parameters.auxiliary,
+        parameters.auxiliary["tdc"],
     ]
     return max(float(np.abs(t.numpy() - a).max()) for t, a in zip(tensors, arrays))
 
@@ -141,8 +142,8 @@ def test_head_and_body_are_projected_and_the_auxiliary_vector_is_not():
         assert torch.equal(got.body[name], tensor.clamp(-0.2, 0.2))
     assert torch.equal(got.head, free.head.clamp(-0.2, 0.2))
     assert float(free.head.abs().max()) > 0.2
-    assert torch.equal(got.auxiliary, free.auxiliary)
-    assert float(got.auxiliary.abs().max()) > 0.2
+    assert torch.equal(got.auxiliary["tdc"], free.auxiliary["tdc"])
+    assert float(got.auxiliary["tdc"].abs().max()) > 0.2
 
 
 def test_the_body_is_shrunk_as_one_vector_apart_from_the_head():

@@ -26,6 +26,7 @@ from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.randomness import keys
+from neural_tdc.rules.composition import NO_STATE
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, StepSizes
@@ -123,7 +124,7 @@ def test_td_finds_its_fixed_point_and_v_trace_another_one():
 def test_least_squares_td_equals_its_closed_form_on_what_was_seen():
     mdp = problem("random-walk-dependent")
     steps, runs = 150, 2
-    rule = Rule("frozen+lstd", "frozen", "lstd", lstd_window=10**6, lstd_epsilon=1e-4)
+    rule = RULES["frozen+lstd"].with_settings(lstd_window=10**6, lstd_epsilon=1e-4)
     *_, last = measured(
         mdp, rule, (0.0, 0.3, 0.0), steps, runs=runs, every=steps, sampling=MarkovSampling()
     )
@@ -256,22 +257,21 @@ def test_measurements_are_missing_from_the_one_at_which_a_run_has_diverged():
             assert value.isnan().tolist() == [False, index >= begin, False]
 
 
-class Excursion:
+class Excursion(Rule):
     """A rule of the user's own, whose head is far away after the third update and back again."""
 
     name = "excursion"
-    body = "frozen"
 
-    def initial(self, parameters, observation, generator):
+    def init(self, parameters, observation, generator):
         return parameters, {"count": parameters.head.new_zeros(())}
 
-    def remember(self, features, parameters, memory, batch):
-        return {"count": memory["count"] + 1}
+    def update(self, features, parameters, batch, state):
+        return {"count": state["count"] + 1}
 
-    def directions(self, features, parameters, batch, memory=None):
-        there = torch.where(memory["count"] == 3, 1e9, 0.5)
+    def directions(self, features, parameters, batch, state):
+        there = torch.where(state["count"] == 3, 1e9, 0.5)
         body = {name: torch.zeros_like(tensor) for name, tensor in parameters.body.items()}
-        return Parameters(body, parameters.head - there, torch.zeros_like(parameters.auxiliary))
+        return Parameters(body, parameters.head - there, {})
 
 
 def test_a_run_that_comes_back_stays_lost():
@@ -450,10 +450,8 @@ def test_a_body_with_a_single_number_can_be_learned():
 def test_a_rule_without_a_body_can_be_stepped_directly():
     # The smallest use of the learner there is: one run, given features, no preparation.
     mdp = problem("random-walk-tabular")
-    algorithm = Algorithm(RULES["td"].frozen(), given_features)
-    start = initial_state(
-        algorithm, Parameters({}, torch.zeros(1, 5, dtype=F64), torch.zeros(1, 0, dtype=F64)), {}
-    )
+    algorithm = Algorithm(RULES["td"].with_given_features(), given_features)
+    start = initial_state(algorithm, Parameters({}, torch.zeros(1, 5, dtype=F64), {}), NO_STATE)
     advance = updates(algorithm, schedule("constant"), MarkovSampling())
     state, _ = advance(start, experience(mdp, 1, mdp.features, 30), torch.tensor(0), sizes_of(0.1))
     assert state.parameters.head.shape == (1, 5)

@@ -105,7 +105,7 @@ def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, nam
 
 @pytest.mark.parametrize("psi", ["random", "fourier", "observation", "snapshot", "present"])
 def test_every_kind_of_psi_stays_on_its_device(one_device, psi):
-    rule = Rule("generalized", "generalized", "generalized", psi=psi, psi_width=7)
+    rule = RULES["generalized"].with_settings(psi=psi, psi_width=7)
     state, *_ = advance_on("meta", rule, IidSampling(3), one_device)
     assert {leaf.device.type for leaf in tree_leaves(state)} == {"meta"}
 
@@ -155,22 +155,15 @@ def test_a_judge_stays_on_its_device(one_device):
 # --- that this test can fail
 
 
-class Tampered:
+class Tampered(Rule):
     """TD with one operation too many."""
 
     name = "tampered"
-    body = "semi_gradient"
 
     def __init__(self, tamper):
         self.tamper = tamper
 
-    def initial(self, parameters, observation, generator):
-        return parameters, {}
-
-    def remember(self, features, parameters, memory, batch):
-        return memory
-
-    def directions(self, features, parameters, batch, memory=None):
+    def directions(self, features, parameters, batch, state):
         directions = RULES["td"].directions(features, parameters, batch)
         return directions._replace(head=self.tamper(directions.head))
 

@@ -10,7 +10,6 @@ from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
-from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, StepSizes
 
 F64 = torch.float64
@@ -41,8 +40,8 @@ def test_a_population_has_a_body_a_head_and_an_auxiliary_vector_a_run():
         "2.bias": (RUNS, FEATURE),
     }
     assert state.parameters.head.tolist() == [[0.0] * FEATURE] * RUNS
-    assert state.parameters.auxiliary.tolist() == [[0.0] * FEATURE] * RUNS
-    assert (state.memory, state.second_moment) == ({}, ({}, {}, {}))
+    assert state.parameters.auxiliary["tdc"].tolist() == [[0.0] * FEATURE] * RUNS
+    assert (tree_leaves(state.rule_state), state.second_moment) == ([], ({}, {}, {}))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -71,7 +70,7 @@ def test_what_is_drawn_for_a_run_does_not_depend_on_the_other_runs(rule):
 
 def test_every_run_has_a_psi_of_its_own():
     _, state = prepared("generalized")
-    weight = state.memory["psi"]["weight"]
+    weight = state.rule_state.auxiliary["generalized"]["weight"]
     assert weight.shape == (RUNS, STATE, 4 * FEATURE)
     assert not torch.equal(weight[0], weight[1])
 
@@ -87,7 +86,7 @@ def test_the_features_are_the_modules():
 def test_given_features_have_no_body_and_freeze_the_rules():
     algorithm, state = prepare(RULES["tdc"], None, observations(), runs=2, seed=0)
     assert algorithm.features is given_features
-    assert algorithm.rule.body == "frozen"
+    assert not algorithm.rule.learns_body
     assert algorithm.rule.name == "tdc"
     assert state.parameters.body == {}
     assert state.parameters.head.shape == (2, STATE)
@@ -96,7 +95,7 @@ def test_given_features_have_no_body_and_freeze_the_rules():
 def test_nonlinear_rules_take_given_features_as_they_are():
     algorithm, state = prepare(RULES["nonlinear-tdc"], None, observations(), runs=2, seed=0)
     assert algorithm.rule is RULES["nonlinear-tdc"]
-    assert state.parameters.auxiliary[1].shape == (2, STATE)
+    assert state.parameters.auxiliary["head"].shape == (2, STATE)
 
 
 def test_a_rule_that_learns_a_body_refuses_given_features():
@@ -145,7 +144,7 @@ def test_base_steps_are_one_a_run_in_the_dtype_of_learning():
 
 
 def test_an_assigned_head_takes_the_whole_way():
-    for rule in (RULES["semi_gradient+lstd"], Rule("frozen+lstd", "frozen", "lstd")):
+    for rule in (RULES["semi_gradient+lstd"], RULES["frozen+lstd"]):
         sizes = base_steps(rule, StepSizes(0.1, 0.2, 0.3), 2, observations())
         assert sizes.head.tolist() == [1.0, 1.0]
         assert sizes.body.tolist() == [0.1, 0.1]

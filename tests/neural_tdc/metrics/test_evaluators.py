@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
@@ -22,10 +23,9 @@ from neural_tdc.types import Parameters, Transition
 
 F64 = torch.float64
 RUNS, FEATURE = 4, 3
-METHODS = ("initial", "remember", "directions")
 
 
-def neural(mdp, auxiliary=FEATURE):
+def neural(mdp):
     """Make a population of bodies, heads and auxiliary vectors in float64."""
     shape = tuple(mdp.observation.shape[1:])
     module, bodies = initial_bodies(lambda shape: mlp(shape, FEATURE, (6,)), shape, 0, RUNS)
@@ -33,13 +33,12 @@ def neural(mdp, auxiliary=FEATURE):
     return feature_map(module), Parameters(
         {name: 2 * tensor.double() for name, tensor in bodies.items()},
         torch.randn(RUNS, FEATURE, generator=g, dtype=F64),
-        torch.randn(RUNS, auxiliary, generator=g, dtype=F64),
+        dict.fromkeys(("tdc", "tdrc"), torch.randn(RUNS, FEATURE, generator=g, dtype=F64)),
     )
 
 
 def of_run(parameters, run):
-    body = {name: tensor[run] for name, tensor in parameters.body.items()}
-    return Parameters(body, parameters.head[run], parameters.auxiliary[run])
+    return tree_map(lambda leaf: leaf[run], parameters)
 
 
 def looked_up(transitions, table):
@@ -61,7 +60,7 @@ def test_the_judge_of_a_chain_gives_the_chains_own_quantities(name):
         moments = c.moments(phi)
         fixed_point, omega = c.td_fixed_point(phi), auxiliary_solution(moments, one.head)
         lag = c.weighting.sqrt() * (phi @ (one.head - fixed_point))
-        behind = c.weighting.sqrt() * (phi @ (one.auxiliary - omega))
+        behind = c.weighting.sqrt() * (phi @ (one.auxiliary["tdc"] - omega))
         expected = {
             "error/rmsve": c.rmsve(phi, one.head),
             "error/rmspbe": c.mspbe(phi, one.head).sqrt(),
@@ -72,7 +71,7 @@ def test_the_judge_of_a_chain_gives_the_chains_own_quantities(name):
             "tracking_error/auxiliary_size": (c.weighting.sqrt() * (phi @ omega)).norm(),
             "features/smallest_eigenvalue": torch.linalg.eigvalsh(moments.C)[0],
             "norm/head": one.head.norm(),
-            "norm/auxiliary": one.auxiliary.norm(),
+            "norm/auxiliary": 2**0.5 * one.auxiliary["tdc"].norm(),
             "norm/body": torch.cat([t.flatten() for t in one.body.values()]).norm(),
         }
         assert set(values) == {*expected, "features/effective_rank"}
@@ -85,9 +84,9 @@ def test_the_judge_of_a_chain_gives_the_chains_own_quantities(name):
     ("rule", "regulariser"),
     [
         (RULES["tdc"], 0.0),
-        (Rule("tdc", "mspbe", "tdc", epsilon=0.2), 0.2),
+        (RULES["tdc"].with_settings(epsilon=0.2), 0.2),
         (RULES["tdrc"], 1.0),
-        (Rule("tdrc", "corrected", "tdrc", epsilon=0.2, kappa=0.5), 0.7),
+        (RULES["tdrc"].with_settings(epsilon=0.2, kappa=0.5), 0.7),
         (RULES["gtd2"], 0.0),
     ],
 )
@@ -99,11 +98,12 @@ def test_the_auxiliary_lag_is_measured_from_where_the_rule_will_settle(rule, reg
     omega = torch.linalg.solve(
         moments.C + regulariser * torch.eye(3, dtype=F64), moments.b0 - moments.A @ head
     )
-    evaluator = chain_evaluator(c, mdp.features, given_features, rule.frozen())
-    values = evaluator(Parameters({}, head[None], omega[None]))
+    evaluator = chain_evaluator(c, mdp.features, given_features, rule.with_given_features())
+    (name,) = rule.auxiliaries
+    values = evaluator(Parameters({}, head[None], {name: omega[None]}))
     assert float(values["tracking_error/auxiliary"]) < 1e-12
     assert float(values["tracking_error/auxiliary_size"]) > 0.01
-    values = evaluator(Parameters({}, head[None], 1.5 * omega[None]))
+    values = evaluator(Parameters({}, head[None], {name: 1.5 * omega[None]}))
     expected = 0.5 * float(values["tracking_error/auxiliary_size"])
     assert float(values["tracking_error/auxiliary"]) == pytest.approx(expected, rel=1e-9)
 
@@ -111,22 +111,24 @@ def test_the_auxiliary_lag_is_measured_from_where_the_rule_will_settle(rule, reg
 @pytest.mark.parametrize("rule", ["td", "htd", "residual", "vtrace", "etd"])
 def test_a_rule_without_omega_has_no_auxiliary_lag(rule):
     mdp = problem("random-walk-dependent")
-    evaluator = chain_evaluator(chain(mdp), mdp.features, given_features, RULES[rule].frozen())
+    evaluator = chain_evaluator(
+        chain(mdp), mdp.features, given_features, RULES[rule].with_given_features()
+    )
     width = 3 if rule == "htd" else 0
-    one = Parameters({}, torch.ones(2, 3, dtype=F64), torch.ones(2, width, dtype=F64))
+    vectors = {name: torch.ones(2, 3, dtype=F64) for name in RULES[rule].auxiliaries}
+    one = Parameters({}, torch.ones(2, 3, dtype=F64), vectors)
     values = evaluator(one)
     assert not any(key.startswith("tracking_error/auxiliary") for key in values)
     assert values["norm/auxiliary"].tolist() == pytest.approx([width**0.5] * 2)
 
 
 def test_a_rule_of_the_users_own_needs_no_omega():
-    class Own:
+    class Own(Rule):
         name = "own"
-        initial, remember, directions = (getattr(RULES["td"], method) for method in METHODS)
 
     mdp = problem("random-walk-dependent")
     evaluator = chain_evaluator(chain(mdp), mdp.features, given_features, Own())
-    values = evaluator(Parameters({}, torch.ones(2, 3, dtype=F64), torch.ones(2, 0, dtype=F64)))
+    values = evaluator(Parameters({}, torch.ones(2, 3, dtype=F64), {}))
     assert "tracking_error/auxiliary" not in values
     assert values["error/rmsve"].shape == (2,)
 
@@ -234,14 +236,10 @@ def test_a_run_of_zeros_is_judged_without_a_nan(rule):
     mdp, sample = walk_as_a_sample()
     c = chain(mdp)
     features, parameters = neural(mdp)
-    if rule == "td":
-        parameters = parameters._replace(auxiliary=torch.zeros(RUNS, 0, dtype=F64))
-    zero = Parameters(
-        {name: tensor.clone() for name, tensor in parameters.body.items()},
-        parameters.head.clone(),
-        parameters.auxiliary.clone(),
-    )
-    for tensor in (*zero.body.values(), zero.head, zero.auxiliary):
+    kept = {name: parameters.auxiliary[name] for name in RULES[rule].auxiliaries}
+    parameters = parameters._replace(auxiliary=kept)
+    zero = tree_map(torch.clone, parameters)
+    for tensor in tree_leaves(zero):
         tensor[1] = 0
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     for evaluator in (

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from envs.finite.finite_mdp import chain, finite_mdp
 from envs.finite.standard_problems import garnet, problem
@@ -10,9 +10,8 @@ from envs.finite.streams import exact_transitions, simulate_streams
 from neural_tdc.metrics.value_errors import auxiliary_solution
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import feature_map, given_features
-from neural_tdc.rules import emphatic
+from neural_tdc.rules.emphatic import emphasis_after
 from neural_tdc.rules.registry import RULES
-from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, Transition
 
 F64 = torch.float64
@@ -28,7 +27,7 @@ def neural(mdp, hidden, seed=0):
     module = mlp(tuple(mdp.observation.shape[1:]), width, hidden).double()
     body = {name: 2 * p.detach() for name, p in module.named_parameters()}
     head = torch.randn(width, dtype=F64)
-    return feature_map(module), Parameters(body, head, torch.zeros(width, dtype=F64))
+    return feature_map(module), Parameters(body, head, {})
 
 
 def looked_up(transitions, table):
@@ -46,17 +45,17 @@ def expected(rule, features, parameters, mdp, table):
     single = Transition(*(leaf[:, None] for leaf in transitions))
     directions = torch.vmap(lambda batch: rule.directions(features, parameters, batch))(single)
     return Parameters(
-        *(
-            {name: torch.tensordot(weights, leaf, 1) for name, leaf in part.items()}
-            if isinstance(part, dict)
-            else torch.tensordot(weights, part, 1)
-            for part in directions
-        )
+        *(tree_map(lambda leaf: torch.tensordot(weights, leaf, 1), part) for part in directions)
     )
 
 
 def vector(tree):
     return torch.cat([tree[name].flatten() for name in sorted(tree)])
+
+
+def norm(tree):
+    """Return the norm of all leaves of a tree, 0 for none."""
+    return torch.cat([torch.zeros(1), *tree_leaves(tree)]).norm()
 
 
 def relative_error(left, right):
@@ -69,13 +68,13 @@ def test_averaged_directions_at_omega_star_are_the_exact_gradients(name, hidden)
     mdp = problem(name)
     features, parameters = neural(mdp, hidden)
     body, head, omega = chain(mdp).mspbe_gradients(features, parameters, mdp.observation)
-    parameters = parameters._replace(auxiliary=omega)
+    parameters = parameters._replace(auxiliary={"tdc": omega})
     for rule in (RULES["gtd2"], RULES["tdc"]):
         mean = expected(rule, features, parameters, mdp, mdp.observation)
         assert relative_error(vector(mean.body), vector(body)) < 1e-12
         assert relative_error(mean.head, head) < 1e-12
         # ω* is at rest: what is left is rounding of terms of the size of ω.
-        assert float(mean.auxiliary.norm()) < 1e-12 * max(1.0, float(omega.norm()))
+        assert float(mean.auxiliary["tdc"].norm()) < 1e-12 * max(1.0, float(omega.norm()))
 
 
 @pytest.mark.parametrize("name", ["garnet-off-policy", "random-walk-dependent", "boyan"])
@@ -84,20 +83,20 @@ def test_with_epsilon_the_averages_are_the_gradients_of_the_regularised_error(na
     mdp = problem(name)
     features, parameters = neural(mdp, (7,))
     body, head, omega = chain(mdp).mspbe_gradients(features, parameters, mdp.observation, epsilon)
-    parameters = parameters._replace(auxiliary=omega)
+    parameters = parameters._replace(auxiliary={"tdc": omega})
     for form in ("gtd2", "tdc"):
-        rule = Rule(form, "mspbe", form, epsilon=epsilon)
+        rule = RULES[form].with_settings(epsilon=epsilon)
         mean = expected(rule, features, parameters, mdp, mdp.observation)
         assert relative_error(vector(mean.body), vector(body)) < 1e-12
         assert relative_error(mean.head, head) < 1e-12
-        assert float(mean.auxiliary.norm()) < 1e-12 * max(1.0, float(omega.norm()))
+        assert float(mean.auxiliary["tdc"].norm()) < 1e-12 * max(1.0, float(omega.norm()))
 
 
 def test_away_from_omega_star_the_averages_are_other_ones():
     mdp = problem("garnet-off-policy")
     features, parameters = neural(mdp, ())
     body, head, omega = chain(mdp).mspbe_gradients(features, parameters, mdp.observation)
-    parameters = parameters._replace(auxiliary=1.1 * omega)
+    parameters = parameters._replace(auxiliary={"tdc": 1.1 * omega})
     mean = expected(RULES["tdc"], features, parameters, mdp, mdp.observation)
     assert relative_error(vector(mean.body), vector(body)) > 1e-2
     assert relative_error(mean.head, head) > 1e-2
@@ -108,8 +107,8 @@ def test_with_all_states_as_psi_the_generalized_average_is_the_gradient_of_the_b
     mdp = problem(name)
     mdp = mdp._replace(observation=torch.eye(len(mdp.start), dtype=F64))
     features, parameters = neural(mdp, (7,))
-    rule = Rule("generalized", "generalized", "generalized", psi="observation")
-    parameters, memory = rule.initial(parameters, mdp.observation, torch.Generator())
+    rule = RULES["generalized"].with_settings(psi="observation")
+    parameters, state = rule.init(parameters, mdp.observation, torch.Generator())
     c = chain(mdp)
 
     def half_bellman_error(body, head):
@@ -120,18 +119,18 @@ def test_with_all_states_as_psi_the_generalized_average_is_the_gradient_of_the_b
     body, head = torch.func.grad(half_bellman_error, argnums=(0, 1))(*parameters[:2])
     values = features(parameters.body, mdp.observation) @ parameters.head
     residual = c.reward + c.discount * c.transition @ values - values
-    parameters = parameters._replace(auxiliary=residual)
+    parameters = parameters._replace(auxiliary={"generalized": residual})
 
     class WithPsi:
-        """The same rule with its memory at hand."""
+        """The same rule with its state at hand."""
 
         def directions(self, features, parameters, batch):
-            return rule.directions(features, parameters, batch, memory)
+            return rule.directions(features, parameters, batch, state)
 
     mean = expected(WithPsi(), features, parameters, mdp, mdp.observation)
     assert relative_error(vector(mean.body), vector(body)) < 1e-12
     assert relative_error(mean.head, head) < 1e-12
-    assert float(mean.auxiliary.norm()) < 1e-12 * float(residual.norm())
+    assert float(mean.auxiliary["generalized"].norm()) < 1e-12 * float(residual.norm())
 
 
 # --- where the rules come to rest, on given features
@@ -140,7 +139,8 @@ def test_with_all_states_as_psi_the_generalized_average_is_the_gradient_of_the_b
 def given(mdp, head=None):
     width = mdp.features.shape[1]
     head = torch.zeros(width, dtype=F64) if head is None else head
-    return Parameters({}, head, torch.zeros(width, dtype=F64))
+    zero = torch.zeros(width, dtype=F64)
+    return Parameters({}, head, dict.fromkeys(("tdc", "tdrc", "htd"), zero))
 
 
 def at_rest(rule, mdp, head):
@@ -160,15 +160,15 @@ LINEAR = ["garnet-off-policy", "random-walk-dependent", "boyan"]
 def test_a_linear_rule_is_at_rest_at_the_td_fixed_point(name, head):
     mdp = problem(name)
     fixed_point = chain(mdp).td_fixed_point(mdp.features)
-    rule = RULES[head].frozen()
+    rule = RULES[head].with_given_features()
     mean = expected(rule, given_features, given(mdp, fixed_point), mdp, mdp.features)
     scale = chain(mdp).moments(mdp.features).b0.norm()
     assert float(mean.head.norm() / scale) < 1e-10
-    assert float(mean.auxiliary.norm() / scale) < 1e-10
+    assert float(norm(mean.auxiliary) / scale) < 1e-10
     # GTD2's head waits for ω: that one of the two moves is what tells the place from others.
     elsewhere = given(mdp, 1.1 * fixed_point)
     moved = expected(rule, given_features, elsewhere, mdp, mdp.features)
-    assert float((moved.head.norm() + moved.auxiliary.norm()) / scale) > 1e-3
+    assert float((moved.head.norm() + norm(moved.auxiliary)) / scale) > 1e-3
 
 
 def v_trace_fixed_point(mdp):
@@ -193,7 +193,7 @@ def v_trace_fixed_point(mdp):
 @pytest.mark.parametrize("name", ["random-walk-tabular", "random-walk-dependent"])
 def test_v_trace_comes_to_rest_somewhere_else(name):
     mdp = problem(name)
-    rule = RULES["vtrace"].frozen()
+    rule = RULES["vtrace"].with_given_features()
     fixed_point = chain(mdp).td_fixed_point(mdp.features)
     clipped = v_trace_fixed_point(mdp)
     assert at_rest(rule, mdp, clipped) < 1e-12
@@ -203,7 +203,10 @@ def test_v_trace_comes_to_rest_somewhere_else(name):
 
 def test_on_policy_v_trace_is_td():
     mdp = problem("boyan")
-    assert at_rest(RULES["vtrace"].frozen(), mdp, chain(mdp).td_fixed_point(mdp.features)) < 1e-12
+    assert (
+        at_rest(RULES["vtrace"].with_given_features(), mdp, chain(mdp).td_fixed_point(mdp.features))
+        < 1e-12
+    )
 
 
 def follow_on(mdp):
@@ -249,7 +252,7 @@ def test_emphatic_td_comes_to_rest_at_the_emphatic_fixed_point():
 
     streams, length, burn_in = 400, 300, 40
     seen = simulate_streams(mdp, streams, length, seed=0, dtype=F64)
-    many = torch.vmap(emphatic.follow)
+    many = torch.vmap(emphasis_after)
     trace = {
         "emphasis": torch.ones(streams, 1).double(),
         "carried": torch.zeros(streams, 1).double(),
@@ -283,17 +286,17 @@ def test_emphatic_td_comes_to_rest_at_the_emphatic_fixed_point():
 def test_the_rule_itself_weighs_td_by_the_emphasis():
     # The simulation above uses the trace alone: this ties the rule's direction to it.
     mdp = small_chain()
-    rule = RULES["etd"].frozen()
+    rule = RULES["etd"].with_given_features()
     head = torch.tensor([0.7, -0.4], dtype=F64)
     seen = looked_up(simulate_streams(mdp, 1, 30, seed=1, dtype=F64), mdp.features)
-    parameters, memory = rule.initial(given(mdp, head), mdp.features, torch.Generator())
+    parameters, state = rule.init(given(mdp, head), mdp.features, torch.Generator())
     F = carried = 0.0
     for time in range(30):
         batch = Transition(*(leaf[0, time : time + 1] for leaf in seen))
         F = 1 + (0.0 if batch.first.item() else carried * F)
         carried = batch.discount.item() * batch.ratio.item()
-        memory = rule.remember(given_features, parameters, memory, batch)
-        direction = rule.directions(given_features, parameters, batch, memory).head
+        state = rule.update(given_features, parameters, batch, state)
+        direction = rule.directions(given_features, parameters, batch, state).head
         delta = batch.reward + batch.discount * batch.next_observation @ head
         delta = delta - batch.observation @ head
         assert torch.allclose(
@@ -309,7 +312,7 @@ def test_algorithm_1_stands_still_at_the_td_fixed_point_whatever_the_features_ar
     moments = c.moments(phi)
     fixed_point = c.td_fixed_point(phi)
     omega = auxiliary_solution(moments, fixed_point)
-    parameters = parameters._replace(head=fixed_point, auxiliary=omega)
+    parameters = parameters._replace(head=fixed_point, auxiliary={"tdc": omega})
     mean = expected(RULES["tdc"], features, parameters, mdp, mdp.observation)
     assert float(omega.norm()) < 1e-10
     assert max(float(leaf.abs().max()) for leaf in tree_leaves(mean)) < 1e-10

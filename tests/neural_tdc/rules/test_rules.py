@@ -7,9 +7,10 @@ import torch
 
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import feature_map
-from neural_tdc.rules.heads import HEAD_ROWS
-from neural_tdc.rules.registry import RULES
-from neural_tdc.rules.rule import Rule
+from neural_tdc.rules.bodies import MspbeBody
+from neural_tdc.rules.composition import NO_STATE
+from neural_tdc.rules.heads import TdcHead
+from neural_tdc.rules.registry import HEAD_ROWS, RULES
 from neural_tdc.types import Parameters, Transition
 
 BATCH, STATE, HIDDEN, FEATURE = 7, 3, 5, 4
@@ -26,7 +27,9 @@ def problem(hidden=(HIDDEN,), on_policy=False, seed=0, batch=BATCH):
     torch.manual_seed(seed)
     module = mlp((STATE,), FEATURE, hidden).double()
     body = {name: p.detach() for name, p in module.named_parameters()}
-    parameters = Parameters(body, draw(FEATURE), draw(FEATURE))
+    head, omega = draw(FEATURE), draw(FEATURE)
+    # Every rule finds the same ω under the name of its own vector.
+    parameters = Parameters(body, head, dict.fromkeys(("tdc", "tdrc", "htd"), omega))
     ended = torch.rand(batch, generator=g, dtype=torch.float64) < 0.2
     transitions = Transition(
         draw(batch, STATE),
@@ -76,7 +79,7 @@ def flat(body):
 def test_body_direction_equals_autograd_of_the_saddle_form(hidden, on_policy):
     features, parameters, batch = problem(hidden, on_policy)
     directions = RULES["tdc"].directions(features, parameters, batch)
-    objective = saddle(features, batch, parameters.auxiliary)
+    objective = saddle(features, batch, parameters.auxiliary["tdc"])
     expected = torch.func.grad(objective)(parameters.body, parameters.head)
     assert relative_error(flat(directions.body), flat(expected)) < 1e-10
 
@@ -86,7 +89,7 @@ def test_body_direction_equals_autograd_of_the_saddle_form(hidden, on_policy):
 def test_gtd2_head_direction_equals_autograd_of_the_saddle_form(hidden, on_policy):
     features, parameters, batch = problem(hidden, on_policy)
     directions = RULES["gtd2"].directions(features, parameters, batch)
-    objective = saddle(features, batch, parameters.auxiliary)
+    objective = saddle(features, batch, parameters.auxiliary["tdc"])
     expected = torch.func.grad(objective, argnums=1)(parameters.body, parameters.head)
     assert relative_error(directions.head, expected) < 1e-10
 
@@ -96,7 +99,7 @@ def test_gtd2_head_direction_equals_autograd_of_the_saddle_form(hidden, on_polic
 def test_body_direction_equals_finite_differences(hidden, on_policy):
     features, parameters, batch = problem(hidden, on_policy)
     directions = RULES["tdc"].directions(features, parameters, batch)
-    objective = saddle(features, batch, parameters.auxiliary)
+    objective = saddle(features, batch, parameters.auxiliary["tdc"])
     width = 1e-5
     for name, tensor in parameters.body.items():
         numerical = torch.empty_like(tensor)
@@ -113,16 +116,16 @@ def test_body_direction_equals_finite_differences(hidden, on_policy):
 def test_epsilon_keeps_the_gtd2_form_and_the_auxiliary_a_gradient():
     epsilon = 0.3
     features, parameters, batch = problem()
-    directions = Rule("gtd2", "mspbe", "gtd2", epsilon=epsilon).directions(
-        features, parameters, batch
+    directions = (
+        RULES["gtd2"].with_settings(epsilon=epsilon).directions(features, parameters, batch)
     )
 
     def objective(omega):
         return saddle(features, batch, omega, epsilon)(parameters.body, parameters.head)
 
-    ascent = torch.func.grad(objective)(parameters.auxiliary)
+    ascent = torch.func.grad(objective)(parameters.auxiliary["tdc"])
     # The auxiliary vector ascends, and `directions` holds what is subtracted.
-    assert relative_error(directions.auxiliary, -ascent) < 1e-10
+    assert relative_error(directions.auxiliary["tdc"], -ascent) < 1e-10
 
 
 def test_head_in_tdc_form_is_a_gradient_at_omega_star_with_epsilon():
@@ -133,9 +136,11 @@ def test_head_in_tdc_form_is_a_gradient_at_omega_star_with_epsilon():
     moment = (batch.ratio * delta) @ phi / BATCH
     identity = torch.eye(FEATURE, dtype=torch.float64)
     omega = torch.linalg.solve(covariance + epsilon * identity, moment)
-    parameters = parameters._replace(auxiliary=omega)
-    tdc = Rule("tdc", "mspbe", "tdc", epsilon=epsilon).directions(features, parameters, batch)
-    gtd2 = Rule("gtd2", "mspbe", "gtd2", epsilon=epsilon).directions(features, parameters, batch)
+    parameters = parameters._replace(auxiliary={"tdc": omega})
+    tdc, gtd2 = (
+        RULES[name].with_settings(epsilon=epsilon).directions(features, parameters, batch)
+        for name in ("tdc", "gtd2")
+    )
     # The two forms of the gradient agree only at ω*, and only if E[ρφφᵀ] were C: on this batch the
     # TDC form with the ratio differs from it by (E[ρφφᵀ] − C)ω, which is added back here.
     ratio_covariance = (batch.ratio * phi.T) @ phi / BATCH
@@ -169,16 +174,19 @@ def entries(name, phi, phi_next, delta, batch, omega, kappa=1.0):
 @pytest.mark.parametrize("name", ["td", "vtrace", "residual", "gtd2", "tdc", "tdrc", "htd"])
 def test_head_row_equals_the_table(name):
     features, parameters, batch = problem()
-    rule = Rule(name, "frozen", name, kappa=0.7)
+    rule = RULES[f"frozen+{name}"]
+    if name == "tdrc":
+        rule = rule.with_settings(kappa=0.7)
     directions = rule.directions(features, parameters, batch)
     phi, phi_next, delta = quantities(features, parameters, batch)
-    head, auxiliary = entries(name, phi, phi_next, delta, batch, parameters.auxiliary, 0.7)
+    head, auxiliary = entries(name, phi, phi_next, delta, batch, parameters.auxiliary["tdc"], 0.7)
     assert relative_error(directions.head, -head.mean(0)) < 1e-12
     if auxiliary is None:
         assert HEAD_ROWS[name].auxiliary is None
-        assert (directions.auxiliary == 0).all()
+        assert directions.auxiliary == {}
     else:
-        assert relative_error(directions.auxiliary, -auxiliary.mean(0)) < 1e-12
+        (direction,) = directions.auxiliary.values()
+        assert relative_error(direction, -auxiliary.mean(0)) < 1e-12
 
 
 def body_cotangents(name, phi, phi_next, delta, batch, theta, omega):
@@ -202,10 +210,10 @@ def body_cotangents(name, phi, phi_next, delta, batch, theta, omega):
 @pytest.mark.parametrize("name", ["mspbe", "semi_gradient", "residual", "corrected", "frozen"])
 def test_body_row_equals_the_table(name):
     features, parameters, batch = problem(BODIES["three layers"])
-    directions = Rule(name, name, "tdc").directions(features, parameters, batch)
+    directions = RULES[f"{name}+tdc"].directions(features, parameters, batch)
     phi, phi_next, delta = quantities(features, parameters, batch)
     c, c_next = body_cotangents(
-        name, phi, phi_next, delta, batch, parameters.head, parameters.auxiliary
+        name, phi, phi_next, delta, batch, parameters.head, parameters.auxiliary["tdc"]
     )
 
     def pairing(body):
@@ -221,21 +229,20 @@ def test_body_row_equals_the_table(name):
 @pytest.mark.parametrize("kind", ["random", "fourier", "observation", "snapshot", "present"])
 def test_generalized_directions_equal_autograd_of_their_saddle_form(kind):
     features, parameters, batch = problem()
-    rule = Rule("generalized", "generalized", "generalized", psi=kind, psi_width=9)
-    parameters, memory = rule.initial(
-        parameters, batch.observation, torch.Generator().manual_seed(5)
-    )
+    rule = RULES["generalized"].with_settings(psi=kind, psi_width=9)
+    parameters, state = rule.init(parameters, batch.observation, torch.Generator().manual_seed(5))
+    drawn = state.auxiliary["generalized"]
     width = {"observation": STATE, "snapshot": 9 + FEATURE, "present": 9 + FEATURE}.get(kind, 9)
-    assert parameters.auxiliary.shape == (width,)
+    assert parameters.auxiliary["generalized"].shape == (width,)
     omega = torch.randn(width, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
-    parameters = parameters._replace(auxiliary=omega)
+    parameters = parameters._replace(auxiliary={"generalized": omega})
     start = dict(parameters.body)
 
     def psi(body):
         flat_observation = batch.observation
         if kind == "observation":
             return flat_observation
-        inputs = flat_observation @ memory["psi"]["weight"] + memory["psi"]["shift"]
+        inputs = flat_observation @ drawn["weight"] + drawn["shift"]
         basis = inputs.cos() if kind == "fourier" else inputs.tanh()
         if kind == "snapshot":
             return torch.cat([basis, features(start, flat_observation)], 1)
@@ -250,32 +257,31 @@ def test_generalized_directions_equal_autograd_of_their_saddle_form(kind):
         inner = psi(body) @ omega
         return (batch.ratio * delta * inner - 0.5 * inner**2).mean()
 
-    body, head, ascent = torch.func.grad(objective, argnums=(0, 1, 2))(*parameters)
-    directions = rule.directions(features, parameters, batch, memory)
+    body, head, ascent = torch.func.grad(objective, argnums=(0, 1, 2))(*parameters[:2], omega)
+    directions = rule.directions(features, parameters, batch, state)
     assert relative_error(flat(directions.body), flat(body)) < 1e-10
     assert relative_error(directions.head, head) < 1e-10
-    assert relative_error(directions.auxiliary, -ascent) < 1e-10
+    assert relative_error(directions.auxiliary["generalized"], -ascent) < 1e-10
 
 
 def test_a_snapshot_is_renewed_after_its_period():
     features, parameters, batch = problem()
-    rule = Rule("generalized", "generalized", "generalized", psi="snapshot", psi_period=2)
-    parameters, memory = rule.initial(
-        parameters, batch.observation, torch.Generator().manual_seed(0)
-    )
+    rule = RULES["generalized"].with_settings(psi="snapshot", psi_period=2)
+    parameters, state = rule.init(parameters, batch.observation, torch.Generator().manual_seed(0))
     moved = parameters._replace(body={n: p + 1 for n, p in parameters.body.items()})
     name = next(iter(parameters.body))
     seen = []
     for _ in range(4):
-        memory = rule.remember(features, moved, memory, batch)
-        seen.append(bool(torch.equal(memory["psi"][f"body/{name}"], moved.body[name])))
+        state = rule.update(features, moved, batch, state)
+        copy = state.auxiliary["generalized"]["body"]
+        seen.append(bool(torch.equal(copy[name], moved.body[name])))
     assert seen == [False, False, True, True]
 
 
 def test_emphatic_trace_follows_its_recursion():
     rule = RULES["etd"]
     features, parameters, _ = problem()
-    parameters, memory = rule.initial(parameters, torch.zeros(2, STATE).double(), torch.Generator())
+    parameters, state = rule.init(parameters, torch.zeros(2, STATE).double(), torch.Generator())
     ratios, discounts, firsts = [0.5, 2.0, 3.0, 1.5], [0.9, 0.0, 0.8, 0.9], [1, 0, 0, 0]
     # F₀ = 1, F₁ = 1 + .9·.5·1 = 1.45, F₂ = 1 (an end lies between), F₃ = 1 + .8·3·1 = 3.4
     for expected, ratio, discount, first in zip([1, 1.45, 1, 3.4], ratios, discounts, firsts):
@@ -285,9 +291,9 @@ def test_emphatic_trace_follows_its_recursion():
             discount=torch.tensor([discount], dtype=torch.float64),
             first=torch.tensor([first], dtype=torch.float64),
         )
-        memory = rule.remember(features, parameters, memory, batch)
-        assert float(memory["trace"]["emphasis"]) == pytest.approx(expected, abs=1e-15)
-        emphatic = rule.directions(features, parameters, batch, memory)
+        state = rule.update(features, parameters, batch, state)
+        assert float(state.weight["emphasis"]) == pytest.approx(expected, abs=1e-15)
+        emphatic = rule.directions(features, parameters, batch, state)
         plain = RULES["td"].directions(features, parameters, batch)
         assert relative_error(emphatic.head, expected * plain.head) < 1e-12
         assert relative_error(flat(emphatic.body), expected * flat(plain.body)) < 1e-12
@@ -295,60 +301,59 @@ def test_emphatic_trace_follows_its_recursion():
 
 def test_emphatic_trace_starts_afresh_where_an_episode_was_cut():
     _, parameters, batch = problem(batch=1)
-    memory = {"trace": {"emphasis": torch.ones(1), "carried": torch.full((1,), 4.0)}}
-    rule = RULES["etd"]
-    again = rule.remember(lambda *_: None, parameters, memory, batch._replace(first=torch.ones(1)))
-    assert float(again["trace"]["emphasis"]) == 1
+    weight = {"emphasis": torch.ones(1), "carried": torch.full((1,), 4.0)}
+    state = NO_STATE._replace(weight=weight)
+    first = batch._replace(first=torch.ones(1))
+    again = RULES["etd"].update(lambda *_: None, parameters, first, state)
+    assert float(again.weight["emphasis"]) == 1
 
 
 def test_emphatic_td_refuses_a_larger_batch():
     rule = RULES["etd"]
     features, parameters, batch = problem()
-    parameters, memory = rule.initial(parameters, batch.observation, torch.Generator())
+    parameters, state = rule.init(parameters, batch.observation, torch.Generator())
     with pytest.raises(ValueError, match="batch 1, not 7"):
-        rule.remember(features, parameters, memory, batch)
+        rule.update(features, parameters, batch, state)
 
 
 def test_lstd_head_is_assigned_the_solution_of_all_that_was_seen():
-    rule = Rule("frozen+lstd", "frozen", "lstd", lstd_window=10**6, lstd_epsilon=1e-3)
+    rule = RULES["frozen+lstd"].with_settings(lstd_window=10**6, lstd_epsilon=1e-3)
     features, parameters, _ = problem()
     batches = [problem(seed=seed)[2] for seed in range(5)]
-    parameters, memory = rule.initial(parameters, batches[0].observation, torch.Generator())
+    parameters, state = rule.init(parameters, batches[0].observation, torch.Generator())
     matrix = torch.zeros(FEATURE, FEATURE).double()
     vector = torch.zeros(FEATURE).double()
     for batch in batches:
-        memory = rule.remember(features, parameters, memory, batch)
+        state = rule.update(features, parameters, batch, state)
         phi, phi_next, _ = quantities(features, parameters, batch)
         for i in range(BATCH):
             difference = phi[i] - batch.discount[i] * phi_next[i]
             matrix += batch.ratio[i] * torch.outer(phi[i], difference) / (5 * BATCH)
             vector += batch.ratio[i] * batch.reward[i] * phi[i] / (5 * BATCH)
     expected = torch.linalg.solve(matrix + 1e-3 * torch.eye(FEATURE).double(), vector)
-    direction = rule.directions(features, parameters, batches[-1], memory).head
+    direction = rule.directions(features, parameters, batches[-1], state).head
     assert relative_error(parameters.head - direction, expected) < 1e-10
 
 
 def test_lstd_with_a_window_of_one_batch_forgets_the_others():
-    rule = Rule("frozen+lstd", "frozen", "lstd", lstd_window=1)
+    rule = RULES["frozen+lstd"].with_settings(lstd_window=1)
     features, parameters, batch = problem()
-    parameters, fresh = rule.initial(parameters, batch.observation, torch.Generator())
-    _, old = rule.initial(parameters, batch.observation, torch.Generator())
-    old = rule.remember(features, parameters, old, problem(seed=9)[2])
-    after_old = rule.remember(features, parameters, old, batch)
-    alone = rule.remember(features, parameters, fresh, batch)
-    assert torch.allclose(after_old["lstd"]["matrix"], alone["lstd"]["matrix"], atol=1e-15)
+    parameters, fresh = rule.init(parameters, batch.observation, torch.Generator())
+    old = rule.update(features, parameters, problem(seed=9)[2], fresh)
+    after_old = rule.update(features, parameters, batch, old)
+    alone = rule.update(features, parameters, batch, fresh)
+    assert torch.allclose(after_old.head["matrix"], alone.head["matrix"], atol=1e-15)
+    assert not torch.allclose(after_old.head["matrix"], old.head["matrix"])
 
 
 def test_two_timescale_body_follows_its_own_slow_head():
     rule = RULES["ttn"]
     features, parameters, batch = problem()
-    parameters, memory = rule.initial(parameters, batch.observation, torch.Generator())
+    parameters, state = rule.init(parameters, batch.observation, torch.Generator())
     slow = torch.randn(FEATURE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     parameters = parameters._replace(body={**parameters.body, "slow_head": slow})
-    directions = rule.directions(features, parameters, batch, memory)
-    as_td = Parameters(
-        {n: p for n, p in parameters.body.items() if n != "slow_head"}, slow, torch.zeros(0)
-    )
+    directions = rule.directions(features, parameters, batch, state)
+    as_td = Parameters({n: p for n, p in parameters.body.items() if n != "slow_head"}, slow, {})
     reference = RULES["td"].directions(features, as_td, batch)
     names = list(as_td.body)
     assert (
@@ -357,7 +362,7 @@ def test_two_timescale_body_follows_its_own_slow_head():
     assert relative_error(directions.body["slow_head"], reference.head) < 1e-12
     fast = RULES["frozen+tdc"].directions(features, parameters, batch)
     assert torch.equal(directions.head, fast.head)
-    assert torch.equal(directions.auxiliary, fast.auxiliary)
+    assert torch.equal(directions.auxiliary["tdc"], fast.auxiliary["tdc"])
 
 
 @pytest.mark.parametrize("correction", [True, False])
@@ -395,18 +400,19 @@ def test_nonlinear_rule_equals_its_written_out_form_with_the_full_hessian(correc
         else:
             direction += rho * (gradient - gamma * gradient_next) * inner - q
         auxiliary += (rho * delta - inner) * gradient
-    parameters = parameters._replace(auxiliary=unflatten(flat_w))
+    w_body, w_head = unflatten(flat_w)
+    parameters = parameters._replace(auxiliary={"body": w_body, "head": w_head})
     directions = rule.directions(features, parameters, batch)
     got = torch.cat([flat(directions.body), directions.head])
     assert relative_error(got, -direction / BATCH) < 1e-10
-    got = torch.cat([flat(directions.auxiliary[0]), directions.auxiliary[1]])
+    got = torch.cat([flat(directions.auxiliary["body"]), directions.auxiliary["head"]])
     assert relative_error(got, -auxiliary / BATCH) < 1e-10
 
 
 def test_ridge_adds_its_gradient_to_the_head():
     features, parameters, batch = problem()
     plain = RULES["tdc"].directions(features, parameters, batch)
-    ridged = Rule("tdc", "mspbe", "tdc", ridge=0.25).directions(features, parameters, batch)
+    ridged = RULES["tdc"].with_settings(ridge=0.25).directions(features, parameters, batch)
     assert torch.allclose(ridged.head, plain.head + 0.25 * parameters.head, atol=1e-14)
 
 
@@ -416,12 +422,12 @@ def test_a_body_gets_the_auxiliary_that_its_head_does_not_keep():
         for name in ["tdc", "td", "mspbe+td", "mspbe+tdrc", "corrected+tdrc", "mspbe+htd"]
     }
     assert kept == {
-        "tdc": ["tdc"],
-        "td": [],
-        "mspbe+td": ["tdc"],
-        "mspbe+tdrc": ["tdrc", "tdc"],
-        "corrected+tdrc": ["tdrc"],
-        "mspbe+htd": ["htd", "tdc"],
+        "tdc": ("tdc",),
+        "td": (),
+        "mspbe+td": ("tdc",),
+        "mspbe+tdrc": ("tdrc", "tdc"),
+        "corrected+tdrc": ("tdrc",),
+        "mspbe+htd": ("htd", "tdc"),
     }
 
 
@@ -430,30 +436,29 @@ def test_two_auxiliary_vectors_do_not_mix():
     g = torch.Generator().manual_seed(4)
     htd = torch.randn(FEATURE, generator=g, dtype=torch.float64)
     tdc = torch.randn(FEATURE, generator=g, dtype=torch.float64)
-    both = RULES["mspbe+htd"].directions(
-        features, parameters._replace(auxiliary=torch.cat([htd, tdc])), batch
-    )
-    as_htd = RULES["htd"].directions(features, parameters._replace(auxiliary=htd), batch)
-    as_tdc = RULES["tdc"].directions(features, parameters._replace(auxiliary=tdc), batch)
+    parameters = parameters._replace(auxiliary={"htd": htd, "tdc": tdc})
+    both = RULES["mspbe+htd"].directions(features, parameters, batch)
+    as_htd = RULES["htd"].directions(features, parameters, batch)
+    as_tdc = RULES["tdc"].directions(features, parameters, batch)
     assert torch.allclose(both.head, as_htd.head, atol=1e-14)
-    separate = torch.cat([as_htd.auxiliary, as_tdc.auxiliary])
-    assert torch.allclose(both.auxiliary, separate, atol=1e-14)
+    separate = {**as_htd.auxiliary, **as_tdc.auxiliary}
+    assert both.auxiliary.keys() == separate.keys() == {"htd", "tdc"}
+    assert all(torch.allclose(both.auxiliary[n], separate[n], atol=1e-14) for n in separate)
     assert torch.allclose(flat(both.body), flat(as_tdc.body), atol=1e-14)
 
 
-def test_generalized_body_beside_a_tdc_head_keeps_both_vectors_and_finds_omega():
-    rule = Rule("generalized+tdc", "generalized", "tdc", psi_width=9)
+def test_generalized_body_under_a_tdc_head_keeps_both_vectors_and_finds_omega():
+    rule = RULES["generalized+tdc"].with_settings(psi_width=9)
     features, parameters, batch = problem()
-    parameters, memory = rule.initial(
-        parameters, batch.observation, torch.Generator().manual_seed(0)
-    )
-    assert parameters.auxiliary.shape == (FEATURE + 9,)
-    vector = torch.arange(FEATURE + 9).double()
-    omega, regulariser = rule.omega(parameters._replace(auxiliary=vector))
+    parameters, state = rule.init(parameters, batch.observation, torch.Generator().manual_seed(0))
+    shapes = {name: tuple(vector.shape) for name, vector in parameters.auxiliary.items()}
+    assert shapes == {"tdc": (FEATURE,), "generalized": (9,)}
+    vectors = {"tdc": torch.arange(4).double(), "generalized": torch.ones(9).double()}
+    omega, regulariser = rule.omega(parameters._replace(auxiliary=vectors))
     assert omega.tolist() == [0, 1, 2, 3]
     assert regulariser == 0
-    directions = rule.directions(features, parameters, batch, memory)
-    assert directions.auxiliary.shape == (FEATURE + 9,)
+    directions = rule.directions(features, parameters, batch, state)
+    assert {name: tuple(each.shape) for name, each in directions.auxiliary.items()} == shapes
 
 
 @pytest.mark.parametrize(
@@ -476,7 +481,7 @@ def test_an_unknown_or_illegal_rule_is_refused_in_one_line(name, message):
 def test_the_registry_has_the_promised_names():
     promised = "tdc td gtd2 tdrc htd vtrace etd residual generalized ttn"
     assert set(RULES) == {*promised.split(), "nonlinear-tdc", "nonlinear-gtd2"}
-    assert (RULES["tdc"].body, RULES["tdc"].head) == ("mspbe", "tdc")
+    assert (RULES["tdc"].body, RULES["tdc"].head) == (MspbeBody(), TdcHead())
 
 
 def test_given_features_freeze_the_body():
@@ -486,7 +491,7 @@ def test_given_features_freeze_the_body():
         next_observation=features(parameters.body, batch.next_observation),
     )
     given = parameters._replace(body={})
-    frozen = RULES["tdc"].frozen().directions(lambda _, x: x, given, phi)
+    frozen = RULES["tdc"].with_given_features().directions(lambda _, x: x, given, phi)
     learned = RULES["tdc"].directions(features, parameters, batch)
     assert frozen.body == {}
     assert torch.allclose(frozen.head, learned.head, atol=1e-15)
