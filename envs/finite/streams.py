@@ -113,7 +113,7 @@ def simulate_streams(
     """
     if streams < 1 or steps < 1:
         raise ValueError(f"streams and steps must be at least 1, not {streams} and {steps}")
-    what = f"{streams:,} streams of {steps:,} transitions of {mdp.name}"
+    what = f"experience of {streams:,} × {steps:,} transitions of {mdp.name}"
     check_memory(
         what, stream_bytes(streams, steps, dtype), device, on_host=streams * GENERATOR_BYTES
     )

@@ -380,3 +380,8 @@ def test_value_is_met_by_the_returns_of_a_long_simulation(name):
     start = int(mdp.start.argmax())
     assert interval.mean[start].abs() < 3 * interval.error[start]
     assert interval.distance() < 4
+
+
+def test_streams_that_do_not_fit_into_memory_are_refused_at_once():
+    with pytest.raises(ValueError, match=r"^experience of 1,000,000,000 × 7 transitions of boyan "):
+        simulate_streams(boyan(), 10**9, 7, seed=0)
