@@ -56,10 +56,8 @@ class Run:
         if (saved := self.recorder.saved) is not None:
             self.state = restored(state, saved["leaves"], self.recorder.path)
             self.diverged, self.limit = saved["diverged"], saved["limit"]
-            # A shorter run's last measurement may lie off the grid of a longer one: it is left out.
-            start, every = saved["step"], settings["measure_every"]
-            grid = measured_steps(max(start, plan.steps), every)
-            self.recorder.resume(max(step for step in grid if step <= start))
+            end = max(plan.steps, self.recorder.start)
+            self.recorder.resume(measured_steps(end, settings["measure_every"]))
         self.base = _base_steps(algorithm, plan, task, self.limit)
 
     @property

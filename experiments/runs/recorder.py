@@ -3,7 +3,7 @@
     recorder = Recorder(folder / CHECKPOINT, {name: folder}, {"leaves"})
     if recorder.saved is not None:
         state = restored(state, recorder.saved["leaves"], recorder.path)
-        recorder.resume(recorder.saved["step"])
+        recorder.resume(measured_steps(steps, every))
     with recorder.writing():
         for step, values, diverged, state in …:
             recorder.record(step, {name: values}, {name: diverged}, partial(checkpoint, state))
@@ -17,7 +17,7 @@ lines: what is saved then is the last measurement that stands in all files.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,13 @@ class Recorder:
                 raise ValueError(f"{path} belongs to another program's run, or to an older version")
             self.start, self.seconds = self.saved["step"], self.saved["seconds"]
 
-    def resume(self, measured: int) -> None:
-        """Read the measurements up to a step; ValueError in one line where the last is missing."""
+    def resume(self, grid: Iterable[int]) -> None:
+        """Read the measurements up to the checkpoint; ValueError in one line where the last misses.
+
+        grid: the steps at which the whole run is measured; the last measurement of a shorter run
+              may lie off it and is left out
+        """
+        measured = max(step for step in grid if step <= self.start)
         for part, folder in self.folders.items():
             history = read(folder / METRICS, measured)
             if not len(history) or history.steps[-1] != measured:

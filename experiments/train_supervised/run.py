@@ -1,79 +1,55 @@
-"""A run of supervised learning: learning, measuring, saving, and going on after a stop.
+"""A run of supervised learning: what is learned, measured and saved.
 
-All arms are one population with one checkpoint, in --out; measurements and events are in a folder
-an arm. The order at a checkpoint is that of `experiments.runs.run_folder`, over all arms.
+All arms are one population with one checkpoint, in --out; each arm has a folder with its
+measurements and events.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
-from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.checkpoint import restored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
-from experiments.runs.history import History, MetricsFile, cut, read
+from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import (
-    CHECKPOINT,
-    CONFIG,
-    METRICS,
-    SUMMARY,
-)
+from experiments.runs.run_folder import CHECKPOINT, CONFIG, SUMMARY
 from experiments.runs.statistics import summary
-from experiments.runs.tensorboard_log import TensorBoardLog
 from experiments.train_supervised.build import Plan
 from experiments.train_supervised.measurement import finite_mean, measured
+from neural_tdc.learning.schedules import measured_steps
 from neural_tdc.stackelberg.supervised_learner import learn_supervised
 from neural_tdc.types import Measurement
 
-# Seconds between two checkpoints of a running population.
-CHECKPOINT_EVERY = 10.0
 MAY_DIFFER = ("steps", "device")
 # What a checkpoint holds.
-KEPT = {"step", "seconds", "diverged", "limit", "leaves", "extra"}
+KEPT = {"diverged", "limit", "leaves", "extra"}
 
 Watch = Callable[[Measurement, dict[str, Any]], None]
 
 
 class Run:
-    """A population: what it writes while it learns, and where it goes on after a stop."""
+    """A population of arms and seeds, from the beginning or from its checkpoint."""
 
     def __init__(self, plan: Plan, out: Path, folders: dict[str, Path], compiled: bool) -> None:
         self.plan, self.out, self.folders, self.compiled = plan, out, folders, compiled
-        self.histories = {arm: History() for arm in folders}
-        self.seconds = 0.0
+        self.recorder = Recorder(out / CHECKPOINT, folders, KEPT, device=plan.device)
+        self.histories = self.recorder.histories
         self.start: int | None = None
         self.state, self.limit = plan.state, plan.limit
         self.diverged: torch.Tensor | None = None
         self.extra: dict[str, Any] = {}
-        if (out / CHECKPOINT).exists():
-            self._load()
-
-    def _load(self) -> None:
-        path = self.out / CHECKPOINT
-        saved = load_checkpoint(path, self.plan.device)
-        leaves, structure = tree_flatten(self.state)
-        if not saved.keys() >= KEPT or _shapes(saved["leaves"]) != _shapes(leaves):
-            raise ValueError(f"{path} belongs to other arms or networks than this run's")
-        self.state = tree_unflatten(saved["leaves"], structure)
-        self.start, self.seconds = saved["step"], saved["seconds"]
-        self.diverged, self.limit = saved["diverged"].cpu(), saved["limit"]
-        self.extra = saved["extra"]
-        for arm, folder in self.folders.items():
-            cut(folder / METRICS, saved["step"])
-            history = read(folder / METRICS)
-            if not len(history) or history.steps[-1] != self.start:
-                raise ValueError(
-                    f"{folder / METRICS} ends before step {self.start}, where {path} goes on: it "
-                    "has lost measurements; start again with --overwrite"
-                )
-            self.histories[arm] = history
+        if (saved := self.recorder.saved) is not None:
+            self.state = restored(plan.state, saved["leaves"], self.recorder.path)
+            self.diverged, self.limit = saved["diverged"].cpu(), saved["limit"]
+            self.extra, self.start = saved["extra"], saved["step"]
+            end = max(plan.settings.steps or 0, saved["step"])
+            self.recorder.resume(measured_steps(end, plan.settings.measure_every or 1, first=0))
 
     def write_configuration(self) -> None:
         """Write what the run is, in OUT first: by it the folder is known as a run's."""
@@ -84,23 +60,11 @@ class Run:
         for arm, folder in self.folders.items():
             write_json(folder / CONFIG, {**config, "rule": arm, "problem": config["task"]})
 
-    def _save(self, last: Measurement) -> None:
-        """Write the checkpoint, after what it relies on has reached the disk."""
-        for arm in self.folders:
-            self.metrics[arm].flush()
-            self.logs[arm].flush()
+    def _contents(self, last: Measurement) -> dict[str, Any]:
+        """Return what the checkpoint holds."""
         leaves, _ = tree_flatten(last.state)
-        save_checkpoint(
-            self.out / CHECKPOINT,
-            {
-                "step": last.step,
-                "seconds": self.seconds,
-                "diverged": last.diverged,
-                "limit": self.limit,
-                "leaves": leaves,
-                "extra": self.extra,
-            },
-        )
+        kept = {"diverged": last.diverged, "limit": self.limit, "extra": self.extra}
+        return {**kept, "leaves": leaves}
 
     def learn(self, watch: Watch | None = None) -> None:
         """Learn to the end, measuring, logging and saving; raises what stops it, all saved.
@@ -112,67 +76,36 @@ class Run:
         steps, start = settings.steps or 0, self.start
         if start is not None and start >= steps:
             return
-        # Only what stands in all other files may be saved: a stop may come between any two lines.
-        unsaved: Measurement | None = None
-        begun, before = time.perf_counter(), self.seconds
-        saved_at = begun
-        runs = len(self.folders) * (settings.runs or 1)
-        with ExitStack() as files:
-            self.metrics = {
-                arm: files.enter_context(
-                    closing(MetricsFile(folder / METRICS, self.histories[arm]))
+        recorder, runs = self.recorder, len(self.folders) * (settings.runs or 1)
+        with recorder.writing(), Progress(settings.task, steps, runs, start or 0) as progress:
+            for measurement in learn_supervised(
+                self.plan.learning,
+                self.plan.dataset.train,
+                self.plan.key,
+                self.state,
+                steps=steps,
+                measure_every=settings.measure_every or 1,
+                limit=self.limit,
+                start=start,
+                diverged=self.diverged,
+                compiled=self.compiled,
+            ):
+                values = measured(self.plan, measurement)
+                if watch is not None:
+                    watch(measurement, self.extra)
+                recorder.record(
+                    measurement.step,
+                    values,
+                    dict(zip(values, measurement.diverged.numpy())),
+                    partial(self._contents, measurement),
                 )
-                for arm, folder in self.folders.items()
-            }
-            purge = None if start is None else start + 1
-            self.logs = {
-                arm: files.enter_context(closing(TensorBoardLog(folder, purge)))
-                for arm, folder in self.folders.items()
-            }
-            try:
-                with Progress(settings.task, steps, runs, start or 0) as progress:
-                    for measurement in learn_supervised(
-                        self.plan.learning,
-                        self.plan.dataset.train,
-                        self.plan.key,
-                        self.state,
-                        steps=steps,
-                        measure_every=settings.measure_every or 1,
-                        limit=self.limit,
-                        start=start,
-                        diverged=self.diverged,
-                        compiled=self.compiled,
-                    ):
-                        self._record(measurement)
-                        if watch is not None:
-                            watch(measurement, self.extra)
-                        unsaved = measurement
-                        now = time.perf_counter()
-                        self.seconds = before + now - begun
-                        progress.update(measurement.step, self._test_loss(), "test loss")
-                        if now - saved_at > CHECKPOINT_EVERY:
-                            self._save(measurement)
-                            saved_at, unsaved = now, None
-                    for arm, log in self.logs.items():
-                        log.write_hparams(self._hparams(arm), self.histories[arm])
-            finally:
-                if unsaved is not None:
-                    self._save(unsaved)
-
-    def _record(self, measurement: Measurement) -> None:
-        for index, (arm, values) in enumerate(measured(self.plan, measurement).items()):
-            history = self.histories[arm]
-            history.append(measurement.step, values, measurement.diverged[index].numpy())
-            self.metrics[arm].write()
-            self.logs[arm].write(history)
+                progress.update(measurement.step, self._test_loss(), "test loss")
+            recorder.write_hparams({arm: {**self.plan.stored, "arm": arm} for arm in self.folders})
 
     def _test_loss(self) -> float | None:
         return finite_mean(
             np.concatenate([history.last("test/loss") for history in self.histories.values()])
         )
-
-    def _hparams(self, arm: str) -> dict[str, Any]:
-        return {**self.plan.stored, "arm": arm}
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """Write and return the summaries of the finished run, {arm: summary}.
@@ -187,7 +120,7 @@ class Run:
                 rule=arm,
                 steps=settings.steps or 0,
                 seed=settings.seed,
-                seconds=self.seconds,
+                seconds=self.recorder.seconds,
             )
             for arm in self.folders
         }
@@ -196,7 +129,3 @@ class Run:
         if len(found) > 1:
             write_json(self.out / SUMMARY, found)
         return found
-
-
-def _shapes(leaves: Sequence[torch.Tensor]) -> list[tuple[int, ...]]:
-    return [tuple(leaf.shape) for leaf in leaves]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from killing import killed, report
 
-import experiments.train_supervised.run as supervised_run
+from experiments.runs import recorder
 from experiments.train_supervised.__main__ import train_supervised
 
 # At every measurement: most kills then fall into the writing of some file.
-supervised_run.CHECKPOINT_EVERY = 0.0
+recorder.CHECKPOINT_EVERY = 0.0
 ARMS = ("split", "limit", "automatic-momentum")
 STEPS = 600
 LINE = (

@@ -31,7 +31,7 @@ def work(out, steps=7, stop=None, **how):
     state = {part: torch.zeros(runs) for part, runs in RUNS.items()}
     if recorder.saved is not None:
         state = restored(state, recorder.saved["leaves"], recorder.path)
-        recorder.resume(recorder.start)
+        recorder.resume(range(steps + 1))
     if recorder.start >= steps:
         return recorder
 
@@ -195,7 +195,7 @@ def test_seconds_add_up_over_resumptions_without_what_is_untimed(tmp_path, monke
     now[0] += 1000.0
     assert work(tmp_path, steps=5, stop=pass_time).seconds == 9.0
     recorder = Recorder(tmp_path / "checkpoint.pt", folders(tmp_path), set())
-    recorder.resume(5)
+    recorder.resume([5])
     with recorder.writing():
         now[0] += 1.0
         with recorder.untimed():
@@ -245,7 +245,7 @@ def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(tmp_path):
 def test_measurements_off_the_grid_of_a_longer_run_may_be_left_out(tmp_path):
     work(tmp_path, steps=4)
     recorder = Recorder(tmp_path / "checkpoint.pt", folders(tmp_path), {"leaves"})
-    recorder.resume(3)
+    recorder.resume([1, 3, 5])
     assert recorder.start == 4
     with recorder.writing():
         pass
