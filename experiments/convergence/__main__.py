@@ -202,7 +202,7 @@ def convergence(argv: Sequence[str]) -> None:
             rule="convergence",
             steps=settings.steps,
             seed=settings.seed,
-            seconds=run.seconds,
+            seconds=run.recorder.seconds,
         )
         write_json(
             folder / SUMMARY, {**result, "fit_from": fit_from, "slopes": slopes, **structure}

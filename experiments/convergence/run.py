@@ -1,15 +1,15 @@
 """The descents of `experiments.convergence`: all in step, measured at the same updates."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
 from experiments.convergence.rates import power_steps
 from experiments.convergence.stochastic_approximation import (
@@ -20,11 +20,11 @@ from experiments.convergence.stochastic_approximation import (
     regression_descent,
     scalar_descent,
 )
-from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
-from experiments.runs.history import History, MetricsFile, cut, read
+from experiments.runs.checkpoint import restored
+from experiments.runs.history import History
+from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT, METRICS
-from experiments.runs.tensorboard_log import TensorBoardLog
+from experiments.runs.run_folder import CHECKPOINT
 from neural_tdc.learning.schedules import EXPONENTS, Exponents
 from neural_tdc.randomness import generator
 from neural_tdc.types import Parameters, StepSizes
@@ -42,8 +42,7 @@ INSTANCES: dict[str, Callable[[], Instance]] = {
 QUANTITIES = ("moreau", "body", "head")
 # Samples are drawn in blocks of this many updates, so that where they are cut changes nothing.
 BLOCK = 1000
-# What a checkpoint holds.
-KEPT = {"update", "seconds", "parameters"}
+NAME = "convergence"
 
 
 class Pace(NamedTuple):
@@ -79,9 +78,9 @@ class Population:
         self._block = torch.empty(0)
         self.done = 0
 
-    def resume(self, parameters: Sequence[Tensor], done: int) -> None:
-        """Go on from the parameters that so many updates led to."""
-        self.parameters, self.done = Parameters(*parameters), done
+    def resume(self, parameters: Parameters, done: int) -> None:
+        """Continue from the parameters that so many updates led to."""
+        self.parameters, self.done = parameters, done
         # The samples of those updates are drawn once more: it costs little beside descending.
         for _ in range(math.ceil(done / BLOCK)):
             self._draw()
@@ -143,10 +142,7 @@ def descents(
 
 
 class Run:
-    """Descents in their folder: what is written of them, and where they go on after a stop.
-
-    history: all measurements so far;  seconds: what they took, over every resumption
-    """
+    """Descents in their folder, from the beginning or from their checkpoint."""
 
     def __init__(
         self,
@@ -157,64 +153,33 @@ class Run:
         seed: int,
         smoothing: float,
     ) -> None:
-        self.folder, self.runs, self.updates, self.smoothing = folder, runs, updates, smoothing
+        self.runs, self.updates, self.smoothing = runs, updates, smoothing
         self.populations = [Population(name, pace, runs, seed) for name, pace in paces.items()]
-        self.history = History()
-        self.seconds = 0.0
-        self.done = 0
-        if (folder / CHECKPOINT).exists():
-            self._load()
+        # What is measured is cheap to keep and dear to compute: it is saved at once.
+        self.recorder = Recorder(folder / CHECKPOINT, {NAME: folder}, {"leaves"}, every=0.0)
+        if (saved := self.recorder.saved) is not None:
+            state = restored(self._state(), saved["leaves"], self.recorder.path)
+            self.recorder.resume([saved["step"]])
+            for population in self.populations:
+                population.resume(state[population.name], saved["step"])
 
-    def _load(self) -> None:
-        path = self.folder / CHECKPOINT
-        saved = load_checkpoint(path)
-        present = {each.name: each.parameters for each in self.populations}
-        if not saved.keys() >= KEPT or _shapes(saved["parameters"]) != _shapes(present):
-            raise ValueError(f"{path} belongs to other instances or runs than this run's")
-        self.done, self.seconds = saved["update"], saved["seconds"]
-        self.history = read(self.folder / METRICS, self.done)
-        if not len(self.history) or self.history.steps[-1] != self.done:
-            raise ValueError(
-                f"{self.folder / METRICS} ends before update {self.done}, where {path} goes on: "
-                "it has lost measurements; start again with --overwrite"
-            )
-        for population in self.populations:
-            population.resume(saved["parameters"][population.name], self.done)
+    @property
+    def history(self) -> History:
+        """Return the measurements so far."""
+        return self.recorder.histories[NAME]
 
-    def _save(self) -> None:
-        save_checkpoint(
-            self.folder / CHECKPOINT,
-            {
-                "update": self.done,
-                "seconds": self.seconds,
-                "parameters": {each.name: list(each.parameters) for each in self.populations},
-            },
-        )
+    def _state(self) -> dict[str, Parameters]:
+        return {each.name: each.parameters for each in self.populations}
 
     def descend(self) -> None:
         """Descend to the end; every measurement is saved, and what stops it is raised."""
-        if self.done >= self.updates:
+        recorder = self.recorder
+        if recorder.start >= self.updates:
             return
-        if self.done:
-            cut(self.folder / METRICS, self.done)
-        begun, before = time.perf_counter(), self.seconds
         lines = self.runs * len(self.populations) * len(SCHEDULES)
-        with (
-            closing(MetricsFile(self.folder / METRICS, self.history)) as metrics,
-            closing(TensorBoardLog(self.folder, self.done + 1 if self.done else None)) as log,
-            Progress("convergence", self.updates, lines, self.done) as progress,
-        ):
+        lost = np.zeros(self.runs, dtype=bool)
+        with recorder.writing(), Progress(NAME, self.updates, lines, recorder.start) as progress:
             for update, values in descents(self.populations, self.updates, self.smoothing):
-                self.history.append(update, values, np.zeros(self.runs, dtype=bool))
-                metrics.write()
-                log.write(self.history)
-                # What the checkpoint relies on reaches the disk before it.
-                metrics.flush()
-                log.flush()
-                self.done, self.seconds = update, before + time.perf_counter() - begun
-                self._save()
+                leaves = tree_flatten(self._state())[0]
+                recorder.record(update, {NAME: values}, {NAME: lost}, partial(dict, leaves=leaves))
                 progress.update(update)
-
-
-def _shapes(parameters: Mapping[str, Sequence[Tensor]]) -> dict[str, list[tuple[int, ...]]]:
-    return {name: [tuple(part.shape) for part in parts] for name, parts in parameters.items()}

@@ -54,11 +54,11 @@ def contents(folder):
 
 
 def ctrl_c_in_place_of(patch, name, number):
-    """Press Ctrl-C in place of a function's call of that number."""
+    """Press Ctrl-C in place of a function's call of that number, and of every later one."""
     function, calls = pkgutil.resolve_name(name), itertools.count(1)
 
     def pressed(*arguments):
-        if next(calls) == number:
+        if next(calls) >= number:
             raise KeyboardInterrupt
         return function(*arguments)
 
@@ -71,9 +71,9 @@ def ctrl_c_in_place_of(patch, name, number):
         (
             convergence,
             {
-                "before it has saved anything": ("convergence.run.save_checkpoint", 1),
-                "with more in its table than it has saved": ("convergence.run.save_checkpoint", 4),
-                "with more in its events": ("convergence.run.save_checkpoint", 1),
+                "before it has saved anything": ("runs.recorder.save_checkpoint", 1),
+                "with more in its table than it has saved": ("runs.recorder.save_checkpoint", 4),
+                "with more in its events": ("runs.recorder.save_checkpoint", 1),
                 "between its instances": ("convergence.run.descend", 2),
                 "after its last update": ("convergence.structure.kink", 1),
             },

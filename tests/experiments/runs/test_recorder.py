@@ -75,13 +75,16 @@ def same(one, other):
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def interrupted(monkeypatch, owner, name, call, action):
-    """Stop an action at the given call of a method, before it does its work."""
+def interrupted(monkeypatch, owner, name, call, action, again=False):
+    """Stop an action at the given call of a method, before it does its work, or at all later ones.
+
+    again: what is saved at the stop is stopped too
+    """
     method, calls = getattr(owner, name), []
 
     def pressed(*arguments, **named):
         calls.append(1)
-        if len(calls) == call:
+        if len(calls) == call or (again and len(calls) > call):
             raise KeyboardInterrupt
         return method(*arguments, **named)
 
@@ -125,15 +128,17 @@ def test_every_part_has_its_table_and_its_curves_and_all_have_one_checkpoint(tmp
         (TensorBoardLog, "write_hparams", 2),
     ],
 )
-@pytest.mark.parametrize("every", [0.0, 100.0])
+@pytest.mark.parametrize(("every", "again"), [(0.0, False), (0.0, True), (100.0, False)])
 def test_a_stop_between_any_two_lines_loses_and_repeats_nothing(
-    tmp_path, monkeypatch, owner, name, call, every
+    tmp_path, monkeypatch, owner, name, call, every, again
 ):
     work(tmp_path / "whole", every=every)
     if every and name in ("save_checkpoint", "flush"):
         # There is one checkpoint, at the end.
         call = 1
-    interrupted(monkeypatch, owner, name, call, lambda: work(tmp_path / "parts", every=every))
+    interrupted(
+        monkeypatch, owner, name, call, lambda: work(tmp_path / "parts", every=every), again
+    )
     if not (tmp_path / "parts" / "checkpoint.pt").exists():
         # `prepare_folder` removes what a run without a checkpoint left.
         for path in (tmp_path / "parts").glob("*/*"):
