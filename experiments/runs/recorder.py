@@ -49,7 +49,6 @@ class Recorder:
 
     in_place:  learning changes the state that is saved, so that it is known at a measurement only
     every:     seconds between two checkpoints
-    stopping:  tells whether the program is to stop; then a measurement is saved at once
 
     Raises ValueError in one line for a checkpoint that is damaged or another program's; nothing is
     written before `writing`.
@@ -64,12 +63,11 @@ class Recorder:
         device: torch.device | str = "cpu",
         in_place: bool = False,
         every: float | None = None,
-        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.path, self.folders = path, dict(folders)
         self.histories = {part: History() for part in folders}
         self.seconds, self.start = 0.0, 0
-        self._in_place, self._every, self._stopping = in_place, every, stopping
+        self._in_place, self._every = in_place, every
         # The step of the last measurement that the checkpoint knows.
         self._kept: int | None = None
         self._unsaved: Contents | None = None
@@ -98,12 +96,15 @@ class Recorder:
         self._kept = measured
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Open the files, cut back to the checkpoint; save what is left to save at the end.
+
+        stopping: tells whether the program is to stop; then a measurement is saved at once
 
         What stops the work is raised again, with the last whole measurement saved, unless the state
         has changed since then (`in_place`).
         """
+        self._stopping = stopping
         with contextlib.ExitStack() as files:
             purge = None if self._kept is None else self._kept + 1
             self._metrics: dict[str, MetricsFile] = {}
@@ -129,13 +130,14 @@ class Recorder:
         self,
         step: int,
         values: Mapping[str, Mapping[str, np.ndarray]],
-        diverged: Mapping[str, np.ndarray],
+        diverged: Mapping[str, np.ndarray] | None,
         contents: Contents,
         scalars: Mapping[str, float] | None = None,
     ) -> None:
         """Write a measurement of every part, and a checkpoint where it is time.
 
-        values:   {part: {metric: [run]}};  diverged: {part: [run]}
+        values:   {part: {metric: [run]}}
+        diverged: {part: [run]}; None where parts are single runs that end when they diverge
         contents: makes what the checkpoint holds besides step and seconds. It is called when the
                   measurement has reached the disk, and may write what else belongs to it.
         scalars:  {tag: number} for the events alone, such as the speed
@@ -143,9 +145,10 @@ class Recorder:
         self._tick()
         self.seconds = self._spent
         for part, history in self.histories.items():
-            history.append(step, values[part], diverged[part])
+            lost = np.zeros(1, dtype=bool) if diverged is None else diverged[part]
+            history.append(step, values[part], lost)
             self._metrics[part].write()
-            self._logs[part].write(history)
+            self._logs[part].write(history, count_diverged=diverged is not None)
             for tag, value in (scalars or {}).items():
                 self._logs[part].scalar(tag, value, step)
         seconds = self.seconds

@@ -65,9 +65,10 @@ class TensorBoardLog:
         if math.isfinite(value):
             self._write_summary(summaries.scalar(tag, value), step)
 
-    def write(self, history: History) -> None:
+    def write(self, history: History, count_diverged: bool = True) -> None:
         """Write the last measurement of a history; a mean over no run is left out."""
-        if not self._has_layout:
+        # A single run has no bands to lay out.
+        if not self._has_layout and history.runs > 1:
             self._write_summary(summaries.custom_scalars(_layout(history.names)), 0)
             self._has_layout = True
         step = int(history.steps[-1])
@@ -78,7 +79,8 @@ class TensorBoardLog:
             if _has_interval(name):
                 self.scalar(f"interval/{name}/low", float(low[index]), step)
                 self.scalar(f"interval/{name}/high", float(high[index]), step)
-        self.scalar("diverged", float(history.diverged.sum()), step)
+        if count_diverged:
+            self.scalar("diverged", float(history.diverged.sum()), step)
 
     def write_hparams(self, settings: Mapping[str, Any], history: History) -> None:
         """Write the settings beside the final errors and their AUC, for the HParams page.

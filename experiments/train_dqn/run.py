@@ -1,4 +1,4 @@
-"""One run of deep Q-learning: learning, measuring, evaluating, saving, going on after a stop."""
+"""One run of deep Q-learning: what is learned, measured, evaluated and saved."""
 
 import time
 from collections.abc import Callable
@@ -11,23 +11,23 @@ import torch
 from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from agents.dqn.training import Training, TrainingProgress
 from envs.games.stepping import Environments, observation_shape
-from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.command_line import Stopped
 from experiments.runs.files import write_json
-from experiments.runs.history import History, MetricsFile, cut, read
+from experiments.runs.history import History
+from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT, METRICS, SCORES, SUMMARY
+from experiments.runs.run_folder import CHECKPOINT, SCORES, SUMMARY
 from experiments.runs.statistics import interquartile_mean, mean_interval, number_or_none
-from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.split_rates import effective_rates
 
-# What a checkpoint holds beside the state of the training.
-_KEPT = {"step", "seconds", "scores", "values", "training", "protocol", "policy"}
+RUN = "run"
+# What a checkpoint holds.
+_KEPT = {"scores", "values", "training", "protocol", "policy"}
 _NO_GAME = float("nan")
 
 
 class Run:
-    """A run in its folder: what it writes while it learns, and where it goes on after a stop."""
+    """A run in its folder, from the beginning or from its checkpoint."""
 
     def __init__(
         self,
@@ -38,95 +38,69 @@ class Run:
     ) -> None:
         self.folder, self.values, self.training = folder, values, training
         self.evaluation = evaluation
-        self.history = History()
         self.scores: list[dict[str, Any]] = []
-        self.seconds = 0.0
         self.notes: list[str] = []
-        self.start = 0
-        self.resumed = (folder / CHECKPOINT).exists()
-        if self.resumed:
-            self._load()
-        else:
+        self.recorder = Recorder(
+            folder / CHECKPOINT,
+            {RUN: folder},
+            _KEPT,
+            device=training.learner.device,
+            in_place=True,
+            every=values["checkpoint_every"],
+        )
+        if (saved := self.recorder.saved) is None:
             training.begin()
-
-    def _load(self) -> None:
-        path = self.folder / CHECKPOINT
-        saved = load_checkpoint(path, self.training.learner.device)
-        if not saved.keys() >= _KEPT:
-            raise ValueError(f"{path} is no checkpoint of a run of train_dqn")
-        if not saved["step"]:
-            # Nothing had been learned: the run begins as if it had not been there.
-            (self.folder / METRICS).unlink(missing_ok=True)
-            self.training.begin()
             return
-        self.notes = self.training.load(saved["training"])
-        self.start, self.seconds, self.scores = saved["step"], saved["seconds"], saved["scores"]
-        cut(self.folder / METRICS, self.start)
-        self.history = read(self.folder / METRICS)
-        if not len(self.history) or self.history.steps[-1] != self.start:
-            raise ValueError(
-                f"{self.folder / METRICS} ends before step {self.start}, where {path} goes on: "
-                f"it has lost measurements; remove {self.folder} to start again"
-            )
+        self.notes = training.load(saved["training"])
+        self.scores = saved["scores"]
+        self.recorder.resume([saved["step"]])
+
+    @property
+    def history(self) -> History:
+        """Return the measurements so far."""
+        return self.recorder.histories[RUN]
 
     def learn(self, stopping: Callable[[], bool]) -> None:
         """Learn to the end, or until `stopping` says so, which raises KeyboardInterrupt.
 
         Raises Stopped where the loss is not finite; the last checkpoint is then one from before.
         """
-        values, training = self.values, self.training
-        self.log = TensorBoardLog(self.folder, self.start + 1 if self.resumed else None)
-        self.metrics = MetricsFile(self.folder / METRICS, self.history)
-        saved_at = time.perf_counter()
-        try:
-            if not self.start:
-                self._save()
-            with Progress(
-                f"{values['arm']} on {values['problem']}",
-                values["steps"],
-                1,
-                self.start,
-                unit="agent steps",
-            ) as bar:
-                while training.step < values["steps"]:
-                    self._advance()
-                    bar.update(min(training.step, values["steps"]), *self._latest_score())
-                    now = time.perf_counter()
-                    done = training.step >= values["steps"]
-                    if done or stopping() or now - saved_at > values["checkpoint_every"]:
-                        self._save()
-                        saved_at = now
-                    if stopping() and not done:
-                        raise KeyboardInterrupt
-        finally:
-            self.metrics.close()
-            self.log.close()
+        values, training, recorder = self.values, self.training, self.recorder
+        label, steps = f"{values['arm']} on {values['problem']}", values["steps"]
+        if recorder.start >= steps:
+            return
+        with (
+            recorder.writing(stopping),
+            Progress(label, steps, 1, recorder.start, unit="agent steps") as bar,
+        ):
+            while training.step < steps:
+                self._advance()
+                bar.update(min(training.step, steps), *self._latest_score())
+                if stopping() and training.step < steps:
+                    raise KeyboardInterrupt
 
     def _advance(self) -> None:
-        """Go on to the next measurement, and evaluate where it is time."""
+        """Learn until the next measurement, and evaluate where it is time."""
         values, training = self.values, self.training
         before, begun = training.step, time.perf_counter()
         every = values["measure_every"]
         progress = training.advance(min((before // every + 1) * every, values["steps"]))
         self._check_finite(progress)
         measured = self._measured(progress)
-        took = time.perf_counter() - begun
-        self.seconds += took
+        speed = (progress.step - before) / (time.perf_counter() - begun)
         every = values["evaluate_every"]
         if progress.step // every > before // every or progress.step >= values["steps"]:
-            measured |= self._evaluated()
+            with self.recorder.untimed():
+                measured |= self._evaluated()
         else:
             measured |= dict.fromkeys(_EVALUATED, _NO_GAME)
-        self.history.append(
+        self.recorder.record(
             progress.step,
-            {name: np.array([value]) for name, value in measured.items()},
-            np.zeros(1, dtype=bool),
+            {RUN: {name: np.array([value]) for name, value in measured.items()}},
+            None,
+            self._contents,
+            {"speed/agent_steps_per_second": speed},
         )
-        self.metrics.write()
-        for name, value in measured.items():
-            self.log.scalar(name, value, progress.step)
-        speed = (progress.step - before) / took
-        self.log.scalar("speed/agent_steps_per_second", speed, progress.step)
 
     def _check_finite(self, progress: TrainingProgress) -> None:
         wrong = (~torch.isfinite(progress.loss)).cpu().nonzero()
@@ -136,9 +110,8 @@ class Run:
         schedule = self.training.schedule
         step = schedule.learning_starts + update * schedule.update_every
         raise Stopped(
-            f"error: the loss is not finite at agent step {step:,} (update {update:,}); the "
-            f"checkpoint in {self.folder} is from before; smaller --body-step and --head-step may "
-            "help"
+            f"error: the loss is not finite at agent step {step:,} (update {update:,}); what is "
+            f"saved in {self.folder} is from before; smaller --body-step and --head-step may help"
         )
 
     def _measured(self, progress: TrainingProgress) -> dict[str, float]:
@@ -207,27 +180,19 @@ class Run:
         returns = self.history.values("return/training")[-1, 0]
         return (float(returns) if np.isfinite(returns) else None), "return"
 
-    def _save(self) -> None:
-        """Write a checkpoint, after what it relies on has reached the disk."""
-        self.metrics.flush()
-        self.log.flush()
-        training = self.training
-        save_checkpoint(
-            self.folder / CHECKPOINT,
-            {
-                "step": training.step,
-                "seconds": self.seconds,
-                "scores": self.scores,
-                "values": self.values,
-                "protocol": self.protocol(),
-                "policy": self._policy(),
-                "training": training.state(self.values["save_replay"]),
-            },
-        )
+    def _contents(self) -> dict[str, Any]:
+        """Return what the checkpoint holds."""
+        return {
+            "scores": self.scores,
+            "values": self.values,
+            "protocol": self.protocol(),
+            "policy": self._policy(),
+            "training": self.training.state(self.values["save_replay"]),
+        }
 
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run."""
-        values = self.values
+        values, seconds = self.values, self.recorder.seconds
         means = [float(np.mean(each["scores"])) for each in self.scores]
         result = {
             "problem": values["problem"],
@@ -235,9 +200,9 @@ class Run:
             "steps": self.training.step,
             "updates": self.training.updates,
             "seed": values["seed"],
-            "seconds": number_or_none(self.seconds),
-            "agent_steps_per_second": number_or_none(self.training.step / self.seconds)
-            if self.seconds
+            "seconds": number_or_none(seconds),
+            "agent_steps_per_second": number_or_none(self.training.step / seconds)
+            if seconds
             else None,
             "protocol": self.protocol(),
             "final": _score_entry(self.scores[-1]["scores"]) if self.scores else None,

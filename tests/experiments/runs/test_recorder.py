@@ -22,7 +22,7 @@ def folders(out):
     return {part: out / part for part in RUNS}
 
 
-def work(out, steps=7, stop=None, **how):
+def work(out, steps=7, stop=None, stopping=lambda: False, **how):
     """Run a population of two parts: its state is a number per run, and so is what is measured.
 
     stop: called after each measurement with its step
@@ -38,7 +38,7 @@ def work(out, steps=7, stop=None, **how):
     def contents(state):
         return {"leaves": list(state.values())}
 
-    with recorder.writing():
+    with recorder.writing(stopping):
         for step in range(recorder.start + 1, steps + 1):
             state = {part: 0.9 * x + step + torch.arange(len(x)) for part, x in state.items()}
             values = {part: {"error/x": x.double().numpy()} for part, x in state.items()}
