@@ -16,6 +16,7 @@ from experiments.convergence.stochastic_approximation import (
     small_observation,
 )
 from neural_tdc.randomness import generator
+from neural_tdc.stackelberg.newton import hessian
 from neural_tdc.stackelberg.problems import reduced_objective
 
 RIDGE = 0.1
@@ -31,12 +32,12 @@ def joint_curvature(instance: Instance, body: Tensor, head: Tensor) -> float:
         )
 
     point = torch.cat([body.reshape(-1), head.reshape(-1)])
-    return float(torch.linalg.eigvalsh(torch.func.hessian(joint)(point))[0])
+    return float(torch.linalg.eigvalsh(hessian(joint)(point))[0])
 
 
 def reduced_curvature(instance: Instance, body: Tensor) -> float:
     """Return the smallest eigenvalue of the Hessian of Φ."""
-    return float(torch.linalg.eigvalsh(torch.func.hessian(instance.reduced)(body.reshape(-1)))[0])
+    return float(torch.linalg.eigvalsh(hessian(instance.reduced)(body.reshape(-1)))[0])
 
 
 def least_curvatures(instance: Instance) -> dict[str, float]:

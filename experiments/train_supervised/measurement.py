@@ -10,12 +10,10 @@ from torch.utils._pytree import tree_map
 
 from experiments.train_supervised.build import Plan
 from neural_tdc.randomness import generator
-from neural_tdc.stackelberg.curvature import Curvature
+from neural_tdc.stackelberg.curvature import Curvature, Curvatures, curvatures
 from neural_tdc.stackelberg.supervised import AUTOMATIC_ARMS, arm_parameters, arm_rates
 from neural_tdc.stackelberg.supervised_learner import best_response
 from neural_tdc.stackelberg.supervised_metrics import (
-    Curvatures,
-    curvatures,
     head_tracking_error,
     losses,
     stackelberg_problem,

@@ -5,13 +5,13 @@ Newton's method to a tolerance on the gradient, and the residual is handed back.
 """
 
 import math
-import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from neural_tdc.stackelberg.newton import conjugate_gradients, convex_minimum
 
 # Below this fraction of the largest eigenvalue an eigenvalue counts as zero.
 _SINGULAR = 1e-10
@@ -116,78 +116,6 @@ def mspbe_response(
     return _solve_positive(normal + ridge * identity, (weighted.mT @ reward)[:, None])[:, 0]
 
 
-def conjugate_gradients(
-    operator: Callable[[Tensor], Tensor], right: Tensor, tolerance: float, iterations: int
-) -> Tensor:
-    """Solve Hx = b for a symmetric positive (semi-)definite H given as x → Hx.
-
-    right:     b, of any shape; x has the same
-    tolerance: on ‖Hx − b‖, absolute
-    Stops early where H shows no curvature along a direction.
-    Source: Hestenes and Stiefel (1952).
-    """
-    solution = torch.zeros_like(right)
-    residual = right
-    direction = right
-    square = residual.square().sum()
-    for _ in range(iterations):
-        if float(square) <= tolerance**2:
-            break
-        image = operator(direction)
-        curvature = (direction * image).sum()
-        if float(curvature) <= 0:
-            break
-        length = square / curvature
-        solution = solution + length * direction
-        residual = residual - length * image
-        square_next = residual.square().sum()
-        direction = residual + square_next / square * direction
-        square = square_next
-    return solution
-
-
-def _newton(
-    value: Callable[[Tensor], Tensor],
-    gradient: Callable[[Tensor], Tensor],
-    direction: Callable[[Tensor, Tensor], Tensor],
-    start: Tensor,
-    tolerance: float,
-    iterations: int,
-    strict: bool,
-    name: str,
-) -> BestResponse:
-    """Newton's method with a halving line search, until the gradient is small."""
-    head = start
-    slope = gradient(head)
-    residual = float(slope.abs().max())
-    taken = 0
-    while residual > tolerance and taken < iterations and math.isfinite(residual):
-        move = direction(head, slope)
-        decrease = float((move * slope).sum())
-        present = float(value(head))
-        # At the end the decrease drowns in the rounding of the value: allow for that much.
-        rounding = 10 * torch.finfo(head.dtype).eps * max(1.0, abs(present))
-        length = 1.0
-        while length > 1e-10 and not (
-            float(value(head - length * move)) <= present - 1e-4 * length * decrease + rounding
-        ):
-            length /= 2
-        head = head - length * move
-        slope = gradient(head)
-        residual = float(slope.abs().max())
-        taken += 1
-    if not residual <= tolerance:
-        message = (
-            f"the {name} best response did not converge: residual {residual:.1e} above the "
-            f"tolerance {tolerance:.1e} after {taken} Newton steps; "
-            "allow a larger tolerance, more steps or a larger ridge"
-        )
-        if strict:
-            raise ValueError(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return BestResponse(head, residual, taken)
-
-
 def default_tolerance(dtype: torch.dtype) -> float:
     """Return the tolerance on the gradient that a dtype can reach: 1e-10 in float64, else 1e-5."""
     return 1e-10 if dtype == torch.float64 else 1e-5
@@ -244,7 +172,10 @@ def logistic_response(
 
     begin = torch.zeros_like(identity[0]) if start is None else start.detach()
     goal = default_tolerance(features.dtype) if tolerance is None else tolerance
-    found = _newton(value, gradient, direction, begin, goal, iterations, strict, "logistic")
+    name = "logistic best response"
+    found = BestResponse(
+        *convex_minimum(value, gradient, direction, begin, goal, iterations, strict, name)
+    )
     if ridge == 0 and bool((((features @ found.head) > 0) == (label > 0)).all()):
         # Separated classes push the head to infinity; the gradient vanishes on the way.
         raise ValueError("these features separate the two classes: add a ridge above 0")
@@ -301,4 +232,7 @@ def softmax_response(
     shape = (features.shape[1], classes)
     begin = features.new_zeros(shape) if start is None else start.detach()
     goal = default_tolerance(features.dtype) if tolerance is None else tolerance
-    return _newton(value, gradient, direction, begin, goal, iterations, strict, "softmax")
+    name = "softmax best response"
+    return BestResponse(
+        *convex_minimum(value, gradient, direction, begin, goal, iterations, strict, name)
+    )

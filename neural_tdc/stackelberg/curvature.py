@@ -11,10 +11,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from neural_tdc.stackelberg.best_responses import conjugate_gradients, default_tolerance
+from neural_tdc.stackelberg.best_responses import default_tolerance
+from neural_tdc.stackelberg.newton import conjugate_gradients
 from neural_tdc.stackelberg.problems import StackelbergProblem
+from neural_tdc.types import Parameters
 
 # Heads with more entries than this are solved for by conjugate gradients.
 DENSE_HEAD = 4096
@@ -91,15 +93,6 @@ def hessian_operator(function: Callable[[Any], Tensor], parameters: Any) -> Oper
         return image
 
     return Operator(product, vector.detach())
-
-
-def hessian_vector_product(
-    function: Callable[[Any], Tensor], parameters: Any, direction: Any
-) -> Any:
-    """Return Hv for a scalar function of a pytree of tensors and a direction of its structure."""
-    operator = hessian_operator(function, parameters)
-    _, restore = flatten(parameters)
-    return restore(operator.product(flatten(direction)[0]))
 
 
 def dense(operator: Operator) -> Float[Tensor, "size size"]:
@@ -248,27 +241,45 @@ def curvature(
     return Curvature(largest, trace(operator, generator, probes))
 
 
-def joint_and_reduced_curvature(
+class Curvatures(NamedTuple):
+    """The curvature in W of three objectives at one network.
+
+    joint:   f(·, θ_k), the head as it is
+    frozen:  f(·, θ*(W_k)), the head answering the present body only
+    reduced: Φ, the head answering every body
+    """
+
+    joint: Curvature
+    frozen: Curvature
+    reduced: Curvature
+
+
+def curvatures(
     problem: StackelbergProblem,
-    body: Any,
-    head: Tensor,
+    parameters: Parameters,
     generator: torch.Generator,
     *,
-    probes: int = 100,
-    tolerance: float = 1e-6,
-    products: int = 100,
-) -> tuple[Curvature, Curvature]:
-    """Return the curvature in W of f(·, θ_k) and of Φ, both at the present body.
+    probes: int,
+    products: int,
+    tolerance: float = 1e-3,
+) -> Curvatures:
+    """Return the curvature in W of f with both heads and of Φ, in float64.
 
-    head: θ_k, the head as it is
-    Both use the same random numbers. Source: Figure 2 of arXiv 2605.15530.
+    parameters: body and θ_k, the head as it is
+    probes, products, tolerance: as in `curvature`; the data of the problem must be float64 too
+    All three use the same random numbers. Raises ValueError where f is not strongly convex in θ.
+    Source: Figure 2 of arXiv 2605.15530.
     """
+    body, head, _ = tree_map(lambda leaf: leaf.double(), parameters)
+    best = problem.best_response(body).detach()
     state = generator.get_state()
-    joint = hessian_operator(lambda moved: problem.objective(moved, head.detach()), body)
-    of_joint = curvature(joint, generator, probes=probes, tolerance=tolerance, products=products)
-    generator.set_state(state)
-    reduced = reduced_hessian_operator(problem, body)
-    of_reduced = curvature(
-        reduced, generator, probes=probes, tolerance=tolerance, products=products
+
+    def measured(operator: Operator) -> Curvature:
+        generator.set_state(state)
+        return curvature(operator, generator, probes=probes, tolerance=tolerance, products=products)
+
+    return Curvatures(
+        measured(hessian_operator(lambda moved: problem.objective(moved, head), body)),
+        measured(hessian_operator(lambda moved: problem.objective(moved, best), body)),
+        measured(reduced_hessian_operator(problem, body, best)),
     )
-    return of_joint, of_reduced

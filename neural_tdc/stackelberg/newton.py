@@ -1,11 +1,12 @@
-"""Newton's method on many small smooth problems at once: local minima and Moreau envelopes.
+"""Newton's method: one convex problem of any size, and many small smooth problems at once.
 
-Made for reduced objectives Φ of few parameters, where the dense Hessian is cheap and hundreds of
-points are asked for; `moreau.moreau_envelope` is for one point of any size, and the golden section
-beside it for scalars with kinks.
+`convex_minimum` takes its directions from the caller, so that a large Hessian is never formed: best
+responses. `local_minimum` and `moreau_gradients` form the Hessian of a reduced objective Φ of few
+parameters, which may curve downwards, at hundreds of points at once.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -20,13 +21,93 @@ _ROUNDING = 1e4
 _LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.001, 0.0)
 
 
-def _hessian(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def conjugate_gradients(
+    operator: Callable[[Tensor], Tensor], right: Tensor, tolerance: float, iterations: int
+) -> Tensor:
+    """Solve Hx = b for a symmetric positive (semi-)definite H given as x → Hx.
+
+    right:     b, of any shape; x has the same
+    tolerance: on ‖Hx − b‖, absolute
+    Stops early where H shows no curvature along a direction.
+    Source: Hestenes and Stiefel (1952).
+    """
+    solution = torch.zeros_like(right)
+    residual = right
+    direction = right
+    square = residual.square().sum()
+    for _ in range(iterations):
+        if float(square) <= tolerance**2:
+            break
+        image = operator(direction)
+        curvature = (direction * image).sum()
+        if float(curvature) <= 0:
+            break
+        length = square / curvature
+        solution = solution + length * direction
+        residual = residual - length * image
+        square_next = residual.square().sum()
+        direction = residual + square_next / square * direction
+        square = square_next
+    return solution
+
+
+def convex_minimum(
+    value: Callable[[Tensor], Tensor],
+    gradient: Callable[[Tensor], Tensor],
+    direction: Callable[[Tensor, Tensor], Tensor],
+    start: Tensor,
+    tolerance: float,
+    iterations: int,
+    strict: bool,
+    name: str,
+) -> tuple[Tensor, float, int]:
+    """Minimise a convex function by Newton's method with a halving line search.
+
+    direction:  (point, gradient) → Hessian⁻¹ gradient
+    tolerance:  on the largest absolute entry of the gradient
+    strict:     whether missing the tolerance is an error or a RuntimeWarning
+    name:       of what is sought, for the message
+    Returns the minimum, the largest absolute entry of the gradient there, and the steps taken.
+    """
+    head = start
+    slope = gradient(head)
+    residual = float(slope.abs().max())
+    taken = 0
+    while residual > tolerance and taken < iterations and math.isfinite(residual):
+        move = direction(head, slope)
+        decrease = float((move * slope).sum())
+        present = float(value(head))
+        # At the end the decrease drowns in the rounding of the value: allow for that much.
+        rounding = 10 * torch.finfo(head.dtype).eps * max(1.0, abs(present))
+        length = 1.0
+        while length > 1e-10 and not (
+            float(value(head - length * move)) <= present - 1e-4 * length * decrease + rounding
+        ):
+            length /= 2
+        head = head - length * move
+        slope = gradient(head)
+        residual = float(slope.abs().max())
+        taken += 1
+    if not residual <= tolerance:
+        message = (
+            f"the {name} did not converge: residual {residual:.1e} above the "
+            f"tolerance {tolerance:.1e} after {taken} Newton steps; "
+            "allow a larger tolerance, more steps or a larger ridge"
+        )
+        if strict:
+            raise ValueError(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return head, residual, taken
+
+
+def hessian(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the function that gives the matrix of second derivatives by the first argument."""
     # Not `torch.func.hessian`: under vmap its forward mode through `torch.linalg.solve` was seen to
     # give wrong numbers (torch 2.13), as was any second derivative of it under `torch.no_grad`.
     return torch.func.jacrev(torch.func.jacrev(function))
 
 
-def _newton(
+def _minima(
     function: Function,
     centres: Float[Tensor, "point size"],
     strength: float,
@@ -40,14 +121,14 @@ def _newton(
 
     value = torch.func.vmap(inner)
     gradient = torch.func.vmap(torch.func.grad(inner))
-    hessian = torch.func.vmap(_hessian(inner))
+    second = torch.func.vmap(hessian(inner))
     lengths = centres.new_tensor(_LENGTHS)
     points = centres
     slope = gradient(points, centres)
     for _ in range(iterations):
         if float(slope.norm(dim=1).max()) <= tolerance:
             break
-        curvatures, basis = torch.linalg.eigh(hessian(points, centres))
+        curvatures, basis = torch.linalg.eigh(second(points, centres))
         # The size of a negative curvature tells how far to go, its sign where: away from saddles.
         size = curvatures.abs()
         size = size.clamp(min=1e-8 * float(size.max()))
@@ -84,7 +165,7 @@ def moreau_gradients(
     """
     if not math.isfinite(smoothing) or smoothing <= 0:
         raise ValueError(f"the smoothing τ must be finite and above 0, got {smoothing}")
-    nearest, residual = _newton(function, points, 1 / smoothing, tolerance, iterations)
+    nearest, residual = _minima(function, points, 1 / smoothing, tolerance, iterations)
     _check(residual, tolerance, "the Moreau envelope")
     return (points - nearest) / smoothing
 
@@ -101,9 +182,9 @@ def local_minimum(
 
     Raises ValueError where the end is no strict minimum to the tolerance on the gradient's norm.
     """
-    found, residual = _newton(function, start[None], 0.0, tolerance, iterations)
+    found, residual = _minima(function, start[None], 0.0, tolerance, iterations)
     _check(residual, tolerance, "the search for a local minimum")
-    least = float(torch.linalg.eigvalsh(_hessian(function)(found[0]))[0])
+    least = float(torch.linalg.eigvalsh(hessian(function)(found[0]))[0])
     if least <= 0:
         raise ValueError(f"what was found is no strict minimum: least curvature {least:.1e}")
     return found[0]

@@ -2,22 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from neural_tdc.networks.mlp_population import CROSS_ENTROPY, NetworkObjective, features
 from neural_tdc.stackelberg.best_responses import BestResponse
-from neural_tdc.stackelberg.curvature import (
-    Curvature,
-    Operator,
-    curvature,
-    hessian_operator,
-    reduced_hessian_operator,
-)
 from neural_tdc.stackelberg.problems import StackelbergProblem, classification, regression
 from neural_tdc.types import Parameters
 
@@ -82,46 +73,4 @@ def stackelberg_problem(
         classes=classes,
         tolerance=tolerance,
         strict=False,
-    )
-
-
-class Curvatures(NamedTuple):
-    """The curvature in W of three objectives at one network.
-
-    joint:   f(·, θ_k), the head as it is
-    frozen:  f(·, θ*(W_k)), the head answering the present body only
-    reduced: Φ, the head answering every body
-    """
-
-    joint: Curvature
-    frozen: Curvature
-    reduced: Curvature
-
-
-def curvatures(
-    problem: StackelbergProblem,
-    parameters: Parameters,
-    generator: torch.Generator,
-    *,
-    probes: int,
-    products: int,
-    tolerance: float = 1e-3,
-) -> Curvatures:
-    """Return the curvature in W of f with both heads and of Φ, in float64.
-
-    probes, products, tolerance: as in `curvature.curvature`; the samples must be float64 too
-    All three use the same random numbers. Raises ValueError where f is not strongly convex in θ.
-    """
-    body, head, _ = tree_map(lambda leaf: leaf.double(), parameters)
-    best = problem.best_response(body).detach()
-    state = generator.get_state()
-
-    def measured(operator: Operator) -> Curvature:
-        generator.set_state(state)
-        return curvature(operator, generator, probes=probes, tolerance=tolerance, products=products)
-
-    return Curvatures(
-        measured(hessian_operator(lambda moved: problem.objective(moved, head), body)),
-        measured(hessian_operator(lambda moved: problem.objective(moved, best), body)),
-        measured(reduced_hessian_operator(problem, body, best)),
     )

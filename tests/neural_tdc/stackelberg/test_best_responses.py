@@ -9,12 +9,12 @@ from torch import Tensor
 
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.best_responses import (
-    conjugate_gradients,
     logistic_response,
     mspbe_response,
     ridge_response,
     softmax_response,
 )
+from neural_tdc.stackelberg.newton import conjugate_gradients
 from neural_tdc.stackelberg.problems import logistic_loss, reduced_mspbe, softmax_loss, squared_loss
 
 

@@ -13,12 +13,11 @@ from neural_tdc.stackelberg import curvature as module
 from neural_tdc.stackelberg.curvature import (
     Operator,
     curvature,
+    curvatures,
     dense,
     extreme_eigenvalue,
     flatten,
     hessian_operator,
-    hessian_vector_product,
-    joint_and_reduced_curvature,
     reduced_hessian_operator,
     trace,
 )
@@ -28,6 +27,7 @@ from neural_tdc.stackelberg.problems import (
     reduced_objective,
     regression,
 )
+from neural_tdc.types import Parameters
 
 SAMPLES, INPUTS, HIDDEN, FEATURES, CLASSES = 11, 3, 5, 4, 3
 
@@ -95,11 +95,8 @@ def test_a_hessian_vector_product_of_a_quadratic_is_computed_by_hand():
         return tree["x"] ** 2 + 3 * tree["x"] * tree["y"] + 2 * tree["y"] ** 2
 
     point = {"x": torch.tensor(0.7), "y": torch.tensor(-0.2)}
-    found = hessian_vector_product(
-        function, point, {"x": torch.tensor(1.0), "y": torch.tensor(2.0)}
-    )
-    assert float(found["x"]) == pytest.approx(8)
-    assert float(found["y"]) == pytest.approx(11)
+    found = hessian_operator(function, point).product(torch.tensor([1.0, 2.0]))
+    assert found.tolist() == pytest.approx([8, 11])
 
 
 def test_a_linear_function_and_an_unused_parameter_have_no_curvature():
@@ -119,11 +116,11 @@ def test_products_of_the_joint_hessian_equal_the_dense_one(name):
     def function(moved):
         return problem.objective(moved, head)
 
-    matrix = dense(hessian_operator(function, body))
+    operator = hessian_operator(function, body)
+    matrix = dense(operator)
     exact(matrix, dense_hessian(function, body))
-    direction = {key: normal(*leaf.shape, name=key) for key, leaf in body.items()}
-    product = flatten(hessian_vector_product(function, body, direction))[0]
-    exact(product, matrix @ flatten(direction)[0])
+    direction = normal(len(operator.like), name="direction")
+    exact(operator.product(direction), matrix @ direction)
 
 
 @pytest.mark.parametrize("name", ["regression", "matrix"])
@@ -264,20 +261,21 @@ def test_the_trace_lies_within_its_standard_errors_and_they_are_right():
 
 
 @pytest.mark.parametrize("name", problems())
-def test_the_trace_of_both_hessians_agrees_with_the_dense_ones(name):
+def test_the_curvatures_of_three_objectives_agree_with_the_dense_hessians(name):
     problem, body = problems()[name], deep_body()
     head = normal(*problem.best_response(body).shape, name="head")
-    joint, reduced = joint_and_reduced_curvature(
-        problem, body, head, generator(7, "probes"), probes=50, tolerance=1e-10
-    )
+    best = problem.best_response(body)
+    parameters, source = Parameters(body, head, {}), generator(7, "probes")
+    found = curvatures(problem, parameters, source, probes=200, products=100, tolerance=1e-10)
     matrices = (
         dense(hessian_operator(lambda moved: problem.objective(moved, head), body)),
+        dense(hessian_operator(lambda moved: problem.objective(moved, best.detach()), body)),
         dense(reduced_hessian_operator(problem, body)),
     )
-    for found, matrix in zip((joint, reduced), matrices):
-        assert abs(found.trace.mean - float(matrix.trace())) < 3 * found.trace.standard_error
+    for each, matrix in zip(found, matrices, strict=True):
+        assert abs(each.trace.mean - float(matrix.trace())) < 3 * each.trace.standard_error
         expected = float(torch.linalg.eigvalsh(matrix)[-1])
-        assert found.largest.value == pytest.approx(expected, abs=1e-9)
+        assert each.largest.value == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_same_seed_gives_the_same_curvature_and_single_precision_works():
