@@ -12,7 +12,7 @@ import torch
 from experiments.evaluate_policy.__main__ import evaluate_policy
 from experiments.runs.command_line import main
 from neural_tdc import RULES, Parameters, Transition, evaluate
-from neural_tdc.networks.bodies import given_features
+from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS
 
 PAGE = Path(__file__).parents[3] / "docs" / "own-parts.md"
