@@ -18,6 +18,10 @@ from torch import Tensor
 from experiments.convergence.scalar_instance import ScalarInstance
 from neural_tdc.metrics.markov_chain import MarkovChain, stationary_weighting
 from neural_tdc.randomness import generator
+from neural_tdc.rules.auxiliaries import CovarianceAuxiliary
+from neural_tdc.rules.batch_terms import BatchTerms, InnerProducts, RowWeights, outer, plus
+from neural_tdc.rules.bodies import MspbeBody
+from neural_tdc.rules.heads import TdcHead
 from neural_tdc.stackelberg.moreau import scalar_moreau_envelope
 from neural_tdc.stackelberg.newton import local_minimum, moreau_gradients
 from neural_tdc.stackelberg.problems import (
@@ -270,17 +274,20 @@ def chain_descent(
         learned = torch.tanh((row * body).sum(-2))
         next_learned = torch.tanh((next_row * body).sum(-2))
         feature, following = with_constant(learned), with_constant(next_learned)
-        change = discount * following - feature
-        error = (chain.reward[state] + (change * head).sum(-1))[..., None]
-        correction = (feature * omega).sum(-1, keepdim=True)
-        into = (error - correction) * omega - correction * head
-        into_next = discount * correction * head
+        error = chain.reward[state] + ((discount * following - feature) * head).sum(-1)
+        one = torch.ones_like(error)
+        s = BatchTerms(feature, following, head, error, one, discount * one)
+        value = (feature * omega).sum(-1)
+        inner = InnerProducts(omega, omega, value, s.weighted(value))
+        into, into_next = MspbeBody().cotangents(s, inner, {})
         into = into[..., 1:] * (1 - learned.square())
         into_next = into_next[..., 1:] * (1 - next_learned.square())
+        to_head = added_by_one(s, TdcHead().weights(s, inner))
+        to_auxiliary = added_by_one(s, CovarianceAuxiliary().weights(s, inner))
         return Parameters(
             row * into[..., None, :] + next_row * into_next[..., None, :] + decay * body,
-            discount * correction * following - error * feature + epsilon * omega + ridge * head,
-            (correction - error) * feature + epsilon * omega,
+            epsilon * omega + ridge * head - to_head,
+            epsilon * omega - to_auxiliary,
         )
 
     def draw(source: torch.Generator, updates: int) -> Tensor:
@@ -297,6 +304,16 @@ def chain_descent(
         problem=problem,
         minimiser=_local_minimiser(problem, body),
     )
+
+
+def added_by_one(s: BatchTerms, row: RowWeights) -> Float[Tensor, "*run feature"]:
+    """Return what a row adds for one transition of each of many runs."""
+    weight = plus(s.error, row.feature) if row.error else row.feature
+    assert weight is not None
+    total = outer(weight, s.feature)
+    if row.next_feature is None:
+        return total
+    return total + outer(row.next_feature, s.next_feature)
 
 
 def with_constant(features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch more"]:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from neural_tdc.metrics import value_errors as errors
 from neural_tdc.metrics.value_errors import Moments
+from neural_tdc.rules.batch_terms import BatchTerms
+from neural_tdc.rules.bodies import MspbeBody
+from neural_tdc.rules.heads import Gtd2Head
 
 # Rows may miss 1 by the rounding of a table once written in single precision.
 TOLERANCE = 1e-6
@@ -213,10 +216,9 @@ class MarkovChain:
         one a state, in the chain's order. The body's gradient has the body's own names, shapes,
         precision and device; the head's gradient and ω* are float64 [d].
 
-        The gradients are expectations over d and P of the vector-Jacobian products of two
-        cotangents, c = (ρδ − ωᵀφ)ω − ρ(ωᵀφ)θ into φ(s) and c' = γ_tρ(ωᵀφ)θ into φ(s'), at
-        ω = ω*; the head's is −Aᵀω*. Source: Sutton et al. 2009 for the head; for the body the
-        same saddle form ½J = max_ω E[ρδ(ωᵀφ) − ½(ωᵀφ)²] differentiated in φ.
+        The gradients are expectations over d and P of the rows `mspbe` and `gtd2` at ω = ω*.
+        Source: Sutton et al. 2009 for the head; for the body the same saddle form
+        ½J = max_ω E[ρδ(ωᵀφ) − ½(ωᵀφ)²] differentiated in φ.
         """
         if parameters.body:
             given, pull_back, *_ = torch.func.vjp(
@@ -225,17 +227,24 @@ class MarkovChain:
         else:
             given = features_fn(parameters.body, observations)
         features, head = self._here(given), self._here(parameters.head)
-        moments = self.moments(features)
-        omega = errors.auxiliary_solution(moments, head, epsilon)
-        head_gradient = -moments.A.mT @ omega
+        omega = errors.auxiliary_solution(self.moments(features), head, epsilon)
+        following = self.transition @ features
+        # A sample a state, with the mean next feature: the rows are linear in φ'. E[ρ | s] = 1, so
+        # that the ratio is gone once the average over actions is taken.
+        one = torch.ones_like(self.weighting)
+        residual = self._bellman_residual(features @ head)
+        s = BatchTerms(features, following, head, residual, one, self.discount * one)
+        inner = s.inner_products(features, omega, omega)
+        row = Gtd2Head().weights(s, inner)
+        assert row.feature is not None
+        assert row.next_feature is not None
+        added = (self.weighting * row.feature) @ features
+        head_gradient = -added - (self.weighting * row.next_feature) @ following
         if not parameters.body:
             return {}, head_gradient, omega
-        td_error = self._bellman_residual(features @ head)
-        correction = features @ omega
-        # E[ρ | s] = 1, so that the ratio is gone once the average over actions is taken.
-        into_state = torch.outer(td_error - correction, omega) - torch.outer(correction, head)
-        arriving = self.discount * self.transition.mT @ (self.weighting * correction)
-        cotangent = self.weighting[:, None] * into_state + torch.outer(arriving, head)
+        into_state, into_next = MspbeBody().cotangents(s, inner, {})
+        cotangent = self.weighting[:, None] * into_state
+        cotangent = cotangent + self.transition.mT @ (self.weighting[:, None] * into_next)
         (body_gradient,) = pull_back(cotangent.to(given))
         return body_gradient, head_gradient, omega
 

@@ -85,7 +85,7 @@ class MspbeBody(BodyRow):
 
     def cotangents(
         self, s: BatchTerms, inner: InnerProducts | None, state: PartState
-    ) -> Cotangents:
+    ) -> tuple[Tensor, Tensor]:
         """Return ((ρδ − u)ω − m(u)θ, γm(u)θ), where of ω only what belongs to φ counts."""
         assert inner is not None
         c, c_next = _through_head(s, inner.weighted)

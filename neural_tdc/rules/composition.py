@@ -13,7 +13,7 @@ from neural_tdc.rules.heads import HeadRow
 from neural_tdc.rules.parts import Context, PartState, settings_of, with_part_settings
 from neural_tdc.rules.rule import Rule
 from neural_tdc.rules.traces import EligibilityTraces
-from neural_tdc.rules.views import OneStep
+from neural_tdc.rules.views import OneStepView
 from neural_tdc.types import Body, FeatureMap, Parameters, StepSizes, Transition
 
 
@@ -43,7 +43,7 @@ class ComposedRule(Rule):
     name: str
     body: BodyRow
     head: HeadRow
-    view: OneStep = field(default_factory=OneStep)
+    view: OneStepView = field(default_factory=OneStepView)
 
     @property
     def parts_of_auxiliaries(self) -> dict[str, AuxiliaryRow]:
@@ -229,7 +229,7 @@ def compose(body: BodyRow, head: HeadRow, name: str | None = None) -> ComposedRu
     return ComposedRule(name, body, head)
 
 
-def eligibility_traces(decay: float, head: HeadRow) -> OneStep:
+def eligibility_traces(decay: float, head: HeadRow) -> OneStepView:
     """Return the view with eligibility traces of this decay, or without for a decay of 0.
 
     Raises ValueError where they are not defined for the head.
@@ -237,7 +237,7 @@ def eligibility_traces(decay: float, head: HeadRow) -> OneStep:
     if not 0 <= decay <= 1:
         raise ValueError(f"trace_decay {decay:g} is not allowed: give a number from 0 to 1")
     if not decay:
-        return OneStep()
+        return OneStepView()
     if not head.traced:
         raise ValueError(
             f"trace_decay {decay:g} is not defined for the head {head.name!r}, only for td, tdc, "

@@ -53,7 +53,7 @@ from neural_tdc.rules.batch_terms import (
     with_next,
 )
 from neural_tdc.rules.parts import Context, PartState
-from neural_tdc.rules.views import OneStep
+from neural_tdc.rules.views import OneStepView
 from neural_tdc.types import Parameters, Transition
 
 # The names in the state: z, y and λγ, by which the next transition multiplies both.
@@ -101,7 +101,7 @@ class TracedTerms(BatchTerms):
 
 
 @dataclass(frozen=True)
-class EligibilityTraces(OneStep):
+class EligibilityTraces(OneStepView):
     """λ by the backward view.
 
     trace_decay: λ in (0, 1]

@@ -15,7 +15,7 @@ from neural_tdc.types import Transition
 
 
 @dataclass(frozen=True)
-class OneStep(Part):
+class OneStepView(Part):
     """λ = 0, and the base of the other views.
 
     ordered: whether the view follows one stream in its order

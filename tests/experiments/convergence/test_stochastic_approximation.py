@@ -1,6 +1,5 @@
 """Descent on two time scales: unbiased samples, exact errors, the update itself."""
 
-import dataclasses
 import functools
 
 import pytest
@@ -110,15 +109,15 @@ def test_the_chain_s_directions_are_those_of_the_library_s_algorithm_1():
         next_observation=observation[following][None],
         ratio=torch.ones(1, dtype=torch.float64),
     )
-    rule = dataclasses.replace(RULES["tdc"], ridge=0.3, epsilon=0.07)
+    rule = RULES["tdc"].with_settings(ridge=0.3, epsilon=0.07)
     expected = rule.directions(
         lambda body, rows: with_constant(torch.tanh(rows @ body["weight"])),
-        parameters._replace(body={"weight": parameters.body}),
+        Parameters({"weight": parameters.body}, parameters.head, {"tdc": parameters.auxiliary}),
         batch,
     )
     exact(found.body[0, 0], expected.body["weight"] + 0.2 * parameters.body)
     exact(found.head[0, 0], expected.head)
-    exact(found.auxiliary[0, 0], expected.auxiliary)
+    exact(found.auxiliary[0, 0], expected.auxiliary["tdc"])
 
 
 def test_without_a_ridge_the_reduced_objective_of_a_chain_is_zero_and_with_one_it_is_not():
