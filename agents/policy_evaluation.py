@@ -103,7 +103,7 @@ def chain_task(
         truncates=False,
         shift=None,
         scale=None,
-        notes=(),
+        notes=mdp.notes,
     )
 
 

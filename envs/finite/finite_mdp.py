@@ -31,6 +31,7 @@ class FiniteMDP(NamedTuple):
     initial_head:    [d] θ at the start of learning on the given features, None for the usual one
     steps:           the field's usual number of steps
     name:            the problem's name
+    notes:           lines worth printing, such as where the tables come from
     """
 
     transition: Tensor
@@ -46,6 +47,7 @@ class FiniteMDP(NamedTuple):
     initial_head: Tensor | None
     steps: int
     name: str
+    notes: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -67,6 +69,7 @@ def finite_mdp(
     initial_head: Any = None,
     steps: int = 10_000,
     name: str = "finite problem",
+    notes: tuple[str, ...] = (),
 ) -> FiniteMDP:
     """Make a checked `FiniteMDP` from tensors, arrays or nested lists.
 
@@ -124,6 +127,7 @@ def finite_mdp(
         else numbers("initial_head", initial_head, given_features.shape[1]),
         steps=steps,
         name=name,
+        notes=notes,
     )
     # The chain's own checks are the rest: discount, endless chains, stationary distribution.
     chain(mdp)

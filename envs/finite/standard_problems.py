@@ -236,6 +236,7 @@ def grid_world() -> FiniteMDP:
     )
 
 
+# One line per problem.
 FINITE_PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
     "random-walk-tabular": random_walk_tabular,
     "random-walk-dependent": random_walk_dependent,
@@ -246,6 +247,16 @@ FINITE_PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
     "garnet-off-policy": garnet_off_policy,
     "grid": grid_world,
 }
+# Problems that are drawn from a seed, which stands at the end of the name.
+SEEDED_PROBLEMS: dict[str, Callable[[int], FiniteMDP]] = {
+    "garnet": lambda seed: garnet(seed=seed),
+    "garnet-off-policy": lambda seed: garnet(seed=seed, off_policy=True),
+}
+
+
+def is_finite_problem(name: str) -> bool:
+    """Tell whether a name is that of a standard problem, or begins as that of a seeded one."""
+    return name in FINITE_PROBLEMS or name.rpartition("-")[0] in SEEDED_PROBLEMS
 
 
 def problem(name: str) -> FiniteMDP:
@@ -256,8 +267,8 @@ def problem(name: str) -> FiniteMDP:
     if name in FINITE_PROBLEMS:
         return FINITE_PROBLEMS[name]()
     family, _, seed = name.rpartition("-")
-    if family in ("garnet", "garnet-off-policy") and seed.isdecimal():
-        return garnet(seed=int(seed), off_policy=family == "garnet-off-policy")
+    if family in SEEDED_PROBLEMS and seed.isdecimal():
+        return SEEDED_PROBLEMS[family](int(seed))
     near = closest_names(name, FINITE_PROBLEMS)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FINITE_PROBLEMS)}"
     raise ValueError(f"there is no problem named '{name}': {hint}")

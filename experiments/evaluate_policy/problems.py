@@ -8,8 +8,9 @@ import torch
 from envs.control.policies import policy_name, probabilities
 from envs.control.problems import CONTROL_PROBLEMS, ControlProblem, control_problem
 from envs.finite.finite_mdp import FiniteMDP, checked_mdp
-from envs.finite.standard_problems import FINITE_PROBLEMS
+from envs.finite.standard_problems import FINITE_PROBLEMS, is_finite_problem
 from envs.finite.standard_problems import problem as standard_problem
+from envs.finite.toy_text import toy_text_problem
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.settings import Settings
 from experiments.runs.command_line import UsageError, load_part, named, suggestion
@@ -49,7 +50,7 @@ def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
                 )
         if isinstance(result, FiniteMDP):
             return _with_policies(result, settings)
-    elif name in FINITE_PROBLEMS or name.startswith("garnet"):
+    elif is_finite_problem(name):
         with named(f"--problem {name}"):
             chain = standard_problem(name)
         return _with_policies(chain, settings)
@@ -63,7 +64,25 @@ def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
     policy = _policy(settings.policy, "--policy")
     behaviour = _policy(settings.behaviour, "--behaviour")
     with named(problem_flags(settings)):
-        return control_problem(made or name, policy, behaviour, settings.gamma)
+        problem = control_problem(made or name, policy, behaviour, settings.gamma)
+    return _from_its_table(problem, settings) or problem
+
+
+def _from_its_table(problem: ControlProblem, settings: Settings) -> FiniteMDP | None:
+    """Return an environment as a finite problem where it carries a table that can be used."""
+    environment = problem.make()
+    try:
+        mdp = toy_text_problem(problem.name, environment)
+        if mdp is None:
+            return None
+        mdp = _with_policies(mdp._replace(notes=(*problem.notes, *mdp.notes)), settings)
+        # As in every environment, the evaluated policy acts if no other is given.
+        return mdp if settings.behaviour else checked_mdp(mdp._replace(behaviour=mdp.target))
+    except ValueError:
+        # A policy that never leaves one of several loops: only a time limit can.
+        return None
+    finally:
+        environment.close()
 
 
 def _policy(value: str | None, flag: str) -> Any:

@@ -263,9 +263,42 @@ def test_an_environment_of_ones_own_is_evaluated_off_policy(evaluate, own, tmp_p
 def test_a_registered_environment_without_a_policy_of_ours_is_evaluated_under_the_uniform_one(
     evaluate, problem
 ):
-    outcome = evaluate(f"--problem {problem} --gamma 0.8 --rule td {TINY} {TRUTH} --out run")
+    truth = TRUTH if problem == "Blackjack-v1" else ""
+    outcome = evaluate(f"--problem {problem} --gamma 0.8 --rule td {TINY} {truth} --out run")
     assert outcome.status == 0, outcome.error
     assert f"{problem} has no policy of its own here: the uniform random one" in outcome.out
+    exact = f"{problem} is taken from its transition table" in outcome.out
+    assert exact is (problem != "Blackjack-v1")
+
+
+FIRST = """
+def first(x):
+    actions = {16: 4, 500: 6}[x.shape[1]]
+    return torch.eye(actions)[:1].repeat(len(x), 1)
+"""
+
+
+def test_a_table_gives_exact_values_under_the_users_policy(evaluate, own, tmp_path):
+    parts = f"--policy {own(FIRST)}:first --behaviour uniform --features given --gamma 0.9"
+    outcome = evaluate(
+        f"--problem FrozenLake-v1 --rule frozen+lstd {parts} --runs 2 --steps 3000 "
+        "--measure-every 3000 --compile off --lstd-window 3000 --lstd-epsilon 1e-9 --out run"
+    )
+    assert outcome.status == 0, outcome.error
+    assert "off-policy" in outcome.out
+    metrics = json.loads((tmp_path / "run" / "summary.json").read_text())["metrics"]
+    # One-hot features hold the true values exactly.
+    assert metrics["best_linear_rmsve"]["final"]["mean"] == pytest.approx(0, abs=1e-9)
+    assert metrics["rmsve"]["final"]["mean"] < 0.05
+    assert "rmstde" not in metrics
+
+
+def test_a_policy_that_only_a_time_limit_ends_is_evaluated_by_monte_carlo(evaluate, own):
+    # Always south: a taxi stays at the wall, at one of many places.
+    policy = f"--policy {own(FIRST)}:first --gamma 0.8"
+    outcome = evaluate(f"--problem Taxi-v4 {policy} --rule td {TINY} {TRUTH} --out run")
+    assert outcome.status == 0, outcome.error
+    assert "truth of Taxi-v4: 4 states, 2 rollouts each" in outcome.out
 
 
 def test_hidden_without_a_number_is_a_body_of_one_layer(evaluate, tmp_path):
