@@ -1,0 +1,105 @@
+"""Candidates for the best value function: several settings of one family, learned on several folds.
+
+A log is cut into parts. Fold k learns from all parts but part k, so that part k can judge it. A
+candidate is one setting, for every fold: its values on part k are those that fold k learned.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural_tdc.baselines.feature_blocks import Block, block_features
+from neural_tdc.baselines.lambda_returns import at_both_states
+from neural_tdc.baselines.least_squares import (
+    LeastSquaresStatistics,
+    added,
+    least_squares_heads,
+    least_squares_statistics,
+)
+from neural_tdc.types import Transition
+
+# λ and ridges that LSTD(λ) is solved for; the accumulation for a λ serves all ridges.
+DECAYS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)
+
+
+class Folds(NamedTuple):
+    """The parts of a log and what each fold learns from.
+
+    parts:    consecutive parts of an ordered stream; each begins with `first` 1
+    learned:  for every fold the numbers of the parts that it learns from
+    """
+
+    parts: list[Transition]
+    learned: list[list[int]]
+
+
+class CandidateGroup(NamedTuple):
+    """Candidates that share the features of a fold.
+
+    family:    the name of the method
+    settings:  of every candidate, such as λ and the ridge
+    blocks:    [fold] the blocks of features
+    head:      [fold, candidate, feature] θ, the constant's last
+    """
+
+    family: str
+    settings: list[dict[str, Any]]
+    blocks: list[list[Block]]
+    head: Float[Tensor, "fold candidate feature"]
+
+
+def group_values(
+    group: CandidateGroup, fold: int, observation: Float[Tensor, "batch input"]
+) -> Float[Tensor, "batch candidate"]:
+    """Return the values that all candidates of a group learned on one fold."""
+    return block_features(group.blocks[fold], observation) @ group.head[fold].T
+
+
+def least_squares_group(
+    family: str,
+    folds: Folds,
+    blocks: Sequence[list[Block]],
+    decays: Sequence[float] = DECAYS,
+    ridges: Sequence[float] = RIDGES,
+    trace_limits: Sequence[float] = (float("inf"),),
+    **settings: Any,
+) -> CandidateGroup:
+    """Solve LSTD(λ) on each fold's features for every λ, ridge and limit of the traces' ratios.
+
+    blocks:   [fold] the features; where all folds have the same ones they are evaluated once
+    settings: what else distinguishes the group, to be reported with each candidate
+    """
+    shared = all(each is blocks[0] for each in blocks)
+    once: dict[int, list[LeastSquaresStatistics]] = {}
+
+    def statistics(fold: int, part: int) -> list[LeastSquaresStatistics]:
+        transitions = folds.parts[part]
+        feature, following = at_both_states(partial(block_features, blocks[fold]), transitions)
+        return [
+            least_squares_statistics(feature, following, transitions, decays, limit)
+            for limit in trace_limits
+        ]
+
+    heads = []
+    for fold, learned in enumerate(folds.learned):
+        found = []
+        for part in learned:
+            if shared and part not in once:
+                once[part] = statistics(fold, part)
+            found.append(once[part] if shared else statistics(fold, part))
+        by_limit = [least_squares_heads(added(parts), ridges) for parts in zip(*found)]
+        heads.append(torch.stack(by_limit).flatten(0, 2))
+    each = [
+        {"lambda": decay, "ridge": ridge, **({"trace_limit": limit} if limit < torch.inf else {})}
+        for limit in trace_limits
+        for decay in decays
+        for ridge in ridges
+    ]
+    return CandidateGroup(
+        family, [{**settings, **one} for one in each], list(blocks), torch.stack(heads)
+    )

@@ -1,0 +1,131 @@
+"""Regression on λ-returns that are recomputed with the present network: fitted value iteration.
+
+λ = 1 on-policy is Monte Carlo regression. λ = 0 is fitted TD: the network of the last computation
+is the target network, as in fitted Q-evaluation (Le et al. 2019), here for V.
+
+Many networks learn at once, each with a λ and a part of the log of its own. They are fully
+connected with tanh and learn by Adam; their products are batched over the networks.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from neural_tdc.baselines.feature_blocks import Block
+from neural_tdc.baselines.lambda_returns import at_both_states, lambda_errors, td_errors
+from neural_tdc.networks.activations import ACTIVATIONS
+from neural_tdc.networks.mlp_population import (
+    SQUARED,
+    Layer,
+    NetworkObjective,
+    features,
+    gradients,
+    initial_networks,
+)
+from neural_tdc.randomness import generator
+from neural_tdc.types import Parameters, Transition
+
+_TANH = NetworkObjective(SQUARED, ACTIVATIONS["tanh"], 0.0)
+# Rows that go through all networks at a time when λ-returns are computed.
+_ROWS = 4096
+
+
+class FittedPlan(NamedTuple):
+    """How networks are fitted to λ-returns.
+
+    hidden:         units of the layers; the last layer's are the features
+    updates:        of Adam
+    batch_size:     transitions an update
+    learning_rate:  Adam's first step size, which falls linearly to 0
+    refits:         how often the λ-returns are computed, at most once an update
+    """
+
+    hidden: tuple[int, ...] = (64, 64)
+    updates: int = 8_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    refits: int = 40
+
+
+def fit_lambda_returns(
+    transitions: Transition,
+    used: Bool[Tensor, "network time"],
+    decays: Sequence[float],
+    plan: FittedPlan,
+    seed: int,
+    trace_limit: float = 1.0,
+    on_progress: Callable[[int], None] | None = None,
+) -> Parameters:
+    """Fit one network per λ to the λ-returns of its own part of an ordered stream.
+
+    transitions: observations are vectors with components of deviation about 1; rewards have a scale
+        at which values are about 1 and have the mean 0, since the head has no bias
+    used:        the transitions that each network may learn from; what it may not see also cuts
+        its λ-returns
+    decays:      [network] λ
+    trace_limit: c̄, the largest ratio by which a λ-return carries on
+    on_progress: hears the number of updates done
+
+    Raises ValueError for a network without a transition to learn from.
+    """
+    inputs = transitions.observation.float()
+    single = transitions._replace(
+        observation=inputs, next_observation=transitions.next_observation.float()
+    )
+    count = used.sum(1, keepdim=True)
+    if int(count.min()) < 1:
+        raise ValueError("a network has no transition to learn from")
+    # The numbers of the transitions that a network may use, followed by the others.
+    rows = torch.argsort((~used).int(), dim=1, stable=True)
+    networks = initial_networks([inputs.shape[1], *plan.hidden, 1], seed, len(decays))
+    body = tuple(Layer(*(leaf.to(inputs) for leaf in layer)) for layer in networks.body)
+    networks = Parameters(body, networks.head.to(inputs), {})
+    leaves = _leaves(networks)
+    optimiser = torch.optim.Adam(leaves, lr=plan.learning_rate, foreach=True)
+    source = generator(seed, "fitted")
+    decay = torch.tensor(decays, dtype=torch.float64, device=inputs.device)
+    refits = max(1, min(plan.refits, plan.updates))
+    for updates in torch.arange(plan.updates).tensor_split(refits):
+        value, next_value = at_both_states(partial(network_values, networks), single)
+        td_error = td_errors(value.double(), next_value.double(), transitions)
+        errors = lambda_errors(td_error, transitions, decay, used.T, trace_limit)
+        goal = (value + errors).float()
+        draws = torch.rand(len(updates), len(decays), plan.batch_size, generator=source)
+        picks = (draws.to(inputs.device) * count).long()
+        for update, pick in zip(updates.tolist(), picks):
+            index = rows.gather(1, pick)
+            target = goal.gather(0, index.T).T[..., None]
+            for leaf, gradient in zip(
+                leaves, _leaves(gradients(_TANH, networks, inputs[index], target))
+            ):
+                leaf.grad = gradient
+            optimiser.param_groups[0]["lr"] = plan.learning_rate * (1 - update / plan.updates)
+            optimiser.step()
+        if on_progress is not None:
+            on_progress(int(updates[-1]) + 1)
+    return networks
+
+
+def _leaves(networks: Parameters) -> list[Tensor]:
+    return [leaf for layer in networks.body for leaf in layer] + [networks.head]
+
+
+def network_values(
+    networks: Parameters, inputs: Float[Tensor, "time input"]
+) -> Float[Tensor, "time network"]:
+    """Return the values of all networks at the same inputs."""
+    count, parts = len(networks.head), []
+    for block in inputs.split(_ROWS):
+        feature = features(networks.body, block.expand(count, -1, -1), _TANH.activation)
+        parts.append((feature @ networks.head)[..., 0].T)
+    return torch.cat(parts)
+
+
+def network_block(networks: Parameters, index: int) -> tuple[Block, Float[Tensor, " feature"]]:
+    """Return one network as a block of features, and its head in float64."""
+    layers = tuple(Layer(*(leaf[index] for leaf in layer)) for layer in networks.body)
+    return Block("tanh", layers), networks.head[index, :, 0].double()

@@ -1,0 +1,81 @@
+"""LSTD(λ) on given features, for several λ and ridges at once (Boyan 2002; ratios: Yu 2010).
+
+    A = E[z(x − γ_tx')ᵀ],  b = E[zr],  θ = (A + ε·E[x²]·I)⁻¹b
+
+with z the eligibility trace of `lambda_returns` and E[x²] the mean over transitions and features,
+so that ε has no unit. A constant feature is not penalised: it carries the level of the values, and
+at γ near 1 a small ridge on it would already halve that level.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural_tdc.baselines.lambda_returns import eligibility_traces
+from neural_tdc.types import Transition
+
+
+class LeastSquaresStatistics(NamedTuple):
+    """Sums over transitions; those of several parts of a log are added up.
+
+    matrix:  [decay, feature, feature] Σ z(x − γx')ᵀ for every λ
+    vector:  [decay, feature] Σ zr
+    square:  [] Σ of the mean of x² over the features, the constant left out
+    count:   [] transitions
+    """
+
+    matrix: Float[Tensor, "decay feature feature"]
+    vector: Float[Tensor, "decay feature"]
+    square: Float[Tensor, ""]
+    count: Float[Tensor, ""]
+
+
+def least_squares_statistics(
+    feature: Float[Tensor, "time feature"],
+    next_feature: Float[Tensor, "time feature"],
+    transitions: Transition,
+    decays: Sequence[float],
+    trace_limit: float = math.inf,
+) -> LeastSquaresStatistics:
+    """Sum A and b over an ordered stream for every λ; the last feature is the constant 1.
+
+    Computed in the precision of the features and returned in float64.
+    """
+    difference = feature - transitions.discount.to(feature)[:, None] * next_feature
+    reward = transitions.reward.to(feature)
+    matrices, vectors = [], []
+    for decay in decays:
+        trace = eligibility_traces(feature, transitions, decay, trace_limit)
+        matrices.append(trace.T @ difference)
+        vectors.append(trace.T @ reward)
+    square = feature[:, :-1].square().mean(1).sum() if feature.shape[1] > 1 else feature.sum() * 0
+    return LeastSquaresStatistics(
+        torch.stack(matrices).double(),
+        torch.stack(vectors).double(),
+        square.double(),
+        torch.tensor(float(len(feature)), dtype=torch.float64, device=feature.device),
+    )
+
+
+def added(parts: Sequence[LeastSquaresStatistics]) -> LeastSquaresStatistics:
+    """Return the statistics of several parts of a log together."""
+    return LeastSquaresStatistics(*(torch.stack(leaves).sum(0) for leaves in zip(*parts)))
+
+
+def least_squares_heads(
+    statistics: LeastSquaresStatistics, ridges: Sequence[float]
+) -> Float[Tensor, "decay ridge feature"]:
+    """Solve for θ = (A + ε·E[x²]·I)⁻¹b at every λ and ε; not finite where a matrix is singular."""
+    matrix, vector = statistics.matrix / statistics.count, statistics.vector / statistics.count
+    penalised = torch.ones_like(vector[0])
+    penalised[-1] = 0
+    amounts = torch.tensor(ridges, dtype=matrix.dtype, device=matrix.device)
+    diagonal = amounts[:, None] * penalised * statistics.square / statistics.count
+    regularised = matrix[:, None] + torch.diag_embed(diagonal)
+    right = vector[:, None, :, None].expand(*regularised.shape[:-1], 1)
+    heads, _ = torch.linalg.solve_ex(regularised, right)
+    return heads[..., 0]

@@ -1,0 +1,32 @@
+"""Frozen random features of observations: tanh of random projections, and random Fourier features.
+
+They are blocks of `feature_blocks` whose parameters are drawn once and never learned. Observations
+are expected with components of deviation 1.
+"""
+
+import math
+
+import torch
+
+from neural_tdc.baselines.feature_blocks import Block
+from neural_tdc.networks.mlp_population import Layer
+
+
+def random_tanh(inputs: int, features: int, scale: float, source: torch.Generator) -> Block:
+    """Draw tanh(observation·W + c): columns of W of length about `scale`, c uniform in ±2·scale."""
+    weight = torch.randn(inputs, features, generator=source, dtype=torch.float64)
+    phase = torch.rand(features, generator=source, dtype=torch.float64)
+    return Block("tanh", (Layer(weight * scale / math.sqrt(inputs), (4 * phase - 2) * scale),))
+
+
+def random_fourier(inputs: int, features: int, scale: float, source: torch.Generator) -> Block:
+    """Draw cos(observation·W + c), the features of a Gaussian kernel (Rahimi & Recht 2007).
+
+    The kernel's length is √inputs / scale, in deviations of the observation's components.
+    """
+    weight = torch.randn(inputs, features, generator=source, dtype=torch.float64)
+    phase = torch.rand(features, generator=source, dtype=torch.float64)
+    return Block("cosine", (Layer(weight * scale / math.sqrt(inputs), 2 * math.pi * phase),))
+
+
+RANDOM_FEATURES = {"random": random_tanh, "fourier": random_fourier}

@@ -1,0 +1,166 @@
+"""Choosing between value functions without a truth, from transitions none of them learned from.
+
+On-policy the judges are returns: mean (G_t − V(s_t))² over states whose return is complete is the
+mean squared value error and a constant that is the same for all candidates. Off-policy no return
+of the target policy is seen; there a true value function has E[ρδ f(s)] = 0 for every function f,
+and the candidates themselves are the functions to try (after Liu et al. 2025, arXiv 2502.08021,
+"Model Selection for Off-policy Policy Evaluation"; the formula is a reconstruction). The TD error
+alone is a bad judge, kept here as a control: from V = 0 it rises while values are learned.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from neural_tdc.baselines.lambda_returns import td_errors
+from neural_tdc.types import Transition
+
+# The quantile of the normal distribution of a two-sided interval of 95 %.
+_NORMAL = 1.959963984540054
+
+
+class PairedDifference(NamedTuple):
+    """How much larger one candidate's error is than another's, with an interval of 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def tournament_scores(
+    value: Float[Tensor, "time candidate"],
+    next_value: Float[Tensor, "time candidate"],
+    transitions: Transition,
+) -> Float[Tensor, " candidate"]:
+    """Return max_j |mean(ρδ_i V_j)| / rms(V_j) of every candidate i; the true values have 0."""
+    weighted = transitions.ratio.to(value)[:, None] * td_errors(value, next_value, transitions)
+    test = value / value.square().mean(0).sqrt().clamp(min=torch.finfo(value.dtype).tiny)
+    return (weighted.T @ test / len(value)).abs().amax(1)
+
+
+def tournament_differences(
+    value: Float[Tensor, "time candidate"],
+    next_value: Float[Tensor, "time candidate"],
+    test: Float[Tensor, "time test"],
+    transitions: Transition,
+    episode: Int[Tensor, " time"],
+    source: torch.Generator,
+    resamples: int = 200,
+) -> list[PairedDifference]:
+    """Return how much larger every candidate's tournament score is than the first one's.
+
+    test: the values of the candidates that take part in the maximum
+
+    The intervals are percentiles over episodes drawn with replacement.
+    """
+    weighted = transitions.ratio.to(value)[:, None] * td_errors(value, next_value, transitions)
+    test = test / test.square().mean(0).sqrt().clamp(min=torch.finfo(test.dtype).tiny)
+    _, group = episode.unique(return_inverse=True)
+    groups = int(group.max()) + 1
+    products = torch.stack(
+        [
+            value.new_zeros(groups, test.shape[1]).index_add(0, group, column[:, None] * test)
+            for column in weighted.T
+        ]
+    )
+    sizes = torch.bincount(group, minlength=groups).to(value)
+    drawn = torch.randint(groups, (resamples, groups), generator=source).to(group.device)
+    counts = torch.zeros(resamples, groups, dtype=value.dtype, device=value.device)
+    counts.scatter_add_(1, drawn, torch.ones_like(counts))
+    # The log as it is comes first.
+    counts = torch.cat([torch.ones_like(counts[:1]), counts])
+    scores = (counts @ products / (counts @ sizes)[:, None]).abs().amax(2)
+    found = []
+    for difference in scores - scores[:1]:
+        low, high = torch.quantile(difference[1:], difference.new_tensor([0.025, 0.975])).tolist()
+        found.append(PairedDifference(float(difference[0]), low, high))
+    return found
+
+
+def td_error_scores(
+    value: Float[Tensor, "time candidate"],
+    next_value: Float[Tensor, "time candidate"],
+    transitions: Transition,
+) -> Float[Tensor, " candidate"]:
+    """Return √mean ρδ², a bad judge that serves as a control."""
+    errors = td_errors(value, next_value, transitions).square()
+    return (transitions.ratio.to(value)[:, None] * errors).mean(0).sqrt()
+
+
+def effective_sample_size(ratio: Float[Tensor, " time"]) -> float:
+    """Return (Σρ)²/Σρ², the number of equally weighted transitions that say as much."""
+    total = float(ratio.double().square().sum())
+    return float(ratio.double().sum()) ** 2 / total if total > 0 else 0.0
+
+
+def paired_difference(
+    error: Float[Tensor, " state"],
+    other: Float[Tensor, " state"],
+    episode: Int[Tensor, " state"],
+) -> PairedDifference:
+    """Return the mean of `error` − `other` over states, with an interval over episodes.
+
+    error, other: squared errors of two candidates at the same states
+
+    Episodes are the independent draws: the interval is Student's t of a ratio of sums over them.
+    With one episode it is unbounded.
+    """
+    difference = (error - other).double()
+    _, group = episode.unique(return_inverse=True)
+    groups = int(group.max()) + 1
+    sums = torch.zeros(groups, dtype=torch.float64, device=group.device)
+    sizes = sums.index_add(0, group, torch.ones_like(difference))
+    sums = sums.index_add(0, group, difference)
+    mean = float(difference.mean())
+    if groups < 2:
+        return PairedDifference(mean, -math.inf, math.inf)
+    residual = float((sums - mean * sizes).square().sum())
+    deviation = math.sqrt(residual * groups / (groups - 1)) / len(difference)
+    half = student_quantile(groups - 1) * deviation
+    return PairedDifference(mean, mean - half, mean + half)
+
+
+def student_quantile(freedom: int) -> float:
+    """Return the quantile of Student's t for a two-sided interval of 95 %.
+
+    Exact for one and two degrees of freedom, else Cornish and Fisher's expansion, within 0.4 %.
+    """
+    if freedom < 1:
+        raise ValueError(f"freedom is {freedom}; it must be at least 1")
+    if freedom == 1:
+        return math.tan(0.475 * math.pi)
+    if freedom == 2:
+        return math.sqrt(2 * 0.95**2 / (1 - 0.95**2))
+    z, n = _NORMAL, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
+    )
+
+
+def equally_good(
+    error: Float[Tensor, "state candidate"], episode: Int[Tensor, " state"]
+) -> Bool[Tensor, " candidate"]:
+    """Tell which candidates' mean errors are within one standard error of the least one.
+
+    error: squared errors at the same states; a candidate with one that is not finite is never good
+
+    The standard error is that of the paired difference to the best candidate, over episodes: what
+    the data cannot tell from the best.
+    """
+    finite = error.isfinite().all(0)
+    mean = torch.where(finite, error.mean(0), torch.inf)
+    difference = (error - error[:, mean.argmin(), None]).double()
+    average = difference.mean(0)
+    _, group = episode.unique(return_inverse=True)
+    groups = int(group.max()) + 1
+    sums = difference.new_zeros(groups, difference.shape[1]).index_add(0, group, difference)
+    sizes = difference.new_zeros(groups).index_add(0, group, torch.ones_like(difference[:, 0]))
+    residual = (sums - average * sizes[:, None]).square().sum(0) * groups / max(1, groups - 1)
+    return finite & (average <= residual.sqrt() / len(error))

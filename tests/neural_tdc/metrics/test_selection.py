@@ -1,0 +1,178 @@
+import math
+
+import pytest
+import torch
+
+from neural_tdc import Transition
+from neural_tdc.baselines.lambda_returns import discounted_returns
+from neural_tdc.baselines.log_preparation import best_constant, episode_numbers
+from neural_tdc.metrics.selection import (
+    effective_sample_size,
+    equally_good,
+    paired_difference,
+    student_quantile,
+    td_error_scores,
+    tournament_differences,
+    tournament_scores,
+)
+
+# A ring of three states that is left with probability 0.1; rewards by state, γ = 0.9.
+REWARD = torch.tensor([1.0, 0.0, 4.0], dtype=torch.float64)
+NEXT = torch.tensor([1, 2, 0])
+P = 0.9 * torch.eye(3, dtype=torch.float64)[NEXT]
+VALUE = torch.linalg.solve(torch.eye(3, dtype=torch.float64) - 0.9 * P, REWARD)
+
+
+def ring(time, behaviour_end=0.1):
+    """Return a stream; the behaviour ends episodes with another probability than the target."""
+    source = torch.Generator().manual_seed(5)
+    draws = torch.rand(time, generator=source, dtype=torch.float64).tolist()
+    state, start, rows = 0, 1.0, []
+    for draw in draws:
+        ends = draw < behaviour_end
+        ratio = 0.1 / behaviour_end if ends else 0.9 / (1 - behaviour_end)
+        after = int(NEXT[state])
+        rows.append((state, float(REWARD[state]), 0.0 if ends else 0.9, after, ratio, start))
+        state, start = (0, 1.0) if ends else (after, 0.0)
+    return Transition(*(torch.tensor(leaf, dtype=torch.float64) for leaf in zip(*rows)))
+
+
+def candidates(stream, tables):
+    at = [
+        torch.stack([table[leaf.long()] for table in tables], 1) for leaf in (stream[0], stream[3])
+    ]
+    return at[0], at[1]
+
+
+TABLES = [VALUE, VALUE + 0.3, 0.5 * VALUE, torch.zeros(3, dtype=torch.float64)]
+
+
+def test_errors_against_returns_differ_by_the_differences_of_exact_value_errors():
+    stream = ring(60_000)
+    value, _ = candidates(stream, TABLES)
+    returns = discounted_returns(stream)
+    error = (returns.value[returns.complete, None] - value[returns.complete]).square().mean(0)
+    weighting = torch.bincount(stream.observation.long()) / len(stream.reward)
+    exact = torch.stack([(weighting * (VALUE - table).square()).sum() for table in TABLES])
+    assert (error - error[0] - exact).abs().max() < 0.03 * exact.max()
+    assert error.argsort().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("behaviour_end", [0.1, 0.3])
+def test_the_tournament_puts_the_true_values_first_also_off_policy(behaviour_end):
+    stream = ring(60_000, behaviour_end)
+    value, next_value = candidates(stream, TABLES)
+    scores = tournament_scores(value, next_value, stream)
+    assert scores.argsort().tolist() == [0, 1, 2, 3]
+    assert scores[0] < 0.02 < 0.05 < scores[1]
+
+
+def test_tournament_scores_are_the_maximum_of_a_literal_loop():
+    stream = ring(40, 0.3)
+    value, next_value = candidates(stream, TABLES[:3])
+    scores = tournament_scores(value, next_value, stream)
+    for i in range(3):
+        products = []
+        for j in range(3):
+            total = sum(
+                stream.ratio[t]
+                * (stream.reward[t] + stream.discount[t] * next_value[t, i] - value[t, i])
+                * value[t, j]
+                for t in range(40)
+            )
+            products.append(abs(total / 40) / value[:, j].square().mean().sqrt())
+        torch.testing.assert_close(scores[i], max(products))
+
+
+def test_tournament_differences_are_those_of_the_scores_and_lie_in_their_intervals():
+    stream = ring(3_000, 0.3)
+    value, next_value = candidates(stream, TABLES)
+    source = torch.Generator().manual_seed(0)
+    found = tournament_differences(
+        value, next_value, value, stream, episode_numbers(stream), source
+    )
+    scores = tournament_scores(value, next_value, stream)
+    assert found[0] == (0.0, 0.0, 0.0)
+    for each, score in zip(found[1:], scores[1:]):
+        assert each.mean == pytest.approx(float(score - scores[0]))
+        assert each.low < each.mean < each.high
+    assert min(each.low for each in found[2:]) > 0
+
+
+def test_the_td_error_prefers_values_that_have_learned_nothing():
+    # A reward of 10 or −10 after a state that tells which: the truth has errors where zero has few.
+    reward = torch.tensor([0.0, 10.0, 0.0, -10.0]).double().repeat(50)
+    state = torch.tensor([0.0, 1.0, 0.0, 2.0]).double().repeat(50)
+    discount = torch.tensor([1.0, 0.0, 1.0, 0.0]).double().repeat(50)
+    stream = Transition(state, reward, discount, state.roll(-1), torch.ones(200).double())
+    truth = torch.tensor([0.0, 10.0, -10.0]).double()
+    half = torch.tensor([0.0, 5.0, -5.0]).double()
+    value, next_value = candidates(stream, [truth, half])
+    # √(½·100) and √(½·25 + ½·25)
+    torch.testing.assert_close(
+        td_error_scores(value, next_value, stream),
+        torch.tensor([50.0, 25.0], dtype=torch.float64).sqrt(),
+    )
+
+
+def test_a_paired_difference_has_students_interval_over_episodes():
+    error = torch.tensor([3.0, 5.0, 2.0, 4.0, 9.0, 7.0], dtype=torch.float64)
+    other = torch.tensor([1.0, 3.0, 1.0, 3.0, 5.0, 3.0], dtype=torch.float64)
+    episode = torch.tensor([4, 4, 7, 7, 9, 9])
+    found = paired_difference(error, other, episode)
+    # Differences by episode 2, 1, 4: mean 7/3, standard error of three means √(7/3)/√3.
+    assert found.mean == pytest.approx(7 / 3)
+    half = student_quantile(2) * math.sqrt(7 / 3) / math.sqrt(3)
+    assert found.low == pytest.approx(7 / 3 - half)
+    assert found.high == pytest.approx(7 / 3 + half)
+
+
+def test_one_episode_says_nothing_of_how_clear_a_difference_is():
+    error = torch.tensor([3.0, 5.0], dtype=torch.float64)
+    found = paired_difference(error, 0 * error, torch.tensor([0, 0]))
+    assert found == (4.0, -math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (5, 2.57058), (12, 2.17881), (1000, 1.96234)],
+)
+def test_students_quantiles_are_those_of_the_tables(freedom, quantile):
+    assert student_quantile(freedom) == pytest.approx(quantile, rel=2e-3)
+
+
+def test_candidates_are_equally_good_within_one_standard_error_of_the_best():
+    # By episode the second is worse by 1 ± 0, the third by ½ ± more than that, the last not finite.
+    best = torch.tensor([1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    third = torch.tensor([4.0, 4.0, 0.0, -2.0], dtype=torch.float64)
+    error = torch.stack([best, best + 1, third, best * math.nan], 1)
+    good = equally_good(error, torch.tensor([0, 1, 2, 3]))
+    assert good.tolist() == [True, False, True, False]
+
+
+def test_the_effective_sample_size_counts_equal_weights_fully_and_one_weight_as_one():
+    assert effective_sample_size(torch.full((7,), 0.3)) == pytest.approx(7)
+    assert effective_sample_size(torch.tensor([0.0, 0.0, 5.0])) == pytest.approx(1)
+    assert effective_sample_size(torch.tensor([1.0, 3.0])) == pytest.approx(1.6)
+
+
+def test_the_best_constant_is_the_mean_return_where_every_return_is_complete():
+    stream = ring(5_000)
+    ended = int((stream.discount == 0).nonzero()[-1]) + 1
+    stream = Transition(*(leaf[:ended] for leaf in stream))
+    returns = discounted_returns(stream)
+    assert returns.complete.all()
+    # E[r + γc − c] = 0: every state counts once as a beginning and once as what follows.
+    expected = stream.reward.mean() / (1 - stream.discount).mean()
+    assert best_constant(stream) == pytest.approx(float(expected))
+    assert best_constant(stream._replace(discount=torch.ones_like(stream.discount))) == 0
+
+
+def test_long_episodes_are_numbered_in_blocks():
+    discount = torch.full((25,), 0.5)
+    first = torch.zeros(25)
+    first[[0, 5]] = 1
+    zero = torch.zeros(25)
+    # Blocks of 4/(1 − ½) = 8.
+    number = episode_numbers(Transition(zero, zero, discount, zero, zero, first))
+    assert number.tolist() == [0] * 5 + [1] * 8 + [2] * 8 + [3] * 4
