@@ -16,8 +16,8 @@ from envs.finite.finite_mdp import FiniteMDP, finite_mdp
 
 # Steps for which an environment must do what its table says.
 TRIED_STEPS = 1_000
-STEPS = 20_000
-DISCOUNT = 0.99
+_STEPS = 20_000
+_DISCOUNT = 0.99
 
 
 def toy_text_problem(name: str, environment: gymnasium.Env) -> FiniteMDP | None:
@@ -65,11 +65,11 @@ def toy_text_problem(name: str, environment: gymnasium.Env) -> FiniteMDP | None:
     return finite_mdp(
         transition,
         reward,
-        DISCOUNT,
+        _DISCOUNT,
         termination=termination,
         terminal_reward=terminal_reward,
         start=np.asarray(starts, dtype=np.float64),
-        steps=STEPS,
+        steps=_STEPS,
         name=name,
         notes=(f"{name} is taken from its transition table{unlimited}: its errors are exact",),
     )

@@ -16,7 +16,7 @@ from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import read_json
 from experiments.runs.history import History, read
 from experiments.runs.report import table
-from experiments.runs.run_folder import CONFIG, FIGURE, METRICS, SUMMARY
+from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, SUMMARY
 from experiments.runs.statistics import summary, summary_key
 
 DESCRIPTION = (
@@ -56,11 +56,13 @@ def run_folders(folder: Path) -> list[Path]:
     """Return the run folders at a path: itself, or those in it; UsageError where there is none."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder")
-    if (folder / METRICS).is_file():
+    if (folder / METRICS_FILE).is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{METRICS}"))
+    found = sorted(path.parent for path in folder.glob(f"*/{METRICS_FILE}"))
     if not found:
-        raise UsageError(f"{folder} holds no run: there is no {METRICS} in it or in its folders")
+        raise UsageError(
+            f"{folder} holds no run: there is no {METRICS_FILE} in it or in its folders"
+        )
     # In the order in which the rules were given, where the run tells.
     listed = _optional(folder / CONFIG).get("folders") or []
     order = {name: index for index, name in enumerate(listed)}
@@ -74,9 +76,9 @@ def _optional(path: Path) -> Mapping[str, Any]:
 
 def read_run(folder: Path) -> Run:
     """Read a run folder; ValueError where a file is damaged or nothing was measured yet."""
-    history = read(folder / METRICS)
+    history = read(folder / METRICS_FILE)
     if not len(history):
-        raise UsageError(f"{folder / METRICS} holds no measurement yet")
+        raise UsageError(f"{folder / METRICS_FILE} holds no measurement yet")
     config, result = _optional(folder / CONFIG), _optional(folder / SUMMARY)
     rule = result.get("rule") or config.get("rule")
     if isinstance(rule, list) and len(rule) == 1:

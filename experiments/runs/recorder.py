@@ -26,7 +26,7 @@ import torch
 
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.history import History, MetricsFile, cut, read
-from experiments.runs.run_folder import METRICS
+from experiments.runs.run_folder import METRICS_FILE
 from experiments.runs.tensorboard_log import TensorBoardLog
 
 # Seconds between two checkpoints of a running population.
@@ -86,10 +86,10 @@ class Recorder:
         """
         measured = max(step for step in grid if step <= self.start)
         for part, folder in self.folders.items():
-            history = read(folder / METRICS, measured)
+            history = read(folder / METRICS_FILE, measured)
             if not len(history) or history.steps[-1] != measured:
                 raise ValueError(
-                    f"{folder / METRICS} ends before step {measured}, where {self.path} goes on: "
+                    f"{folder / METRICS_FILE} ends before step {measured}, where {self.path} goes on: "
                     "it has lost measurements; remove it or use --overwrite to start again"
                 )
             self.histories[part] = history
@@ -111,8 +111,8 @@ class Recorder:
             self._logs: dict[str, TensorBoardLog] = {}
             for part, folder in self.folders.items():
                 if self._kept is not None:
-                    cut(folder / METRICS, self._kept)
-                metrics = MetricsFile(folder / METRICS, self.histories[part])
+                    cut(folder / METRICS_FILE, self._kept)
+                metrics = MetricsFile(folder / METRICS_FILE, self.histories[part])
                 self._metrics[part] = files.enter_context(contextlib.closing(metrics))
                 log = TensorBoardLog(folder, purge)
                 self._logs[part] = files.enter_context(contextlib.closing(log))

@@ -28,13 +28,13 @@ from experiments.runs.run_lock import LOCK, check_unlocked, locked
 
 CONFIG = "config.json"
 EVENTS = "events.out.tfevents.*"
-METRICS = "metrics.csv"
+METRICS_FILE = "metrics.csv"
 SUMMARY = "summary.json"
 FIGURE = "figure.png"
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
 VALUE = "value.pt"
-RUN_FILES = (CONFIG, EVENTS, METRICS, SUMMARY, FIGURE, VALUE, SCORES, CHECKPOINT)
+RUN_FILES = (CONFIG, EVENTS, METRICS_FILE, SUMMARY, FIGURE, VALUE, SCORES, CHECKPOINT)
 
 
 def _config(folder: Path) -> dict[str, Any] | None:

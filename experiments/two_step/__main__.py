@@ -34,7 +34,7 @@ from experiments.runs.run_folder import (
     CHECKPOINT,
     CONFIG,
     FIGURE,
-    METRICS,
+    METRICS_FILE,
     SUMMARY,
     check_folder,
     prepare_folder,
@@ -241,7 +241,7 @@ def two_step(argv: Sequence[str]) -> None:
         write_json(folder / CONFIG, configuration(stored))
         found = _finished(_work(settings), parts)
         rows = [row for of_line in found.pop("lines").values() for row in of_line]
-        write_text(folder / METRICS, _table(rows))
+        write_text(folder / METRICS_FILE, _table(rows))
         summary = {
             "problem": "linear networks",
             "seed": settings.seed,
