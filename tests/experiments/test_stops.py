@@ -78,7 +78,8 @@ PROGRAMS = {
     "sweep": (
         sweep,
         "--problem boyan --width 5 --rule td tdc --steps 7 --runs 3 --measure-every 3 "
-        "--body-steps 0.0078125 --ratios 1 8 --auxiliary-ratios 1 --workers 1 --memory 3 --fresh-runs 2",
+        "--body-steps 0.0078125 --ratios 1 8 --auxiliary-ratios 1 --workers 1 --memory 3 "
+        "--fresh-runs 2",
         "experiments.sweep.engines.run_shard",
         2,
     ),
@@ -213,8 +214,8 @@ def wait_for(condition, seconds=120):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_study_that_is_ended_leaves_no_worker(tmp_path, how):
     line = (
-        "--problem boyan --rule td tdc --steps 1000000 --runs 3 --body-steps 0.0625 0.125 0.25 --ratios 1 "
-        "--workers 2 --out study"
+        "--problem boyan --rule td tdc --steps 1000000 --runs 3 --body-steps 0.0625 0.125 0.25 "
+        "--ratios 1 --workers 2 --out study"
     )
     with subprocess.Popen(
         [sys.executable, "-m", "experiments.sweep", *line.split()],
