@@ -89,8 +89,8 @@ class Recorder:
             history = read(folder / METRICS_FILE, measured)
             if not len(history) or history.steps[-1] != measured:
                 raise ValueError(
-                    f"{folder / METRICS_FILE} ends before step {measured}, where {self.path} goes on: "
-                    "it has lost measurements; remove it or use --overwrite to start again"
+                    f"{folder / METRICS_FILE} ends before step {measured}, where {self.path} goes "
+                    "on: it has lost measurements; remove it or use --overwrite to start again"
                 )
             self.histories[part] = history
         self._kept = measured

@@ -1,8 +1,12 @@
 """The examples of docs/own-parts.md, run as they stand but for the sizes."""
 
 import importlib
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,7 +31,7 @@ def examples():
     python = "\n\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     joined = text.replace("\\\n", " ")
     lines = re.findall(r"^    python -m experiments\.evaluate_policy (.*)$", joined, re.MULTILINE)
-    return python, lines
+    return python, [line for line in lines if "mine:" in line]
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def test_an_example_runs_as_it_stands(mine, line, capfd):
 
 def test_the_head_of_the_page_goes_with_every_body_after_its_line(mine, monkeypatch):
     page, rows = (path.read_text(encoding="utf-8") for path in (PAGE, PAGE.parents[1] / REGISTRY))
-    (diff,) = re.findall(r"```diff\n(.*?)```", page, re.DOTALL)
+    (diff,) = re.findall(r"```diff\n(?!---)(.*?)```", page, re.DOTALL)
     context = "".join(f"{line[1:]}\n" for line in diff.splitlines() if line[0] == " ")
     assert context in rows
     monkeypatch.setitem(HEAD_ROWS, "scaled", mine.ScaledTdHead())
@@ -93,3 +97,68 @@ def test_the_result_is_shown_and_its_network_is_a_plain_state_dict(mine, capsys)
     assert capsys.readouterr().out.startswith("tensor([")
     state = torch.load("network.pt", weights_only=True)
     assert {name.split(".")[0] for name in state} == {"0", "1", "2"}
+
+
+FLOORS = ("neural_tdc", "envs", "agents", "experiments")
+# What a stranger tries in the copy: the page's line, a study by the new metric, and the names.
+TRIED = """
+import sys
+from experiments.evaluate_policy.__main__ import evaluate_policy
+from experiments.runs.command_line import main
+from envs.problems import problem_names
+from experiments.sweep.build import selectable
+
+print("queue" in problem_names(), "final_bias" in selectable())
+sys.exit(main(evaluate_policy, sys.argv[1:]))
+"""
+
+
+def applied(text, diff):
+    """Return a text with the lines that a diff adds; its hunks are divided by @@."""
+    for hunk in diff.split("@@\n"):
+        lines = hunk.splitlines()
+        before = "".join(f"{line[1:]}\n" for line in lines if line[0] == " ")
+        assert text.count(before) == 1, before
+        text = text.replace(before, "".join(f"{line[1:]}\n" for line in lines))
+    return text
+
+
+def test_a_problem_a_metric_and_a_sampling_scheme_are_one_file_and_one_line_each(tmp_path):
+    clone, page = PAGE.parents[1], PAGE.read_text(encoding="utf-8")
+    for floor in FLOORS:
+        shutil.copytree(
+            clone / floor, tmp_path / floor, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    files = re.findall(r'```py\n("""([\w/]+\.py): .*?)```', page, re.DOTALL)
+    diffs = re.findall(r"```diff\n--- ([\w/]+\.py)\n(.*?)```", page, re.DOTALL)
+    assert len(files) == len(diffs) == 3
+    for content, path in files:
+        assert not (tmp_path / path).exists()
+        (tmp_path / path).write_text(content, encoding="utf-8")
+    for path, diff in diffs:
+        changed = applied((tmp_path / path).read_text(encoding="utf-8"), diff)
+        (tmp_path / path).write_text(changed, encoding="utf-8")
+        # The line of the registry, and the import that it needs.
+        assert len([line for line in diff.splitlines() if line.startswith("+")]) == 2
+    joined = page.replace("\\\n", " ")
+    (line,) = re.findall(
+        r"^    python -m experiments\.evaluate_policy (.* queue .*)$", joined, re.M
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", TRIED, *shlex.split(f"{line} {TINY} --width 3")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("True True\n")
+    assert re.search(r"^rule +bias +RMSVE", done.stdout, re.MULTILINE)
+    summary = json.loads((tmp_path / "runs" / "queue" / "summary.json").read_text())
+    for rule in ("td", "tdc"):
+        metrics = summary[rule]["metrics"]
+        # A mean of differences is at most their root mean square.
+        assert 0 < metrics["bias"]["final"]["mean"] <= metrics["rmsve"]["final"]["mean"]
+    config = json.loads((tmp_path / "runs" / "queue" / "config.json").read_text())
+    assert config["sampling"] == "combined"
