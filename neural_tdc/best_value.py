@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.candidates import CandidateGroup, Folds, group_values
-from neural_tdc.baselines.families import OnProgress, candidate_groups
+from neural_tdc.baselines.families import CandidateProgress, candidate_groups
 from neural_tdc.baselines.feature_blocks import Block, block_features, on_raw_inputs
-from neural_tdc.baselines.lambda_returns import at_both_states, discounted_returns
+from neural_tdc.baselines.lambda_returns import at_both_states
 from neural_tdc.baselines.log_preparation import (
     ValueUnits,
     episode_numbers,
@@ -32,23 +32,16 @@ from neural_tdc.metrics.selection import (
     PairedDifference,
     effective_sample_size,
     equally_good,
-    paired_difference,
-    tournament_differences,
-    tournament_scores,
+    judging_returns,
+    paired_error_difference,
 )
-from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
-
-# The share of complete returns from which on they alone judge; else the tournament does, and so
-# many candidates' mean is taken, and every so many-th one takes part in the intervals' tournament.
-_ENOUGH_RETURNS, _TOURNAMENT_BEST, _TOURNAMENT_STRIDE = 0.1, 10, 8
 
 
 class FamilyResult(NamedTuple):
     """The best candidate of one family and how it compares with the best of all.
 
-    score:       mean squared error against held-out returns, in the user's unit squared, or the
-        tournament's score, in the user's unit
+    score:       mean squared error against held-out returns, in the user's unit squared
     difference:  of the score to the best candidate's, paired, with an interval over episodes
     """
 
@@ -64,7 +57,7 @@ class BestValue(NamedTuple):
     blocks, head:   of the features of raw observations; the constant's entry of θ is the last
     observation_shape: of one observation
     chosen:         the candidates whose mean is taken: family and settings
-    criterion:      what they were judged by, `returns` or `tournament`
+    criterion:      `returns`, or `bootstrapped returns`, see `metrics.selection.judging_returns`
     ranking:        one entry per family, the best first
     effective_sample_size: of the ratios, the number of transitions on-policy
     seconds:        by phase
@@ -94,7 +87,7 @@ def best_value(
     width: int = 256,
     updates: int = 8_000,
     budget: float | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: CandidateProgress | None = None,
 ) -> BestValue:
     """Find the best value function of the policy that a log allows to find.
 
@@ -132,7 +125,7 @@ def best_value(
         now = time.monotonic()
         seconds[group.family] = seconds.get(group.family, 0.0) + now - started
         started = now
-    choice = _chosen(groups, parts, units, seed)
+    choice = _chosen(groups, parts, units)
     blocks, head = _mean_value(groups, choice.weights)
     head = torch.cat([units.scale * head[:-1], units.scale * head[-1:] + units.level])
     seconds["choose"] = time.monotonic() - started
@@ -159,9 +152,7 @@ class _Choice(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _chosen(
-    groups: list[CandidateGroup], parts: list[Transition], units: ValueUnits, seed: int
-) -> _Choice:
+def _chosen(groups: list[CandidateGroup], parts: list[Transition], units: ValueUnits) -> _Choice:
     """Judge all candidates on the parts that they did not see."""
     names = [(group.family, each) for group in groups for each in group.settings]
     whole = joined(parts)
@@ -170,52 +161,22 @@ def _chosen(
         each = [at_both_states(partial(group_values, group, fold), part) for group in groups]
         found.append([torch.cat(columns, 1) for columns in zip(*each)])
     value, next_value = (torch.cat(rows) for rows in zip(*found))
-    usable = (value.isfinite() & next_value.isfinite()).all(0)
-    returns, complete = discounted_returns(whole)
-    on_policy = bool((whole.ratio == 1).all())
-    share = float(complete.double().mean())
-    episode = episode_numbers(whole)
-    if on_policy and share >= _ENOUGH_RETURNS:
-        error = (returns[complete, None] - value[complete]).square()
-        score = error.mean(0)
-        good = equally_good(error, episode[complete])
-        notes = (f"{1 - share:.1%} of the held-out returns are incomplete and left out",)
-    else:
-        score = torch.full_like(value[0], torch.inf)
-        score[usable] = tournament_scores(value[:, usable], next_value[:, usable], whole)
-        good = torch.zeros_like(usable)
-        good[score.argsort()[: min(_TOURNAMENT_BEST, int(usable.sum()))]] = True
-        why = "the data are off-policy" if not on_policy else "hardly any return is complete"
-        notes = (f"{why}: candidates are judged by a tournament, not by returns",)
-    score = torch.where(usable, score, torch.inf)
+    finite = (value.isfinite() & next_value.isfinite()).all(0)
+    judges = judging_returns(value[:, finite], next_value[:, finite], whole)
+    error = (judges.value[judges.usable, None] - value[judges.usable]).square()
+    episode = episode_numbers(whole)[judges.usable]
+    good = equally_good(error, episode)
+    score = torch.where(finite, error.mean(0), torch.inf)
     best: dict[str, int] = {}
-    for index in score.argsort().tolist():
-        if bool(usable[index]):
-            best.setdefault(names[index][0], index)
-    rows = list(best.values())
-    if on_policy and share >= _ENOUGH_RETURNS:
-        criterion, unit = "returns", units.scale**2
-        columns = [error[:, row] for row in rows]
-        differences = [paired_difference(each, columns[0], episode[complete]) for each in columns]
-    else:
-        criterion, unit = "tournament", units.scale
-        differences = tournament_differences(
-            value[:, rows],
-            next_value[:, rows],
-            value[:, usable][:, ::_TOURNAMENT_STRIDE],
-            whole,
-            episode,
-            generator(seed, "tournament"),
-        )
-    ranking = [
-        FamilyResult(
-            *names[row],
-            unit * float(score[row]),
-            PairedDifference(*(unit * bound for bound in difference)),
-        )
-        for row, difference in zip(rows, differences)
-    ]
-    return _Choice(good.double() / good.sum(), criterion, ranking, notes)
+    for index in score.argsort()[: int(finite.sum())].tolist():
+        best.setdefault(names[index][0], index)
+    least, square = error[:, int(score.argmin())], units.scale**2
+    ranking = []
+    for row in best.values():
+        difference = paired_error_difference(error[:, row], least, episode)
+        in_unit = PairedDifference(*(square * bound for bound in difference))
+        ranking.append(FamilyResult(*names[row], square * float(score[row]), in_unit))
+    return _Choice(good.double() / good.sum(), judges.criterion, ranking, (judges.note,))
 
 
 def _mean_value(

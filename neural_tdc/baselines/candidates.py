@@ -24,7 +24,7 @@ from neural_tdc.types import Transition
 
 # λ and ridges that LSTD(λ) is solved for; the accumulation for a λ serves all ridges.
 DECAYS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)
-RIDGES = (1e-5, 1e-4, 1e-3, 1e-2)
+RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 class Folds(NamedTuple):

@@ -13,7 +13,7 @@ from neural_tdc.baselines.stackelberg_td import fitted_group, stackelberg_group
 from neural_tdc.randomness import generator
 from neural_tdc.types import Parameters
 
-OnProgress = Callable[[str, int, int], None]
+CandidateProgress = Callable[[str, int, int], None]
 
 # Scales of random features, in deviations of the observations.
 SCALES = (1.0, 2.0, 4.0)
@@ -32,7 +32,7 @@ def candidate_groups(
     width: int,
     updates: int,
     deadline: float | None,
-    on_progress: OnProgress | None,
+    on_progress: CandidateProgress | None,
 ) -> Iterator[CandidateGroup]:
     """Learn the candidates of all families on every fold, group by group.
 

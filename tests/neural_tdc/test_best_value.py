@@ -46,7 +46,7 @@ def test_it_finds_the_values_of_a_walk_and_ranks_the_families():
 
 def test_off_policy_it_values_the_target_and_not_the_behaviour():
     found = best_value(walk(6_000, up=0.65), width=24, updates=0)
-    assert found.criterion == "tournament"
+    assert found.criterion == "bootstrapped returns"
     assert found.effective_sample_size < 5_900
     error = (found.value(STATES) - TRUTH).square().mean().sqrt()
     assert error < 0.4 * TRUTH.std()

@@ -9,10 +9,10 @@ from neural_tdc.baselines.log_preparation import best_constant, episode_numbers
 from neural_tdc.metrics.selection import (
     effective_sample_size,
     equally_good,
-    paired_difference,
+    judging_returns,
+    paired_error_difference,
     student_quantile,
     td_error_scores,
-    tournament_differences,
     tournament_scores,
 )
 
@@ -84,19 +84,39 @@ def test_tournament_scores_are_the_maximum_of_a_literal_loop():
         torch.testing.assert_close(scores[i], max(products))
 
 
-def test_tournament_differences_are_those_of_the_scores_and_lie_in_their_intervals():
-    stream = ring(3_000, 0.3)
+def test_complete_returns_judge_on_policy():
+    stream = ring(500)
     value, next_value = candidates(stream, TABLES)
-    source = torch.Generator().manual_seed(0)
-    found = tournament_differences(
-        value, next_value, value, stream, episode_numbers(stream), source
+    judges = judging_returns(value, next_value, stream)
+    assert judges.criterion == "returns"
+    returns = discounted_returns(stream)
+    assert torch.equal(judges.value, returns.value)
+    assert torch.equal(judges.usable, returns.complete)
+    assert judges.note == f"{1 - returns.complete.double().mean():.1%}" + (
+        " of the held-out returns are incomplete and left out"
     )
-    scores = tournament_scores(value, next_value, stream)
-    assert found[0] == (0.0, 0.0, 0.0)
-    for each, score in zip(found[1:], scores[1:]):
-        assert each.mean == pytest.approx(float(score - scores[0]))
-        assert each.low < each.mean < each.high
-    assert min(each.low for each in found[2:]) > 0
+
+
+@pytest.mark.parametrize("behaviour_end", [0.2, 0.05])
+def test_bootstrapped_returns_judge_off_policy_and_put_the_true_values_first(behaviour_end):
+    stream = ring(30_000, behaviour_end)
+    value, next_value = candidates(stream, TABLES)
+    judges = judging_returns(value, next_value, stream)
+    assert judges.criterion == "bootstrapped returns"
+    error = (judges.value[:, None] - value).square().mean(0)
+    assert error.argsort().tolist() == [0, 1, 2, 3]
+
+
+def test_bootstrapped_returns_judge_where_no_return_is_complete():
+    stream = ring(40)
+    stream = stream._replace(first=torch.ones(40), discount=torch.full((40,), 0.9).double())
+    value, next_value = candidates(stream, TABLES)
+    judges = judging_returns(value, next_value, stream)
+    assert judges.criterion == "bootstrapped returns"
+    assert "hardly any return is complete" in judges.note
+    # Every transition is cut: the return is r + 0.9·V(s') of the reference, all four's mean.
+    expected = stream.reward + 0.9 * next_value.mean(1)
+    torch.testing.assert_close(judges.value, expected)
 
 
 def test_the_td_error_prefers_values_that_have_learned_nothing():
@@ -119,7 +139,7 @@ def test_a_paired_difference_has_students_interval_over_episodes():
     error = torch.tensor([3.0, 5.0, 2.0, 4.0, 9.0, 7.0], dtype=torch.float64)
     other = torch.tensor([1.0, 3.0, 1.0, 3.0, 5.0, 3.0], dtype=torch.float64)
     episode = torch.tensor([4, 4, 7, 7, 9, 9])
-    found = paired_difference(error, other, episode)
+    found = paired_error_difference(error, other, episode)
     # Differences by episode 2, 1, 4: mean 7/3, standard error of three means √(7/3)/√3.
     assert found.mean == pytest.approx(7 / 3)
     half = student_quantile(2) * math.sqrt(7 / 3) / math.sqrt(3)
@@ -129,7 +149,7 @@ def test_a_paired_difference_has_students_interval_over_episodes():
 
 def test_one_episode_says_nothing_of_how_clear_a_difference_is():
     error = torch.tensor([3.0, 5.0], dtype=torch.float64)
-    found = paired_difference(error, 0 * error, torch.tensor([0, 0]))
+    found = paired_error_difference(error, 0 * error, torch.tensor([0, 0]))
     assert found == (4.0, -math.inf, math.inf)
 
 
