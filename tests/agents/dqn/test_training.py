@@ -1,67 +1,13 @@
 """Acting and learning together: the ratio of updates, the scores, resuming to the bit."""
 
-import gymnasium
-import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from torch.utils._pytree import tree_map
 
-from agents.dqn.evaluation import GreedyActor, evaluate_episodes
-from agents.dqn.learner import Learner, QObjective, make_optimizer
-from agents.dqn.q_network import make_network
-from agents.dqn.replay import Replay
-from agents.dqn.training import Training, TrainingSchedule
+from agents.dqn.learner import QObjective
+from agents.dqn.training import TrainingSchedule
 from envs.games.discrete_control import GymnasiumEnvironments, control
-
-COURSE = TrainingSchedule(
-    batch=8,
-    update_every=3,
-    target_period=30,
-    learning_starts=20,
-    epsilon_first=1.0,
-    epsilon_last=0.1,
-    epsilon_steps=200,
-    final_lr_factor=0.5,
-    steps=600,
-)
-
-
-class Identity(gymnasium.Env):
-    """Shows one of three states and pays 1 for the action of the same number; 7 steps a game."""
-
-    observation_space = spaces.Box(0, 1, (3,), dtype=np.float32)
-    action_space = spaces.Discrete(3)
-
-    def _draw(self):
-        self.state = int(self.np_random.integers(3))
-        return np.eye(3, dtype=np.float32)[self.state]
-
-    def reset(self, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return self._draw(), {}
-
-    def step(self, action):
-        reward = float(action == self.state)
-        self.steps += 1
-        return self._draw(), reward, False, self.steps == 7, {}
-
-
-def training(
-    environments, seed=0, schedule=COURSE, capacity=400, discount=0.9, remember=False, **rates
-):
-    network = make_network(
-        "mlp", environments.frame_shape, environments.actions, seed=seed, features=16, hidden=(24,)
-    )
-    optimizer = make_optimizer("adam", network, rates.get("body", 2e-3), rates.get("head", 5e-3))
-    replay = Replay(
-        capacity, environments.count, environments.frame_shape, dtype="float32", discount=discount
-    )
-    learner = Learner(network, optimizer, target_cache_rows=replay.rows if remember else 0)
-    made = Training(learner, environments, replay, schedule, seed)
-    made.begin()
-    return made
+from tests.agents.dqn.identity_game import SCHEDULE, Identity, training
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
@@ -94,30 +40,6 @@ def test_rates_fall_and_keep_their_ratio():
     assert rates["head"] == pytest.approx(5 * rates["body"])
     # The last update was asked for by one of the last steps.
     assert rates["body"] == pytest.approx(0.002 * 0.5, rel=0.01)
-
-
-def test_an_identity_environment_is_learned():
-    schedule = COURSE._replace(epsilon_steps=300, steps=1500, learning_starts=50, update_every=1)
-    learning = training(GymnasiumEnvironments("identity", Identity, 2), schedule=schedule)
-    learning.advance(1500)
-    games = GymnasiumEnvironments("identity", Identity, 9)
-    scores, lengths = evaluate_episodes(GreedyActor(learning.learner.network), games, 0.0, 4, 100)
-    assert scores == [7.0] * 9
-    assert lengths == [7] * 9
-    random, _ = evaluate_episodes(GreedyActor(learning.learner.network), games, 1.0, 4, 100)
-    assert np.mean(random) < 4
-
-
-def test_scores_are_of_whole_games_and_a_long_game_is_left():
-    games = control("CartPole-v1", 4)
-    network = make_network("mlp", (4,), 2, seed=0)
-    scores, lengths = evaluate_episodes(GreedyActor(network), games, 1.0, 3, 500)
-    assert scores == [float(length) for length in lengths]
-    assert min(lengths) > 7
-    cut, _ = evaluate_episodes(GreedyActor(network), games, 1.0, 3, 5)
-    assert cut == [5.0] * 4
-    assert evaluate_episodes(GreedyActor(network), games, 1.0, 3, 500)[0] == scores
-    assert evaluate_episodes(GreedyActor(network), games, 1.0, 4, 500)[0] != scores
 
 
 def bits(learning):
@@ -195,19 +117,8 @@ def test_without_the_replay_games_begin_anew_and_it_is_refilled_and_both_are_sai
     notes = resumed.load(state)
     assert ["begin anew" in notes[0], "refill" in notes[1]] == [True, True]
     assert (resumed.step, resumed.updates) == (stopped.step, stopped.updates)
-    assert len(resumed.replay) >= COURSE.learning_starts
+    assert len(resumed.replay) >= SCHEDULE.learning_starts
     assert torch.isfinite(resumed.advance(300).loss).all()
-
-
-def test_the_network_is_asked_only_where_some_game_follows_it():
-    learning = training(
-        GymnasiumEnvironments("identity", Identity, 1),
-        schedule=COURSE._replace(epsilon_last=1.0, learning_starts=10**6),
-    )
-    asked = []
-    learning.learner.greedy = lambda observation: asked.append(1)
-    learning.advance(100)
-    assert asked == []
 
 
 def test_learning_goes_on_while_the_environments_step():
