@@ -16,6 +16,7 @@ from neural_tdc.learning.sampling import (
     Experience,
     Sampling,
     follows_stream,
+    in_segments,
     sampling_scheme,
 )
 from neural_tdc.learning.schedules import schedule as named_schedule
@@ -69,6 +70,7 @@ def evaluate(
     auxiliary_step: float | None = None,
     sampling: str | Sampling = "markov",
     batch: int = 1,
+    sequence_length: int = 8,
     optimizer: str | Optimizer = "sgd",
     schedule: str = "constant",
     constraint: str = "none",
@@ -86,14 +88,18 @@ def evaluate(
     rule:          a name of `RULES`, a composition `body+head`, or a rule of one's own
     body:          function of the observation's shape that makes the body; None if the
                    observations are the features, which are then given
-    steps, batch:  updates, and transitions an update
+    steps, batch:  updates, and transitions an update (segments for `sequences`)
     runs:          independent runs, from initial parameters of their own
     body_step, head_step, auxiliary_step: α, β, η; η = β if not given
-    sampling:      `markov`, `iid` or `replay`, or a sampling scheme of one's own with its own batch
+    sampling:      `markov`, `iid`, `replay` or `sequences`, or a sampling scheme of one's own with
+                   its own batch
+    sequence_length: transitions in a segment of `sequences`
     optimizer:     `sgd` or `rmsprop` for all parts, or an `Optimizer` with a choice each
     held_out:      the last part of each stream, which is not learned from and judges
-    trace_decay:   λ of eligibility traces (see `neural_tdc.rules.traces`), for given features and
-                   an ordered stream; `first` must then mark every start of an episode
+    trace_decay:   λ: with `sequences` over each segment, for any body (see
+                   `neural_tdc.rules.lambda_returns`); else by eligibility traces, for given
+                   features and an ordered stream (see `neural_tdc.rules.traces`). `first` must
+                   then mark every start of an episode
     compiled:      learn by a compiled program; worth its 10 to 20 seconds from some 10,000 steps on
     progress:      called with the number of updates done
 
@@ -118,6 +124,7 @@ def evaluate(
         ("steps", steps),
         ("runs", runs),
         ("batch", batch),
+        ("sequence_length", sequence_length),
         ("measure_every", measure_every),
     ):
         if number < 1:
@@ -130,14 +137,18 @@ def evaluate(
     ):
         if not 0 <= size < math.inf:
             raise ValueError(f"{name} is {size:g}; it must be finite and at least 0")
-    scheme = sampling_scheme(sampling, batch=batch) if isinstance(sampling, str) else sampling
+    scheme = sampling
+    if isinstance(scheme, str):
+        scheme = sampling_scheme(scheme, batch=batch, sequence_length=sequence_length)
     kept = time - max(1, round(held_out * time))
     if not 0 < held_out < 1 or kept < 1:
         raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     judged = mapped(streams, lambda leaf: leaf[:, kept:].flatten(0, 1))
     chosen = RULES[rule] if isinstance(rule, str) else rule
-    if trace_decay != 0:
+    if in_segments(scheme):
+        chosen = chosen.with_lambda_returns(trace_decay)
+    elif trace_decay != 0:
         chosen = chosen.with_settings(trace_decay=trace_decay)
     if chosen.ordered and not follows_stream(scheme):
         traced = f" with trace_decay {trace_decay:g}" if trace_decay else ""

@@ -37,7 +37,7 @@ from experiments.runs.command_line import (
     resolve_device,
 )
 from neural_tdc.learning.optimisers import Optimizer
-from neural_tdc.learning.sampling import Sampling, sampling_scheme
+from neural_tdc.learning.sampling import Sampling, in_segments, sampling_scheme
 from neural_tdc.networks.bodies import BODIES, mlp
 from neural_tdc.networks.validation import check_body
 from neural_tdc.rules.registry import RULES
@@ -220,6 +220,8 @@ def _rule(name: str, settings: Settings) -> Any:
                 )
         return rule
     with named(f"--lambda {settings.lambda_:g} with --rule {name}"):
+        if in_segments(sampling_scheme(settings.sampling, **vars(settings))):
+            rule = rule.with_lambda_returns(chosen.pop("trace_decay"))
         return rule.with_settings(
             **{
                 setting: value

@@ -42,6 +42,8 @@ class LearningSettings:
     """Transitions an update; their directions are averaged."""
     replay_window: int = 0
     """For --sampling replay: how many of the latest transitions are kept; 0 for all."""
+    sequence_length: int = 8
+    """For --sampling sequences: transitions in a segment; --batch is the number of segments."""
     constraint: str = "none"
     """Projection of θ and W each: none, box:R or ball:R."""
     ridge: float = 0.0

@@ -25,6 +25,7 @@ from neural_tdc.learning.sampling import (
     SAMPLINGS,
     Sampling,
     follows_stream,
+    in_segments,
     sampling_scheme,
     scheme_options,
 )
@@ -61,7 +62,8 @@ class Settings(LearningSettings):
     rule: list[str]
     """One or several learning rules, which learn from the same experience."""
     sampling: str = "markov"
-    """markov: the stream in its order; iid: draws from the whole stream; replay: from its past."""
+    """markov: the stream in its order; iid: draws from the whole stream; replay: from its past;
+    sequences: segments of consecutive transitions from the whole stream."""
     head_step: float = 0.01
     """Step size β of the head θ (dimensionless factor of a direction)."""
     auxiliary_step: float | None = None
@@ -70,7 +72,8 @@ class Settings(LearningSettings):
     """Step size α of the body W; 0 leaves the body as it was initialised."""
     lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.0
     """Trace decay λ in [0, 1] of TD(λ), TDC(λ), GTD2(λ), TDRC(λ), HTD(λ) and LSTD(λ); 0 for no
-    trace. Above 0 it needs --features given, --sampling markov and --batch 1."""
+    trace. Above 0 it needs --sampling sequences, or --features given, --sampling markov and
+    --batch 1."""
     held_out_fraction: float = 0.2
     """With --data: the part of the file, at its end, that is not learned from and judges."""
 
@@ -95,6 +98,7 @@ def check_values(settings: Settings) -> None:
         ("--measure-every", settings.measure_every),
         ("--truth-states", settings.truth_states),
         ("--lstd-window", settings.lstd_window),
+        ("--sequence-length", settings.sequence_length),
     ):
         check_positive_integer(flag, count)
     check_integer("--truth-rollouts", settings.truth_rollouts, 2)
@@ -151,10 +155,12 @@ def _scheme(settings: Settings) -> Sampling:
 def check_trace(settings: Settings) -> None:
     """Raise UsageError where --lambda is not allowed, or not defined for how is learned."""
     decay = check_fraction("--lambda", settings.lambda_)
+    if in_segments(_scheme(settings)):
+        return
     if decay and settings.features != "given":
         raise UsageError(
             f"--lambda {decay:g} is defined for features that do not learn: it needs --features "
-            f"given, not {settings.features}"
+            f"given, not {settings.features}; or --sampling sequences"
         )
     if decay and not follows_stream(_scheme(settings)):
         raise UsageError(

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, population, step
 from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.sampling import Experience, Sampling, gather
+from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
 from neural_tdc.learning.schedules import Schedule, measured_steps
 from neural_tdc.types import Evaluator, Measurement
 
@@ -49,7 +49,8 @@ def updates(
     ) -> tuple[State, Tensor]:
         length = experience.transitions.reward.shape[1]
         for _ in range(count):
-            batch = gather(experience, sampling.times(experience.key, update, length))
+            times = sampling.times(experience.key, update, length)
+            batch = joined_segments(gather(experience, times))
             factors = schedule(update)
             sizes = StepSizes(
                 *((size * factor).to(size.dtype) for size, factor in zip(base, factors))

@@ -130,11 +130,45 @@ class ReplaySampling(NamedTuple):
         return seen - held + draw(key, update, self.batch, held)
 
 
+class SequenceSampling(NamedTuple):
+    """Uniform draws of segments of consecutive transitions from the whole stream.
+
+    sequence_length: transitions in a segment; `batch` is the number of segments
+    """
+
+    batch: int = 1
+    sequence_length: int = 8
+
+    ordered = False
+    depends_on_length = True
+
+    def transitions(self, updates: int) -> int:
+        """Return the size of a pool with one transition per update, of a segment at least."""
+        return max(updates, self.sequence_length)
+
+    def times(
+        self, key: Int[Tensor, " run"], update: Int[Tensor, ""], length: int
+    ) -> Int[Tensor, "run batch segment"]:
+        """Return times of segments whose starts are drawn from [0, length − sequence_length].
+
+        Raises ValueError for a stream that is shorter than a segment.
+        """
+        starts = length - self.sequence_length + 1
+        if starts < 1:
+            raise ValueError(
+                f"sequence_length {self.sequence_length} is more than the {length} transitions "
+                "of the stream"
+            )
+        begin = draw(key, update, self.batch, torch.full_like(update, starts))
+        return begin[:, :, None] + torch.arange(self.sequence_length, device=key.device)
+
+
 # One line per sampling scheme. An option of a scheme has the name of the setting that gives it.
 SAMPLINGS: dict[str, Any] = {
     "markov": MarkovSampling,
     "iid": IidSampling,
     "replay": ReplaySampling,
+    "sequences": SequenceSampling,
 }
 
 
@@ -165,6 +199,12 @@ def follows_stream(sampling: Sampling) -> bool:
     return sampling.ordered and sampling.batch == 1
 
 
+def in_segments(sampling: Sampling) -> bool:
+    """Tell whether a batch is made of segments of consecutive transitions."""
+    zero = torch.zeros((), dtype=torch.int64)
+    return sampling.times(zero[None], zero, sampling.transitions(1)).dim() == 3
+
+
 def gather(experience: Experience, index: Int[Tensor, "run batch *segment"]) -> Transition:
     """Return the batch of every run, leaves of shape [run, batch, *segment, …]."""
     stream_index = experience.stream_index.view(-1, *([1] * (index.dim() - 1)))
@@ -175,3 +215,17 @@ def gather(experience: Experience, index: Int[Tensor, "run batch *segment"]) -> 
         observation=experience.table[batch.observation],
         next_observation=experience.table[batch.next_observation],
     )
+
+
+def joined_segments(batch: Transition) -> Transition:
+    """Put the segments of a batch one after another, [run, batch · segment, …].
+
+    `first` is then 1 where a segment begins as well. A batch without segments is returned as it is.
+    """
+    if batch.reward.dim() == 2:
+        return batch
+    first = torch.zeros_like(batch.reward) if batch.first is None else batch.first
+    begins = torch.zeros_like(first)
+    begins[:, :, 0] = 1
+    marked = batch._replace(first=torch.maximum(first, begins))
+    return mapped(marked, lambda leaf: leaf.flatten(1, 2))

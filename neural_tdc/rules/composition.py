@@ -10,6 +10,7 @@ from neural_tdc.rules.auxiliaries import AuxiliaryRow
 from neural_tdc.rules.batch_terms import InnerProducts, batch_terms
 from neural_tdc.rules.bodies import BodyRow, FrozenBody
 from neural_tdc.rules.heads import HeadRow
+from neural_tdc.rules.lambda_returns import LambdaReturns
 from neural_tdc.rules.parts import Context, PartState, settings_of, with_part_settings
 from neural_tdc.rules.rule import Rule
 from neural_tdc.rules.traces import EligibilityTraces
@@ -37,7 +38,7 @@ NO_STATE = RuleState({}, {}, {}, {}, {})
 class ComposedRule(Rule):
     """A body's row and a head's row, by `compose`.
 
-    view: λ = 0, or λ by the forward or the backward view
+    view: λ = 0, or λ by the forward view (`LambdaReturns`) or the backward (`EligibilityTraces`)
     """
 
     name: str
@@ -113,6 +114,10 @@ class ComposedRule(Rule):
         body = with_part_settings(self.body, settings)
         return replace(self, body=body, head=with_part_settings(self.head, settings), view=view)
 
+    def with_lambda_returns(self, decay: float) -> "ComposedRule":
+        """Return the rule with λ over segments of a stream; see `Rule.with_lambda_returns`."""
+        return replace(self, view=lambda_returns(decay, self.head))
+
     def step_sizes(self, sizes: StepSizes) -> StepSizes:
         """Return the step sizes, the head's as its row takes it."""
         return sizes._replace(head=self.head.step_size(sizes.head))
@@ -128,7 +133,8 @@ class ComposedRule(Rule):
         if self.view.ordered and self.body.learns:
             raise ValueError(
                 f"rule {self.name!r} with trace_decay {self.view.decay:g} wants given features or "
-                f"a frozen body, not the body {self.body.name!r}, which learns"
+                f"a frozen body, not the body {self.body.name!r}, which learns: use the sampling "
+                "'sequences'"
             )
         auxiliaries = self.parts_of_auxiliaries
         sample = (parameters, observation, generator)
@@ -234,9 +240,7 @@ def eligibility_traces(decay: float, head: HeadRow) -> OneStepView:
 
     Raises ValueError where they are not defined for the head.
     """
-    if not 0 <= decay <= 1:
-        raise ValueError(f"trace_decay {decay:g} is not allowed: give a number from 0 to 1")
-    if not decay:
+    if not checked_decay(decay):
         return OneStepView()
     if not head.traced:
         raise ValueError(
@@ -245,6 +249,25 @@ def eligibility_traces(decay: float, head: HeadRow) -> OneStepView:
         )
     behaviour = head.auxiliary is not None and head.auxiliary.behaviour
     return EligibilityTraces(decay, behaviour)
+
+
+def lambda_returns(decay: float, head: HeadRow) -> OneStepView:
+    """Return the view with λ over segments of a stream, or of one step for a decay of 0.
+
+    Raises ValueError where it is not defined for the head.
+    """
+    if not checked_decay(decay):
+        return OneStepView()
+    if not head.segmented:
+        raise ValueError(f"trace_decay {decay:g} is not defined for the head {head.name!r}")
+    return LambdaReturns(decay)
+
+
+def checked_decay(decay: float) -> float:
+    """Return λ; ValueError for a number outside [0, 1]."""
+    if not 0 <= decay <= 1:
+        raise ValueError(f"trace_decay {decay:g} is not allowed: give a number from 0 to 1")
+    return decay
 
 
 def _pair_of_features(

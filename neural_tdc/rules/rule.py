@@ -81,6 +81,16 @@ class Rule:
             f"rule {self.name!r} learns a body: it needs neural features, not given ones"
         )
 
+    def with_lambda_returns(self, decay: float) -> "Rule":
+        """Return the rule with λ over the segments of a batch; ValueError for one without.
+
+        decay: λ in [0, 1]; a batch is then made of consecutive transitions, and `first` is 1 where
+            a segment or an episode begins
+        """
+        if decay:
+            raise ValueError(f"trace_decay {decay:g} is not defined for the rule {self.name!r}")
+        return self
+
     def with_settings(self, **settings: Any) -> "Rule":
         """Return the rule with other settings; ValueError for one that it does not have."""
         if unknown := settings.keys() - self.settings:

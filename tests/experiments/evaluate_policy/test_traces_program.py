@@ -1,4 +1,4 @@
-"""Eligibility traces on the command line: --lambda, and what it is refused with."""
+"""λ on the command line: --lambda with traces and sequences, and what it is refused with."""
 
 import json
 
@@ -52,7 +52,26 @@ def test_a_resumed_run_keeps_its_traces_and_its_lambda(evaluate, tmp_path):
     assert np.array_equal(whole.values("error/rmsve")[-1], run.values("error/rmsve")[-1])
 
 
+def test_a_body_that_learns_takes_lambda_by_sequences_and_can_be_resumed(evaluate, tmp_path):
+    rest = (
+        "--problem random-walk-dependent --rule tdrc semi_gradient+lstd --sampling sequences "
+        "--sequence-length 5 --batch 3 --runs 2 --measure-every 10 --compile off --body-step 0.05 "
+        "--dtype float64"
+    )
+    assert evaluate(f"{rest} --lambda 0.8 --steps 60 --out whole").status == 0
+    assert evaluate(f"{rest} --lambda 0.8 --steps 30 --out run").status == 0
+    outcome = evaluate(f"{rest} --lambda 0.8 --steps 60 --out run --resume")
+    assert outcome.status == 0, outcome.error
+    assert evaluate(f"{rest} --steps 60 --out zero").status == 0
+    for rule in ("tdrc", "semi_gradient+lstd"):
+        whole, run, zero = (final(tmp_path / out, rule) for out in ("whole", "run", "zero"))
+        assert np.isfinite(whole).all()
+        assert (whole != zero).all()
+        assert whole.shape == run.shape
+
+
 GIVEN = "--problem boyan --features given"
+SEQUENCES = "--problem boyan --sampling sequences"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +83,10 @@ GIVEN = "--problem boyan --features given"
         (f"{GIVEN} --rule td --lambda x", "--lambda 'x' is not a number"),
         ("--problem boyan --rule td --lambda 0.8", "it needs --features given, not neural"),
         ("--problem boyan --rule ttn --lambda 0.8", "it needs --features given, not neural"),
+        *(
+            (f"{SEQUENCES} --rule td {rule} --lambda 0.8", f"for the {what} '{rule}'")
+            for rule, what in (("etd", "head"), ("ttn", "rule"))
+        ),
         (f"{GIVEN} --rule td --lambda 0.8 --batch 2", "--batch 1, not markov and 2"),
         (f"{GIVEN} --rule td --lambda 0.8 --sampling iid", "not iid and 1"),
         (f"{GIVEN} --rule td --lambda 0.8 --sampling replay", "not replay and 1"),
@@ -81,5 +104,19 @@ def test_lambda_is_refused_in_one_line_where_it_is_not_defined(evaluate, tmp_pat
     outcome = evaluate(f"{line} --out run")
     assert (outcome.status, outcome.out, len(outcome.lines)) == (2, "", 1), outcome.error
     assert outcome.error.startswith("error: --lambda ")
+    assert said in outcome.error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"{SEQUENCES} --rule td --sequence-length 0", "--sequence-length 0 is not allowed"),
+        (f"{GIVEN} --rule td --sequence-length 4", "--sequence-length 4 needs --sampling sequence"),
+    ],
+)
+def test_a_length_that_cannot_be_is_refused_in_one_line(evaluate, tmp_path, line, said):
+    outcome = evaluate(f"{line} --out run")
+    assert (outcome.status, outcome.out, len(outcome.lines)) == (2, "", 1), outcome.error
     assert said in outcome.error
     assert not (tmp_path / "run").exists()

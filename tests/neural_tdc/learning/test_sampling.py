@@ -10,8 +10,10 @@ from neural_tdc.learning.sampling import (
     IidSampling,
     MarkovSampling,
     ReplaySampling,
+    SequenceSampling,
     follows_stream,
     gather,
+    in_segments,
     sampling_scheme,
     scheme_options,
 )
@@ -41,7 +43,7 @@ def streams(first=True):
 
 
 def test_the_samplings_have_these_names():
-    assert tuple(SAMPLINGS) == ("markov", "iid", "replay")
+    assert tuple(SAMPLINGS) == ("markov", "iid", "replay", "sequences")
 
 
 def test_markov_order_is_the_streams_own():
@@ -171,7 +173,12 @@ def test_gather_looks_the_rows_of_segments_up_in_the_table():
 
 @pytest.mark.parametrize(
     ("sampling", "transitions"),
-    [(MarkovSampling(3), 30), (IidSampling(3), 10), (ReplaySampling(3, 4), 10)],
+    [
+        (MarkovSampling(3), 30),
+        (IidSampling(3), 10),
+        (ReplaySampling(3, 4), 10),
+        (SequenceSampling(3, 4), 10),
+    ],
 )
 def test_a_scheme_knows_how_many_transitions_its_updates_need(sampling, transitions):
     assert sampling.transitions(10) == transitions
@@ -192,10 +199,16 @@ def test_only_the_stream_in_its_order_and_one_by_one_is_followed():
     assert not any(map(follows_stream, (MarkovSampling(2), IidSampling(), ReplaySampling())))
 
 
+def test_only_sequences_are_made_of_segments():
+    schemes = [sampling_scheme(name, batch=2, sequence_length=3) for name in SAMPLINGS]
+    assert [in_segments(scheme) for scheme in schemes] == [False, False, False, True]
+
+
 def test_options_that_a_scheme_does_not_have_are_left_to_others():
     assert sampling_scheme("markov", batch=2, replay_window=3) == MarkovSampling(2)
     assert sampling_scheme("replay", batch=2, replay_window=3) == ReplaySampling(2, 3)
-    assert scheme_options() == {"replay_window": ["replay"]}
+    assert sampling_scheme("sequences", batch=2, sequence_length=3) == SequenceSampling(2, 3)
+    assert scheme_options() == {"replay_window": ["replay"], "sequence_length": ["sequences"]}
 
 
 def test_a_scheme_that_is_not_known_is_refused_with_those_that_are():
