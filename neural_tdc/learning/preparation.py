@@ -49,7 +49,8 @@ def prepare(
         module, bodies = initial_bodies(make_body, shape, seed, runs)
         width = check_body(module, observation[:3].cpu())
         bodies = {name: tensor.to(observation) for name, tensor in bodies.items()}
-        features = feature_map(module)
+        # Its buffers too, which an update would else bring to the device again and again.
+        features = feature_map(module.to(observation.device))
     optimizer = optimizer._replace(head=rule.head_optimizer(optimizer.head))
     algorithm = Algorithm(rule, features, optimizer, projection(constraint))
     start = observation.new_zeros(width) if head is None else head.to(observation)

@@ -265,17 +265,19 @@ def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("objective", [QObjective(), QObjective(False, "squared")])
-def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, optimizer, objective):
-    leaves = update_on_meta(one_device, optimizer, objective)
+def test_an_update_stays_on_its_device_and_asks_the_host_nothing(
+    one_device_fed, optimizer, objective
+):
+    leaves = update_on_meta(one_device_fed, optimizer, objective)
     assert {leaf.device.type for leaf in leaves} == {"meta"}
 
 
 @pytest.mark.parametrize(
     "tamper", [lambda loss: loss.item(), lambda loss: loss[None] + torch.ones(1)]
 )
-def test_an_update_that_waits_or_mixes_devices_is_found(one_device, tamper):
+def test_an_update_that_waits_or_mixes_devices_is_found(one_device_fed, tamper):
     with pytest.raises((AssertionError, RuntimeError)):
-        update_on_meta(one_device, "adam", QObjective(), tamper)
+        update_on_meta(one_device_fed, "adam", QObjective(), tamper)
 
 
 def test_half_precision_rounds_and_still_agrees_roughly():

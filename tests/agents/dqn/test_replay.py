@@ -313,3 +313,12 @@ def test_a_restored_replay_goes_on_as_the_saved_one(seed, before):
         np.testing.assert_array_equal(left, right)
     assert torch.equal(one.latest(), other.latest())
     assert one.fill == other.fill
+
+
+def test_a_replay_on_a_device_is_filled_and_drawn_from_without_a_question_to_it(one_device_fed):
+    replay = Replay(40, 2, (1, 2), dtype="float32", stack=3, steps=2, device="meta")
+    with one_device_fed:
+        lived(0, 30, 2, replay, (1, 2))
+        batch, now = replay.sample(5, torch.Generator().manual_seed(0)), replay.latest()
+    assert {leaf.device.type for leaf in (*batch[:5], now)} == {"meta"}
+    assert batch.observation.shape == batch.next_observation.shape == (5, 3, 2)
