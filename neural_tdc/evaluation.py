@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neural_tdc.learning.algorithm import Parameters
 from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.optimisers import NAMES, Optimizer
+from neural_tdc.learning.optimisers import OPTIMIZER_NAMES, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import (
     Experience,
@@ -159,8 +159,8 @@ def evaluate(
     if isinstance(optimizer, str):
         optimizer = Optimizer(optimizer, optimizer, optimizer)
     for name in optimizer[:3]:
-        if name not in NAMES:
-            raise ValueError(f"optimizer {name!r} is not one of {', '.join(NAMES)}")
+        if name not in OPTIMIZER_NAMES:
+            raise ValueError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZER_NAMES)}")
     algorithm, state = prepare(
         chosen,
         body,

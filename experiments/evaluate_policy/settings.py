@@ -19,7 +19,7 @@ from experiments.runs.command_line import (
     check_resume_or_overwrite,
     check_step_size,
 )
-from neural_tdc.learning.optimisers import NAMES
+from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.sampling import (
     SAMPLINGS,
@@ -134,7 +134,7 @@ def check_values(settings: Settings) -> None:
         )
     names = ["sgd"] if settings.optimizer is None else settings.optimizer
     for name in names:
-        check_choice("--optimizer", name, NAMES)
+        check_choice("--optimizer", name, OPTIMIZER_NAMES)
     if len(names) not in (1, 3):
         given = " ".join(["--optimizer", *names])
         raise UsageError(f"{given}: give one name, or three for body, head and auxiliary")

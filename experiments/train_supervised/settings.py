@@ -16,7 +16,7 @@ from experiments.runs.command_line import (
     check_step_size,
 )
 from experiments.train_supervised.data import IMAGES, TASKS
-from neural_tdc.learning.optimisers import NAMES
+from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import exponents
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
@@ -175,7 +175,7 @@ def check_values(settings: Settings) -> None:
         check_choice("--arm", arm, SUPERVISED_ARMS)
     for flag, value, names in (
         ("--activation", settings.activation, CLOSED_FORM_ACTIVATIONS),
-        ("--optimizer", settings.optimizer, NAMES),
+        ("--optimizer", settings.optimizer, OPTIMIZER_NAMES),
         ("--automatic-kind", settings.automatic_kind, ("long", "short")),
         ("--dtype", settings.dtype, ("float32", "float64")),
         ("--compile", settings.compile, ("auto", "on", "off")),

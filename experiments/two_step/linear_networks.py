@@ -160,7 +160,7 @@ def simulated_loss(
     return (scale * first @ second @ readout - target).square().sum((-2, -1))
 
 
-class OneStep(NamedTuple):
+class OneStepResidual(NamedTuple):
     """The residual after one exact step, for every pair of rates: e0 − e₁p − e₂q + e₁e₂r.
 
     Each field is [sample, *output].
@@ -188,7 +188,7 @@ def one_step(
     second: Float[Tensor, "hidden top"],
     readout: Float[Tensor, "top *output"],
     scale: float,
-) -> OneStep:
+) -> OneStepResidual:
     """Return the residual after one exact step on ‖sXW₁W₂a − y‖²/(2n), for any initialisation.
 
     readout: a, held fixed; the identity for two layers
@@ -203,7 +203,7 @@ def one_step(
     def propagated(lower: Tensor, upper: Tensor) -> Tensor:
         return (scale * inputs @ lower @ upper @ columns).reshape(target.shape)
 
-    return OneStep(
+    return OneStepResidual(
         error.reshape(target.shape),
         propagated(first_gradient, second),
         propagated(first, second_gradient),
@@ -211,7 +211,7 @@ def one_step(
     )
 
 
-def best_first_rate(step: OneStep, second_rate: float) -> Float[Tensor, ""]:
+def best_first_rate(step: OneStepResidual, second_rate: float) -> Float[Tensor, ""]:
     """Return the e₁ that is best for a given e₂: ⟨e0 − e₂q, p − e₂r⟩/‖p − e₂r‖².
 
     Raises ValueError where e₁ changes nothing.
@@ -219,7 +219,7 @@ def best_first_rate(step: OneStep, second_rate: float) -> Float[Tensor, ""]:
     return _best_rate(step.start - second_rate * step.second, step.first - second_rate * step.both)
 
 
-def best_second_rate(step: OneStep, first_rate: float) -> Float[Tensor, ""]:
+def best_second_rate(step: OneStepResidual, first_rate: float) -> Float[Tensor, ""]:
     """Return the e₂ that is best for a given e₁: ⟨e0 − e₁p, q − e₁r⟩/‖q − e₁r‖².
 
     Raises ValueError where e₂ changes nothing.

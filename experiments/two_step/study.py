@@ -17,7 +17,7 @@ from experiments.two_step.linear_networks import (
     CLOSED_FORMS,
     LinearNetworks,
     LossForm,
-    OneStep,
+    OneStepResidual,
     best_first_rate,
     best_second_rate,
     best_share,
@@ -211,11 +211,11 @@ class Optimum(NamedTuple):
     share: float
 
 
-def _loss(step: OneStep, first: float, second: float) -> float:
+def _loss(step: OneStepResidual, first: float, second: float) -> float:
     return float(step.residual(first, second).square().sum())
 
 
-def _alternated(step: OneStep, second: float, rounds: int = 200) -> tuple[float, float]:
+def _alternated(step: OneStepResidual, second: float, rounds: int = 200) -> tuple[float, float]:
     """Descend to a stationary pair of rates, each solved for exactly in turn."""
     first = float(best_first_rate(step, second))
     for _ in range(rounds):
@@ -226,7 +226,7 @@ def _alternated(step: OneStep, second: float, rounds: int = 200) -> tuple[float,
     return first, second
 
 
-def _best_equal_rate(step: OneStep) -> float:
+def _best_equal_rate(step: OneStepResidual) -> float:
     """Return the best e₁ = e₂ = e; by the residual e0 − e(p + q) + e²r the loss is a quartic."""
     slope, bend = -(step.first + step.second), step.both
     coefficients = [
@@ -240,7 +240,7 @@ def _best_equal_rate(step: OneStep) -> float:
     return min(map(float, real), key=lambda rate: _loss(step, rate, rate))
 
 
-def optimum(step: OneStep) -> Optimum:
+def optimum(step: OneStepResidual) -> Optimum:
     """Return what one exact step can reach with free, with equal and with one rate alone."""
     first, second = float(best_first_rate(step, 0.0)), float(best_second_rate(step, 0.0))
     begun = _loss(step, 0.0, 0.0)
@@ -256,7 +256,7 @@ def optimum(step: OneStep) -> Optimum:
     )
 
 
-def _gaussian_step(source: torch.Generator, width: int) -> OneStep:
+def _gaussian_step(source: torch.Generator, width: int) -> OneStepResidual:
     """Draw a three-layer network and data with nothing orthogonal and no two sizes alike."""
     hidden, top, samples = width + width // 2, 2 * width, 4 * width
 
@@ -269,7 +269,7 @@ def _gaussian_step(source: torch.Generator, width: int) -> OneStep:
     return one_step(inputs, inputs @ teacher, first, second, readout, 1.0)
 
 
-def _orthogonal_step(layers: int, source: torch.Generator, width: int) -> OneStep:
+def _orthogonal_step(layers: int, source: torch.Generator, width: int) -> OneStepResidual:
     networks = draw_networks(layers, width, 1, source)
     inputs = width**0.5 * torch.eye(width, dtype=torch.float64)
     readout = networks.readout if layers == 2 else networks.readout[0]
@@ -277,7 +277,7 @@ def _orthogonal_step(layers: int, source: torch.Generator, width: int) -> OneSte
     return one_step(inputs, target, networks.first[0], networks.second[0], readout, networks.scale)
 
 
-ONE_STEPS: dict[str, Callable[[torch.Generator, int], OneStep]] = {
+ONE_STEPS: dict[str, Callable[[torch.Generator, int], OneStepResidual]] = {
     "two layers, orthogonal": partial(_orthogonal_step, 2),
     "three layers, orthogonal": partial(_orthogonal_step, 3),
     "three layers, normal": _gaussian_step,

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from neural_tdc.types import Parameters
 
-NAMES = ("sgd", "rmsprop")
+OPTIMIZER_NAMES = ("sgd", "rmsprop")
 
 
 class Optimizer(NamedTuple):
