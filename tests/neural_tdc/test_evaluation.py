@@ -279,7 +279,7 @@ REFUSED = {
     "order and i.i.d.": ({"rule": "etd", "sampling": "iid"}, "not 'iid' and 1"),
     "order and batches": ({"rule": "etd", "batch": 2}, "not 'markov' and 2"),
     "given features": ({"rule": "ttn", "body": None}, "needs neural features"),
-    "body": ({"body": lambda shape: torch.nn.Linear(2, 3)}, "--body: Linear cannot take"),
+    "body": ({"body": lambda shape: torch.nn.Linear(2, 3)}, "body: Linear cannot take"),
 }
 
 
