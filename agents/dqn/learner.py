@@ -17,8 +17,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agents.dqn.batch import Batch
 from agents.dqn.q_network import QNetwork
-from agents.dqn.replay import Batch
 from agents.dqn.target_cache import TargetCache
 from neural_tdc.split_rates import parameter_groups, scale
 

@@ -11,38 +11,19 @@ step after an end (Gymnasium's NEXT_STEP).
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from agents.dqn.batch import Batch
 from neural_tdc.device_memory import check_memory
 
 FRAME_DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 # Action 4, reward 4, three flags, age, place in the list of starts 8.
 HOST_BYTES = 20
-
-
-class Batch(NamedTuple):
-    """Transitions over n steps, or fewer where the value ended or the episode was cut before.
-
-    observation:       [batch, *observation] s, in the frames' own dtype
-    action:            [batch] a
-    reward:            [batch] Σ γ^i r_i over the m ≤ n steps
-    discount:          [batch] γ^m, or 0 where the game or a life was lost
-    next_observation:  [batch, *observation] the observation m steps on; an episode's true last one
-    next_number:       [batch] on the host: the number of its last frame, counted from the first
-                       that was stored; modulo the replay's rows, the row where it lies
-    """
-
-    observation: Tensor
-    action: Tensor
-    reward: Tensor
-    discount: Tensor
-    next_observation: Tensor
-    next_number: np.ndarray
 
 
 def replay_bytes(
@@ -225,7 +206,7 @@ class Replay:
         return self._starts[(self._oldest + np.arange(self._count)) % self.rows]
 
     def sample(self, batch: int, generator: torch.Generator) -> Batch:
-        """Draw transitions uniformly, with replacement; see `Batch`.
+        """Draw transitions uniformly, with replacement; see `agents.dqn.batch`.
 
         Raises ValueError where there is none yet.
         """

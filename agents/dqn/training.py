@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.dqn.batch import Batch
 from agents.dqn.evaluation import Scores, epsilon_greedy
 from agents.dqn.learner import Learner, exploration
-from agents.dqn.replay import Batch, Replay
+from agents.dqn.replay import Replay
 from envs.games.stepping import Environments, GameStep
 from neural_tdc.randomness import generator
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from agents.dqn.batch import Batch
 from agents.dqn.learner import (
     DOUBLE,
     OPTIMIZERS,
@@ -18,7 +19,6 @@ from agents.dqn.learner import (
     td_targets,
 )
 from agents.dqn.q_network import QNetwork, make_network, matrix_operations
-from agents.dqn.replay import Batch
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.split_rates import check_groups, effective_rates
 
