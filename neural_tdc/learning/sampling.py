@@ -1,11 +1,12 @@
 """Experience on the device, and the sampling schemes that index it.
 
 A fixed policy's experience does not depend on the learner. It is collected once, and every
-sampling scheme is a way to index the same tensors. A scheme is a NamedTuple of its options with the
-attributes of `Sampling`, and one line of `SAMPLINGS`.
+sampling scheme is a way to index the same tensors. A scheme is a frozen dataclass of its options
+with the attributes of `Sampling`, and one line of `SAMPLINGS`.
 """
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -42,8 +43,8 @@ class Sampling(Protocol):
                       resumed run has to keep the stream of the shorter one
     """
 
-    ordered: bool
-    depends_on_length: bool
+    ordered: ClassVar[bool]
+    depends_on_length: ClassVar[bool]
 
     @property
     def batch(self) -> int:
@@ -66,13 +67,14 @@ class Sampling(Protocol):
         """
 
 
-class MarkovSampling(NamedTuple):
+@dataclass(frozen=True)
+class MarkovSampling:
     """The next `batch` transitions of the stream, from its start again when it ends."""
 
     batch: int = 1
 
-    ordered = True
-    depends_on_length = False
+    ordered: ClassVar[bool] = True
+    depends_on_length: ClassVar[bool] = False
 
     def transitions(self, updates: int) -> int:
         """Return the length of a stream that is gone through once."""
@@ -86,13 +88,14 @@ class MarkovSampling(NamedTuple):
         return (times % length).expand(len(key), self.batch)
 
 
-class IidSampling(NamedTuple):
+@dataclass(frozen=True)
+class IidSampling:
     """Uniform draws from the whole stream, from the first update on."""
 
     batch: int = 1
 
-    ordered = False
-    depends_on_length = True
+    ordered: ClassVar[bool] = False
+    depends_on_length: ClassVar[bool] = True
 
     def transitions(self, updates: int) -> int:
         """Return the size of a pool with one transition per update."""
@@ -105,7 +108,8 @@ class IidSampling(NamedTuple):
         return draw(key, update, self.batch, torch.full_like(update, length))
 
 
-class ReplaySampling(NamedTuple):
+@dataclass(frozen=True)
+class ReplaySampling:
     """Uniform draws from the transitions seen so far, one of which is new at each update.
 
     replay_window: how many of the latest transitions are kept; 0 for all
@@ -114,8 +118,8 @@ class ReplaySampling(NamedTuple):
     batch: int = 1
     replay_window: int = 0
 
-    ordered = False
-    depends_on_length = False
+    ordered: ClassVar[bool] = False
+    depends_on_length: ClassVar[bool] = False
 
     def transitions(self, updates: int) -> int:
         """Return the length of a stream with one new transition per update."""
@@ -130,7 +134,8 @@ class ReplaySampling(NamedTuple):
         return seen - held + draw(key, update, self.batch, held)
 
 
-class SequenceSampling(NamedTuple):
+@dataclass(frozen=True)
+class SequenceSampling:
     """Uniform draws of segments of consecutive transitions from the whole stream.
 
     sequence_length: transitions in a segment; `batch` is the number of segments
@@ -139,8 +144,8 @@ class SequenceSampling(NamedTuple):
     batch: int = 1
     sequence_length: int = 8
 
-    ordered = False
-    depends_on_length = True
+    ordered: ClassVar[bool] = False
+    depends_on_length: ClassVar[bool] = True
 
     def transitions(self, updates: int) -> int:
         """Return the size of a pool with one transition per update, of a segment at least."""
@@ -180,8 +185,8 @@ def sampling_scheme(name: str, **options: Any) -> Sampling:
     if name not in SAMPLINGS:
         raise ValueError(f"sampling {name!r} is not one of {', '.join(SAMPLINGS)}")
     scheme = SAMPLINGS[name]
-    taken = {option: value for option, value in options.items() if option in scheme._fields}
-    made: Sampling = scheme(**taken)
+    own = {field.name for field in fields(scheme)}
+    made: Sampling = scheme(**{option: options[option] for option in own & options.keys()})
     return made
 
 
@@ -189,8 +194,8 @@ def scheme_options() -> dict[str, list[str]]:
     """Return the options that not every sampling scheme has, with the names of those that do."""
     schemes: dict[str, list[str]] = {}
     for name, scheme in SAMPLINGS.items():
-        for option in scheme._fields:
-            schemes.setdefault(option, []).append(name)
+        for option in fields(scheme):
+            schemes.setdefault(option.name, []).append(name)
     return {option: names for option, names in schemes.items() if len(names) < len(SAMPLINGS)}
 
 
