@@ -30,7 +30,7 @@ from neural_tdc.types import Measurement
 from neural_tdc.value_function import description
 
 # What a checkpoint holds.
-KEPT = {"diverged", "limit", "leaves"}
+_KEPT = {"diverged", "limit", "leaves"}
 
 
 class Run:
@@ -49,7 +49,7 @@ class Run:
     ) -> None:
         self.name, self.folder, self.settings = name, folder, settings
         self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
-        self.recorder = Recorder(folder / CHECKPOINT, {name: folder}, KEPT, device=plan.device)
+        self.recorder = Recorder(folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device)
         self.limit = divergence_limit(state.parameters)
         self.diverged: torch.Tensor | None = None
         self.state = state

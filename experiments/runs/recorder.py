@@ -32,7 +32,7 @@ from experiments.runs.tensorboard_log import TensorBoardLog
 # Seconds between two checkpoints of a running population.
 CHECKPOINT_EVERY = 10.0
 # What every checkpoint holds.
-COMMON = {"step", "seconds"}
+_COMMON = {"step", "seconds"}
 
 Contents = Callable[[], dict[str, Any]]
 
@@ -74,7 +74,7 @@ class Recorder:
         self.saved: dict[str, Any] | None = None
         if path.exists():
             self.saved = load_checkpoint(path, device)
-            if not self.saved.keys() >= COMMON | contents:
+            if not self.saved.keys() >= _COMMON | contents:
                 raise ValueError(f"{path} belongs to another program's run, or to an older version")
             self.start, self.seconds = self.saved["step"], self.saved["seconds"]
 
@@ -89,8 +89,8 @@ class Recorder:
             history = read(folder / METRICS_FILE, measured)
             if not len(history) or history.steps[-1] != measured:
                 raise ValueError(
-                    f"{folder / METRICS_FILE} ends before step {measured}, where {self.path} goes "
-                    "on: it has lost measurements; remove it or use --overwrite to start again"
+                    f"{folder / METRICS_FILE} ends before step {measured}, at which {self.path} "
+                    "resumes: it has lost measurements; use --overwrite to start again"
                 )
             self.histories[part] = history
         self._kept = measured

@@ -28,7 +28,7 @@ from experiments.runs.history import History
 from experiments.runs.statistics import NOT_SUMMARISED, auc, mean_interval, summary_key
 
 # A new interval at each measurement: fewer resamples than in a summary.
-RESAMPLES = 2_000
+EVENT_RESAMPLES = 2_000
 # Groups of metrics that say how good a run is.
 JUDGING = ("error", "test")
 
@@ -73,7 +73,9 @@ class TensorBoardLog:
             self._has_layout = True
         step = int(history.steps[-1])
         last = np.array([history.last(name) for name in history.names])
-        mean, low, high = mean_interval(last.reshape(len(history.names), history.runs), RESAMPLES)
+        mean, low, high = mean_interval(
+            last.reshape(len(history.names), history.runs), EVENT_RESAMPLES
+        )
         for index, name in enumerate(history.names):
             self.scalar(name, float(mean[index]), step)
             if _has_interval(name):

@@ -18,7 +18,7 @@ from typing import Any
 
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import Stopped
-from experiments.runs.processes import deaf_to_stops, end_with_parent
+from experiments.runs.processes import deaf_to_stops, end_with_parent, terminable
 from experiments.sweep.build import Shard
 from experiments.sweep.shard import Results, run_shard
 
@@ -142,18 +142,9 @@ def ray_cluster(address: str | None) -> Engine:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             ray.init(address=address, **_settings_of_ray())
         try:
-            # A worker or a node may die at any time; Ray then runs the task elsewhere.
-            task: Any = ray.remote(max_retries=RETRIES)(run_shard)
-            pending = {
-                task.options(num_cpus=shard.threads).remote(shard): shard for shard in shards
-            }
-            while pending:
-                ready, _ = ray.wait(list(pending), num_returns=1)
-                for reference in ready:
-                    shard = pending.pop(reference)
-                    results: Results = ray.get(reference)
-                    on_progress(shard.run_steps)
-                    yield shard, results
+            # Ray has put its own handler in place of ours.
+            with terminable():
+                yield from _results_by_ray(ray, shards, on_progress)
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
             said = str(error).splitlines()[0]
             raise Stopped(
@@ -165,6 +156,21 @@ def ray_cluster(address: str | None) -> Engine:
                 ray.shutdown()
 
     return run
+
+
+def _results_by_ray(
+    ray: Any, shards: Sequence[Shard], on_progress: OnProgress
+) -> Iterator[tuple[Shard, Results]]:
+    # A worker or a node may die at any time; Ray then runs the task elsewhere.
+    task: Any = ray.remote(max_retries=RETRIES)(run_shard)
+    pending = {task.options(num_cpus=shard.threads).remote(shard): shard for shard in shards}
+    while pending:
+        ready, _ = ray.wait(list(pending), num_returns=1)
+        for reference in ready:
+            shard = pending.pop(reference)
+            results: Results = ray.get(reference)
+            on_progress(shard.run_steps)
+            yield shard, results
 
 
 def _settings_of_ray() -> dict[str, Any]:

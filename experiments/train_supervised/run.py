@@ -28,7 +28,7 @@ from neural_tdc.types import Measurement
 
 MAY_DIFFER = ("steps", "device")
 # What a checkpoint holds.
-KEPT = {"diverged", "limit", "leaves", "extra"}
+_KEPT = {"diverged", "limit", "leaves", "extra"}
 
 Watch = Callable[[Measurement, dict[str, Any]], None]
 
@@ -38,7 +38,7 @@ class Run:
 
     def __init__(self, plan: Plan, out: Path, folders: dict[str, Path], compiled: bool) -> None:
         self.plan, self.out, self.folders, self.compiled = plan, out, folders, compiled
-        self.recorder = Recorder(out / CHECKPOINT, folders, KEPT, device=plan.device)
+        self.recorder = Recorder(out / CHECKPOINT, folders, _KEPT, device=plan.device)
         self.histories = self.recorder.histories
         self.start: int | None = None
         self.state, self.limit = plan.state, plan.limit

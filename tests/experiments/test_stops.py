@@ -215,7 +215,7 @@ def wait_for(condition, seconds=120):
 def test_a_study_that_is_ended_leaves_no_worker(tmp_path, how):
     line = (
         "--problem boyan --rule td tdc --steps 1000000 --runs 3 --body-steps 0.0625 0.125 0.25 "
-        "--ratios 1 --workers 2 --out study"
+        "--ratios 1 --memory 3 --workers 2 --out study"
     )
     with subprocess.Popen(
         [sys.executable, "-m", "experiments.sweep", *line.split()],
@@ -225,15 +225,18 @@ def test_a_study_that_is_ended_leaves_no_worker(tmp_path, how):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        # Two workers, and the process that counts what they share.
-        wait_for(lambda: len(children_of(process.pid)) >= 3)
-        children = children_of(process.pid)
-        time.sleep(1.0)
-        process.send_signal(how)
-        _, error = process.communicate(timeout=60)
-        wait_for(lambda: not any(map(is_running, children)), 30)
+        try:
+            # Two workers, and the process that counts what they share.
+            wait_for(lambda: len(children_of(process.pid)) >= 3)
+            time.sleep(1.0)
+            started = children_of(process.pid)
+            process.send_signal(how)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        wait_for(lambda: not any(map(is_running, started)), 30)
     if how is signal.SIGTERM:
-        assert process.returncode == 143
+        assert process.returncode == 143, error
         assert error.splitlines()[-1] == (
             f"stopped; go on with: python -m experiments.sweep {line} --resume"
         )
