@@ -86,7 +86,7 @@ def test_importing_the_library_loads_no_environment_no_figure_and_no_compiler():
     assert "neural_tdc" in loaded
     unwanted = {
         *(set(FLOORS) - {"neural_tdc"}),
-        *("gymnasium", "matplotlib", "tensorboard", "tyro", "scipy", "sklearn", "ale_py", "ray"),
+        *("gymnasium", "matplotlib", "tensorboard", "scipy", "sklearn", "ale_py", "ray"),
         *("beartype", "hypothesis", "pytest"),
         *("torch._inductor", "torch._dynamo"),
     }

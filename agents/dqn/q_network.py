@@ -80,6 +80,11 @@ def _body(
     return _paper(observation_shape, features)
 
 
+def network_options(name: str) -> tuple[str, ...]:
+    """Return the options of `make_network` that change a network of this name."""
+    return ("features", "hidden") if name == "mlp" else ("features",)
+
+
 def make_network(
     name: str,
     observation_shape: tuple[int, ...],

@@ -5,6 +5,13 @@ from envs.games.discrete_control import MINATAR, control, minatar
 from envs.games.stepping import Environments
 
 
+def protocol_options(name: str) -> tuple[str, ...]:
+    """Return the fields of `Protocol` that an environment of this name takes."""
+    if name.startswith(ATARI):
+        return Protocol._fields
+    return ("sticky_actions",) if name.startswith(MINATAR) else ()
+
+
 def make_environments(
     name: str,
     count: int,

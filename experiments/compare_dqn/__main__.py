@@ -11,7 +11,6 @@ import itertools
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,11 @@ from experiments.compare_dqn.comparison import (
     read_finished,
     summary_of,
 )
+from experiments.compare_dqn.settings import Comparison, ComparisonSettings, read_comparison
 from experiments.compare_dqn.side_by_side import side_by_side
-from experiments.runs.command_line import (
-    Stopped,
-    UsageError,
-    check_choice,
-    check_positive_integer,
-    check_several,
-    main,
-    parse,
-    resolve_device,
-    resume_command,
-)
+from experiments.runs.checks import UsageError
+from experiments.runs.command_line import Stopped, main, resume_command
+from experiments.runs.computing import resolve_device
 from experiments.runs.configuration import configuration
 from experiments.runs.files import read_json, write_json
 from experiments.runs.processes import stop_status
@@ -54,93 +46,42 @@ from experiments.runs.run_lock import LOCK, check_unlocked, locked
 from experiments.train_dqn.__main__ import train
 from experiments.train_dqn.build import games, network_of, protocol_line, replay_size
 from experiments.train_dqn.figures import comparison_figure
-from experiments.train_dqn.settings import ARMS, CommonSettings, filled
-from experiments.train_dqn.settings import Settings as OneRun
+from experiments.train_dqn.settings import DQNSettings
 from neural_tdc.device_memory import check_memory
 
-PROGRAM = "python -m experiments.compare_dqn"
 RANDOM_FILE = "random.json"
 
 
-@dataclass(kw_only=True)
-class Settings(CommonSettings):
-    """Compare arms of a deep Q-network on several games over several seeds.
-
-    Arms: split (body at --body-step, head at --head-step), body (both at --body-step), head (both
-    at --head-step), opposite (exchanged). All other flags are those of train_dqn and hold for every
-    run; what is not given has the default of each game.
-    """
-
-    problem: tuple[str, ...]
-    """One or several environments; see python -m experiments.train_dqn --help."""
-    arm: tuple[str, ...] = ("split", "body", "head")
-    """The arms to compare."""
-    seeds: int = 3
-    """Seeds a game and arm: 0, 1, 2, …; arms of one seed share initial values and games."""
-    random_games: int = 100
-    """Games of the random policy that stand beside the arms."""
-    parallel: int = 1
-    """Runs at a time, each in a process of its own with a log beside its folder; they share the
-    processor's threads unless --threads says how many each has."""
-    out: Path = Path("runs/compare_dqn")
-    """Folder of all runs, with the common figure, table and summary."""
-    resume: bool = False
-    """Go on with the comparison in --out; only --parallel may differ."""
-
-
-_OWN = ("problem", "arm", "seeds", "random_games", "parallel", "out", "resume")
-# What a resumed comparison may be given anew.
-_MAY_DIFFER = ("parallel", "out", "resume")
-
-
-def _run(settings: Settings, game: str, arm: str, seed: int) -> OneRun:
-    common = {
-        field.name: getattr(settings, field.name)
-        for field in dataclasses.fields(settings)
-        if field.name not in _OWN
-    }
-    out = settings.out / folder_name(game) / arm / f"seed-{seed}"
-    return OneRun(problem=game, arm=arm, seed=seed, out=out, **common)
-
-
-def _at_a_time(settings: Settings) -> int:
+def _at_a_time(settings: ComparisonSettings) -> int:
     """Return how many runs are trained at a time, which is not more than there are."""
     runs = len(settings.problem) * len(settings.arm) * settings.seeds
     return min(settings.parallel, runs)
 
 
-def _check(settings: Settings) -> None:
-    check_several("--problem", settings.problem)
-    check_several("--arm", settings.arm)
-    for arm in settings.arm:
-        check_choice("--arm", arm, ARMS)
-    check_positive_integer("--seeds", settings.seeds)
-    check_positive_integer("--random-games", settings.random_games)
-    check_positive_integer("--parallel", settings.parallel)
-    device = resolve_device(settings.device)
+def _check(comparison: Comparison) -> None:
+    settings = comparison.settings
     for game in settings.problem:
-        values = filled(_run(settings, game, settings.arm[0], 0))
-        environments = games(values, 1)
+        run = comparison.run(game, settings.arm[0], 0)
+        device = resolve_device(run.device)
+        environments = games(run, 1)
         try:
-            network_of(values, environments)
-            on_device, on_host = replay_size(values, environments)
+            network_of(run, environments)
+            on_device, on_host = replay_size(run, environments)
         finally:
             environments.close()
         count = _at_a_time(settings)
         replays = (
             f"--parallel {settings.parallel}: holding {count} replays" if count > 1 else "a replay"
         )
-        what = f"{replays} of {values['replay_capacity']:,} frames (--replay-capacity)"
+        what = f"{replays} of {run.replay_capacity:,} frames (--replay-capacity)"
         check_memory(what, count * on_device, device, count * on_host)
 
 
 @contextlib.contextmanager
-def _claimed(settings: Settings) -> Iterator[None]:
+def _claimed(comparison: Comparison) -> Iterator[None]:
     """Keep other processes out of OUT; UsageError where it holds anything but this comparison."""
-    out = settings.out
-    stored = {
-        name: v for name, v in dataclasses.asdict(settings).items() if name not in _MAY_DIFFER
-    }
+    settings, out = comparison.settings, comparison.settings.out
+    stored = comparison.stored()
     stored = {name: list(v) if isinstance(v, tuple) else v for name, v in stored.items()}
     check_unlocked(out)
     if not settings.resume:
@@ -163,17 +104,18 @@ def _claimed(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _random_score(settings: Settings, game: str) -> dict[str, Any]:
+def _random_score(comparison: Comparison, game: str) -> dict[str, Any]:
     """Return the random policy's scores of whole games, played once and then read again."""
+    settings = comparison.settings
     path = settings.out / folder_name(game) / RANDOM_FILE
     if path.exists():
         return dict(read_json(path))
-    values = filled(_run(settings, game, settings.arm[0], 0))
+    run = comparison.run(game, settings.arm[0], 0)
     count = min(settings.random_games, 10)
-    environments = games(values, count, evaluation=True)
+    environments = games(run, count, evaluation=True)
     try:
-        actor = GreedyActor(network_of(values, environments))
-        max_episode_steps = values["evaluation_longest"]
+        actor = GreedyActor(network_of(run, environments))
+        max_episode_steps = run.evaluation_longest
         scores: list[float] = []
         while len(scores) < settings.random_games:
             scores += evaluate_episodes(
@@ -187,14 +129,14 @@ def _random_score(settings: Settings, game: str) -> dict[str, Any]:
     return result
 
 
-def _in_turn(runs: Sequence[OneRun]) -> Generator[OneRun, None, None]:
+def _in_turn(runs: Sequence[DQNSettings]) -> Generator[DQNSettings, None, None]:
     for one in runs:
         _begun(one)
         train(one)
         yield one
 
 
-def _at_once(runs: Sequence[OneRun], count: int) -> Generator[OneRun, None, None]:
+def _at_once(runs: Sequence[DQNSettings], count: int) -> Generator[DQNSettings, None, None]:
     """Train several runs at a time, and say what each came to."""
     begun = time.monotonic()
     with contextlib.closing(side_by_side(runs, count, _begun)) as done:
@@ -209,16 +151,16 @@ def _at_once(runs: Sequence[OneRun], count: int) -> Generator[OneRun, None, None
             yield one
 
 
-def _begun(one: OneRun) -> None:
+def _begun(one: DQNSettings) -> None:
     print(f"{one.problem}, {one.arm}, seed {one.seed}: {one.out}", flush=True)
 
 
-def _folder(one: OneRun) -> Path:
+def _folder(one: DQNSettings) -> Path:
     assert one.out is not None
     return one.out
 
 
-def _finished(runs: Sequence[OneRun]) -> dict[str, dict[str, list[Finished]]]:
+def _finished(runs: Sequence[DQNSettings]) -> dict[str, dict[str, list[Finished]]]:
     found: dict[str, dict[str, list[Finished]]] = {}
     for one in runs:
         arms = found.setdefault(one.problem, {})
@@ -226,20 +168,21 @@ def _finished(runs: Sequence[OneRun]) -> dict[str, dict[str, list[Finished]]]:
     return found
 
 
-def compare(settings: Settings) -> None:
+def compare(comparison: Comparison) -> None:
     """Run what is missing, and write the figure and the table of what is there.
 
     A seed after the other, so that an interrupted comparison has the arms at an equal number.
     """
-    _check(settings)
-    with _claimed(settings):
-        _compare(settings)
+    _check(comparison)
+    with _claimed(comparison):
+        _compare(comparison)
 
 
-def _compare(settings: Settings) -> None:
-    random = {game: _random_score(settings, game)["mean"] for game in settings.problem}
+def _compare(comparison: Comparison) -> None:
+    settings = comparison.settings
+    random = {game: _random_score(comparison, game)["mean"] for game in settings.problem}
     seeds = [
-        [_run(settings, game, arm, seed) for game in settings.problem for arm in settings.arm]
+        [comparison.run(game, arm, seed) for game in settings.problem for arm in settings.arm]
         for seed in range(settings.seeds)
     ]
     missing = [
@@ -261,12 +204,12 @@ def _compare(settings: Settings) -> None:
     print(f"\n{comparison_table(finished, random)}\n\nfigure: {settings.out / FIGURE}")
 
 
-def _is_done(one: OneRun) -> bool:
+def _is_done(one: DQNSettings) -> bool:
     return (_folder(one) / SUMMARY).exists()
 
 
 def _report(
-    settings: Settings,
+    settings: ComparisonSettings,
     finished: dict[str, dict[str, list[Finished]]],
     random: dict[str, float],
     seeds: int,
@@ -284,11 +227,11 @@ def _report(
 
 def compare_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
+    comparison = read_comparison(argv)
     try:
-        compare(settings)
+        compare(comparison)
     except KeyboardInterrupt as stop:
-        said = f"stopped; go on with: {resume_command(PROGRAM, argv)}"
+        said = f"stopped; go on with: {resume_command(comparison.settings.program, argv)}"
         raise Stopped(said, stop_status(stop)) from None
 
 

@@ -19,16 +19,16 @@ from typing import NamedTuple
 from experiments.runs.command_line import Stopped, main
 from experiments.runs.processes import deaf_to_stops, end_with_parent
 from experiments.train_dqn.__main__ import train
-from experiments.train_dqn.settings import Settings
+from experiments.train_dqn.settings import DQNSettings
 
 
-def log_of(run: Settings) -> Path:
+def log_of(run: DQNSettings) -> Path:
     """Return where a run's own messages go."""
     assert run.out is not None
     return run.out.with_name(run.out.name + ".log")
 
 
-def _alone(run: Settings, at_once: int, stop: ctypes.c_bool) -> None:
+def _alone(run: DQNSettings, at_once: int, stop: ctypes.c_bool) -> None:
     """Train one run in this process; its exit status is that of a program."""
     end_with_parent()
     log = log_of(run).open("a", buffering=1, encoding="utf-8", errors="replace")
@@ -47,7 +47,7 @@ class _Active(NamedTuple):
     """A process that trains a run, and how long the run's log was before."""
 
     process: BaseProcess
-    run: Settings
+    run: DQNSettings
     logged: int
 
 
@@ -84,8 +84,8 @@ def _end(active: Sequence[_Active], stop: ctypes.c_bool) -> None:
 
 
 def side_by_side(
-    runs: Sequence[Settings], at_once: int, begun: Callable[[Settings], None]
-) -> Generator[Settings, None, None]:
+    runs: Sequence[DQNSettings], at_once: int, begun: Callable[[DQNSettings], None]
+) -> Generator[DQNSettings, None, None]:
     """Train runs in their order, up to `at_once` at a time; give each that is done.
 
     begun:  called with each run that begins

@@ -6,25 +6,14 @@ arXiv 2605.15530 and with uniform steps, on instances whose Φ, θ*(W) and W* ar
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from experiments.runs.command_line import (
-    UsageError,
-    check_choice,
-    check_integer,
-    check_positive,
-    check_positive_integer,
-    check_resume_or_overwrite,
-    check_several,
-    main,
-    parse,
-    resumable,
-)
+from experiments.convergence.settings import ConvergenceSettings
+from experiments.runs.command_line import main, parse, resumable
+from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
 from experiments.runs.history import History
@@ -38,64 +27,6 @@ from experiments.runs.run_folder import (
     resumed_config,
 )
 from experiments.runs.statistics import Interval, statistic_interval, summary
-
-PROGRAM = "python -m experiments.convergence"
-NAMES = ("scalar", "regression", "chain")
-
-
-@dataclass
-class Settings:
-    """Measure the rates of descent on two time scales against Theorems 3.6 and 3.7.
-
-    Instances: scalar (Lemma 4.1), regression (smooth, tanh features), chain (Algorithm 1 on a small
-    Markov chain with a ridge on the head). Each is descended with the steps of Theorem 3.6
-    (exponents 3/5 of the body, 2/5 of the head), of Theorem 3.7 (1, 2/3) and with uniform steps
-    (1, 1), on the same samples. The same command gives the same numbers; it takes about a minute.
-    """
-
-    instance: list[str] = field(default_factory=lambda: list(NAMES))
-    """Instances: scalar, regression, chain; one or several."""
-    runs: int = 64
-    """Runs of each instance and schedule; a run's samples are the same for all schedules."""
-    steps: int = 20_000
-    """Updates of each run."""
-    fit_from: int | None = None
-    """First update that a slope is fitted to; a twentieth of --steps if not given."""
-    first_step: float | None = None
-    """Step size of the first update, body and head alike; if not given 0.5 (scalar) or 0.2."""
-    offset: float | None = None
-    """Updates over which the steps hardly decay; if not given 20 (scalar), 200, 300 (chain)."""
-    smoothing: float = 0.1
-    """τ of the Moreau envelope, below 1/(weak convexity of Φ)."""
-    seed: int = 0
-    """Seed of the samples; the instances themselves are always the same."""
-    out: Path = Path("runs/convergence")
-    """Folder of the run."""
-    resume: bool = False
-    """Go on with the run in --out after its last measurement, with the same flags."""
-    overwrite: bool = False
-    """Replace a run in --out."""
-
-
-def _check(settings: Settings) -> None:
-    check_resume_or_overwrite(settings.resume, settings.overwrite)
-    check_several("--instance", settings.instance)
-    for name in settings.instance:
-        check_choice("--instance", name, NAMES)
-    check_integer("--runs", settings.runs, 2, 100_000)
-    check_integer("--steps", settings.steps, 100, 10**9)
-    check_positive("--smoothing", settings.smoothing)
-    check_integer("--seed", settings.seed, 0)
-    for flag, value in (("--first-step", settings.first_step), ("--offset", settings.offset)):
-        if value is not None:
-            check_positive(flag, value)
-    if settings.fit_from is not None:
-        check_positive_integer("--fit-from", settings.fit_from)
-        if settings.fit_from > settings.steps / 2:
-            raise UsageError(
-                f"--fit-from {settings.fit_from} is not allowed: give at most half of --steps "
-                f"{settings.steps}"
-            )
 
 
 def slope_interval(history: History, name: str, fit_from: int) -> Interval:
@@ -163,8 +94,7 @@ def _structure_lines(curvature: dict[str, Any], ridge: dict[str, Any], kink: dic
 
 def convergence(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
-    _check(settings)
+    settings = parse(ConvergenceSettings, argv)
     check_folder(settings.out, settings.overwrite, settings.resume)
     from experiments.convergence.figures import draw_convergence
     from experiments.convergence.run import INSTANCES, PACES, Pace, Run
@@ -177,18 +107,19 @@ def convergence(argv: Sequence[str]) -> None:
         name: Pace(settings.first_step or PACES[name].first, settings.offset or PACES[name].offset)
         for name in settings.instance
     }
-    left_out = ("out", "resume", "overwrite")
-    stored = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    stored |= {"fit_from": fit_from, "paces": {name: list(pace) for name, pace in paces.items()}}
+    kept = stored(settings) | {
+        "fit_from": fit_from,
+        "paces": {name: list(pace) for name, pace in paces.items()},
+    }
     if settings.resume:
-        resumed_config(settings.out, stored, (), ())
+        resumed_config(settings.out, kept, (), ())
     with (
         prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
-        resumable(PROGRAM, argv),
+        resumable(settings.program, argv),
     ):
         # All is read before anything is written: a checkpoint may turn out to be damaged.
         run = Run(folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing)
-        write_json(folder / CONFIG, configuration(stored))
+        write_json(folder / CONFIG, configuration(kept))
         run.descend()
         slopes = _slopes(run.history, settings.instance, fit_from)
         structure = {

@@ -6,7 +6,6 @@ folder --out; of several each has a folder of its own in it, and --out has the c
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,14 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
-from experiments.evaluate_policy.build import Plan, plan
-from experiments.evaluate_policy.presets import with_preset
+from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.problems import policies_in_words
 from experiments.evaluate_policy.run import Run, try_update
-from experiments.evaluate_policy.settings import Settings
-from experiments.runs.command_line import UsageError, main, named, parse, resumable
+from experiments.evaluate_policy.settings import EvaluationSettings, read_evaluation_settings
+from experiments.runs.checks import UsageError, named
+from experiments.runs.command_line import main, resumable
+from experiments.runs.common_settings import stored
+from experiments.runs.computing import compilation, threads_for
 from experiments.runs.configuration import configuration
 from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import write_json
@@ -37,12 +38,8 @@ from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.preparation import prepare
 
-PROGRAM = "python -m experiments.evaluate_policy"
-MAY_DIFFER = ("steps", "device")
 # Below this many updates a compiled program does not win back the time of its compilation.
-WORTH_COMPILING = 10_000
-# Numbers in a population's state below which one thread is faster than several.
-WORTH_THREADS = 2**18
+UPDATES_WORTH_COMPILING = 10_000
 
 
 def _report(what: str, done: int, total: int) -> None:
@@ -52,48 +49,42 @@ def _report(what: str, done: int, total: int) -> None:
         print(f"\r{what}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
-def _compiled(settings: Settings, plan: Plan) -> tuple[bool, str | None]:
+def _compiled(settings: EvaluationSettings, plan: EvaluationPlan) -> tuple[bool, str | None]:
     """Decide whether to compile; the second value is a warning, if there is one."""
-    if settings.compile == "off":
-        return False, None
+    worth = plan.steps >= UPDATES_WORTH_COMPILING
     available = compiler_available(plan.device)
-    if settings.compile == "on" and not available:
-        return False, "warning: --compile on: there is no C++ compiler here, so the run is eager"
-    worth = settings.compile == "on" or plan.steps >= WORTH_COMPILING
-    return available and worth, None
+    return compilation(settings.compile, worth=worth, available=available)
 
 
 def _threads(prepared: dict[str, tuple[Algorithm, State]]) -> int:
-    """Return how many threads a population is worth: small kernels lose more by waiting."""
-    largest = max(
-        sum(leaf.numel() for leaf in tree_flatten(state)[0]) for _, state in prepared.values()
-    )
-    return 1 if largest < WORTH_THREADS else torch.get_num_threads()
+    """Return the number of threads for the largest population."""
+    sizes = (sum(leaf.numel() for leaf in tree_flatten(state)[0]) for _, state in prepared.values())
+    return threads_for(max(sizes))
 
 
-def _stored(settings: Settings, plan: Plan) -> dict[str, Any]:
+def _stored(settings: EvaluationSettings, plan: EvaluationPlan) -> dict[str, Any]:
     """Return the settings as they are written down and compared on resume."""
-    stored = asdict(settings)
-    del stored["resume"], stored["overwrite"], stored["out"], stored["preset"]
     # What the others follow from comes first: it is named first where it differs.
     first = {"problem": settings.problem, "data": settings.data}
-    return {**first, **stored, **plan.chosen(settings)}
+    kept = {**first, **stored(settings), **plan.chosen(settings)}
+    del kept["preset"]
+    return kept
 
 
 def evaluate_policy(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = parse(Settings, with_preset(argv), PROGRAM, Settings.__doc__ or "")
-    checked = plan(settings)
+    settings = read_evaluation_settings(argv)
+    checked = evaluation_plan(settings)
     out = settings.out or Path("runs") / folder_name(settings.problem or checked.problem.name)
     single = len(checked.rules) == 1
     check_folder(out, settings.overwrite, settings.resume)
     compiled, warning = _compiled(settings, checked)
-    stored = _stored(settings, checked)
+    kept = _stored(settings, checked)
     # i.i.d. draws come from a pool whose size a longer resumed run must not change.
     pool = checked.steps
     if settings.resume:
-        kept = resumed_config(out, stored, ("compiled", "pool"), MAY_DIFFER)
-        compiled, pool = kept["compiled"], kept["pool"]
+        before = resumed_config(out, kept, ("compiled", "pool"), settings.may_differ)
+        compiled, pool = before["compiled"], before["pool"]
     for line in (*checked.idle_steps, *checked.warnings, *([warning] if warning else [])):
         print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
 
@@ -109,12 +100,15 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     torch.set_num_threads(_threads(prepared))
     also = {"preset": settings.preset, "compiled": compiled, "pool": pool}
-    config = configuration({**stored, **also}, checked.device)
+    config = configuration({**kept, **also}, checked.device)
     rules, overwrite, resume = list(checked.rules), settings.overwrite, settings.resume
-    with prepare_folders(out, rules, overwrite, resume) as folders, resumable(PROGRAM, argv):
+    with (
+        prepare_folders(out, rules, overwrite, resume) as folders,
+        resumable(settings.program, argv),
+    ):
         # All are read before anything is written: a checkpoint may turn out to be damaged.
         runs = [
-            Run(name, folder, stored, compiled, *prepared[name], checked, task)
+            Run(name, folder, kept, compiled, *prepared[name], checked, task)
             for name, folder in folders.items()
         ]
         if not single:
@@ -135,7 +129,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
 
 def _prepared(
-    name: str, rule: Any, settings: Settings, plan: Plan, task: Task
+    name: str, rule: Any, settings: EvaluationSettings, plan: EvaluationPlan, task: Task
 ) -> tuple[Algorithm, State]:
     cut = task.truncates and not rule.defined_at_truncation
     if cut and settings.data is not None:
@@ -170,14 +164,17 @@ def _prepared(
         return algorithm, state
 
 
-def _own_parts(rule: str, settings: Settings) -> str:
+def _own_parts(rule: str, settings: EvaluationSettings) -> str:
     """Return the flags that name parts of a run which are the user's own; "" without any."""
     flags = (f"--rule {rule}", f"--body {settings.body}")
     return " ".join(flag for flag in flags if ":" in flag)
 
 
 def _can_be_compiled(
-    prepared: dict[str, tuple[Algorithm, State]], settings: Settings, plan: Plan, task: Task
+    prepared: dict[str, tuple[Algorithm, State]],
+    settings: EvaluationSettings,
+    plan: EvaluationPlan,
+    task: Task,
 ) -> bool:
     """Try it with parts of the user's own; UsageError where --compile on asks for it in vain."""
     for name, (algorithm, state) in prepared.items():

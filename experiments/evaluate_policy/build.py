@@ -21,23 +21,17 @@ from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.data import content, logged, runs_alike
 from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
 from experiments.evaluate_policy.settings import (
-    Settings,
-    check_effects,
+    EvaluationSettings,
     check_rules,
-    check_values,
+    idle_settings,
     idle_steps,
     still_bodies,
 )
-from experiments.runs.command_line import (
-    UsageError,
-    check_choice,
-    check_several,
-    load_part,
-    named,
-    resolve_device,
-)
+from experiments.runs.checks import UsageError, load_part, named
+from experiments.runs.computing import resolve_device, torch_dtype
+from experiments.runs.settings import check_effects, idle_flags
 from neural_tdc.learning.optimisers import Optimizer
-from neural_tdc.learning.sampling import Sampling, in_segments, sampling_scheme
+from neural_tdc.learning.sampling import Sampling, in_segments
 from neural_tdc.networks.bodies import BODIES, mlp
 from neural_tdc.networks.validation import check_body
 from neural_tdc.rules.registry import RULES
@@ -47,16 +41,16 @@ from neural_tdc.types import MakeBody
 GYMNASIUM_STEPS = 20_000
 GYMNASIUM_WIDTH = 16
 HIDDEN = (32,)
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-class Plan(NamedTuple):
+class EvaluationPlan(NamedTuple):
     """What checked settings stand for.
 
     problem:    a finite problem, a Gymnasium one, or a log
     rules:      {name as given: rule}
     make_body:  None for given features
     width:      the number of features, learned or given
+    idle:       {setting: a line that says so} where it was changed without effect
     idle_steps: a warning for each step size that was given and moves nothing
     """
 
@@ -70,11 +64,15 @@ class Plan(NamedTuple):
     sampling: Sampling
     device: torch.device
     dtype: torch.dtype
+    idle: dict[str, str]
     idle_steps: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def task(
-        self, settings: Settings, updates: int = 0, on_progress: OnTaskProgress = no_progress
+        self,
+        settings: EvaluationSettings,
+        updates: int = 0,
+        on_progress: OnTaskProgress = no_progress,
     ) -> Task:
         """Make the problem ready, with a stream per run that is enough for its updates.
 
@@ -111,7 +109,7 @@ class Plan(NamedTuple):
                 **common,
             )
 
-    def chosen(self, settings: Settings) -> dict[str, Any]:
+    def chosen(self, settings: EvaluationSettings) -> dict[str, Any]:
         """Return the values of the settings that may be left out, as they were chosen."""
         of_mlp = settings.body == "mlp" and self.make_body is not None
         return {
@@ -127,9 +125,11 @@ class Plan(NamedTuple):
         }
 
 
-def plan(settings: Settings) -> Plan:
-    """Check all settings and return what they stand for; UsageError or ValueError in one line."""
-    check_values(settings)
+def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> EvaluationPlan:
+    """Make what the settings stand for, and try it; UsageError or ValueError in one line.
+
+    effects: whether settings without effect are refused; they are in the plan all the same
+    """
     device = resolve_device(settings.device)
     problem: Problem
     if settings.data is not None:
@@ -142,9 +142,11 @@ def plan(settings: Settings) -> Plan:
         raise UsageError(
             f"--features given: {problem.name} has no given features; use --features neural"
         )
-    rules = {name: _rule(name, settings) for name in check_several("--rule", settings.rule)}
+    rules = {name: _rule(name, settings) for name in settings.rule}
     check_rules(settings, rules)
-    check_effects(settings, rules, finite)
+    idle = idle_settings(settings, rules, finite)
+    if effects:
+        check_effects(settings, idle)
     warnings = still_bodies(rules)
     make_body, width = None, 0
     if isinstance(problem, FiniteMDP):
@@ -161,10 +163,10 @@ def plan(settings: Settings) -> Plan:
                 f"{problem.name}, so that any value is exact and learning them means little; "
                 f"{problem.width} is half the states"
             )
-    names = settings.optimizer or ["sgd"]
+    names = settings.optimizer
     of_body, of_head, of_auxiliary = names * 3 if len(names) == 1 else names
     auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step
-    return Plan(
+    return EvaluationPlan(
         problem=problem,
         rules=rules,
         make_body=make_body,
@@ -172,15 +174,16 @@ def plan(settings: Settings) -> Plan:
         steps=steps,
         step_sizes=(settings.body_step, settings.head_step, auxiliary),
         optimizer=Optimizer(of_body, of_head, of_auxiliary),
-        sampling=sampling_scheme(settings.sampling, **vars(settings)),
+        sampling=settings.scheme,
         device=device,
-        dtype=DTYPES[settings.dtype],
+        dtype=torch_dtype(settings.dtype),
+        idle=idle_flags(settings, idle),
         idle_steps=tuple(idle_steps(settings, rules)),
         warnings=tuple(warnings),
     )
 
 
-def _rule(name: str, settings: Settings) -> Any:
+def _rule(name: str, settings: EvaluationSettings) -> Any:
     chosen = {
         "epsilon": settings.epsilon,
         "ridge": settings.ridge,
@@ -220,7 +223,7 @@ def _rule(name: str, settings: Settings) -> Any:
                 )
         return rule
     with named(f"--lambda {settings.lambda_:g} with --rule {name}"):
-        if in_segments(sampling_scheme(settings.sampling, **vars(settings))):
+        if in_segments(settings.scheme):
             rule = rule.with_lambda_returns(chosen.pop("trace_decay"))
         return rule.with_settings(
             **{
@@ -231,19 +234,14 @@ def _rule(name: str, settings: Settings) -> Any:
         )
 
 
-def _body(settings: Settings, problem: Problem) -> MakeBody:
+def _body(settings: EvaluationSettings, problem: Problem) -> MakeBody:
     usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
     width = settings.width or usual
     if ":" in settings.body:
-        if settings.width is not None:
-            raise UsageError("--width: a body of your own has the width that it returns")
         return load_part(settings.body, "--body")
-    check_choice("--body", settings.body, BODIES)
     if settings.body != "mlp":
         make: Callable[..., Any] = BODIES[settings.body]
         return partial(make, **({"features": settings.width} if settings.width else {}))
-    if width == 1 and settings.constant_feature:
-        raise UsageError("--width 1 and --constant-feature leave no feature to learn")
     return partial(
         mlp,
         features=width,
@@ -253,7 +251,7 @@ def _body(settings: Settings, problem: Problem) -> MakeBody:
     )
 
 
-def _try_body(make_body: MakeBody, problem: Problem, settings: Settings) -> int:
+def _try_body(make_body: MakeBody, problem: Problem, settings: EvaluationSettings) -> int:
     """Try the body on a few observations, before any long work; return its number of features."""
     if isinstance(problem, FiniteMDP):
         example = problem.observation[:1].repeat(3, 1)
@@ -275,7 +273,7 @@ def _try_body(make_body: MakeBody, problem: Problem, settings: Settings) -> int:
                 f"--body {settings.body}: {type(module).__name__} has no parameters to learn"
             )
         try:
-            return check_body(module, example.to(DTYPES[settings.dtype]))
+            return check_body(module, example.to(torch_dtype(settings.dtype)))
         except ValueError as error:
             said = str(error).removeprefix("body: ")
             raise UsageError(f"--body {settings.body}: {said}") from error

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from envs.logs.logged_problem import LoggedProblem, logged_problem
-from experiments.evaluate_policy.settings import Settings
-from experiments.runs.command_line import UsageError, load_part
+from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.runs.checks import UsageError, load_part
 from neural_tdc.learning.sampling import SAMPLINGS
 
 DISCOUNT = 0.99
 
 
-def logged(settings: Settings, data: str) -> LoggedProblem:
+def logged(settings: EvaluationSettings, data: str) -> LoggedProblem:
     """Read the log; UsageError in one line for whatever is wrong with it or with the policy."""
     policy = None
     if settings.policy is not None:
@@ -33,7 +33,7 @@ def logged(settings: Settings, data: str) -> LoggedProblem:
     return problem
 
 
-def runs_alike(settings: Settings, rules: dict[str, Any]) -> list[str]:
+def runs_alike(settings: EvaluationSettings, rules: dict[str, Any]) -> list[str]:
     """Return a warning where nothing tells the runs of a log apart."""
     if (
         settings.runs == 1

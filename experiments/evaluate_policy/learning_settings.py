@@ -1,82 +1,132 @@
-"""The flags that all programs of policy evaluation share: how is learned, measured and kept."""
+"""The settings that all programs of policy evaluation share, in groups as --help shows them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from experiments.runs.common_settings import ComputingSettings, FolderSettings
+from experiments.runs.settings import (
+    CheckedSettings,
+    at_least,
+    count,
+    from_to,
+    one_of,
+    read_by,
+)
+from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
+from neural_tdc.learning.projections import projection
+from neural_tdc.learning.schedules import exponents
+from neural_tdc.networks.activations import ACTIVATIONS
+from neural_tdc.networks.bodies import BODIES
+from neural_tdc.rules.projection_features import PSI_KINDS
 
 
-@dataclass(kw_only=True)
-class LearningSettings:
-    """How a population learns to evaluate a policy, how it is measured, and where it is kept."""
+def _one_or_three(names: Sequence[str]) -> None:
+    if len(names) not in (1, 3):
+        raise ValueError("give one name, or three for body, head and auxiliary")
 
-    features: str = "neural"
-    """neural: a body learns them; given: those that a finite problem gives, or the vectors of
-    --data as they are (no body)."""
-    runs: int = 10
-    """Independent runs, each with initial parameters and, but for --data, a stream of its own."""
-    steps: int | None = None
-    """Updates a run; the field's usual number if not given (20,000 on Gymnasium problems
-    and data)."""
-    schedule: str = "constant"
-    """constant; general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
-    optimizer: list[str] | None = None
-    """sgd or rmsprop: one for all parts, or three for body, head and auxiliary (sgd)."""
-    gamma: float | None = None
-    """Discount γ in [0, 1]; the problem's own if not given (0.99 on Gymnasium problems
-    and data)."""
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings(CheckedSettings):
+    """The policies and the discount."""
+
     policy: str | None = None
     """The policy to evaluate: default, soft or uniform on Gymnasium problems; module:function; a
     checkpoint.pt of train_dqn; with --data the one that acted if not given."""
     behaviour: str | None = None
     """The policy that acts, likewise; the evaluated one if not given (a chain's own on chains)."""
-    body: str = "mlp"
+    gamma: Annotated[float | None, from_to(0, 1)] = None
+    """Discount γ in [0, 1]; the problem's own if not given (0.99 on Gymnasium problems
+    and data)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings(CheckedSettings):
+    """The features and their network."""
+
+    features: Annotated[str, one_of(("neural", "given"))] = "neural"
+    """neural: a body learns them; given: those that a finite problem gives, or the vectors of
+    --data as they are (no body)."""
+    body: Annotated[str, one_of(BODIES, own=True)] = "mlp"
     """mlp, paper_atari, nature_atari, or module:function of the observation's shape."""
-    hidden: list[int] | None = None
-    """Units of each hidden layer of the mlp (32); without a number there is no hidden layer."""
-    width: int | None = None
+    hidden: Annotated[tuple[int, ...] | None, count(1)] = None
+    """Units of each hidden layer of the mlp (32 if not given); without a number there is no hidden
+    layer."""
+    width: Annotated[int | None, count(1)] = None
     """Learned features d; half the states on a chain, 16 on Gymnasium problems if not given."""
-    activation: str = "tanh"
+    activation: Annotated[str, one_of(ACTIVATIONS)] = "tanh"
     """Activation of the mlp: tanh, relu, softplus, silu, gelu, sigmoid."""
     constant_feature: bool = False
     """Make one of the mlp's features the constant 1, a bias of the head."""
-    batch: int = 1
-    """Transitions an update; their directions are averaged."""
-    replay_window: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateSettings(CheckedSettings):
+    """How an update is made."""
+
+    schedule: Annotated[str, read_by(exponents)] = "constant"
+    """constant; general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
+    optimizer: Annotated[
+        tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZER_NAMES)
+    ] = ("sgd",)
+    """sgd or rmsprop: one for all parts, or three for body, head and auxiliary."""
+    batch: Annotated[int, count(1)] = 1
+    """Transitions per update; their directions are averaged."""
+    replay_window: Annotated[int, count(0)] = 0
     """For --sampling replay: how many of the latest transitions are kept; 0 for all."""
-    sequence_length: int = 8
+    sequence_length: Annotated[int, count(1)] = 8
     """For --sampling sequences: transitions in a segment; --batch is the number of segments."""
-    constraint: str = "none"
+    constraint: Annotated[str, read_by(projection)] = "none"
     """Projection of θ and W each: none, box:R or ball:R."""
-    ridge: float = 0.0
+    ridge: Annotated[float, at_least(0)] = 0.0
     """λ of a ridge λ/2·‖θ‖² on the head."""
-    epsilon: float = 0.0
+    epsilon: Annotated[float, at_least(0)] = 0.0
     """ε of C + εI for the auxiliary vectors."""
-    psi: str = "random"
+    psi: Annotated[str, one_of(PSI_KINDS)] = "random"
     """Frozen features of the generalized rule: random, fourier, observation, snapshot, present."""
-    psi_width: int = 0
+    psi_width: Annotated[int, count(0)] = 0
     """How many random features ψ has; 0 for four times the width."""
-    lstd_window: int = 1000
+    lstd_window: Annotated[int, count(1)] = 1000
     """Transitions that an LSTD head remembers; 1 for the present batch alone."""
-    lstd_epsilon: float = 1e-3
+    lstd_epsilon: Annotated[float, at_least(0)] = 1e-3
     """ε of (A + εI)⁻¹ for an LSTD head."""
-    measure_every: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringSettings(CheckedSettings):
+    """How long is learned, and how errors are measured."""
+
+    runs: Annotated[int, count(1)] = 10
+    """Independent runs, each with initial parameters and, except for --data, a stream of its
+    own."""
+    steps: Annotated[int | None, count(1)] = None
+    """Updates per run; the field's usual number if not given (20,000 on Gymnasium problems
+    and data)."""
+    measure_every: Annotated[int, count(1)] = 100
     """Updates between two measurements; the first is after the first update."""
-    truth_states: int = 200
+    truth_states: Annotated[int, count(1)] = 200
     """Gymnasium problems: states at which the true value is estimated by Monte Carlo."""
-    truth_rollouts: int = 8
+    truth_rollouts: Annotated[int, count(2)] = 8
     """Gymnasium problems: returns averaged at each of these states, at least 2."""
-    held_out: int = 5000
+    held_out: Annotated[int, count(2)] = 5000
     """Gymnasium problems: transitions of a separate stream that the moments are estimated from."""
-    dtype: str = "float32"
-    """float32 or float64, for learning; errors are always measured in float64."""
-    compile: str = "auto"
-    """auto: compile where the number of steps is worth its 10 to 20 seconds a rule; on; off."""
-    seed: int = 0
-    """Seed of everything; same seed, machine and --compile, same result to the bit on the CPU."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings(
+    MeasuringSettings,
+    PolicySettings,
+    FeatureSettings,
+    UpdateSettings,
+    ComputingSettings,
+    FolderSettings,
+):
+    """Learning to evaluate a policy."""
+
+    compile: Annotated[str, one_of(("auto", "on", "off"))] = "auto"
+    """auto: compile where the number of steps is worth its 10 to 20 seconds per rule; on; off."""
     out: Path | None = None
-    """Folder of the run, or of one run a rule; runs/PROBLEM if not given."""
+    """Folder of the run, or of one run per rule; runs/PROBLEM if not given."""
     resume: bool = False
-    """Go on with the run in --out; only --steps (longer) and --device may differ."""
-    overwrite: bool = False
-    """Replace a run in --out."""
+    """Continue the run in --out; only --steps (longer) and --device may differ."""

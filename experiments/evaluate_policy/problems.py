@@ -12,14 +12,14 @@ from envs.finite.standard_problems import FINITE_PROBLEMS, is_finite_problem
 from envs.finite.standard_problems import problem as standard_problem
 from envs.finite.toy_text import toy_text_problem
 from envs.logs.logged_problem import LoggedProblem
-from experiments.evaluate_policy.settings import Settings
-from experiments.runs.command_line import UsageError, load_part, named, suggestion
+from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.runs.checks import UsageError, load_part, named, suggestion
 from experiments.train_dqn.policy import is_checkpoint, problem_of_checkpoint
 
 Problem = FiniteMDP | ControlProblem | LoggedProblem
 
 
-def problem_flags(settings: Settings) -> str:
+def problem_flags(settings: EvaluationSettings) -> str:
     """Return the flags that define the problem, as they were given."""
     given = (
         ("--problem", settings.problem),
@@ -30,7 +30,7 @@ def problem_flags(settings: Settings) -> str:
     return " ".join(f"{flag} {value}" for flag, value in given if value is not None)
 
 
-def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
+def made_problem(settings: EvaluationSettings, name: str) -> FiniteMDP | ControlProblem:
     """Make the problem of a name, with its policies; UsageError in one line for what cannot be."""
     _, colon, function = name.partition(":")
     made: Any = None
@@ -68,7 +68,7 @@ def made_problem(settings: Settings, name: str) -> FiniteMDP | ControlProblem:
     return _from_its_table(problem, settings) or problem
 
 
-def _from_its_table(problem: ControlProblem, settings: Settings) -> FiniteMDP | None:
+def _from_its_table(problem: ControlProblem, settings: EvaluationSettings) -> FiniteMDP | None:
     """Return an environment as a finite problem where it carries a table that can be used."""
     environment = problem.make()
     try:
@@ -89,7 +89,7 @@ def _policy(value: str | None, flag: str) -> Any:
     return load_part(value, flag) if value and ":" in value else value
 
 
-def _with_policies(mdp: FiniteMDP, settings: Settings) -> FiniteMDP:
+def _with_policies(mdp: FiniteMDP, settings: EvaluationSettings) -> FiniteMDP:
     """Put the user's policies and discount into a finite problem and check it again."""
     changes: dict[str, Any] = {}
     for flag, field, value in (

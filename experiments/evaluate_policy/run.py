@@ -12,7 +12,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
-from experiments.evaluate_policy.build import Plan
+from experiments.evaluate_policy.build import EvaluationPlan
 from experiments.runs.checkpoint import restored
 from experiments.runs.files import write_bytes, write_json
 from experiments.runs.history import History
@@ -44,7 +44,7 @@ class Run:
         compiled: bool,
         algorithm: Algorithm,
         state: State,
-        plan: Plan,
+        plan: EvaluationPlan,
         task: Task,
     ) -> None:
         self.name, self.folder, self.settings = name, folder, settings
@@ -169,7 +169,7 @@ def task_runs(task: Task) -> int:
 
 
 def try_update(
-    algorithm: Algorithm, state: State, plan: Plan, task: Task, compiled: bool = False
+    algorithm: Algorithm, state: State, plan: EvaluationPlan, task: Task, compiled: bool = False
 ) -> None:
     """Take one update and one measurement, and forget them: what fails then fails before a run."""
     limit = divergence_limit(state.parameters)
@@ -191,7 +191,9 @@ def try_update(
         raise ValueError(f"an update turns a state of shapes {before} into one of {after}")
 
 
-def _base_steps(algorithm: Algorithm, plan: Plan, task: Task, like: torch.Tensor) -> StepSizes:
+def _base_steps(
+    algorithm: Algorithm, plan: EvaluationPlan, task: Task, like: torch.Tensor
+) -> StepSizes:
     base = base_steps(algorithm.rule, plan.step_sizes, task_runs(task), like)
     return StepSizes(*(size.to(plan.dtype) for size in base))
 

@@ -1,26 +1,26 @@
-"""The command line of policy evaluation: its flags, and the checks of what they say by themselves.
+"""The settings of policy evaluation, and the checks of what several of them say together.
 
-What the flags stand for is made, and tried, in `experiments.evaluate_policy.build`.
+What the settings stand for is made, and tried, in `experiments.evaluate_policy.build`.
 """
 
-from dataclasses import dataclass, fields
-from typing import Annotated, Any
-
-import tyro
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 from experiments.evaluate_policy.learning_settings import LearningSettings
-from experiments.runs.command_line import (
-    UsageError,
-    check_choice,
-    check_fraction,
-    check_integer,
-    check_positive_integer,
-    check_readable,
-    check_resume_or_overwrite,
-    check_step_size,
+from experiments.evaluate_policy.presets import PRESETS, preset_values
+from experiments.runs.checks import UsageError
+from experiments.runs.command_line import flags_given
+from experiments.runs.settings import (
+    Idle,
+    at_least,
+    between,
+    changed,
+    from_to,
+    one_of,
+    settings_from,
+    several,
 )
-from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
-from neural_tdc.learning.projections import projection
 from neural_tdc.learning.sampling import (
     SAMPLINGS,
     Sampling,
@@ -29,16 +29,16 @@ from neural_tdc.learning.sampling import (
     sampling_scheme,
     scheme_options,
 )
-from neural_tdc.learning.schedules import exponents
-from neural_tdc.networks.activations import ACTIVATIONS
-from neural_tdc.rules.projection_features import PSI_KINDS
 
 # No more fits into float32.
 LARGEST = 3e38
+# What only the body `mlp` takes, and what only an estimated truth needs.
+OF_MLP = ("hidden", "activation", "constant_feature")
+OF_TRUTH = ("truth_states", "truth_rollouts", "held_out")
 
 
-@dataclass(kw_only=True)
-class Settings(LearningSettings):
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(LearningSettings):
     """Evaluate a fixed policy by Algorithm 1 and its relatives.
 
     Problems: random-walk-tabular, random-walk-dependent, random-walk-inverted, boyan, baird,
@@ -51,131 +51,97 @@ class Settings(LearningSettings):
     generalized, lstd; or module:function.
     """
 
+    program: ClassVar[str] = "python -m experiments.evaluate_policy"
+    may_differ: ClassVar[tuple[str, ...]] = ("steps", "device")
+
     problem: str | None = None
     """A problem's name, or module:function that returns a FiniteMDP or makes an environment."""
     data: str | None = None
     """In place of --problem: an .npz file of logged data, with arrays observation, action, reward,
     terminated, truncated and, if need be, next_observation and behaviour_probability."""
-    preset: str | None = None
+    preset: Annotated[str | None, one_of(PRESETS)] = None
     """on-policy or off-policy: rule and step sizes together, as recommended in
     docs/body-rules.md."""
-    rule: list[str]
+    rule: Annotated[tuple[str, ...], several]
     """One or several learning rules, which learn from the same experience."""
-    sampling: str = "markov"
+    sampling: Annotated[str, one_of(SAMPLINGS)] = "markov"
     """markov: the stream in its order; iid: draws from the whole stream; replay: from its past;
     sequences: segments of consecutive transitions from the whole stream."""
-    head_step: float = 0.01
+    head_step: Annotated[float, at_least(0)] = 0.01
     """Step size β of the head θ (dimensionless factor of a direction)."""
-    auxiliary_step: float | None = None
+    auxiliary_step: Annotated[float | None, at_least(0)] = None
     """Step size η of the auxiliary vector ω; that of the head if not given."""
-    body_step: float = 0.001
+    body_step: Annotated[float, at_least(0)] = 0.001
     """Step size α of the body W; 0 leaves the body as it was initialised."""
-    lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.0
+    lambda_: Annotated[float, from_to(0, 1)] = 0.0
     """Trace decay λ in [0, 1] of TD(λ), TDC(λ), GTD2(λ), TDRC(λ), HTD(λ) and LSTD(λ); 0 for no
     trace. Above 0 it needs --sampling sequences, or --features given, --sampling markov and
     --batch 1."""
-    held_out_fraction: float = 0.2
+    held_out_fraction: Annotated[float, between(0, 1)] = 0.2
     """With --data: the part of the file, at its end, that is not learned from and judges."""
 
-
-def check_values(settings: Settings) -> None:
-    """Raise UsageError for a value that is not allowed, or for two that exclude each other."""
-    if settings.problem is None and settings.data is None:
-        raise UsageError("--problem must be given, or --data in its place; see --help")
-    if settings.problem is not None and settings.data is not None:
-        raise UsageError(
-            f"--problem {settings.problem} and --data {settings.data} exclude each other: give one"
-        )
-    check_choice("--features", settings.features, ("neural", "given"))
-    check_choice("--sampling", settings.sampling, SAMPLINGS)
-    check_choice("--activation", settings.activation, ACTIVATIONS)
-    check_choice("--psi", settings.psi, PSI_KINDS)
-    check_choice("--dtype", settings.dtype, ("float32", "float64"))
-    check_choice("--compile", settings.compile, ("auto", "on", "off"))
-    for flag, count in (
-        ("--runs", settings.runs),
-        ("--batch", settings.batch),
-        ("--measure-every", settings.measure_every),
-        ("--truth-states", settings.truth_states),
-        ("--lstd-window", settings.lstd_window),
-        ("--sequence-length", settings.sequence_length),
-    ):
-        check_positive_integer(flag, count)
-    check_integer("--truth-rollouts", settings.truth_rollouts, 2)
-    check_integer("--held-out", settings.held_out, 2)
-    check_integer("--seed", settings.seed, 0)
-    check_integer("--psi-width", settings.psi_width, 0)
-    check_integer("--replay-window", settings.replay_window, 0)
-    if settings.steps is not None:
-        check_positive_integer("--steps", settings.steps)
-    if settings.width is not None:
-        check_positive_integer("--width", settings.width)
-    for units in settings.hidden or []:
-        check_positive_integer("--hidden", units)
-    for flag, size in (
-        ("--head-step", settings.head_step),
-        ("--auxiliary-step", settings.auxiliary_step),
-        ("--body-step", settings.body_step),
-        ("--ridge", settings.ridge),
-        ("--epsilon", settings.epsilon),
-        ("--lstd-epsilon", settings.lstd_epsilon),
-    ):
-        if size is not None:
-            check_step_size(flag, size)
-            if settings.dtype == "float32" and size > LARGEST:
-                raise UsageError(f"{flag} {size:g} is not allowed: give at most {LARGEST:g}")
-    if settings.gamma is not None:
-        check_fraction("--gamma", settings.gamma)
-    check_trace(settings)
-    if not 0 < settings.held_out_fraction < 1:
-        raise UsageError(
-            f"--held-out-fraction {settings.held_out_fraction:g} is not allowed: give a number "
-            "between 0 and 1"
-        )
-    names = ["sgd"] if settings.optimizer is None else settings.optimizer
-    for name in names:
-        check_choice("--optimizer", name, OPTIMIZER_NAMES)
-    if len(names) not in (1, 3):
-        given = " ".join(["--optimizer", *names])
-        raise UsageError(f"{given}: give one name, or three for body, head and auxiliary")
-    check_readable("--schedule", exponents, settings.schedule)
-    check_readable("--constraint", projection, settings.constraint)
-    check_resume_or_overwrite(settings.resume, settings.overwrite)
-    for option, schemes in scheme_options().items():
-        for flag in _changed(settings, option) if settings.sampling not in schemes else []:
+    def __post_init__(self) -> None:
+        """Check every field, and what several of them say together."""
+        super().__post_init__()
+        if self.problem is None and self.data is None:
+            raise UsageError("--problem must be given, or --data in its place; see --help")
+        if self.problem is not None and self.data is not None:
             raise UsageError(
-                f"{flag} needs --sampling {' or '.join(schemes)}, not {settings.sampling}"
+                f"--problem {self.problem} and --data {self.data} exclude each other: give one"
             )
+        _check_float32(self)
+        _check_trace(self)
+        _check_features(self)
+
+    @property
+    def scheme(self) -> Sampling:
+        """Return the sampling scheme."""
+        return sampling_scheme(self.sampling, **vars(self))
 
 
-def _scheme(settings: Settings) -> Sampling:
-    return sampling_scheme(settings.sampling, **vars(settings))
+def read_evaluation_settings(argv: Sequence[str]) -> EvaluationSettings:
+    """Make the settings of a command line and of the preset that it names."""
+    given = flags_given([EvaluationSettings], argv)
+    return settings_from(EvaluationSettings, preset_values(given), given)
 
 
-def check_trace(settings: Settings) -> None:
-    """Raise UsageError where --lambda is not allowed, or not defined for how is learned."""
-    decay = check_fraction("--lambda", settings.lambda_)
-    if in_segments(_scheme(settings)):
+def _check_float32(settings: EvaluationSettings) -> None:
+    sizes = (*("head_step", "auxiliary_step", "body_step", "ridge", "epsilon", "lstd_epsilon"),)
+    for name in sizes if settings.dtype == "float32" else ():
+        if (getattr(settings, name) or 0.0) > LARGEST:
+            raise UsageError(f"{changed(settings, name)} is not allowed: give at most {LARGEST:g}")
+
+
+def _check_trace(settings: EvaluationSettings) -> None:
+    decay = settings.lambda_
+    if in_segments(settings.scheme):
         return
     if decay and settings.features != "given":
         raise UsageError(
             f"--lambda {decay:g} is defined for features that do not learn: it needs --features "
             f"given, not {settings.features}; or --sampling sequences"
         )
-    if decay and not follows_stream(_scheme(settings)):
+    if decay and not follows_stream(settings.scheme):
         raise UsageError(
             f"--lambda {decay:g} follows a trace through an ordered stream: it wants --sampling "
             f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
         )
 
 
-def check_rules(settings: Settings, rules: dict[str, Any]) -> None:
+def _check_features(settings: EvaluationSettings) -> None:
+    if settings.features == "neural" and ":" in settings.body and settings.width is not None:
+        raise UsageError("--width: a body of your own has the width that it returns")
+    if settings.features == "neural" and settings.width == 1 and settings.constant_feature:
+        raise UsageError("--width 1 and --constant-feature leave no feature to learn")
+
+
+def check_rules(settings: EvaluationSettings, rules: Mapping[str, Any]) -> None:
     """Raise UsageError for a rule that cannot learn in the way that was asked for.
 
     rules: {name as given: rule}
     """
     for name, rule in rules.items():
-        if rule.ordered and not follows_stream(_scheme(settings)):
+        if rule.ordered and not follows_stream(settings.scheme):
             raise UsageError(
                 f"--rule {name} follows a trace through an ordered stream: it wants --sampling "
                 f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
@@ -189,35 +155,24 @@ def check_rules(settings: Settings, rules: dict[str, Any]) -> None:
                 ) from None
 
 
-def _changed(settings: Settings, *names: str) -> list[str]:
-    """Return those of the named settings that are not at their defaults, as flags with values."""
-    defaults = {field.name: field.default for field in fields(settings)}
-    shown = []
-    for name in names:
-        value = getattr(settings, name)
-        if value != defaults[name]:
-            values = value if isinstance(value, list) else [] if value is True else [value]
-            shown.append(" ".join(["--" + name.replace("_", "-"), *map(str, values)]))
-    return shown
+def idle_settings(
+    settings: EvaluationSettings, rules: Mapping[str, Any], finite: bool
+) -> list[Idle]:
+    """Return the settings that change nothing on this problem or for any of the rules.
 
-
-def check_effects(settings: Settings, rules: dict[str, Any], finite: bool) -> None:
-    """Raise UsageError for a flag that changes nothing on this problem or for any of the rules.
-
-    rules: {name as given: rule}; rules of the user's own have settings of their own.
+    rules: {name as given: rule}; rules of the user's own have settings of their own
+    finite: whether the problem's errors are exact
     """
     chosen = "with --rule " + " ".join(rules)
     taken = {setting for rule in rules.values() for setting in rule.settings}
     data = settings.data is not None
-    of_mlp = ("hidden", "activation", "constant_feature")
-    of_truth = ("truth_states", "truth_rollouts", "held_out")
-    refused = (
-        (settings.features == "given", ("body", "width", *of_mlp), "with --features given"),
-        (settings.body != "mlp", of_mlp, f"with --body {settings.body}, only with mlp"),
+    rows = (
+        (settings.features == "given", ("body", "width", *OF_MLP), "with --features given"),
+        (settings.body != "mlp", OF_MLP, f"with --body {settings.body}, only with mlp"),
         (data, ("behaviour",), "with --data: its behaviour_probability tells how it acted"),
-        (data, of_truth, "with --data: no truth is known, and --held-out-fraction of it judges"),
+        (data, OF_TRUTH, "with --data: no truth is known, and --held-out-fraction of it judges"),
         (not data, ("held_out_fraction",), "without --data"),
-        (finite, of_truth, f"on {settings.problem}: the errors of finite problems are exact"),
+        (finite, OF_TRUTH, f"on {settings.problem}: the errors of finite problems are exact"),
         ("psi" not in taken, ("psi", "psi_width"), f"{chosen}, only with generalized"),
         (settings.psi == "observation", ("psi_width",), "with --psi observation"),
         (
@@ -232,12 +187,15 @@ def check_effects(settings: Settings, rules: dict[str, Any], finite: bool) -> No
         ),
         ("ridge" not in taken, ("ridge",), chosen),
     )
-    for holds, names, why in refused:
-        for flag in _changed(settings, *names) if holds else []:
-            raise UsageError(f"{flag} has no effect {why}")
+    idle = [Idle(names, why) for holds, names, why in rows if holds]
+    for option, schemes in scheme_options().items():
+        if settings.sampling not in schemes:
+            why = f"with --sampling {settings.sampling}, only with {' or '.join(schemes)}"
+            idle.append(Idle((option,), why))
+    return idle
 
 
-def idle_steps(settings: Settings, rules: dict[str, Any]) -> list[str]:
+def idle_steps(settings: EvaluationSettings, rules: Mapping[str, Any]) -> list[str]:
     """Return a warning for each step size that was given and moves nothing."""
     own = any(":" in name for name in rules)
     named = [rule for name, rule in rules.items() if ":" not in name]
@@ -256,14 +214,13 @@ def idle_steps(settings: Settings, rules: dict[str, Any]) -> list[str]:
         ),
     )
     return [
-        f"{flag} has no effect: {why}"
+        f"{shown} has no effect: {why}"
         for name, holds, why in idle
-        if holds
-        for flag in _changed(settings, name)
+        if holds and (shown := changed(settings, name))
     ]
 
 
-def still_bodies(rules: dict[str, Any]) -> list[str]:
+def still_bodies(rules: Mapping[str, Any]) -> list[str]:
     """Return a warning for each rule whose body stands still though it could learn."""
     return [
         f"--rule {name}: its body stands still, since ω* = 0 at the head's best response"

@@ -6,8 +6,6 @@ their curvature over all of them. Source: Figures 1 and 2 of arXiv 2605.15530.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,75 +14,25 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from experiments.landscape.figures import curvature_figure, surfaces_figure
-from experiments.runs.command_line import (
-    UsageError,
-    check_integer,
-    check_positive,
-    check_several,
-    main,
-    parse,
-)
+from experiments.landscape.settings import LandscapeSettings, read_landscape_settings
+from experiments.runs.command_line import main
 from experiments.runs.history import History
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import FIGURE
 from experiments.runs.statistics import mean_interval
 from experiments.train_supervised.__main__ import supervised_run
-from experiments.train_supervised.build import Plan
+from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.measurement import run_problem
 from experiments.train_supervised.run import Watch
-from experiments.train_supervised.settings import Settings as Training
-from experiments.train_supervised.settings import completed
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.landscape import Landscape, landscape, random_directions
 from neural_tdc.stackelberg.supervised import arm_parameters
 from neural_tdc.types import Measurement
 
-PROGRAM = "python -m experiments.landscape"
 CURVATURE_FIGURE = "curvature.png"
 
 
-@dataclass(kw_only=True)
-class Settings(Training):
-    """Draw the surfaces and the curvature of f(·, θ_k) and of Φ while one arm learns.
-
-    The default is the paper's example: a regression whose inputs and true network are standard
-    normal, learned by the arm split. All other flags are those of experiments.train_supervised.
-    """
-
-    task: str = "synthetic"
-    """synthetic, friedman, boston, mnist, fashion-mnist or cifar10."""
-    at: list[int] = field(default_factory=lambda: [0, 100, 2000])
-    """Updates after which the surfaces are drawn, of the first seed; measured ones."""
-    grid: int = 21
-    """Points along each direction of a surface; an odd number, so that the body is one."""
-    span: float = 1.0
-    """How far a surface reaches on either side, in lengths of the body."""
-    curvature_every: int = 1
-    """Measurements from one to the next that includes the curvature."""
-
-
-def checked(settings: Settings) -> Settings:
-    """Complete the settings; UsageError for what this program cannot use."""
-    whole = completed(settings, ("split",))
-    if len(whole.arm or []) != 1:
-        raise UsageError(f"--arm {' '.join(whole.arm or [])}: give one, whose iterates are drawn")
-    check_several("--at", whole.at)
-    check_positive("--span", whole.span)
-    check_integer("--grid", whole.grid, 3)
-    if whole.grid % 2 == 0:
-        raise UsageError(f"--grid {whole.grid} is not allowed: give an odd number")
-    check_integer("--curvature-every", whole.curvature_every, 1)
-    every, steps = whole.measure_every or 1, whole.steps or 0
-    for step in whole.at:
-        if not 0 <= step <= steps or (step % every and step != steps):
-            raise UsageError(
-                f"--at {step} is not measured: give multiples of --measure-every {every} up to "
-                f"--steps {steps}"
-            )
-    return whole
-
-
-def watcher(settings: Settings, plan: Plan) -> Watch:
+def watcher(settings: LandscapeSettings, plan: SupervisedPlan) -> Watch:
     """Return what keeps the surfaces of the first seed at the chosen iterations."""
     coefficients = torch.linspace(-settings.span, settings.span, settings.grid, dtype=torch.float64)
     problem = run_problem(plan, 0)
@@ -151,9 +99,8 @@ def _landscapes(kept: dict[int, dict[str, Tensor]]) -> dict[int, Landscape]:
 
 def draw_landscape(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = checked(parse(Settings, argv, PROGRAM, Settings.__doc__ or ""))
-    settings.out = settings.out or Path("runs") / f"landscape-{settings.task}"
-    with supervised_run(settings, argv, PROGRAM, lambda plan: watcher(settings, plan)) as run:
+    settings = read_landscape_settings(argv)
+    with supervised_run(settings, argv, lambda plan: watcher(settings, plan)) as run:
         run.summaries()
         arm = run.plan.learning.arms[0]
         history = run.histories[arm]

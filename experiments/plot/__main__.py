@@ -5,13 +5,12 @@ python -m experiments.plot FOLDER [FOLDER …] [--out FILE] [--metric NAME …]
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tyro
-
-from experiments.runs.command_line import UsageError, check_several, main, parse, suggestion
+from experiments.plot.settings import PlotSettings
+from experiments.runs.checks import UsageError, suggestion
+from experiments.runs.command_line import main, parse
 from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import read_json
 from experiments.runs.history import History, read
@@ -19,26 +18,7 @@ from experiments.runs.report import table
 from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, SUMMARY
 from experiments.runs.statistics import summary, summary_key
 
-DESCRIPTION = (
-    "Draw runs again from their metrics.csv, without running anything, and print their table. "
-    "A FOLDER is the folder of one run, or one that holds a folder a rule; all that are given are "
-    "compared in one figure."
-)
 FORMATS = (".png", ".pdf", ".svg")
-
-
-@dataclass
-class Settings:
-    """Which runs to draw, and how."""
-
-    folder: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs, one or several."""
-    out: Path | None = None
-    """File to write: .png, .pdf or .svg. If not given: figure.png in the one FOLDER, or
-    comparison.png in the current folder for several."""
-    metric: tuple[str, ...] = ()
-    """Metrics to draw, a panel each, such as rmsve or tracking_error_head. If not given:
-    errors, lags and rank."""
 
 
 class Run(NamedTuple):
@@ -117,7 +97,7 @@ def _chosen_metrics(asked: Sequence[str], runs: Sequence[Run]) -> list[str] | No
     return [by_key[metric] for metric in asked] or None
 
 
-def _output(settings: Settings) -> Path:
+def _output(settings: PlotSettings) -> Path:
     if settings.out is None:
         return settings.folder[0] / FIGURE if len(settings.folder) == 1 else Path("comparison.png")
     if settings.out.suffix.lower() not in FORMATS:
@@ -129,8 +109,7 @@ def _output(settings: Settings) -> Path:
 
 def plot(argv: Sequence[str]) -> None:
     """Draw the figure and print the table of the runs named on a command line."""
-    settings = parse(Settings, argv, "python -m experiments.plot", DESCRIPTION)
-    check_several("FOLDER", settings.folder)
+    settings = parse(PlotSettings, argv)
     out = _output(settings)
     runs = [read_run(path) for folder in settings.folder for path in run_folders(folder)]
     names = labels(runs)

@@ -1,85 +1,43 @@
-"""Command lines from dataclasses: parsing, the checks after it, and the way a program ends.
+"""Command lines of programs: flags to settings, the help page, and the way a program ends.
 
-A program is a dataclass of settings, each with its default and a docstring that says its unit, and
-a function that takes the arguments:
-
-    @dataclass
-    class Settings:
-        \"\"\"…\"\"\"
-
-        out: Path
-        \"\"\"Folder of the run.\"\"\"
-        head_step: float = 0.1
-        \"\"\"Step size β of the head.\"\"\"
-        lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.9
-        \"\"\"Trace decay λ: a field cannot be called `lambda`, its flag can.\"\"\"
+A program is a dataclass of settings (see `experiments.runs.settings`) and a function that takes the
+arguments:
 
     def program(argv: Sequence[str]) -> None:
-        settings = parse(Settings, argv, "python -m experiments.name", "What it does.")
-        check_step_size("--head-step", settings.head_step)
+        settings = parse(ExampleSettings, argv)
 
     if __name__ == "__main__":
         sys.exit(main(program))
 
-Flags are in kebab case. The parser only makes numbers of strings: what a value may be is checked
-after parsing, by `experiments.runs.checks`, which all can be imported from here.
+Flags are the fields in kebab case: `--head-step 0.1`, `--rule td tdc`, `--resume`, `--no-resume`.
 """
 
+import argparse
+import ast
 import contextlib
-import io
+import dataclasses
+import inspect
 import os
-import re
 import shlex
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
-import tyro
-
-from experiments.runs.checks import (
-    UsageError,
-    check_choice,
-    check_fraction,
-    check_integer,
-    check_positive,
-    check_positive_integer,
-    check_readable,
-    check_resume_or_overwrite,
-    check_several,
-    check_step_size,
-    load_part,
-    named,
-    nearest,
-    resolve_device,
-    suggestion,
-)
+from experiments.runs.checks import UsageError, nearest
 from experiments.runs.processes import stop_status, terminable
-
-__all__ = [
-    "Stopped",
-    "UsageError",
-    "check_choice",
-    "check_fraction",
-    "check_integer",
-    "check_positive",
-    "check_positive_integer",
-    "check_readable",
-    "check_resume_or_overwrite",
-    "check_several",
-    "check_step_size",
-    "load_part",
-    "main",
-    "named",
-    "nearest",
-    "parse",
-    "resolve_device",
-    "resume_command",
-    "suggestion",
-]
-
-T = TypeVar("T")
+from experiments.runs.settings import (
+    AnySettings,
+    CheckedSettings,
+    Choice,
+    Setting,
+    check_setting,
+    setting_fields,
+    settings_from,
+    value_of,
+)
 
 
 class Stopped(Exception):
@@ -97,119 +55,178 @@ class Stopped(Exception):
 # Parsing
 
 
-def _check_repeated_flags(argv: Sequence[str]) -> None:
-    """Raise where a flag stands twice: the parser would keep the last one silently."""
-    flags = [argument.partition("=")[0] for argument in argv if argument.startswith("--")]
-    names = [flag.replace("_", "-") for flag in flags if flag != "--"]
-    switches = {f"--no-{name[2:]}" for name in names}
-    counts = Counter(f"--{name[5:]}" if name in switches else name for name in names)
-    for flag, count in counts.items():
+class _Flag(NamedTuple):
+    """A flag as it was given, in the one spelling that all have here, with the words after it."""
+
+    given: str
+    name: str
+    words: list[str]
+
+
+def _flags(argv: Sequence[str]) -> list[_Flag]:
+    """Cut a command line into its flags; words before the first one have the flag ""."""
+    flags = [_Flag("", "", [])]
+    for argument in argv:
+        if argument.startswith("--"):
+            given, equals, value = argument.partition("=")
+            flags.append(_Flag(given, given.replace("_", "-"), [value] if equals else []))
+        else:
+            flags[-1].words.append(argument)
+    return flags
+
+
+def _check_repeated(names: Sequence[str]) -> None:
+    for name, count in Counter(names).items():
         if count > 1:
-            raise UsageError(f"{flag} is given {count} times; give it once, with all its values")
+            raise UsageError(f"{name} is given {count} times; give it once, with all its values")
 
 
-def _flag_of(argument: str) -> str:
-    """Return the flag of an argument in the one spelling that all have here."""
-    name = argument.partition("=")[0].replace("_", "-")
-    return "--" + name.removeprefix("--no-") if name.startswith("--no-") else name
+def flags_given(
+    kinds: Sequence[type[CheckedSettings]],
+    argv: Sequence[str],
+    defaults: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return {field: value} of what a command line gives, for settings of one or several classes.
 
+    defaults:  {field: what --help says of its default}, where that depends on other flags
 
-def given_flags(argv: Sequence[str]) -> set[str]:
-    """Return the flags of a command line, each in the one spelling that all have here."""
-    return {_flag_of(argument) for argument in argv if argument.startswith("--")}
-
-
-def completed(argv: Sequence[str], defaults: Mapping[str, Sequence[str]]) -> list[str]:
-    """Put flags before a command line, those left out that it gives itself.
-
-    defaults: {flag: its arguments}
+    On --help prints the help, which begins with the first class's docstring, and exits with 0.
+    Raises UsageError in one line for what cannot be read and for a flag that is given twice.
     """
-    given = given_flags(argv)
-    kept = {flag: values for flag, values in defaults.items() if _flag_of(flag) not in given}
-    return [*(part for flag, values in kept.items() for part in (flag, *values)), *argv]
+    settings = {name: each for kind in kinds for name, each in setting_fields(kind).items()}
+    if not {"-h", "--help"}.isdisjoint(argv):
+        print(_help(kinds, settings, defaults or {}), end="")
+        raise SystemExit(0)
+    by_flag = {each.flag: each for each in settings.values() if not each.in_place}
+    switches = {"--no" + each.flag[1:]: each for each in by_flag.values() if each.kind is bool}
+    in_place = next((each for each in settings.values() if each.in_place), None)
+    known = {**switches, **by_flag}
+    flags = _flags(argv)
+    _check_repeated([known[each.name].flag for each in flags if each.name in known])
+    values: dict[str, Any] = {}
+    placed: list[str] = []
+    unknown: list[str] = []
+    near: list[str] = []
+    for given, name, words in flags:
+        setting = known.get(name)
+        if not given:
+            surplus = words
+        elif setting is None:
+            unknown += [given, *words]
+            near += nearest(name, known)[:1]
+            continue
+        elif setting.kind is bool:
+            surplus = words
+            values[setting.name] = name not in switches
+        elif setting.several:
+            surplus = []
+            values[setting.name] = value_of(setting, words)
+        elif not words:
+            raise UsageError(f"{name} is given without a value")
+        else:
+            surplus = words[1:]
+            values[setting.name] = value_of(setting, words[:1])
+        (unknown if in_place is None else placed).extend(surplus)
+    if unknown:
+        hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else "; see --help"
+        raise UsageError(f"unknown on the command line: {' '.join(unknown)}{hint}")
+    if in_place is not None and placed:
+        values[in_place.name] = value_of(in_place, placed)
+    # Before anything is asked of them together.
+    for name, value in values.items():
+        check_setting(settings[name], value)
+    return values
 
 
-def value_of(flag: str, argv: Sequence[str]) -> str | None:
-    """Return the value of a flag before the command line is parsed; None where it has none."""
-    for index, argument in enumerate(argv):
-        name, equals, value = argument.partition("=")
-        if name == flag and equals:
-            return value
-        if name == flag and index + 1 < len(argv) and not argv[index + 1].startswith("--"):
-            return argv[index + 1]
-    return None
-
-
-_NO_NUMBER = (
-    (re.compile(r"Error parsing (\S+): invalid literal for int.*10: (.*)"), "a whole number"),
-    (re.compile(r"Error parsing (\S+): could not convert string to float: (.*)"), "a number"),
-)
-_NO_TYPE = re.compile(
-    r"Error parsing (\S+): no type matching \{None\}\|(INT|FLOAT) .* from \['(.*)'\]"
-)
-_UNKNOWN = re.compile(r"Unrecognized options: (.*)")
-_MISSING = re.compile(r"Missing value for argument '([^']+)'.*")
-
-
-def _one_line(message: str) -> str:
-    """Return what the parser printed in a box as one line, without its help text."""
-    said: list[str] = []
-    lines = [line.strip("│ \t") for line in message.splitlines()]
-    # Where the screen has no UTF-8 there is no box, and the title stands above a rule.
-    for line in lines[2:] if lines[1:] and lines[1].startswith("---") else lines:
-        if line.startswith(("For full helptext", "Argument helptext")):
-            break
-        if line and not line.startswith(("╭", "╰", "─", "---")):
-            said.append(line)
-    first = said[0] if said else "the command line cannot be read"
-    # With a missing flag the parser lists below it what it did not know.
-    end = said.index("Unrecognized options:") if "Unrecognized options:" in said else len(said)
-    flags = [line.split()[0].rstrip(",") for line in said[1:end] if line.startswith("--")]
-    unknown = " ".join(said[end + 1 :])
-    for pattern, kind in _NO_NUMBER:
-        if found := pattern.match(first):
-            return f"{found[1]} {found[2]} is not {kind}"
-    if found := _NO_TYPE.match(first):
-        kind = "a whole number" if found[2] == "INT" else "a number"
-        return f"{found[1]} {found[3]} is not {kind}"
-    if found := _MISSING.match(first):
-        return f"{found[1]} is given without a value"
-    if found := _UNKNOWN.match(first):
-        hint = f"; did you mean {' or '.join(flags)}?" if flags else "; see --help"
-        return f"unknown on the command line: {found[1].replace(', ', ' ')}{hint}"
-    if flags:
-        rest = f"; unknown on the command line: {unknown}" if unknown else ""
-        return f"{' and '.join(flags)} must be given{rest}; see --help"
-    return f"{first}; see --help"
-
-
-@contextlib.contextmanager
-def _wide_terminal() -> Iterator[None]:
-    """Keep the parser from breaking the lines of its messages."""
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "10000"
-    try:
-        yield
-    finally:
-        del os.environ["COLUMNS"]
-        if before is not None:
-            os.environ["COLUMNS"] = before
-
-
-def parse(settings: type[T], argv: Sequence[str], prog: str, description: str) -> T:
+def parse(kind: type[AnySettings], argv: Sequence[str]) -> AnySettings:
     """Make settings of a command line; print the help and exit with 0 on --help.
 
-    Raises UsageError in one line for what cannot be parsed and for a flag that is given twice.
+    Raises UsageError in one line for what cannot be used.
     """
-    if not {"-h", "--help"}.isdisjoint(argv):
-        return tyro.cli(settings, args=["--help"], prog=prog, description=description)
-    _check_repeated_flags(argv)
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed), _wide_terminal():
-            return tyro.cli(settings, args=list(argv), prog=prog, description=description)
-    except SystemExit:
-        raise UsageError(_one_line(printed.getvalue())) from None
+    return settings_from(kind, flags_given([kind], argv))
+
+
+# Help
+
+
+def help_texts(kind: type) -> dict[str, str]:
+    """Return {field: the docstring below it in the source}, of a class and its bases."""
+    found = {}
+    for each in kind.__mro__[::-1]:
+        if dataclasses.is_dataclass(each):
+            found |= _own_texts(each)
+    return found
+
+
+def _own_texts(kind: type) -> dict[str, str]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, text in zip(definition.body, definition.body[1:]):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=said)):
+                found[name] = " ".join(str(said).split())
+    return found
+
+
+_KINDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
+
+
+def _metavar(setting: Setting) -> str:
+    choices = [
+        each.names for each in setting.requirements if isinstance(each, Choice) and not each.own
+    ]
+    if choices and len(choices[0]) <= 5:
+        return "{" + ",".join(choices[0]) + "}"
+    return _KINDS[setting.kind]
+
+
+def _default(setting: Setting, defaults: Mapping[str, str]) -> str:
+    if setting.name in defaults:
+        return f" (default: {defaults[setting.name]})"
+    value = setting.default
+    if value is dataclasses.MISSING:
+        return " (required)"
+    if value is None or value == ():
+        return ""
+    if setting.kind is bool:
+        return f" (default: {'on' if value else 'off'})"
+    shown = " ".join(map(str, value)) if setting.several else value
+    return f" (default: {shown})"
+
+
+def _help(
+    kinds: Sequence[type[CheckedSettings]],
+    settings: Mapping[str, Setting],
+    defaults: Mapping[str, str],
+) -> str:
+    """Return the help page: what the program does, then every flag under its class's first line."""
+    place = " ".join(f"{each.flag} …" for each in settings.values() if each.in_place)
+    page = argparse.ArgumentParser(
+        usage=" ".join(filter(None, [kinds[0].program, place, "[--flag value …]"])),
+        description=inspect.cleandoc(kinds[0].__doc__ or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    order = [each for kind in kinds for each in kind.__mro__]
+    texts = {name: text for kind in kinds for name, text in help_texts(kind).items()}
+    groups: dict[type, Any] = {}
+    for setting in sorted(settings.values(), key=lambda each: order.index(each.group)):
+        if setting.group not in groups:
+            first = (setting.group.__doc__ or "").split(".")[0]
+            title = "options" if setting.group is kinds[0] else first
+            groups[setting.group] = page.add_argument_group(title)
+        group = groups[setting.group]
+        text = (texts.get(setting.name, "") + _default(setting, defaults)).replace("%", "%%")
+        if setting.in_place:
+            group.add_argument(setting.name, metavar=setting.flag, nargs="+", help=text)
+        elif setting.kind is bool:
+            action = argparse.BooleanOptionalAction if setting.default else "store_true"
+            group.add_argument(setting.flag, action=action, default=argparse.SUPPRESS, help=text)
+        else:
+            nargs = "*" if setting.several else None
+            group.add_argument(setting.flag, metavar=_metavar(setting), nargs=nargs, help=text)
+    return page.format_help()
 
 
 def resume_command(prog: str, argv: Sequence[str]) -> str:
@@ -249,9 +266,10 @@ def _say(message: str) -> None:
 
 
 def _no_memory(error: Exception) -> bool:
-    # On the CPU torch has no class of its own for it.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # On the CPU torch has no class of its own for it; of another one only the name is needed here.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
     )
 
 

@@ -8,11 +8,12 @@ shards that are missing.
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.command_line import UsageError, main, resumable
+from experiments.runs.checks import UsageError
+from experiments.runs.command_line import main, resumable
+from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import read_json, write_json, write_text
 from experiments.runs.report import large_number, tensorboard_line
@@ -26,13 +27,13 @@ from experiments.runs.run_folder import (
 )
 from experiments.sweep import figures as sweep_figures
 from experiments.sweep import tables as sweep_tables
-from experiments.sweep.build import Cell, Configuration, Shard, cells, check_values, shards
+from experiments.sweep.build import Cell, Configuration, Shard, cells, shards
 from experiments.sweep.engines import make_engine
 from experiments.sweep.hparams import HPARAMS, write_hparams
 from experiments.sweep.memory import Estimate, configurations_a_shard, estimate, memory_to_take
 from experiments.sweep.overall import overall, overall_csv, overall_markdown
 from experiments.sweep.results import Report, Row, identity, panels_of, reports, rows, selected
-from experiments.sweep.settings import PROGRAM, Settings, read_settings
+from experiments.sweep.settings import SweepSettings, read_sweep_settings
 from experiments.sweep.shard import Results
 from experiments.sweep.store import SHARDS, Study
 
@@ -40,34 +41,27 @@ SWEEP = "sweep.csv"
 # One of each for every way to select.
 SELECTED, SENSITIVITY, MAP = "selected", "sensitivity", "map"
 CURVES, RELATIVE, OVERALL = "curves", "relative", "overall"
-# A resumed study is run in the same shards, wherever and by however many workers.
-MAY_DIFFER = ("engine", "address", "workers", "memory", "device", "study")
 
 
-def _workers(settings: Settings, device: str) -> int:
+def _workers(settings: SweepSettings, device: str) -> int:
     if settings.workers is not None:
         return settings.workers
     # A device is shared badly.
     return 1 if device == "cuda" else max(1, (os.cpu_count() or 1) // settings.threads)
 
 
-def _stored(settings: Settings, by_problem: Mapping[str, Settings]) -> dict[str, Any]:
+def _stored(settings: SweepSettings, by_problem: Mapping[str, SweepSettings]) -> dict[str, Any]:
     """Return the settings as they are written down and compared on resume."""
-
-    def kept(of: Settings) -> dict[str, Any]:
-        left_out = ("resume", "overwrite", "out")
-        return {name: value for name, value in asdict(of).items() if name not in left_out}
-
-    common = kept(settings)
+    common = stored(settings)
     special = {
-        problem: {name: value for name, value in kept(own).items() if value != common[name]}
+        problem: {name: value for name, value in stored(own).items() if value != common[name]}
         for problem, own in by_problem.items()
     }
     return {**common, "override": {name: value for name, value in special.items() if value}}
 
 
 def _cut(
-    all_cells: Sequence[Cell], settings: Settings, most: Sequence[int]
+    all_cells: Sequence[Cell], settings: SweepSettings, most: Sequence[int]
 ) -> list[tuple[Cell, list[Shard]]]:
     return [
         (cell, shards(cell, cell.configurations, count, settings, fresh=False))
@@ -76,7 +70,7 @@ def _cut(
 
 
 def _fresh(
-    swept: Sequence[Row], settings: Settings, most: Mapping[int, int]
+    swept: Sequence[Row], settings: SweepSettings, most: Mapping[int, int]
 ) -> list[tuple[Cell, list[Shard]]]:
     """Return the shards of the selected configurations on fresh runs, those of a cell together."""
     if settings.fresh_runs == 0:
@@ -98,8 +92,7 @@ def _rows(cut: Sequence[tuple[Cell, list[Shard]]], results: Mapping[str, Results
 
 def sweep(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings, by_problem = read_settings(argv)
-    check_values(settings)
+    settings, by_problem = read_sweep_settings(argv)
     out = settings.out or Path("runs") / (settings.study.stem if settings.study else "sweep")
     check_folder(out, settings.overwrite, settings.resume)
     all_cells, notes = cells(by_problem)
@@ -111,9 +104,9 @@ def sweep(argv: Sequence[str]) -> None:
     most = [
         configurations_a_shard(cell, each, memory, workers) for cell, each in zip(all_cells, needed)
     ]
-    stored = _stored(settings, by_problem)
+    kept = _stored(settings, by_problem)
     if settings.resume:
-        check_same_settings(out, stored, MAY_DIFFER)
+        check_same_settings(out, kept, settings.may_differ)
         most = read_json(out / CONFIG).get("configurations_a_shard", most)
         if len(most) != len(all_cells):
             raise UsageError(f"--out {out} holds another study; --resume goes on with the same")
@@ -125,10 +118,10 @@ def sweep(argv: Sequence[str]) -> None:
     cut = _cut(all_cells, settings, most)
     pieces = list({shard.name: shard for _, several in cut for shard in several}.values())
     print(_announced(cut, needed, pieces, settings, workers, memory))
-    config = configuration({**stored, "configurations_a_shard": most}, device)
+    config = configuration({**kept, "configurations_a_shard": most}, device)
     with (
         prepare_folder(out, settings.overwrite, settings.resume),
-        resumable(PROGRAM, argv, "finished shards are"),
+        resumable(settings.program, argv, "finished shards are"),
     ):
         if settings.overwrite:
             _remove_results(out)
@@ -153,7 +146,7 @@ def _announced(
     cut: Sequence[tuple[Cell, list[Shard]]],
     needed: Sequence[Estimate],
     pieces: Sequence[Shard],
-    settings: Settings,
+    settings: SweepSettings,
     workers: int,
     memory: float,
 ) -> str:
@@ -213,7 +206,7 @@ def _write(out: Path, select: str, swept: list[Row], answers: list[Report], base
 
 def _summarise(
     out: Path,
-    settings: Settings,
+    settings: SweepSettings,
     swept: list[Row],
     answers: dict[str, list[Report]],
     notes: list[str],

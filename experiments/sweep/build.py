@@ -5,34 +5,27 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import Any, NamedTuple
+from dataclasses import fields, replace
+from typing import NamedTuple
 
 from agents.policy_evaluation import known_parts
 from envs.finite.finite_mdp import FiniteMDP
-from experiments.evaluate_policy import settings as evaluation_settings
-from experiments.evaluate_policy.build import Plan, plan
+from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.learning_settings import LearningSettings
-from experiments.runs.checks import (
-    UsageError,
-    check_choice,
-    check_integer,
-    check_positive,
-    check_positive_integer,
-    check_resume_or_overwrite,
-    check_several,
-)
+from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.runs.checks import UsageError
+from experiments.runs.common_settings import stored
+from experiments.runs.computing import compilation
+from experiments.runs.settings import Idle, idle_flags, setting_fields
 from experiments.runs.statistics import summary_key
 from experiments.sweep.grids import grid
-from experiments.sweep.settings import Settings
+from experiments.sweep.settings import SweepSettings, selectable
 from neural_tdc.learning.compilation import compiler_available
-from neural_tdc.learning.sampling import SAMPLINGS
 from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
 
-ENGINES = ("local", "ray")
 # Run-steps, or updates, of a shard from which on it wins back the time of its compilation.
-WORTH_COMPILING = 1_000_000
+RUN_STEPS_WORTH_COMPILING = 1_000_000
 MANY_UPDATES = 4_000
 
 
@@ -62,21 +55,21 @@ class Cell(NamedTuple):
     sampling: str
     rule: str
     learned: str
-    settings: evaluation_settings.Settings
-    plan: Plan
+    settings: EvaluationSettings
+    plan: EvaluationPlan
     configurations: tuple[Configuration, ...]
 
 
 class Shard(NamedTuple):
-    """A part of a study that is run at once, in plain values: any engine may send it anywhere.
+    """A part of a study that is run at once, in values that any engine may send anywhere.
 
     name:           of its file
-    settings:       of policy evaluation, as a dict
+    settings:       of policy evaluation
     configurations: [configuration] (body, head, auxiliary) step sizes
     """
 
     name: str
-    settings: dict[str, Any]
+    settings: EvaluationSettings
     configurations: list[tuple[float, float, float]]
     threads: int
     compiled: bool
@@ -85,44 +78,10 @@ class Shard(NamedTuple):
     @property
     def run_steps(self) -> int:
         """Return the updates of all its runs together."""
-        return len(self.configurations) * self.settings["runs"] * self.settings["steps"]
+        return len(self.configurations) * self.settings.runs * (self.settings.steps or 0)
 
 
-def check_values(settings: Settings) -> None:
-    """Raise UsageError for a value of the study's own flags that is not allowed."""
-    check_several("--problem", settings.problem)
-    if not settings.rule:
-        raise UsageError("--rule must be given, or --study with a file that gives it")
-    check_several("--rule", settings.rule)
-    for sampling in check_several("--sampling", settings.sampling):
-        check_choice("--sampling", sampling, SAMPLINGS)
-    check_choice("--engine", settings.engine, ENGINES)
-    check_integer("--seed", settings.seed, 0)
-    check_positive_integer("--threads", settings.threads)
-    if settings.fresh_runs is not None:
-        check_integer("--fresh-runs", settings.fresh_runs, 0)
-    if settings.workers is not None:
-        check_positive_integer("--workers", settings.workers)
-    if settings.memory is not None:
-        check_positive("--memory", settings.memory)
-    for select in check_several("--select", settings.select):
-        check_choice("--select", select, selectable())
-    if settings.baseline is not None:
-        check_choice("--baseline", settings.baseline, settings.rule)
-    if settings.address is not None and settings.engine != "ray":
-        raise UsageError(f"--address {settings.address} needs --engine ray, not {settings.engine}")
-    if settings.workers is not None and settings.engine == "ray":
-        raise UsageError(f"--workers {settings.workers} has no effect with --engine ray")
-    check_resume_or_overwrite(settings.resume, settings.overwrite)
-
-
-def selectable() -> list[str]:
-    """Return what --select allows: the mean over a run or the end of each error."""
-    names = [summary_key(metric.key) for metric in selectable_metrics()]
-    return [f"{when}_{name}" for when in ("auc", "final") for name in names]
-
-
-def check_selection(settings: Settings, problem: str, checked: Plan) -> None:
+def check_selection(settings: SweepSettings, problem: str, checked: EvaluationPlan) -> None:
     """Raise UsageError where a problem does not measure what its steps are to be selected by."""
     known = known_parts(checked.problem)
     lacking = {
@@ -149,12 +108,12 @@ def _keeps_auxiliary(rule: str) -> bool:
     return ":" in rule or bool(RULES[rule].auxiliaries)
 
 
-def _learns_body(rule: str, settings: Settings) -> bool:
+def _learns_body(rule: str, settings: SweepSettings) -> bool:
     return settings.features == "neural" and (":" in rule or RULES[rule].learns_body)
 
 
 def configurations(
-    rule: str, settings: Settings
+    rule: str, settings: SweepSettings
 ) -> tuple[dict[str, list[Configuration]], list[str]]:
     """Return {what learns: configurations} of a rule, and a line for all that had to be left out.
 
@@ -197,14 +156,14 @@ def configurations(
 
 
 def _evaluation(
-    settings: Settings, problem: str, sampling: str, learned: str, first: Configuration
-) -> evaluation_settings.Settings:
+    settings: SweepSettings, problem: str, sampling: str, learned: str, first: Configuration
+) -> EvaluationSettings:
     shared = {field.name: getattr(settings, field.name) for field in fields(LearningSettings)}
     shared |= {"out": None, "resume": False, "overwrite": False}
-    return evaluation_settings.Settings(
+    return EvaluationSettings(
         **shared,
         problem=problem,
-        rule=[learned],
+        rule=(learned,),
         sampling=sampling,
         body_step=first.body_step if settings.features == "neural" else 0.001,
         head_step=first.head_step,
@@ -212,10 +171,12 @@ def _evaluation(
     )
 
 
-def cells(settings: Mapping[str, Settings]) -> tuple[list[Cell], list[str]]:
+def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]:
     """Return every rule in every panel with its configurations, and a line for what is left out.
 
     settings: of each problem. All is checked, and tried where that costs little.
+
+    Raises UsageError for a setting that was changed and has no effect on any cell.
     """
     result, notes = [], []
     for problem, own in settings.items():
@@ -225,17 +186,58 @@ def cells(settings: Mapping[str, Settings]) -> tuple[list[Cell], list[str]]:
                 notes += [f"{problem}, {sampling}: {line}" for line in dropped]
                 for learned, several in by_learned.items():
                     evaluation = _evaluation(own, problem, sampling, learned, several[0])
-                    checked = plan(evaluation)
+                    checked = evaluation_plan(evaluation, effects=False)
                     _check_width(checked, problem)
                     check_selection(own, problem, checked)
-                    evaluation.steps = checked.steps
+                    evaluation = replace(evaluation, steps=checked.steps)
                     result.append(
                         Cell(problem, sampling, rule, learned, evaluation, checked, tuple(several))
                     )
+    _check_effects(settings, result)
     return result, list(dict.fromkeys(notes))
 
 
-def _check_width(checked: Plan, problem: str) -> None:
+def _idle_grids(settings: SweepSettings, rules: Sequence[str]) -> list[Idle]:
+    """Return the grids that none of the rules goes through, and flags of the other engine."""
+    learning = [rule for rule in rules if _learns_body(rule, settings)]
+    rows = (
+        (not learning, ("body_steps", "ratios"), "where no body learns: give --head-steps"),
+        (
+            len(learning) == len(rules),
+            ("head_steps",),
+            "where all bodies learn: the head steps are --ratios times --body-steps",
+        ),
+        (
+            not any(map(_keeps_auxiliary, rules)),
+            ("auxiliary_ratios",),
+            f"with --rule {' '.join(rules)}: no rule keeps an auxiliary vector",
+        ),
+        (settings.engine == "ray", ("workers",), "with --engine ray"),
+        (settings.engine != "ray", ("address",), f"with --engine {settings.engine}, only with ray"),
+    )
+    return [Idle(names, why) for holds, names, why in rows if holds]
+
+
+def _check_effects(settings: Mapping[str, SweepSettings], cells: Sequence[Cell]) -> None:
+    """Raise UsageError for a setting that was changed and that no cell heeds."""
+    found = [
+        {**idle_flags(own, _idle_grids(own, own.rule)), **cell.plan.idle}
+        for cell in cells
+        for own in (settings[cell.problem],)
+    ]
+    defaults = setting_fields(SweepSettings)
+    for line_of in found:
+        for name, line in line_of.items():
+            heeded = any(
+                name not in other
+                and getattr(settings[cell.problem], name) != defaults[name].default
+                for other, cell in zip(found, cells)
+            )
+            if not heeded:
+                raise UsageError(line)
+
+
+def _check_width(checked: EvaluationPlan, problem: str) -> None:
     mdp = checked.problem
     if checked.make_body is None or not isinstance(mdp, FiniteMDP):
         return
@@ -248,16 +250,16 @@ def _check_width(checked: Plan, problem: str) -> None:
 
 
 def shards(
-    cell: Cell, several: Sequence[Configuration], most: int, settings: Settings, *, fresh: bool
+    cell: Cell, several: Sequence[Configuration], most: int, settings: SweepSettings, *, fresh: bool
 ) -> list[Shard]:
     """Cut configurations of a cell into shards of at most `most` of them, of about equal size.
 
     fresh: whether they run on the fresh seeds, with their whole curves kept
     """
-    evaluation = asdict(cell.settings)
+    evaluation = cell.settings
     if fresh:
         runs = settings.runs if settings.fresh_runs is None else settings.fresh_runs
-        evaluation |= {"seed": settings.seed + 1, "runs": runs}
+        evaluation = replace(evaluation, seed=settings.seed + 1, runs=runs)
     count = -(-len(several) // most)
     ends = [index * len(several) // count for index in range(count + 1)]
     return [
@@ -267,21 +269,23 @@ def shards(
 
 
 def _shard(
-    evaluation: dict[str, Any],
+    evaluation: EvaluationSettings,
     several: Iterable[Configuration],
     cell: Cell,
     threads: int,
     curves: bool,
 ) -> Shard:
     sizes = [(each.body_step, each.head_step, each.auxiliary_step) for each in several]
-    work = len(sizes) * evaluation["runs"] * evaluation["steps"]
-    choice = evaluation["compile"]
-    large = work >= WORTH_COMPILING or evaluation["steps"] >= MANY_UPDATES
-    worth = choice == "on" or (choice == "auto" and large)
-    compiled = worth and compiler_available(cell.plan.device)
+    updates = evaluation.steps or 0
+    work = len(sizes) * evaluation.runs * updates
+    compiled, _ = compilation(
+        evaluation.compile,
+        worth=work >= RUN_STEPS_WORTH_COMPILING or updates >= MANY_UPDATES,
+        available=compiler_available(cell.plan.device),
+    )
     # Where it runs, and what it was called by, changes nothing of what comes out.
-    idle = ("out", "device", "preset")
-    told = {name: value for name, value in evaluation.items() if name not in idle}
+    idle = ("device", "preset")
+    told = {name: value for name, value in stored(evaluation).items() if name not in idle}
     content = json.dumps([told, sizes, threads, compiled, curves], sort_keys=True)
     name = hashlib.sha256(content.encode()).hexdigest()[:20]
     return Shard(name, evaluation, sizes, threads, compiled, curves)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import Task
-from experiments.evaluate_policy.build import Plan, plan
-from experiments.evaluate_policy.settings import Settings
+from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.sweep.build import Shard
 from neural_tdc.learning.algorithm import State, StepSizes
 from neural_tdc.learning.learner import divergence_limit, learn
@@ -23,7 +23,7 @@ Results = dict[str, np.ndarray]
 _ready: dict[str, Task] = {}
 
 
-def _task(settings: Settings, checked: Plan) -> Task:
+def _task(settings: EvaluationSettings, checked: EvaluationPlan) -> Task:
     """Return the problem made ready, from the last call if that was for the same one."""
     of_rule = ("rule", "body_step", "head_step", "auxiliary_step", "compile")
     key = repr({name: value for name, value in vars(settings).items() if name not in of_rule})
@@ -57,8 +57,8 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
     `curve/NAME` [measurement, configuration, run] with `steps` [measurement].
     """
     torch.set_num_threads(shard.threads)
-    settings = Settings(**shard.settings)
-    checked = plan(settings)
+    settings = shard.settings
+    checked = evaluation_plan(settings, effects=False)
     task = _task(settings, checked)
     (rule,) = checked.rules.values()
     runs, count = settings.runs, len(shard.configurations)

@@ -6,13 +6,15 @@ The run is a folder; see docs/dqn.md for what its files and metrics mean.
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from envs.games.atari import ATARI
-from experiments.runs.command_line import main, parse, resolve_device, resumable
+from experiments.runs.command_line import main, resumable
+from experiments.runs.common_settings import stored
+from experiments.runs.computing import resolve_device
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
 from experiments.runs.processes import interruptible
@@ -28,21 +30,21 @@ from experiments.runs.run_folder import (
 from experiments.train_dqn.build import games, memory_line, protocol_line, training
 from experiments.train_dqn.figures import run_figure
 from experiments.train_dqn.run import Run
-from experiments.train_dqn.settings import RESUME_MAY_CHANGE, Settings, filled
+from experiments.train_dqn.settings import DQNSettings, read_dqn_settings
 from neural_tdc.learning.compilation import compiler_available
 
-PROGRAM = "python -m experiments.train_dqn"
 
-
-def _threads(values: dict[str, Any], at_once: int) -> int:
+def _threads(settings: DQNSettings, at_once: int) -> int:
     """Return how many threads compute: small layers lose more by waiting than they gain."""
-    if not values["problem"].startswith(ATARI):
+    if settings.threads:
+        return settings.threads
+    if not settings.problem.startswith(ATARI):
         return 1
     return max(1, torch.get_num_threads() // at_once)
 
 
 def train(
-    settings: Settings, stopping: Callable[[], bool] | None = None, at_once: int = 1
+    settings: DQNSettings, stopping: Callable[[], bool] | None = None, at_once: int = 1
 ) -> tuple[Run, Path]:
     """Run the settings to their end, and return the finished run and its folder.
 
@@ -52,26 +54,26 @@ def train(
     Raises UsageError for what is not allowed, KeyboardInterrupt after a stop with all saved, and
     Stopped where the loss is not finite.
     """
-    values = filled(settings)
     device = resolve_device(settings.device)
-    values["device"] = device.type
-    out = settings.out or Path("runs") / folder_name(values["problem"])
+    values = {**stored(settings), "hidden": list(settings.hidden), "device": device.type}
+    out = settings.out or Path("runs") / folder_name(settings.problem)
     check_folder(out, settings.overwrite, settings.resume)
-    compiled = values["compile"] and compiler_available(device)
-    if values["compile"] and not compiled:
+    compiled = settings.compile and compiler_available(device)
+    if settings.compile and not compiled:
         print("warning: --compile: there is no C++ compiler here", file=sys.stderr)
     if settings.resume:
         # Threads that are left to the program are those that it chose before.
         chosen = {name: value for name, value in values.items() if name != "threads" or value}
-        config = resumed_config(out, chosen, ("compiled", *values), RESUME_MAY_CHANGE)
-        compiled, values["threads"] = config["compiled"], config["threads"]
-    values["threads"] = values["threads"] or _threads(values, at_once)
+        config = resumed_config(out, chosen, ("compiled", *values), settings.may_differ)
+        compiled = config["compiled"]
+        settings = replace(settings, threads=config["threads"])
+    values["threads"] = _threads(settings, at_once)
     torch.set_num_threads(values["threads"])
-    environments = games(values, values["environments"])
-    evaluation = games(values, values["evaluation_episodes"], evaluation=True)
+    environments = games(settings, settings.environments)
+    evaluation = games(settings, settings.evaluation_episodes, evaluation=True)
     try:
-        print(memory_line(values, environments, device))
-        learning = training(values, environments, device, compiled)
+        print(memory_line(settings, environments, device))
+        learning = training(settings, environments, device, compiled)
         with prepare_folder(out, settings.overwrite, settings.resume) as folder:
             write_json(
                 out / CONFIG,
@@ -82,13 +84,13 @@ def train(
                 },
             )
             run = Run(folder, values, learning, evaluation)
-            print(f"{values['problem']}: {protocol_line(run.protocol())}, on {device}")
+            print(f"{settings.problem}: {protocol_line(run.protocol())}, on {device}")
             for note in run.notes:
                 print(f"resumed: {note}")
             with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:
                 run.learn(asked)
             run.summary()
-            title = f"{values['arm']} on {values['problem']}"
+            title = f"{settings.arm} on {settings.problem}"
             run_figure(out / FIGURE, run.history, title, run.protocol())
     finally:
         environments.close()
@@ -98,8 +100,8 @@ def train(
 
 def train_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
-    with resumable(PROGRAM, argv):
+    settings = read_dqn_settings(argv)
+    with resumable(settings.program, argv):
         run, out = train(settings)
     result = run.summary()
     print(

@@ -12,95 +12,93 @@ from envs.games.atari import NATURE, Protocol
 from envs.games.registry import make_environments
 from envs.games.stepping import Environments, observation_shape
 from experiments.runs.checks import UsageError
-from experiments.train_dqn.settings import rates
+from experiments.train_dqn.settings import DQNSettings
 from neural_tdc.device_memory import GIGABYTE
 
 
-def games(values: dict[str, Any], count: int, evaluation: bool = False) -> Environments:
+def games(settings: DQNSettings, count: int, evaluation: bool = False) -> Environments:
     """Make the environments of a run, for training or for evaluation; UsageError in one line.
 
     In an evaluation a lost life ends nothing: what is scored is the whole game.
     """
-    chosen = {name: values[name] for name in Protocol._fields if name in values}
+    chosen = {name: getattr(settings, name) for name in Protocol._fields}
     protocol = Protocol(**{**chosen, "sticky_actions": NATURE.sticky_actions})
     if evaluation:
         protocol = protocol._replace(life_loss=False)
     try:
-        return make_environments(values["problem"], count, protocol, values["sticky_actions"])
+        return make_environments(settings.problem, count, protocol, settings.sticky_actions)
     except ValueError as error:
-        raise UsageError(f"--problem {values['problem']}: {error}") from None
+        raise UsageError(f"--problem {settings.problem}: {error}") from None
 
 
-def network_of(values: dict[str, Any], environments: Environments) -> QNetwork:
+def network_of(settings: DQNSettings, environments: Environments) -> QNetwork:
     """Make the network of a run, with its initial values, on the CPU; UsageError in one line."""
     try:
         return make_network(
-            values["network"],
+            settings.network,
             observation_shape(environments),
             environments.actions,
-            seed=values["seed"],
+            seed=settings.seed,
             scale=environments.scale,
-            features=values["features"],
-            hidden=tuple(values["hidden"]),
+            features=settings.features,
+            hidden=settings.hidden,
         )
     except ValueError as error:
-        raise UsageError(f"--network {values['network']}: {error}") from None
+        raise UsageError(f"--network {settings.network}: {error}") from None
 
 
 def training(
-    values: dict[str, Any], environments: Environments, device: torch.device, compiled: bool
+    settings: DQNSettings, environments: Environments, device: torch.device, compiled: bool
 ) -> Training:
     """Make everything that learns ready on a device; UsageError in one line for what cannot be."""
-    network = network_of(values, environments).to(device)
-    body_rate, head_rate = rates(values)
-    optimizer = make_optimizer(
-        values["optimizer"], network, body_rate, head_rate, values["damping"]
-    )
-    replay, schedule = _replay(values, environments, device), _training_schedule(values)
+    network = network_of(settings, environments).to(device)
+    body_rate, head_rate = settings.rates
+    optimizer = make_optimizer(settings.optimizer, network, body_rate, head_rate, settings.damping)
+    replay, schedule = _replay(settings, environments, device), _training_schedule(settings)
     learner = Learner(
         network,
         optimizer,
-        QObjective(values["double"], values["loss"]),
-        max_grad_norm=values["gradient_norm"] or None,
-        precision=values["precision"],
+        QObjective(settings.double, settings.loss),
+        max_grad_norm=settings.gradient_norm or None,
+        precision=settings.precision,
         compiled=compiled,
         target_cache_rows=schedule.target_cache_rows(replay.rows),
     )
-    return Training(learner, environments, replay, schedule, values["seed"])
+    return Training(learner, environments, replay, schedule, settings.seed)
 
 
-def _replay(values: dict[str, Any], environments: Environments, device: torch.device) -> Replay:
+def _replay(settings: DQNSettings, environments: Environments, device: torch.device) -> Replay:
     try:
         return Replay(
-            values["replay_capacity"],
+            settings.replay_capacity,
             environments.count,
             environments.frame_shape,
             dtype=environments.dtype,
             stack=environments.stack,
-            steps=values["n_step"],
-            discount=values["gamma"],
-            reward_limit=values["reward_limit"] or None,
+            steps=settings.n_step,
+            discount=settings.gamma,
+            reward_limit=settings.reward_limit or None,
             device=device,
         )
     except ValueError as error:
-        raise UsageError(f"--replay-capacity {values['replay_capacity']}: {error}") from None
+        raise UsageError(f"--replay-capacity {settings.replay_capacity}: {error}") from None
 
 
-def _training_schedule(values: dict[str, Any]) -> TrainingSchedule:
-    named = {**values, "final_lr_factor": values["rate_last"]}
+def _training_schedule(settings: DQNSettings) -> TrainingSchedule:
+    named = {**vars(settings), "final_lr_factor": settings.rate_last}
     return TrainingSchedule(**{name: named[name] for name in TrainingSchedule._fields})
 
 
-def replay_size(values: dict[str, Any], environments: Environments) -> tuple[int, int]:
+def replay_size(settings: DQNSettings, environments: Environments) -> tuple[int, int]:
     """Return what the replay of a run takes, in bytes: on the device and on the host."""
-    return replay_bytes(values["replay_capacity"], environments.frame_shape, environments.dtype)
+    return replay_bytes(settings.replay_capacity, environments.frame_shape, environments.dtype)
 
 
-def memory_line(values: dict[str, Any], environments: Environments, device: torch.device) -> str:
+def memory_line(settings: DQNSettings, environments: Environments, device: torch.device) -> str:
     """Return the line that says what the replay takes."""
-    frames, rest = replay_size(values, environments)
+    frames, rest = replay_size(settings, environments)
     return (
-        f"replay: {values['replay_capacity']:,} frames take {frames / GIGABYTE:.3g} GB on {device} "
+        f"replay: {settings.replay_capacity:,} frames take {frames / GIGABYTE:.3g} GB on {device} "
         f"and {rest / GIGABYTE:.3g} GB for the rest"
     )
 

@@ -31,3 +31,15 @@ def defaults(problem: str) -> dict[str, Any]:
     """Return what holds for a problem where nothing else is given, {setting: value}."""
     kind = [problem.startswith(beginning) for beginning in KINDS].index(True)
     return {name: values[kind] for name, values in DEFAULTS.items()}
+
+
+def defaults_in_words() -> dict[str, str]:
+    """Return {setting: its defaults on the kinds of problems} for the help page."""
+
+    def shown(value: Any) -> str:
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    return {
+        name: "{} on Atari, {} on MinAtar, {} otherwise".format(*map(shown, values))
+        for name, values in DEFAULTS.items()
+    }

@@ -19,6 +19,7 @@ from envs.games.single_game import SingleGame
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.checks import UsageError
 from experiments.train_dqn.build import games
+from experiments.train_dqn.settings import DQNSettings
 
 SUFFIX = ".pt"
 
@@ -27,13 +28,13 @@ class Trained(NamedTuple):
     """What a checkpoint of train_dqn holds of its policy.
 
     network:   in eval mode, on the CPU
-    values:    the settings of the run
+    settings:  of the run
     protocol:  what the scores of the run depend on
     step:      agent steps it had learned from
     """
 
     network: QNetwork
-    values: dict[str, Any]
+    settings: DQNSettings
     protocol: dict[str, Any]
     step: int
 
@@ -54,7 +55,7 @@ def load_trained(path: Path | str) -> Trained:
         hidden=tuple(made["hidden"]),
     )
     network.load_state_dict(saved["training"]["learner"]["network"])
-    return Trained(network.eval(), saved["values"], saved["protocol"], saved["step"])
+    return Trained(network.eval(), DQNSettings(**saved["values"]), saved["protocol"], saved["step"])
 
 
 def epsilon_greedy_policy(network: QNetwork, epsilon: float) -> Callable[[Tensor], Tensor]:
@@ -81,7 +82,7 @@ def load_policy(path: Path | str, epsilon: float | None = None) -> Callable[[Ten
     [n, actions]. Raises ValueError in one line where the file is no such checkpoint.
     """
     trained = load_trained(path)
-    chosen = trained.values["evaluation_epsilon"] if epsilon is None else epsilon
+    chosen = trained.settings.evaluation_epsilon if epsilon is None else epsilon
     policy = epsilon_greedy_policy(trained.network, chosen)
     policy.__name__ = f"DQN of {trained.step:,} agent steps with ε = {chosen:g}"
     return policy
@@ -100,18 +101,18 @@ def problem_of_checkpoint(
     Raises UsageError where the checkpoint is of another environment than `problem`.
     """
     trained = load_trained(path)
-    learned = trained.values["problem"]
+    learned = trained.settings.problem
     if learned != problem:
         raise UsageError(f"--policy {path} was trained on {learned}, not on --problem {problem}")
 
     def maker() -> Any:
         if "/" not in problem:
             return make(problem)
-        return SingleGame(lambda: games(trained.values, 1, evaluation=True))
+        return SingleGame(lambda: games(trained.settings, 1, evaluation=True))
 
     maker.__name__ = problem
     policy = load_policy(path)
-    gamma = trained.values["gamma"] if discount is None else discount
+    gamma = trained.settings.gamma if discount is None else discount
     made = control_problem(maker, policy, behaviour, gamma)
     if problem.startswith(ATARI) and trained.protocol["sticky_actions"]:
         note = (

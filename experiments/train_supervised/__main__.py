@@ -14,18 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.runs.command_line import main, parse, resumable
+from experiments.runs.command_line import main, resumable
 from experiments.runs.figures import Panel, evaluation_figure
 from experiments.runs.history import History
 from experiments.runs.report import divergence_warning, mean_with_interval, table, tensorboard_line
 from experiments.runs.run_folder import FIGURE, check_folder, prepare_folders, resumed_config
 from experiments.runs.statistics import Interval, auc, paired_difference
-from experiments.train_supervised.build import Plan, default_folder, plan, threads
-from experiments.train_supervised.run import MAY_DIFFER, Run
-from experiments.train_supervised.settings import Settings, completed
+from experiments.train_supervised.build import (
+    SupervisedPlan,
+    default_folder,
+    supervised_plan,
+    threads,
+)
+from experiments.train_supervised.run import Run
+from experiments.train_supervised.settings import SupervisedSettings, read_supervised_settings
 from neural_tdc.stackelberg.barzilai_borwein import rate_norm_correlation
 
-PROGRAM = "python -m experiments.train_supervised"
 COLUMNS = (
     ("test accuracy", "test_accuracy", "final"),
     ("test RMSE", "test_rmse", "final"),
@@ -48,10 +52,9 @@ NOTES = {"cifar10": "images as they are in --data; say beside any number which c
 
 @contextlib.contextmanager
 def supervised_run(
-    settings: Settings,
+    settings: SupervisedSettings,
     argv: Sequence[str],
-    program: str,
-    watched: Callable[[Plan], Any] | None = None,
+    watched: Callable[[SupervisedPlan], Any] | None = None,
 ) -> Iterator[Run]:
     """Run checked settings in their folder to the end, and keep the folder for what follows.
 
@@ -60,15 +63,15 @@ def supervised_run(
     """
     out = default_folder(settings)
     check_folder(out, settings.overwrite, settings.resume)
-    made = plan(settings)
+    made = supervised_plan(settings)
     compiled = made.compiled
     if settings.resume:
-        compiled = resumed_config(out, made.stored, ("compiled",), MAY_DIFFER)["compiled"]
+        compiled = resumed_config(out, made.stored, ("compiled",), settings.may_differ)["compiled"]
     torch.set_num_threads(threads(made))
-    arms, overwrite, resume = settings.arm or [], settings.overwrite, settings.resume
+    arms, overwrite, resume = settings.arm, settings.overwrite, settings.resume
     with (
         prepare_folders(out, arms, overwrite, resume, one_checkpoint=True) as folders,
-        resumable(program, argv),
+        resumable(settings.program, argv),
     ):
         # All is read before anything is written: a checkpoint may turn out to be damaged.
         run = Run(made, out, folders, compiled)
@@ -176,8 +179,8 @@ def _draw(run: Run, title: str) -> Path:
 
 def train_supervised(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = completed(parse(Settings, argv, PROGRAM, Settings.__doc__ or ""))
-    with supervised_run(settings, argv, PROGRAM) as run:
+    settings = read_supervised_settings(argv)
+    with supervised_run(settings, argv) as run:
         summaries: dict[str, Any] = run.summaries()
         figure = _draw(run, f"Learning rates of body and head: {settings.task}")
     print(f"\n{table(summaries, COLUMNS, 'arm')}\n")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from experiments.train_supervised.build import Plan
+from experiments.train_supervised.build import SupervisedPlan
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.curvature import Curvature, Curvatures, curvatures
 from neural_tdc.stackelberg.supervised import AUTOMATIC_ARMS, arm_parameters, arm_rates
@@ -25,7 +25,7 @@ CURVATURES = tuple(f"curvature/{of}_{what}" for of in Curvatures._fields for wha
 Values = dict[str, np.ndarray]
 
 
-def measured(plan: Plan, measurement: Measurement) -> dict[str, Values]:
+def measured(plan: SupervisedPlan, measurement: Measurement) -> dict[str, Values]:
     """Return {arm: {metric: [seed]}}; NaN for a diverged run and for what was not measured.
 
     train/loss test/loss        mean loss without the ridge, on --train-samples and all test samples
@@ -45,14 +45,14 @@ def measured(plan: Plan, measurement: Measurement) -> dict[str, Values]:
     }
 
 
-def measures_curvature(plan: Plan, step: int) -> bool:
+def measures_curvature(plan: SupervisedPlan, step: int) -> bool:
     """Tell whether the curvature is measured after an update."""
     settings = plan.settings
-    every = settings.curvature_every * (settings.measure_every or 1)
+    every = settings.curvature_every * settings.measure_every
     return bool(every) and (step % every == 0 or step == settings.steps)
 
 
-def _of_arm(plan: Plan, measurement: Measurement, arm: str, index: int) -> Values:
+def _of_arm(plan: SupervisedPlan, measurement: Measurement, arm: str, index: int) -> Values:
     diverged = measurement.diverged[index].tolist()
     population = arm_parameters(plan.learning, measurement.state, arm)
     rows: list[dict[str, float]] = []
@@ -75,13 +75,15 @@ def _of_arm(plan: Plan, measurement: Measurement, arm: str, index: int) -> Value
     return values
 
 
-def _names(plan: Plan) -> list[str]:
+def _names(plan: SupervisedPlan) -> list[str]:
     quality = ["test/rmse"] if plan.dataset.classes is None else ["train/accuracy", "test/accuracy"]
     names = ["train/loss", "test/loss", *quality, "tracking_error/head", "response/residual"]
     return [*names, *(CURVATURES if plan.settings.curvature_every else ())]
 
 
-def _of_run(plan: Plan, network: Parameters, arm: str, seed: int, step: int) -> dict[str, float]:
+def _of_run(
+    plan: SupervisedPlan, network: Parameters, arm: str, seed: int, step: int
+) -> dict[str, float]:
     objective, dataset, responder = plan.learning.objective, plan.dataset, plan.learning.responder
     answered = dataset.train.of(seed, responder.samples)
     response = best_response(objective, network, *answered, responder.tolerance)
@@ -97,12 +99,12 @@ def _of_run(plan: Plan, network: Parameters, arm: str, seed: int, step: int) -> 
             row[f"{part}/{name}"] = value
     if dataset.classes is None:
         row["test/rmse"] = math.sqrt(2 * row["test/loss"]) * float(dataset.unit[seed])
-    if seed < (plan.settings.curvature_runs or 0) and measures_curvature(plan, step):
+    if seed < plan.settings.curvature_runs and measures_curvature(plan, step):
         row |= _curvature(plan, network, seed, step)
     return row
 
 
-def run_problem(plan: Plan, seed: int) -> Any:
+def run_problem(plan: SupervisedPlan, seed: int) -> Any:
     """Return f and θ* of one seed on the samples for curvature, in float64."""
     inputs, target = plan.dataset.train.of(seed, plan.settings.curvature_samples)
     classes = plan.dataset.classes
@@ -115,7 +117,7 @@ def run_problem(plan: Plan, seed: int) -> Any:
     )
 
 
-def _curvature(plan: Plan, network: Parameters, seed: int, step: int) -> dict[str, float]:
+def _curvature(plan: SupervisedPlan, network: Parameters, seed: int, step: int) -> dict[str, float]:
     # The same probes for all arms of a seed: differences between arms are not those of probes.
     source = generator(plan.settings.seed, "curvature", seed, step)
     count = plan.settings.curvature_products

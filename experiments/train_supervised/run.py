@@ -20,13 +20,12 @@ from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, CONFIG, SUMMARY
 from experiments.runs.statistics import summary
-from experiments.train_supervised.build import Plan
+from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.measurement import finite_mean, measured
 from neural_tdc.learning.schedules import measured_steps
 from neural_tdc.stackelberg.supervised_learner import learn_supervised
 from neural_tdc.types import Measurement
 
-MAY_DIFFER = ("steps", "device")
 # What a checkpoint holds.
 _KEPT = {"diverged", "limit", "leaves", "extra"}
 
@@ -36,7 +35,9 @@ Watch = Callable[[Measurement, dict[str, Any]], None]
 class Run:
     """A population of arms and seeds, from the beginning or from its checkpoint."""
 
-    def __init__(self, plan: Plan, out: Path, folders: dict[str, Path], compiled: bool) -> None:
+    def __init__(
+        self, plan: SupervisedPlan, out: Path, folders: dict[str, Path], compiled: bool
+    ) -> None:
         self.plan, self.out, self.folders, self.compiled = plan, out, folders, compiled
         self.recorder = Recorder(out / CHECKPOINT, folders, _KEPT, device=plan.device)
         self.histories = self.recorder.histories
@@ -49,7 +50,7 @@ class Run:
             self.diverged, self.limit = saved["diverged"].cpu(), saved["limit"]
             self.extra, self.start = saved["extra"], saved["step"]
             end = max(plan.settings.steps or 0, saved["step"])
-            self.recorder.resume(measured_steps(end, plan.settings.measure_every or 1, first=0))
+            self.recorder.resume(measured_steps(end, plan.settings.measure_every, first=0))
 
     def write_configuration(self) -> None:
         """Write what the run is, in OUT first: by it the folder is known as a run's."""
@@ -73,10 +74,10 @@ class Run:
                dictionary it is given, which goes into the checkpoint
         """
         settings = self.plan.settings
-        steps, start = settings.steps or 0, self.start
+        steps, start = settings.steps, self.start
         if start is not None and start >= steps:
             return
-        recorder, runs = self.recorder, len(self.folders) * (settings.runs or 1)
+        recorder, runs = self.recorder, len(self.folders) * settings.runs
         with recorder.writing(), Progress(settings.task, steps, runs, start or 0) as progress:
             for measurement in learn_supervised(
                 self.plan.learning,
@@ -84,7 +85,7 @@ class Run:
                 self.plan.key,
                 self.state,
                 steps=steps,
-                measure_every=settings.measure_every or 1,
+                measure_every=settings.measure_every,
                 limit=self.limit,
                 start=start,
                 diverged=self.diverged,
@@ -118,7 +119,7 @@ class Run:
                 self.histories[arm],
                 problem=settings.task,
                 rule=arm,
-                steps=settings.steps or 0,
+                steps=settings.steps,
                 seed=settings.seed,
                 seconds=self.recorder.seconds,
             )

@@ -1,19 +1,23 @@
-"""The command line of supervised learning with split rates, its defaults a task, and its checks."""
+"""The settings of supervised learning with split rates, with the usual values of each task."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from experiments.runs.command_line import (
-    UsageError,
-    check_choice,
-    check_integer,
-    check_positive,
-    check_positive_integer,
-    check_readable,
-    check_resume_or_overwrite,
-    check_several,
-    check_step_size,
+from experiments.runs.checks import UsageError
+from experiments.runs.command_line import flags_given
+from experiments.runs.common_settings import ComputingSettings, FolderSettings
+from experiments.runs.settings import (
+    Idle,
+    above,
+    at_least,
+    check_effects,
+    count,
+    one_of,
+    read_by,
+    settings_from,
+    several,
 )
 from experiments.train_supervised.data import IMAGES, TASKS
 from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
@@ -21,6 +25,9 @@ from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import exponents
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
 from neural_tdc.stackelberg.supervised import AUTOMATIC_ARMS, SUPERVISED_ARMS
+
+# The arms that are compared where none are named.
+COMPARED = ("split", "body-rate", "head-rate", "limit")
 
 
 class Usual(NamedTuple):
@@ -50,9 +57,9 @@ USUAL = {
 }
 
 
-@dataclass(kw_only=True)
-class Settings:
-    """Train fully connected networks at split learning rates, and at uniform ones beside them.
+@dataclass(frozen=True, kw_only=True)
+class SupervisedSettings(ComputingSettings, FolderSettings):
+    """Train fully connected networks at split learning rates, and at uniform ones for comparison.
 
     Tasks: friedman and boston (regression, one hidden layer), mnist, fashion-mnist and cifar10
     (classification, two hidden layers), synthetic (the regression of the paper's section 4).
@@ -63,181 +70,134 @@ class Settings:
     automatic-momentum and automatic-sign (rates of their own, by Barzilai-Borwein steps).
     """
 
-    task: str
+    program: ClassVar[str] = "python -m experiments.train_supervised"
+    may_differ: ClassVar[tuple[str, ...]] = ("steps", "device")
+
+    task: Annotated[str, one_of(TASKS)]
     """friedman, boston, mnist, fashion-mnist, cifar10 or synthetic."""
-    arm: list[str] | None = None
-    """One or several arms; split body-rate head-rate limit if not given."""
-    runs: int | None = None
+    arm: Annotated[tuple[str, ...], several, one_of(SUPERVISED_ARMS)] = COMPARED
+    """One or several arms."""
+    runs: Annotated[int, count(1)]
     """Seeds: each has an initial network and batches of its own, and a regression task its own
-    data or split (20; 10 for mnist and fashion-mnist, 3 for cifar10)."""
-    steps: int | None = None
-    """Updates a run (2,000; 2,350 for images, as many samples as five times the training set of
-    MNIST)."""
-    batch: int | None = None
-    """Samples an update, drawn with replacement (32; 128 for images)."""
-    body_step: float | None = None
-    """Learning rate α of the body (5e-4)."""
-    head_step: float | None = None
-    """Learning rate β of the head (5e-3; 2.5e-3 for images)."""
-    hidden: list[int] | None = None
-    """Units of each hidden layer (64; 128 64 for images)."""
-    activation: str = "relu"
+    data or split."""
+    steps: Annotated[int, count(1)]
+    """Updates per run; with images the samples of 2,350 updates are five times MNIST's training
+    set."""
+    batch: Annotated[int, count(1)]
+    """Samples per update, drawn with replacement."""
+    body_step: Annotated[float, above(0)]
+    """Learning rate α of the body."""
+    head_step: Annotated[float, above(0)]
+    """Learning rate β of the head."""
+    hidden: Annotated[tuple[int, ...], count(1)]
+    """Units of each hidden layer."""
+    activation: Annotated[str, one_of(CLOSED_FORM_ACTIVATIONS)] = "relu"
     """relu, as in the paper's experiments, or tanh, which is smooth as its theory wants."""
-    optimizer: str = "rmsprop"
+    optimizer: Annotated[str, one_of(OPTIMIZER_NAMES)] = "rmsprop"
     """rmsprop or sgd, for the arms with given rates."""
-    schedule: str = "constant"
+    schedule: Annotated[str, read_by(exponents)] = "constant"
     """constant; general or strongly-convex (the paper's exponents); polynomial:BODY,HEAD,0."""
-    constraint: str = "none"
+    constraint: Annotated[str, read_by(projection)] = "none"
     """Projection of θ and W each: none, box:R or ball:R."""
-    ridge: float | None = None
-    """λ of λ/2·‖θ‖² on the head (1e-3; 1e-4 for images)."""
-    response_every: int | None = None
-    """Updates between two answers of the limit's head (5; 50 for images)."""
-    response_samples: int = 2000
+    ridge: Annotated[float, at_least(0)]
+    """λ of λ/2·‖θ‖² on the head."""
+    response_every: Annotated[int, count(1)]
+    """Updates between two answers of the limit's head."""
+    response_samples: Annotated[int, count(1)] = 2000
     """Training samples that a best response is for, at most; the lag is measured on them."""
-    response_tolerance: float = 1e-4
+    response_tolerance: Annotated[float, above(0)] = 1e-4
     """Largest entry of the gradient at which a softmax best response counts as found."""
-    automatic_low: float = 1e-5
+    automatic_low: Annotated[float, above(0)] = 1e-5
     """Shortest step of the automatic arms."""
-    automatic_high: float = 1.0
+    automatic_high: Annotated[float, above(0)] = 1.0
     """Longest step of the automatic arms."""
-    automatic_kind: str = "long"
+    automatic_kind: Annotated[str, one_of(("long", "short"))] = "long"
     """The Barzilai-Borwein step: long, or short."""
-    measure_every: int | None = None
-    """Updates between two measurements; the first is before the first update (100; 235)."""
-    curvature_every: int = 5
+    measure_every: Annotated[int, count(1)]
+    """Updates between two measurements; the first is before the first update."""
+    curvature_every: Annotated[int, count(0)] = 5
     """Measurements from one to the next that includes the curvature; 0 never measures it."""
-    curvature_runs: int | None = None
-    """Seeds whose curvature is measured, the first ones (5; 1 for images)."""
-    curvature_samples: int = 500
+    curvature_runs: Annotated[int, count(1)]
+    """Seeds whose curvature is measured, the first ones; --runs at most."""
+    curvature_samples: Annotated[int, count(1)] = 500
     """Training samples on which the curvature is measured."""
-    curvature_products: int = 30
+    curvature_products: Annotated[int, count(2)] = 30
     """Hessian-vector products for the largest eigenvalue, at most, and probes for the trace."""
-    train_samples: int = 10_000
+    train_samples: Annotated[int, count(1)] = 10_000
     """Training samples, at most, on which the training loss is measured."""
     data: Path | None = None
     """Folder of image files, laid out as torchvision does it or flat; data, and the system's
     folder of Fashion-MNIST, if not given."""
-    dtype: str = "float32"
-    """float32 or float64, for learning; best responses and curvature are always in float64."""
-    compile: str = "auto"
-    """auto: compile where the number of steps is worth its 10 to 30 seconds; on; off."""
-    seed: int = 0
-    """Seed of everything; same seed, machine and --compile, same result to the bit on the CPU."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
     out: Path | None = None
     """Folder of the run, or of one run an arm; runs/TASK if not given."""
+    compile: Annotated[str, one_of(("auto", "on", "off"))] = "auto"
+    """auto: compile where the number of steps is worth its 10 to 30 seconds; on; off."""
+    dtype: Annotated[str, one_of(("float32", "float64"))] = "float32"
+    """Precision of learning; best responses and curvature are always in float64."""
     resume: bool = False
-    """Go on with the run in --out; only --steps (longer) and --device may differ."""
-    overwrite: bool = False
-    """Replace a run in --out."""
+    """Continue the run in --out; only --steps (longer) and --device may differ."""
+
+    def __post_init__(self) -> None:
+        """Check every field, and what several of them say together."""
+        super().__post_init__()
+        if not self.hidden:
+            raise UsageError("--hidden is given without a number: without a layer there is no body")
+        if self.automatic_low > self.automatic_high:
+            raise UsageError(
+                f"--automatic-low {self.automatic_low:g} is above --automatic-high "
+                f"{self.automatic_high:g}"
+            )
+        if self.task in IMAGES and self.ridge == 0:
+            raise UsageError(
+                f"--ridge 0 with --task {self.task}: the softmax best response is not unique "
+                "without a ridge; give a number above 0"
+            )
+        if self.curvature_runs > self.runs:
+            raise UsageError(
+                f"--curvature-runs {self.curvature_runs} is more than the {self.runs} seeds "
+                "of --runs"
+            )
 
 
-T = TypeVar("T", bound=Settings)
-
-COUNTS = (
-    "runs",
-    "steps",
-    "batch",
-    "response_every",
-    "response_samples",
-    "measure_every",
-    "curvature_samples",
-    "curvature_runs",
-    "train_samples",
-)
-RATES = ("body_step", "head_step", "response_tolerance", "automatic_low", "automatic_high")
-# The arms that are compared where none are named.
-COMPARED = ("split", "body-rate", "head-rate", "limit")
+def usual_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the usual values of the task that is given, {field: value}."""
+    usual = USUAL[given.get("task", "synthetic")]._asdict()
+    runs = given.get("runs", usual["runs"])
+    return {**usual, "curvature_runs": min(usual["curvature_runs"], runs)}
 
 
-def completed(settings: T, arms: tuple[str, ...] = COMPARED) -> T:
-    """Return the settings with the task's usual values in place of those not given, and checked.
-
-    arms: those of the program where none are given
-    """
-    check_choice("--task", settings.task, TASKS)
-    usual = USUAL[settings.task]
-    whole = replace(settings)
-    for name, value in (*usual._asdict().items(), ("arm", arms)):
-        if getattr(settings, name) is None:
-            setattr(whole, name, list(value) if isinstance(value, tuple) else value)
-    if settings.curvature_runs is None:
-        whole.curvature_runs = min(usual.curvature_runs, whole.runs or 1)
-    check_values(whole)
-    return whole
+def usual_in_words() -> dict[str, str]:
+    """Return {setting: its usual values for the tasks} for the help page."""
+    said = {}
+    for name in Usual._fields:
+        tasks: dict[str, list[str]] = {}
+        for task, usual in USUAL.items():
+            value = getattr(usual, name)
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:,}"
+            tasks.setdefault(shown, []).append(task)
+        said[name] = "; ".join(f"{value} for {', '.join(names)}" for value, names in tasks.items())
+    return said
 
 
-def check_values(settings: Settings) -> None:
-    """Raise UsageError for a value that is not allowed, or for two that exclude each other."""
-    for arm in check_several("--arm", settings.arm or []):
-        check_choice("--arm", arm, SUPERVISED_ARMS)
-    for flag, value, names in (
-        ("--activation", settings.activation, CLOSED_FORM_ACTIVATIONS),
-        ("--optimizer", settings.optimizer, OPTIMIZER_NAMES),
-        ("--automatic-kind", settings.automatic_kind, ("long", "short")),
-        ("--dtype", settings.dtype, ("float32", "float64")),
-        ("--compile", settings.compile, ("auto", "on", "off")),
-    ):
-        check_choice(flag, value, names)
-    for name in COUNTS:
-        check_positive_integer(_flag(name), getattr(settings, name))
-    if not settings.hidden:
-        raise UsageError("--hidden is given without a number: without a layer there is no body")
-    for units in settings.hidden:
-        check_positive_integer("--hidden", units)
-    for name in RATES:
-        check_positive(_flag(name), getattr(settings, name))
-    check_integer("--curvature-every", settings.curvature_every, 0)
-    check_integer("--curvature-products", settings.curvature_products, 2)
-    check_integer("--seed", settings.seed, 0)
-    if settings.automatic_low > settings.automatic_high:
-        raise UsageError(
-            f"--automatic-low {settings.automatic_low:g} is above --automatic-high "
-            f"{settings.automatic_high:g}"
-        )
-    ridge = check_step_size("--ridge", settings.ridge or 0.0)
-    if settings.task in IMAGES and ridge == 0:
-        raise UsageError(
-            f"--ridge 0 with --task {settings.task}: the softmax best response is not unique "
-            "without a ridge; give a number above 0"
-        )
-    if settings.curvature_runs is not None and settings.curvature_runs > (settings.runs or 1):
-        raise UsageError(
-            f"--curvature-runs {settings.curvature_runs} is more than the {settings.runs} seeds "
-            "of --runs"
-        )
-    check_readable("--schedule", exponents, settings.schedule)
-    check_readable("--constraint", projection, settings.constraint)
-    check_resume_or_overwrite(settings.resume, settings.overwrite)
-    check_effects(settings)
+def read_supervised_settings(argv: Sequence[str]) -> SupervisedSettings:
+    """Make the settings of a command line, checked, and completed by the task's usual values."""
+    given = flags_given([SupervisedSettings], argv, usual_in_words())
+    settings = settings_from(SupervisedSettings, usual_values(given), given)
+    check_effects(settings, idle_supervised_settings(settings))
+    return settings
 
 
-def check_effects(settings: Settings) -> None:
-    """Raise UsageError for a flag that changes nothing for this task or any of the arms."""
-    arms = settings.arm or []
-    chosen = "with --arm " + " ".join(arms)
-    refused = (
-        (settings.task not in IMAGES, ("data",), f"with --task {settings.task}"),
-        (
-            not set(arms) & set(AUTOMATIC_ARMS),
-            ("automatic_low", "automatic_high", "automatic_kind"),
-            f"{chosen}, only with an automatic arm",
-        ),
-        (
-            set(arms) <= set(AUTOMATIC_ARMS),
-            ("optimizer", "schedule", "constraint"),
-            f"{chosen}, only with arms whose rates are given",
-        ),
-    )
-    defaults = {field.name: field.default for field in fields(settings)}
-    for holds, names, why in refused:
-        for name in names:
-            value = getattr(settings, name)
-            if holds and value != defaults[name]:
-                raise UsageError(f"{_flag(name)} {value} has no effect {why}")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def idle_supervised_settings(settings: SupervisedSettings) -> list[Idle]:
+    """Return the settings that change nothing for this task or any of the arms."""
+    arms = set(settings.arm)
+    chosen = "with --arm " + " ".join(settings.arm)
+    idle = []
+    if settings.task not in IMAGES:
+        idle.append(Idle(("data",), f"with --task {settings.task}"))
+    if not arms & set(AUTOMATIC_ARMS):
+        names = ("automatic_low", "automatic_high", "automatic_kind")
+        idle.append(Idle(names, f"{chosen}, only with an automatic arm"))
+    if arms <= set(AUTOMATIC_ARMS):
+        names = ("optimizer", "schedule", "constraint")
+        idle.append(Idle(names, f"{chosen}, only with arms whose rates are given"))
+    return idle

@@ -9,7 +9,6 @@ import io
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -18,15 +17,8 @@ from typing import Any
 import torch
 
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
-from experiments.runs.command_line import (
-    check_integer,
-    check_positive,
-    check_resume_or_overwrite,
-    check_several,
-    main,
-    parse,
-    resumable,
-)
+from experiments.runs.command_line import main, parse, resumable
+from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json, write_text
 from experiments.runs.report import Progress, mean_with_interval, number
@@ -40,52 +32,10 @@ from experiments.runs.run_folder import (
     prepare_folder,
     resumed_config,
 )
+from experiments.two_step.settings import TwoStepSettings
 
-PROGRAM = "python -m experiments.two_step"
 # Beside --width: where the window of equal rates is looked for.
 WIDTHS = (8, 16, 32, 64, 128, 256, 1024)
-
-
-@dataclass
-class Settings:
-    """Compare closed forms of the first two steps of linear networks with simulation.
-
-    Two and three layers, one and two steps. Rates are in units of h² (two layers) or h (three), at
-    which one step of the signal part alone learns the target; h is the width. metrics.csv has a row
-    a layer count, step count, sum of rates and share. The same command gives the same numbers; it
-    takes less than a minute.
-    """
-
-    width: int = 64
-    """Width h of the networks of the maps and the simulated lines."""
-    draws: int = 200
-    """Networks drawn for every simulated point; all rates see the same networks."""
-    sums: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2, 0.4])
-    """Sums e₁ + e₂, in units, along which closed form and simulation are compared."""
-    optima: int = 100
-    """Networks drawn for the exact one-step optimum."""
-    optima_width: int = 16
-    """Width of these networks."""
-    seed: int = 0
-    """Seed of the networks."""
-    out: Path = Path("runs/two-step")
-    """Folder of the run."""
-    resume: bool = False
-    """Go on with the run in --out: parts that are finished are kept; with the same flags."""
-    overwrite: bool = False
-    """Replace a run in --out."""
-
-
-def _check(settings: Settings) -> None:
-    check_resume_or_overwrite(settings.resume, settings.overwrite)
-    check_integer("--width", settings.width, 2, 512)
-    check_integer("--draws", settings.draws, 2, 100_000)
-    check_several("--sums", settings.sums)
-    for total in settings.sums:
-        check_positive("--sums", total)
-    check_integer("--optima", settings.optima, 2, 100_000)
-    check_integer("--optima-width", settings.optima_width, 2, 256)
-    check_integer("--seed", settings.seed, 0)
 
 
 class Parts:
@@ -117,7 +67,7 @@ class Parts:
         return self._values[name]
 
 
-def _work(settings: Settings) -> dict[str, dict[Any, Callable[[], Any]]]:
+def _work(settings: TwoStepSettings) -> dict[str, dict[Any, Callable[[], Any]]]:
     """Return what there is to compute: the parts by kind and name."""
     from experiments.two_step import study
 
@@ -222,23 +172,21 @@ def _optima_lines(optima: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def two_step(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
-    settings = parse(Settings, argv, PROGRAM, Settings.__doc__ or "")
-    _check(settings)
+    settings = parse(TwoStepSettings, argv)
     check_folder(settings.out, settings.overwrite, settings.resume)
     from experiments.two_step.figures import draw_two_step
 
     torch.set_num_threads(1)
-    left_out = ("out", "resume", "overwrite")
-    stored = {name: value for name, value in asdict(settings).items() if name not in left_out}
+    kept = stored(settings)
     if settings.resume:
-        resumed_config(settings.out, stored, (), ())
+        resumed_config(settings.out, kept, (), ())
     with (
         prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
-        resumable(PROGRAM, argv, "finished parts are"),
+        resumable(settings.program, argv, "finished parts are"),
     ):
         # Read before anything is written: the file may turn out to be damaged.
         parts = Parts(folder / CHECKPOINT)
-        write_json(folder / CONFIG, configuration(stored))
+        write_json(folder / CONFIG, configuration(kept))
         found = _finished(_work(settings), parts)
         rows = [row for of_line in found.pop("lines").values() for row in of_line]
         write_text(folder / METRICS_FILE, _table(rows))

@@ -115,6 +115,10 @@ def test_several_runs_at_a_time_give_the_scores_of_one_after_another(compare, tm
         ("--problem CartPole-v1 --arm spilt --out all", "did you mean split"),
         ("--problem CartPole-v1 CartPole-v1 --out all", "names CartPole-v1 2 times"),
         ("--problem CartPole-v1 Pendulum-v1 --out all", "only discrete actions"),
+        (
+            "--problem CartPole-v1 Acrobot-v1 --frame-limit 9 --out all",
+            "--frame-limit 9 has no effect on CartPole-v1",
+        ),
         ("--problem CartPole-v1 --seeds 0 --out all", "--seeds 0 is not allowed"),
         ("--problem CartPole-v1 --resume --out all", "holds no comparison to resume"),
     ],

@@ -18,7 +18,7 @@ from experiments.compare_dqn.side_by_side import log_of, side_by_side
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.command_line import Stopped
 from experiments.train_dqn.__main__ import _threads, train
-from experiments.train_dqn.settings import Settings
+from experiments.train_dqn.settings import dqn_settings
 
 TINY = {
     "problem": "CartPole-v1",
@@ -35,8 +35,8 @@ TINY = {
 @pytest.fixture
 def tiny(tmp_path):
     """Return a function that makes settings of a tiny run in a folder of its own."""
-    return lambda seed, **other: Settings(
-        **{**TINY, **other}, seed=seed, out=tmp_path / "all" / f"seed-{seed}"
+    return lambda seed, **other: dqn_settings(
+        {**TINY, **other, "seed": seed, "out": tmp_path / "all" / f"seed-{seed}"}
     )
 
 
@@ -104,8 +104,10 @@ def test_a_run_of_many_at_a_time_computes_with_one_thread_on_atari_too(tiny):
 @pytest.mark.parametrize(("at_once", "threads"), [(1, 8), (3, 2), (9, 1)])
 def test_threads_are_shared_where_they_help(at_once, threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert _threads({"problem": "ALE/Pong-v5"}, at_once) == threads
-    assert _threads({"problem": "CartPole-v1"}, at_once) == 1
+    assert _threads(dqn_settings({"problem": "ALE/Pong-v5"}), at_once) == threads
+    assert _threads(dqn_settings({"problem": "CartPole-v1"}), at_once) == 1
+    asked = dqn_settings({"problem": "CartPole-v1", "threads": 5})
+    assert _threads(asked, at_once) == 5
 
 
 LONG = (

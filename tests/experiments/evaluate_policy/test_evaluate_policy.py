@@ -13,7 +13,7 @@ from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import random_walk_tabular
 from experiments.evaluate_policy import __main__ as program
 from experiments.evaluate_policy import build as evaluation_plan
-from experiments.evaluate_policy.settings import Settings
+from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.history import read
 from neural_tdc import load_value
 
@@ -65,7 +65,7 @@ def test_without_out_the_folder_is_named_after_the_problem(evaluate, tmp_path):
 def test_the_configuration_holds_every_setting_and_what_the_run_was_made_with(evaluate, tmp_path):
     assert evaluate(f"{WALK} {TINY} --rule td --seed 7 --out run").status == 0
     config = strict(tmp_path / "run" / "config.json")
-    settings = {field.name for field in dataclasses.fields(Settings)}
+    settings = {field.name for field in dataclasses.fields(EvaluationSettings)}
     assert settings - {"out", "resume", "overwrite"} <= config.keys()
     # What may be left out stands there as it was chosen.
     chosen = ("steps", "seed", "head_step", "auxiliary_step", "gamma", "width", "hidden", "device")
@@ -411,15 +411,18 @@ def test_resuming_what_is_not_there_is_refused(evaluate, tmp_path):
 
 
 def test_a_long_run_is_compiled_and_a_short_one_is_not(evaluate):
-    settings = Settings(problem="boyan", rule=["td"])
+    settings = EvaluationSettings(problem="boyan", rule=("td",))
     for steps, how, compiled in (
-        (program.WORTH_COMPILING, "auto", True),
-        (program.WORTH_COMPILING - 1, "auto", False),
+        (program.UPDATES_WORTH_COMPILING, "auto", True),
+        (program.UPDATES_WORTH_COMPILING - 1, "auto", False),
         (1, "on", True),
         (10**6, "off", False),
     ):
         chosen = dataclasses.replace(settings, steps=steps, compile=how)
-        assert program._compiled(chosen, evaluation_plan.plan(chosen)) == (compiled, None)
+        assert program._compiled(chosen, evaluation_plan.evaluation_plan(chosen)) == (
+            compiled,
+            None,
+        )
 
 
 def test_without_a_compiler_the_run_is_eager_with_a_warning(evaluate, tmp_path, monkeypatch):
@@ -447,7 +450,7 @@ def test_a_body_of_ones_own_that_cannot_be_compiled_is_refused_or_runs_eagerly(
 
     monkeypatch.setattr(program, "try_update", try_update)
     monkeypatch.setattr(program, "compiler_available", lambda device: True)
-    monkeypatch.setattr(program, "WORTH_COMPILING", 5)
+    monkeypatch.setattr(program, "UPDATES_WORTH_COMPILING", 5)
     body = f"{own(BODY)}:body"
     line = f"--problem boyan {TINY} --rule td --body {body}"
     outcome = evaluate(f"{line} --compile on --out on")

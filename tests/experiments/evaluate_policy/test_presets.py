@@ -4,10 +4,19 @@ import json
 
 import pytest
 
-from experiments.evaluate_policy.presets import PRESETS, with_preset
-from experiments.runs.command_line import UsageError
+from experiments.evaluate_policy.presets import PRESETS
+from experiments.evaluate_policy.settings import read_evaluation_settings
+from experiments.runs.checks import UsageError
+from experiments.runs.settings import flag_of
 
 TINY = "--problem garnet --steps 6 --runs 2 --measure-every 3"
+
+
+def flags_of(name):
+    return " ".join(
+        f"{flag_of(field)} {value[0] if isinstance(value, tuple) else value}"
+        for field, value in PRESETS[name].items()
+    )
 
 
 def settings_of(folder):
@@ -16,9 +25,8 @@ def settings_of(folder):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_the_run_of_its_flags(evaluate, tmp_path, name):
-    flags = " ".join(part for flag, values in PRESETS[name].items() for part in (flag, *values))
     assert evaluate(f"{TINY} --preset {name} --out named").status == 0
-    assert evaluate(f"{TINY} {flags} --out spelled").status == 0
+    assert evaluate(f"{TINY} {flags_of(name)} --out spelled").status == 0
     named, spelled = ((tmp_path / out / "metrics.csv").read_bytes() for out in ("named", "spelled"))
     assert named == spelled
     assert settings_of(tmp_path / "named")["preset"] == name
@@ -37,23 +45,25 @@ def test_what_a_preset_settles_is_not_given_beside_it(evaluate, given):
 
 def test_a_run_by_a_preset_is_resumed_by_its_flags_too(evaluate, tmp_path):
     assert evaluate(f"{TINY} --preset on-policy --out run").status == 0
-    flags = " ".join(
-        part for flag, values in PRESETS["on-policy"].items() for part in (flag, *values)
-    )
     longer = TINY.replace("--steps 6", "--steps 9")
-    assert evaluate(f"{longer} {flags} --out run --resume").status == 0
+    assert evaluate(f"{longer} {flags_of('on-policy')} --out run --resume").status == 0
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_name(evaluate):
     outcome = evaluate(f"{TINY} --preset onpolicy --out run")
     assert outcome.status == 2
     assert "--preset 'onpolicy' is not one of on-policy, off-policy" in outcome.error
-    with pytest.raises(UsageError):
-        with_preset(["--preset=best"])
 
 
-def test_without_a_preset_a_line_stays_as_it_is():
-    assert with_preset(["--rule", "td"]) == ["--rule", "td"]
-    # A value that is missing is told by the parser, and help is given whatever else stands there.
-    for line in (["--preset"], ["--preset", "--seed", "1"], ["--preset", "none", "--help"]):
-        assert with_preset(line) == line
+def test_a_preset_is_a_layer_below_what_is_given():
+    settings = read_evaluation_settings(["--problem", "boyan", "--preset", "on-policy"])
+    assert (settings.rule, settings.head_step) == (("td",), 100 * 2**-11)
+    assert settings.auxiliary_step is None
+    for line in (["--preset"], ["--preset", "--seed", "1"]):
+        with pytest.raises(UsageError, match="--preset is given without a value"):
+            read_evaluation_settings(line)
+
+
+def test_help_is_given_whatever_else_is_on_the_line():
+    with pytest.raises(SystemExit):
+        read_evaluation_settings(["--preset", "none", "--help"])

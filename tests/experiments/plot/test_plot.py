@@ -100,7 +100,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
     assert "is no folder" in refused(capsys, tmp_path / "nowhere")
     assert "is no folder" in refused(capsys, run / "metrics.csv")
     assert "holds no run" in refused(capsys, tmp_path / "empty")
-    assert "FOLDER is given without a value" in refused(capsys)
+    assert "FOLDER must be given" in refused(capsys)
     assert "FOLDER names" in refused(capsys, run, run)
     assert "a folder is given twice" in refused(capsys, run, tmp_path)
     message = refused(capsys, run, "--metric", "rmsv")

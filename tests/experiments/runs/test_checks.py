@@ -1,22 +1,8 @@
-import math
 import sys
 
 import pytest
-import torch
 
-from experiments.runs.checks import (
-    UsageError,
-    check_choice,
-    check_fraction,
-    check_integer,
-    check_positive,
-    check_positive_integer,
-    check_several,
-    check_step_size,
-    load_part,
-    nearest,
-    resolve_device,
-)
+from experiments.runs.checks import UsageError, check_choice, load_part, nearest, suggestion
 
 
 def test_the_likest_names_come_first():
@@ -26,6 +12,12 @@ def test_the_likest_names_come_first():
     assert nearest("xyz", rules) == []
 
 
+def test_the_same_word_is_no_suggestion():
+    assert suggestion("td", ["td"]) == ""
+    assert suggestion("td", ["td", "tdc"]) == "; did you mean tdc?"
+    assert suggestion("a" * 300, ["td", "tdc"]) == ""
+
+
 def test_a_choice_is_refused_with_all_that_is_allowed_and_the_nearest():
     assert check_choice("--rule", "td", ["td", "tdc"]) == "td"
     with pytest.raises(UsageError) as caught:
@@ -33,57 +25,6 @@ def test_a_choice_is_refused_with_all_that_is_allowed_and_the_nearest():
     assert str(caught.value) == "--rule 'tdx' is not one of td, boyan; did you mean td?"
     with pytest.raises(UsageError, match=r"^--rule 'qqq' is not one of td, boyan$"):
         check_choice("--rule", "qqq", ["td", "boyan"])
-
-
-@pytest.mark.parametrize("value", [0, -3])
-def test_a_positive_integer_is_at_least_one(value):
-    assert check_positive_integer("--runs", 1) == 1
-    with pytest.raises(UsageError, match=f"--runs {value} is not allowed.* at least 1"):
-        check_positive_integer("--runs", value)
-
-
-def test_integers_have_the_bounds_that_are_said():
-    assert check_integer("--seed", 0, 0) == 0
-    with pytest.raises(UsageError, match=r"--seed -1 .* at least 0"):
-        check_integer("--seed", -1, 0)
-    with pytest.raises(UsageError, match="at most 9007199254740992"):
-        check_integer("--steps", 10**20, 1)
-
-
-def test_a_step_size_may_be_zero_and_a_positive_number_may_not():
-    assert check_step_size("--body-step", 0.0) == 0.0
-    for value in (-1e-3, math.nan, math.inf):
-        with pytest.raises(UsageError, match=f"--body-step {value} is not allowed"):
-            check_step_size("--body-step", value)
-    with pytest.raises(UsageError, match="--ridge 0 is not allowed: give a finite number above 0"):
-        check_positive("--ridge", 0.0)
-    assert check_positive("--ridge", 1e-9) == 1e-9
-
-
-@pytest.mark.parametrize("value", [-0.01, 1.01, math.nan, math.inf])
-def test_a_fraction_lies_between_zero_and_one(value):
-    assert (check_fraction("--gamma", 0.0), check_fraction("--gamma", 1.0)) == (0.0, 1.0)
-    with pytest.raises(UsageError, match=r"--gamma .* give a number from 0 to 1"):
-        check_fraction("--gamma", value)
-
-
-def test_several_values_are_at_least_one_and_none_twice():
-    assert check_several("--rule", ("td", "tdc")) == ("td", "tdc")
-    with pytest.raises(UsageError, match="--rule is given without a value"):
-        check_several("--rule", ())
-    with pytest.raises(UsageError, match="--rule names td 2 times"):
-        check_several("--rule", ("td", "tdc", "td"))
-
-
-def test_a_device_that_is_not_there_is_refused_and_auto_takes_what_is(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
-    with pytest.raises(UsageError, match=r"^--device cuda cannot be used: .*; use --device cpu or"):
-        resolve_device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda")
-    with pytest.raises(UsageError, match="--device 'gpu' is not one of auto, cpu, cuda"):
-        resolve_device("gpu")
 
 
 @pytest.fixture

@@ -2,27 +2,27 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pytest
 import torch
-import tyro
 
+from experiments.runs.checks import UsageError
 from experiments.runs.command_line import (
     Stopped,
-    UsageError,
-    check_step_size,
-    completed,
+    flags_given,
     main,
     parse,
     resume_command,
-    value_of,
 )
+from experiments.runs.settings import IN_PLACE, CheckedSettings, at_least
 
 
-@dataclasses.dataclass
-class Settings:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(CheckedSettings):
     """Try the command line."""
+
+    program: ClassVar[str] = "python -m experiments.try"
 
     out: Path
     """Folder of the run."""
@@ -30,16 +30,16 @@ class Settings:
     """Learning rules, one or several."""
     runs: int = 10
     """Number of runs."""
-    head_step: float = 0.1
+    head_step: Annotated[float, at_least(0)] = 0.1
     """Step size of the head."""
-    lambda_: Annotated[float, tyro.conf.arg(name="lambda")] = 0.9
+    lambda_: float = 0.9
     """Trace decay."""
     resume: bool = False
-    """Go on with the run."""
+    """Continue the run."""
 
 
 def parsed(line):
-    return parse(Settings, line.split(), "python -m experiments.try", "What it does.")
+    return parse(Settings, line.split())
 
 
 def refused(line):
@@ -51,16 +51,20 @@ def refused(line):
 
 def test_flags_are_kebab_case_take_equal_signs_and_may_be_named_after_keywords():
     settings = parsed("--out a --rule td tdc --head-step=0.5 --lambda 0.25 --resume --runs 3")
-    assert settings == Settings(Path("a"), ("td", "tdc"), 3, 0.5, 0.25, True)
+    assert settings == Settings(
+        out=Path("a"), rule=("td", "tdc"), runs=3, head_step=0.5, lambda_=0.25, resume=True
+    )
+    assert not parsed("--out a --no-resume").resume
 
 
 @pytest.mark.parametrize("value", ["-1", "-.5", "-1e-3", "-inf", "nan", "inf", "1e400"])
 @pytest.mark.parametrize("equals", [" ", "="])
 def test_values_that_begin_with_a_minus_or_are_not_finite_reach_our_checks(value, equals):
-    settings = parsed(f"--out a --head-step{equals}{value}")
-    assert str(settings.head_step) == str(float(value))
-    with pytest.raises(UsageError, match=r"--head-step .* give a finite number of at least 0"):
-        check_step_size("--head-step", settings.head_step)
+    said = refused(f"--out a --head-step{equals}{value}")
+    assert said == (
+        f"--head-step {float(value):g} is not allowed: give a finite number of at least 0"
+    )
+    assert str(parsed(f"--out a --lambda{equals}{value}").lambda_) == str(float(value))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,11 @@ def test_values_that_begin_with_a_minus_or_are_not_finite_reach_our_checks(value
         ("--out a surplus", "unknown on the command line: surplus; see --help"),
         ("--out a --head-step", "--head-step is given without a value"),
         ("--runs 3", "--out must be given; see --help"),
-        ("--ot a", "--out must be given; unknown on the command line: --ot a; see --help"),
+        ("--ot a", "unknown on the command line: --ot a; did you mean --out?"),
+        ("--out a --resume yes", "unknown on the command line: yes; see --help"),
+        ("--out a --runs 2 3", "unknown on the command line: 3; see --help"),
+        ("--out a --qqq 2 --zzz", "unknown on the command line: --qqq 2 --zzz; see --help"),
+        ("--out a --runs 2^2", "--runs '2^2' is not a whole number"),
     ],
 )
 def test_what_cannot_be_parsed_is_one_line_that_names_the_flag(line, said):
@@ -101,7 +109,9 @@ def test_help_explains_every_flag_with_its_default(capsys):
     assert end.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     for part in (
-        "What it does.",
+        "usage: python -m experiments.try [--flag value …] Try the command line.",
+        "--rule [TEXT ...] Learning rules, one or several. (default: tdc)",
+        "--resume Continue the run. (default: off)",
         "--head-step FLOAT",
         "Step size of the head. (default: 0.1)",
         "--lambda FLOAT",
@@ -183,16 +193,30 @@ def test_a_reader_that_wants_no_more_ends_the_program_quietly():
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 1)
 
 
-def test_defaults_stand_before_a_command_line_and_give_way_to_it():
-    defaults = {"--rule": ["td", "tdc"], "--constant-feature": [], "--body-step": ["0.1"]}
-    argv = ["--problem", "boyan", "--no-constant_feature", "--body_step=2"]
-    assert completed(argv, defaults) == ["--rule", "td", "tdc", *argv]
-    assert completed([], {}) == []
+def test_what_was_given_is_known_apart_from_the_defaults():
+    line = "--out a --rule td --no-resume --head_step 2^-2"
+    assert flags_given([Settings], line.split()) == {
+        "out": Path("a"),
+        "rule": ("td",),
+        "resume": False,
+        "head_step": 0.25,
+    }
+    assert flags_given([Settings], []) == {}
 
 
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [("--a 1 --b 2", "2"), ("--b=2", "2"), ("--b", None), ("--c 2", None), ("", None)],
-)
-def test_a_value_is_found_before_the_line_is_parsed(line, value):
-    assert value_of("--b", line.split()) == value
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Placed(CheckedSettings):
+    """Try words without a flag."""
+
+    folder: Annotated[tuple[Path, ...], IN_PLACE]
+    out: Path | None = None
+
+
+@pytest.mark.parametrize("line", ["a b --out c", "a --out c b", "--out c a b"])
+def test_words_without_a_flag_belong_to_the_field_that_is_given_by_its_place(line):
+    assert parse(Placed, line.split()) == Placed(folder=(Path("a"), Path("b")), out=Path("c"))
+
+
+def test_a_missing_place_is_named_in_capitals():
+    with pytest.raises(UsageError, match=r"^FOLDER must be given; see --help$"):
+        parse(Placed, ["--out", "c"])

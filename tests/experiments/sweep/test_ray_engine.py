@@ -17,14 +17,16 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import os, sys
 import numpy as np
+from dataclasses import replace
 import ray
+from experiments.evaluate_policy.settings import EvaluationSettings
 from ray.cluster_utils import Cluster
 from experiments.sweep.engines import here, ray_cluster
 from experiments.sweep.build import Shard
 
-settings = {"problem": "boyan", "rule": ["td"], "runs": 2, "steps": 400, "measure_every": 50}
+settings = EvaluationSettings(problem="boyan", rule=("td",), runs=2, steps=400, measure_every=50)
 shards = [
-    Shard(f"s{n}", {**settings, "width": 3 + n}, [(0.01, 0.02, 0.02)], 1, False, False)
+    Shard(f"s{n}", replace(settings, width=3 + n), [(0.01, 0.02, 0.02)], 1, False, False)
     for n in range(6)
 ]
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})

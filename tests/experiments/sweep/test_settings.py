@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.runs.checks import UsageError
-from experiments.sweep.settings import read_settings
+from experiments.sweep.settings import read_sweep_settings
 
 STUDY = """# a study
 problem = ["boyan", "garnet-3"]
@@ -25,7 +25,7 @@ def path(tmp_path):
 
 
 def test_a_study_file_says_what_the_flags_say(path):
-    settings, by_problem = read_settings(["--study", str(path)])
+    settings, by_problem = read_sweep_settings(["--study", str(path)])
     assert settings.rule == ("td", "tdc")
     assert settings.constant_feature
     assert settings.body_steps == ("2^-3", "0.5")
@@ -33,9 +33,15 @@ def test_a_study_file_says_what_the_flags_say(path):
     assert by_problem["garnet-3"].body_steps == ("2^-3", "0.5")
 
 
+def test_a_byte_order_mark_is_passed_over(path):
+    path.write_text(STUDY, encoding="utf-8-sig")
+    settings, _ = read_sweep_settings(["--study", str(path)])
+    assert settings.problem == ("boyan", "garnet-3")
+
+
 def test_the_command_line_comes_before_the_file(path):
     line = [f"--study={path}", "--steps", "9", "--no-constant-feature"]
-    settings, by_problem = read_settings(line)
+    settings, by_problem = read_sweep_settings(line)
     assert not settings.constant_feature
     assert {own.steps for own in by_problem.values()} == {9}
 
@@ -52,7 +58,16 @@ def test_the_command_line_comes_before_the_file(path):
         ("steps = 70", "seed = 7", "line 9: 'seed' is common to all problems"),
         ('override."garnet-3"', 'override."grid"', "line 8: override for 'grid', which is none of"),
         ("steps = 40", "steps =", "is not TOML"),
-        ("steps = 40", 'steps = "many"', "--steps many is not a whole number"),
+        (
+            "steps = 40",
+            'steps = "many"',
+            "study.toml, line 4: --steps 'many' is not a whole number",
+        ),
+        ("steps = 40", "steps = true", "study.toml, line 4: --steps true is not a whole number"),
+        ("steps = 40", "steps = 0", "study.toml, line 4: --steps 0 is not allowed"),
+        ("steps = 40", "steps = 1.5", "study.toml, line 4: --steps '1.5' is not a whole number"),
+        ("steps = 70", "steps = -1", "study.toml, line 9: --steps -1 is not allowed"),
+        ("feature = true", "feature = 1", "line 5: --constant-feature 1 is not true or false"),
         ("steps = 40", "steps = {a = 1}", "line 4: 'steps' is a table"),
         ('[override."garnet-3"]', "[override]", "write overrides as a table"),
     ],
@@ -60,11 +75,11 @@ def test_the_command_line_comes_before_the_file(path):
 def test_what_a_study_file_gets_wrong_is_named_with_its_line(path, before, after, said):
     path.write_text(STUDY.replace(before, after))
     with pytest.raises(UsageError) as raised:
-        read_settings(["--study", str(path)])
+        read_sweep_settings(["--study", str(path)])
     assert said in str(raised.value)
 
 
 def test_a_study_without_a_problem_is_refused(path):
     path.write_text("steps = 3")
     with pytest.raises(UsageError, match="--problem must be given, or --study with a file"):
-        read_settings(["--study", str(path)])
+        read_sweep_settings(["--study", str(path)])

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.runs.command_line import Stopped, UsageError, main
+from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.runs.checks import UsageError
+from experiments.runs.command_line import Stopped, main
 from experiments.runs.history import read
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import engines
@@ -116,9 +118,11 @@ def test_runs_of_a_shard_are_the_bits_of_the_single_run(evaluate, tmp_path, rule
     flags = zip(("body", "head", "auxiliary"), sizes)
     assert evaluate(" ".join([line, *(f"--{f}-step {size}" for f, size in flags)])).status == 0
     single = read(tmp_path / "one" / "metrics.csv")
-    settings = {"problem": "garnet", "rule": [rule], "runs": 3, "steps": 7, "measure_every": 3}
+    settings = EvaluationSettings(
+        problem="garnet", rule=(rule,), runs=3, steps=7, measure_every=3, seed=2
+    )
     others = [(0.5, 1.0, 0.5), sizes, (0.25, 1.0, 0.125), (0.25, 1.0, 0.5)]
-    results = run_shard(Shard("x", {**settings, "seed": 2}, others, 1, False, True))
+    results = run_shard(Shard("x", settings, others, 1, False, True))
     ours = {name: results[f"curve/{name}"][:, 1] for name in ("rmsve", "rmspbe", "lstd_rmsve")}
     # What is learned is the same to the bit; the rounding of the judge's batched float64 products
     # depends on how many runs are judged at once.
@@ -200,7 +204,8 @@ def _dies_once(shard, on_progress):
 
 
 def _shard(name):
-    return Shard(name, {"runs": 1, "steps": 1}, [(0.1, 0.1, 0.1)], 1, False, False)
+    settings = EvaluationSettings(problem="boyan", rule=("td",), runs=1, steps=1)
+    return Shard(name, settings, [(0.1, 0.1, 0.1)], 1, False, False)
 
 
 def _always_dies(shard, on_progress):
@@ -301,7 +306,11 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(tmp_path):
         ),
         ("--baseline tdrc", "--baseline 'tdrc' is not one of td, tdc"),
         ("--engine spark", "--engine 'spark' is not one of local, ray"),
-        ("--address 127.0.0.1:1", "--address 127.0.0.1:1 needs --engine ray"),
+        ("--address 127.0.0.1:1", "--address 127.0.0.1:1 has no effect with --engine local, only"),
+        ("--head-steps 3", "--head-steps 3 has no effect where all bodies learn"),
+        ("--psi fourier", "--psi fourier has no effect with --rule td, only with generalized"),
+        ("--truth-states 9", "--truth-states 9 has no effect on boyan"),
+        ("--head-steps 2^0.5", "--head-steps '2^0.5' is not a number, a power such as 2^-3"),
         ("--problem nowhere", "--problem 'nowhere' is not known"),
         ("--study nowhere.toml", "--study nowhere.toml cannot be read"),
         ("--resume", "--out s does not exist; leave --resume away"),
@@ -318,6 +327,19 @@ def test_what_a_study_cannot_use_is_one_line(study, tmp_path, changed, said):
     assert said in error, error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "s").exists()
+
+
+def test_a_grid_that_no_rule_goes_through_is_refused(study):
+    line = "--problem boyan --rule td frozen+tdc --steps 5 --runs 2 --out s"
+    for flag in ("--ratios", "--body-steps"):
+        status, _, error = study(f"{line} --features given {flag} 3")
+        assert status == 2
+        assert error == f"error: {flag} 3 has no effect where no body learns: give --head-steps\n"
+    status, _, error = study(f"{line.replace('frozen+tdc', '')} --auxiliary-ratios 3")
+    assert status == 2
+    assert "--auxiliary-ratios 3 has no effect with --rule td: no rule keeps an aux" in error
+    # One of the rules goes through it.
+    assert study(f"{line} --head-steps 3 --body-steps 3 --ratios 3 --fresh-runs 0")[0] == 0
 
 
 def test_without_a_problem_or_a_rule_it_is_said(study):
@@ -343,7 +365,7 @@ def test_shards_are_kept_under_names_of_their_content(study, tmp_path):
 
 def test_a_shard_hears_all_its_run_steps():
     on_progress = []
-    settings = {"problem": "boyan", "rule": ["td"], "runs": 4, "steps": 11, "measure_every": 3}
+    settings = EvaluationSettings(problem="boyan", rule=("td",), runs=4, steps=11, measure_every=3)
     shard = Shard("x", settings, [(0.0, 0.1, 0.1), (0.0, 0.2, 0.2)], 1, False, True)
     results = run_shard(shard, on_progress.append)
     assert sum(on_progress) == shard.run_steps == 88

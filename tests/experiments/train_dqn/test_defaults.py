@@ -1,33 +1,25 @@
-"""The defaults of deep Q-learning by kind of problem, and what the flags' help says of them."""
-
-import ast
-import inspect
-import re
+"""The defaults of deep Q-learning by kind of problem, and what the help page says of them."""
 
 import pytest
 
 from experiments.train_dqn.defaults import DEFAULTS, defaults
-from experiments.train_dqn.settings import CommonSettings
+from experiments.train_dqn.settings import dqn_settings, read_dqn_settings
 
 
-def helps():
-    """Return {field: what stands below it in the source, which --help shows}."""
-    (definition,) = ast.parse(inspect.getsource(CommonSettings)).body
-    pairs = zip(definition.body, definition.body[1:])
-    return {
-        field.target.id: text.value.value
-        for field, text in pairs
-        if isinstance(field, ast.AnnAssign)
-    }
+def shown(value):
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_the_help_of_a_flag_says_its_three_defaults(name):
-    *_, said = re.findall(r"\(([^()]*)\)", helps()[name])
-    shown = [part.replace(",", "") for part in re.split("; " if ";" in said else ", ", said)]
-    known = [float(part) if part[0].isdigit() else part for part in shown]
-    assert known == list(DEFAULTS[name])
-    assert getattr(CommonSettings(), name) is None
+def test_the_help_page_says_the_three_defaults_of_every_flag_that_has_them(capsys):
+    with pytest.raises(SystemExit) as end:
+        read_dqn_settings(["--help"])
+    assert end.value.code == 0
+    page = capsys.readouterr().out
+    for name, values in DEFAULTS.items():
+        atari, minatar, other = map(shown, values)
+        said = f"(default: {atari} on Atari, {minatar} on MinAtar, {other} otherwise)"
+        after = " ".join(page[page.index(f"\n  --{name.replace('_', '-')} ") :].split())
+        assert after[after.index("(default:") :].startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +34,5 @@ def test_a_problem_has_the_defaults_of_its_kind(problem, steps, network):
     found = defaults(problem)
     assert (found["steps"], found["network"]) == (steps, network)
     assert found.keys() == DEFAULTS.keys()
+    settings = dqn_settings({"problem": problem, "batch": 7})
+    assert {name: getattr(settings, name) for name in found} == {**found, "batch": 7}

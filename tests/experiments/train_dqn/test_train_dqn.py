@@ -135,7 +135,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, monkeypat
     stopped = train(f"{TINY} --save-replay --out cut")
     assert stopped.status == 130
     assert stopped.lines[-1] == (
-        f"stopped; go on with: {program.PROGRAM} {TINY} --save-replay --out cut --resume"
+        f"stopped; go on with: python -m experiments.train_dqn {TINY} --save-replay --out cut "
+        "--resume"
     )
     assert len(rows(tmp_path / "cut")) == 2
     monkeypatch.setattr(dqn_run.Run, "_advance", advance)
@@ -223,7 +224,12 @@ REFUSED = {
     "--problem CartPole-v1 --replay-capacity 9000000000000": "--replay-capacity 9000000000000: a "
     "replay of 9,000,000,000,000 frames takes",
     "--problem CartPole-v1 --gamma 1.5": "--gamma 1.5 is not allowed",
-    "--problem CartPole-v1 --sticky-actions 0.25": "--sticky-actions is not known to CartPole-v1",
+    "--problem CartPole-v1 --sticky-actions 0.25": "--sticky-actions 0.25 has no effect on "
+    "CartPole-v1",
+    "--problem CartPole-v1 --frame-limit 9": "--frame-limit 9 has no effect on CartPole-v1",
+    "--problem MinAtar/Breakout --noop-max 3": "--noop-max 3 has no effect on MinAtar/Breakout",
+    "--problem MinAtar/Breakout --hidden 9": "--hidden 9 has no effect with --network paper, only",
+    "--problem CartPole-v1 --optimizer sgd --damping 1": "--damping 1.0 has no effect with --opt",
     "--problem CartPole-v1 --environments 0": "--environments 0 is not allowed",
     "--problem CartPole-v1 --seed -1": "--seed -1 is not allowed",
     "--problem CartPole-v1 --resume": "does not exist; leave --resume away",

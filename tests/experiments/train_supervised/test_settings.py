@@ -4,7 +4,7 @@ import pytest
 
 from experiments.landscape.__main__ import draw_landscape
 from experiments.train_supervised.__main__ import train_supervised
-from experiments.train_supervised.settings import USUAL, Settings, completed
+from experiments.train_supervised.settings import USUAL, read_supervised_settings
 
 TINY = "--task friedman --runs 2 --steps 3 --compile off"
 
@@ -16,7 +16,7 @@ REFUSED = [
     ("--task friedman --body-step -1e-3", "--body-step -0.001 is not allowed", "above 0"),
     ("--task friedman --head-step nan", "--head-step nan is not allowed", "above 0"),
     ("--task friedman --head-step inf", "--head-step inf is not allowed", "above 0"),
-    ("--task friedman --head-step x", "--head-step x is not a number"),
+    ("--task friedman --head-step x", "--head-step 'x' is not a number"),
     (
         "--task friedman --arm splitt",
         "--arm 'splitt' is not one of",
@@ -74,7 +74,7 @@ LANDSCAPES = [
     ("--at 8000", "--at 8000 is not measured"),
     ("--at -100", "--at -100 is not measured"),
     ("--at 0 0", "--at names 0 2 times"),
-    ("--grid 20", "--grid 20 is not allowed: give an odd number"),
+    ("--grid 20", "--grid 20: give an odd number, so that one point is the body"),
     ("--grid 1", "--grid 1 is not allowed"),
     ("--span 0", "--span 0 is not allowed"),
     ("--curvature-every 0", "--curvature-every 0 is not allowed"),
@@ -93,19 +93,20 @@ def test_a_wrong_value_of_a_landscape_is_named_too(run_program, tmp_path, line, 
 
 @pytest.mark.parametrize("task", USUAL)
 def test_what_is_not_given_is_the_tasks_usual(task):
-    whole = completed(Settings(task=task))
+    whole = read_supervised_settings(["--task", task])
     assert (whole.steps, whole.batch) == (USUAL[task].steps, USUAL[task].batch)
-    assert whole.hidden == list(USUAL[task].hidden)
-    assert whole.arm == ["split", "body-rate", "head-rate", "limit"]
+    assert whole.hidden == USUAL[task].hidden
+    assert whole.arm == ("split", "body-rate", "head-rate", "limit")
     # Between 3 and 10 times, as in the paper.
     assert 3 <= whole.head_step / whole.body_step <= 10 + 1e-9
     assert whole.curvature_runs == min(USUAL[task].curvature_runs, whole.runs)
 
 
 def test_what_is_given_stays():
-    whole = completed(Settings(task="mnist", hidden=[5], steps=3, runs=2, ridge=0.5, arm=["limit"]))
-    assert (whole.hidden, whole.steps, whole.runs, whole.ridge) == ([5], 3, 2, 0.5)
-    assert whole.arm == ["limit"]
+    line = "--task mnist --hidden 5 --steps 3 --runs 2 --ridge 0.5 --arm limit"
+    whole = read_supervised_settings(line.split())
+    assert (whole.hidden, whole.steps, whole.runs, whole.ridge) == ((5,), 3, 2, 0.5)
+    assert whole.arm == ("limit",)
 
 
 @pytest.mark.parametrize("program", [train_supervised, draw_landscape])
