@@ -146,6 +146,8 @@ def evaluate(
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     judged = mapped(streams, lambda leaf: leaf[:, kept:].flatten(0, 1))
     chosen = RULES[rule] if isinstance(rule, str) else rule
+    if not isinstance(chosen, Rule):
+        raise ValueError(f"rule is of type {type(chosen).__name__}; it must be a neural_tdc.Rule")
     if in_segments(scheme):
         chosen = chosen.with_lambda_returns(trace_decay)
     elif trace_decay != 0:

@@ -9,13 +9,14 @@ from torch import Tensor
 from neural_tdc.rules.auxiliaries import AuxiliaryRow
 from neural_tdc.rules.batch_terms import InnerProducts, batch_terms
 from neural_tdc.rules.bodies import BodyRow, FrozenBody
+from neural_tdc.rules.feature_pair import pair_of_features, pulled_back
 from neural_tdc.rules.heads import HeadRow
-from neural_tdc.rules.lambda_returns import LambdaReturns
+from neural_tdc.rules.lambda_returns import lambda_returns
 from neural_tdc.rules.parts import Context, PartState, settings_of, with_part_settings
 from neural_tdc.rules.rule import Rule
-from neural_tdc.rules.traces import EligibilityTraces
+from neural_tdc.rules.traces import eligibility_traces
 from neural_tdc.rules.views import OneStepView
-from neural_tdc.types import Body, FeatureMap, Parameters, StepSizes, Transition
+from neural_tdc.types import FeatureMap, Parameters, StepSizes, Transition
 
 
 class RuleState(NamedTuple):
@@ -183,7 +184,7 @@ class ComposedRule(Rule):
         A rule whose parts keep no state can do without one.
         """
         body, head, vectors = parameters
-        feature, next_feature, pull_back = _pair_of_features(
+        feature, next_feature, pull_back = pair_of_features(
             features, body, batch, self.body.reaches_next
         )
         ratio = self.head.weight.ratio(batch, state.weight)
@@ -200,7 +201,7 @@ class ComposedRule(Rule):
         read = self._read_by_body(auxiliaries)
         cotangents = self.body.cotangents(s, None if read is None else inner[read], state.body)
         return Parameters(
-            body=_pulled_back(body, cotangents, pull_back),
+            body=pulled_back(body, cotangents, pull_back),
             head=self.head.direction(s, own, state.head),
             auxiliary={
                 name: part.direction(s, inner[name], spaces[name])
@@ -233,68 +234,3 @@ def compose(body: BodyRow, head: HeadRow, name: str | None = None) -> ComposedRu
             "semi_gradient and frozen only"
         )
     return ComposedRule(name, body, head)
-
-
-def eligibility_traces(decay: float, head: HeadRow) -> OneStepView:
-    """Return the view with eligibility traces of this decay, or without for a decay of 0.
-
-    Raises ValueError where they are not defined for the head.
-    """
-    if not checked_decay(decay):
-        return OneStepView()
-    if not head.traced:
-        raise ValueError(
-            f"trace_decay {decay:g} is not defined for the head {head.name!r}, only for td, tdc, "
-            "gtd2, tdrc, htd and lstd"
-        )
-    behaviour = head.auxiliary is not None and head.auxiliary.behaviour
-    return EligibilityTraces(decay, behaviour)
-
-
-def lambda_returns(decay: float, head: HeadRow) -> OneStepView:
-    """Return the view with λ over segments of a stream, or of one step for a decay of 0.
-
-    Raises ValueError where it is not defined for the head.
-    """
-    if not checked_decay(decay):
-        return OneStepView()
-    if not head.segmented:
-        raise ValueError(f"trace_decay {decay:g} is not defined for the head {head.name!r}")
-    return LambdaReturns(decay)
-
-
-def checked_decay(decay: float) -> float:
-    """Return λ; ValueError for a number outside [0, 1]."""
-    if not 0 <= decay <= 1:
-        raise ValueError(f"trace_decay {decay:g} is not allowed: give a number from 0 to 1")
-    return decay
-
-
-def _pair_of_features(
-    features: FeatureMap, body: Body, batch: Transition, reaches_next: bool
-) -> tuple[Tensor, Tensor, Any]:
-    """Return φ, φ' and the product with what the body's row differentiates: both, or φ alone."""
-    if not body:
-        observation, next_observation = batch.observation, batch.next_observation
-        return features(body, observation), features(body, next_observation), None
-    if not reaches_next:
-        next_feature = features(body, batch.next_observation)
-        feature, pull_back = torch.func.vjp(lambda b: features(b, batch.observation), body)  # type: ignore[misc]
-        return feature, next_feature, pull_back
-    both = torch.cat([batch.observation, batch.next_observation])
-    joint, pull_back = torch.func.vjp(lambda b: features(b, both), body)  # type: ignore[misc]
-    feature, next_feature = joint.split(len(batch.reward))
-    return feature, next_feature, pull_back
-
-
-def _pulled_back(
-    body: Body, cotangents: tuple[Tensor | None, Tensor | None], pull_back: Any
-) -> Body:
-    """Return the body's direction, the mean over the batch of the products with (c, c')."""
-    c, c_next = cotangents
-    if c is None or not body:
-        return {name: torch.zeros_like(tensor) for name, tensor in body.items()}
-    batch = len(c)
-    both = c / batch if c_next is None else torch.cat([c, c_next]) / batch
-    direction: Body = pull_back(both)[0]
-    return direction

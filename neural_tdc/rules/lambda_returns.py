@@ -30,8 +30,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.rules.batch_terms import BatchTerms, InnerProducts
+from neural_tdc.rules.heads import HeadRow
 from neural_tdc.rules.parts import PartState
-from neural_tdc.rules.views import OneStepView
+from neural_tdc.rules.views import OneStepView, checked_decay
 from neural_tdc.types import Transition
 
 
@@ -94,6 +95,18 @@ class LambdaReturns(OneStepView):
     def _carry(self, batch: Transition) -> Tensor:
         arriving = delayed(self.trace_decay * batch.discount, 1)
         return arriving if batch.first is None else (1 - batch.first) * arriving
+
+
+def lambda_returns(decay: float, head: HeadRow) -> OneStepView:
+    """Return the view with λ over segments of a stream, or of one step for a decay of 0.
+
+    Raises ValueError where it is not defined for the head.
+    """
+    if not checked_decay(decay):
+        return OneStepView()
+    if not head.segmented:
+        raise ValueError(f"trace_decay {decay:g} is not defined for the head {head.name!r}")
+    return LambdaReturns(decay)
 
 
 def linear_scan(

@@ -52,8 +52,9 @@ from neural_tdc.rules.batch_terms import (
     weighted_mean,
     with_next,
 )
+from neural_tdc.rules.heads import HeadRow
 from neural_tdc.rules.parts import Context, PartState
-from neural_tdc.rules.views import OneStepView
+from neural_tdc.rules.views import OneStepView, checked_decay
 from neural_tdc.types import Parameters, Transition
 
 # The names in the state: z, y and λγ, by which the next transition multiplies both.
@@ -165,3 +166,19 @@ def moved_traces(
     moved = {name: carried[:, None] * traces[name] + feature for name in traces if name != CARRY}
     moved[TRACE] = batch.ratio[:, None] * moved[TRACE]
     return {**moved, CARRY: decay * batch.discount}
+
+
+def eligibility_traces(decay: float, head: HeadRow) -> OneStepView:
+    """Return the view with eligibility traces of this decay, or without for a decay of 0.
+
+    Raises ValueError where they are not defined for the head.
+    """
+    if not checked_decay(decay):
+        return OneStepView()
+    if not head.traced:
+        raise ValueError(
+            f"trace_decay {decay:g} is not defined for the head {head.name!r}, only for td, tdc, "
+            "gtd2, tdrc, htd and lstd"
+        )
+    behaviour = head.auxiliary is not None and head.auxiliary.behaviour
+    return EligibilityTraces(decay, behaviour)

@@ -39,3 +39,10 @@ class OneStepView(Part):
         feature: φ
         """
         return batch.ratio[:, None] * feature
+
+
+def checked_decay(decay: float) -> float:
+    """Return λ; ValueError for a number outside [0, 1]."""
+    if not 0 <= decay <= 1:
+        raise ValueError(f"trace_decay {decay:g} is not allowed: give a number from 0 to 1")
+    return decay

@@ -1,9 +1,11 @@
 """`evaluate`: transitions in, value function and measurements out."""
 
+import inspect
 import math
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from neural_tdc import RULES, Evaluation, Parameters, Transition, evaluate
 from neural_tdc.learning.optimisers import Optimizer
@@ -238,6 +240,28 @@ def test_a_rule_of_the_users_own_is_taken():
     own = Own()
     assert same(quick(rule=own, body_step=0.2), quick(rule="td", body_step=0.1))
     assert own.seen == [(48, STATES)]
+
+
+def test_an_object_that_is_no_rule_is_refused_in_one_line():
+    # Without the type checks of the tests, as a user would call it.
+    with pytest.raises(
+        ValueError, match=r"^rule is of type object; it must be a neural_tdc\.Rule$"
+    ):
+        inspect.unwrap(evaluate)(cycle(), rule=object())
+
+
+def test_a_rule_with_no_more_than_directions_is_taken():
+    class Still(Rule):
+        name = "still"
+
+        def directions(self, features, parameters, batch, state):
+            return tree_map(torch.zeros_like, parameters)
+
+    assert (quick(rule=Still()).parameters.head == 0).all()
+    with pytest.raises(ValueError, match="'still' learns a body: it needs neural features"):
+        quick(rule=Still(), body=None)
+    with pytest.raises(ValueError, match="rule 'still' has no setting trace_decay"):
+        quick(rule=Still(), trace_decay=0.5)
 
 
 def test_emphatic_td_takes_a_stream_in_its_order():
