@@ -43,6 +43,7 @@ class Task(NamedTuple):
     shift, scale: what observations had subtracted and were divided by, both of an observation's
         shape; None on a chain
     notes:       lines worth printing, such as the size of the truth's own error
+    truth:       the value at some observations of the streams' kind; None with a log
     """
 
     name: str
@@ -56,6 +57,7 @@ class Task(NamedTuple):
     shift: Tensor | None
     scale: Tensor | None
     notes: tuple[str, ...]
+    truth: Truth | None = None
 
 
 def known_parts(problem: FiniteMDP | ControlProblem | LoggedProblem) -> set[str]:
@@ -104,6 +106,7 @@ def chain_task(
         shift=None,
         scale=None,
         notes=mdp.notes,
+        truth=Truth(table.to(dtype), truth.weighting, truth.value(), 0.0),
     )
 
 
@@ -184,6 +187,7 @@ def control_task(
         shift=shift,
         scale=scale,
         notes=(*problem.notes, note),
+        truth=truth,
     )
 
 

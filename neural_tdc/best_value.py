@@ -7,6 +7,7 @@ learned. So every transition serves learning and choosing.
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,9 +38,29 @@ from neural_tdc.metrics.selection import (
 )
 from neural_tdc.types import Transition
 
+# Parts of a log, each held out once.
+FOLDS = 4
+
+
+class LinearValue(NamedTuple):
+    """A value function θᵀx(s).
+
+    blocks: of the features x of raw observations
+    head:   θ; the constant's entry is the last
+    """
+
+    blocks: list[Block]
+    head: Float[Tensor, " feature"]
+
+    def __call__(self, observation: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """Return V of raw observations, in float64."""
+        return block_features(self.blocks, observation.double().flatten(1)) @ self.head
+
 
 class FamilyResult(NamedTuple):
     """The best candidate of one family and how it compares with the best of all.
+
+    value:       its values, the mean over the folds
 
     score:       mean squared error against held-out returns, in the user's unit squared
     difference:  of the score to the best candidate's, paired, with an interval over episodes
@@ -47,6 +68,7 @@ class FamilyResult(NamedTuple):
 
     family: str
     settings: dict[str, Any]
+    value: LinearValue
     score: float
     difference: PairedDifference
 
@@ -54,7 +76,7 @@ class FamilyResult(NamedTuple):
 class BestValue(NamedTuple):
     """A value function θᵀx(s), and how it was chosen.
 
-    blocks, head:   of the features of raw observations; the constant's entry of θ is the last
+    value:          V of raw observations
     observation_shape: of one observation
     chosen:         the candidates whose mean is taken: family and settings
     criterion:      `returns`, or `bootstrapped returns`, see `metrics.selection.judging_returns`
@@ -64,8 +86,7 @@ class BestValue(NamedTuple):
     notes:          lines worth printing
     """
 
-    blocks: list[Block]
-    head: Float[Tensor, " feature"]
+    value: LinearValue
     observation_shape: tuple[int, ...]
     chosen: list[tuple[str, dict[str, Any]]]
     criterion: str
@@ -74,16 +95,12 @@ class BestValue(NamedTuple):
     seconds: dict[str, float]
     notes: tuple[str, ...]
 
-    def value(self, observation: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """Return V of raw observations, in float64."""
-        return block_features(self.blocks, observation.double().flatten(1)) @ self.head
-
 
 def best_value(
     transitions: Transition,
     *,
     seed: int = 0,
-    folds: int = 4,
+    folds: int = FOLDS,
     width: int = 256,
     updates: int = 8_000,
     budget: float | None = None,
@@ -125,14 +142,17 @@ def best_value(
         now = time.monotonic()
         seconds[group.family] = seconds.get(group.family, 0.0) + now - started
         started = now
-    choice = _chosen(groups, parts, units)
-    blocks, head = _mean_value(groups, choice.weights)
-    head = torch.cat([units.scale * head[:-1], units.scale * head[-1:] + units.level])
+
+    def valued(weights: Tensor) -> LinearValue:
+        blocks, head = _mean_value(groups, weights)
+        head = torch.cat([units.scale * head[:-1], units.scale * head[-1:] + units.level])
+        return LinearValue(on_raw_inputs(blocks, shift, scale), head)
+
+    choice = _chosen(groups, parts, units, valued)
     seconds["choose"] = time.monotonic() - started
     names = [(group.family, each) for group in groups for each in group.settings]
     return BestValue(
-        on_raw_inputs(blocks, shift, scale),
-        head,
+        valued(choice.weights),
         tuple(transitions.observation.shape[transitions.reward.dim() :]),
         [name for name, weight in zip(names, choice.weights.tolist()) if weight > 0],
         choice.criterion,
@@ -152,7 +172,12 @@ class _Choice(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _chosen(groups: list[CandidateGroup], parts: list[Transition], units: ValueUnits) -> _Choice:
+def _chosen(
+    groups: list[CandidateGroup],
+    parts: list[Transition],
+    units: ValueUnits,
+    valued: Callable[[Tensor], LinearValue],
+) -> _Choice:
     """Judge all candidates on the parts that they did not see."""
     names = [(group.family, each) for group in groups for each in group.settings]
     whole = joined(parts)
@@ -175,7 +200,10 @@ def _chosen(groups: list[CandidateGroup], parts: list[Transition], units: ValueU
     for row in best.values():
         difference = paired_error_difference(error[:, row], least, episode)
         in_unit = PairedDifference(*(square * bound for bound in difference))
-        ranking.append(FamilyResult(*names[row], square * float(score[row]), in_unit))
+        alone = torch.zeros_like(score)
+        alone[row] = 1
+        value_of_row = valued(alone)
+        ranking.append(FamilyResult(*names[row], value_of_row, square * float(score[row]), in_unit))
     return _Choice(good.double() / good.sum(), judges.criterion, ranking, (judges.note,))
 
 

@@ -1,5 +1,6 @@
-"""Evaluate a fixed policy: python -m experiments.evaluate_policy --problem NAME --rule NAME …
+"""Evaluate a fixed policy: python -m experiments.evaluate_policy --problem NAME [--rule NAME …]
 
+Without a rule the best value function is searched for, see `experiments.evaluate_policy.best`.
 Every rule learns from the same streams and is judged by the same truth. One rule's run is the
 folder --out; of several each has a folder of its own in it, and --out has the common figure.
 """
@@ -13,6 +14,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
+from experiments.evaluate_policy.best import asks_for_best, find_best
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.problems import policies_in_words
 from experiments.evaluate_policy.run import Run, try_update
@@ -73,6 +75,9 @@ def _stored(settings: EvaluationSettings, plan: EvaluationPlan) -> dict[str, Any
 
 def evaluate_policy(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
+    if asks_for_best(argv):
+        find_best(argv)
+        return
     settings = read_evaluation_settings(argv)
     checked = evaluation_plan(settings)
     out = settings.out or Path("runs") / folder_name(settings.problem or checked.problem.name)

@@ -41,6 +41,11 @@ OF_TRUTH = ("truth_states", "truth_rollouts", "held_out")
 class EvaluationSettings(LearningSettings):
     """Evaluate a fixed policy by Algorithm 1 and its relatives.
 
+    Without --rule and --preset the best value function is searched for (docs/best-value.md), with
+    the flags --problem or --data, --policy, --behaviour, --gamma, --steps, --truth-states,
+    --truth-rollouts, --seed, --out, --overwrite and two of its own: --budget, the seconds for
+    learning, and --updates of the networks among the candidates (8000).
+
     Problems: random-walk-tabular, random-walk-dependent, random-walk-inverted, boyan, baird,
     garnet, garnet-SEED, garnet-off-policy, garnet-off-policy-SEED, grid; MountainCar-v0,
     CartPole-v1, Acrobot-v1 and any other Gymnasium id; or module:function.

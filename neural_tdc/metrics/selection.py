@@ -71,7 +71,7 @@ def judging_returns(
     on_policy = bool((transitions.ratio == 1).all())
     share = float(returns.complete.double().mean())
     if on_policy and share >= _ENOUGH:
-        note = f"{1 - share:.1%} of the held-out returns are incomplete and left out"
+        note = f"{share:.1%} of the held-out returns are complete and used"
         return JudgingReturns(returns.value, returns.complete, "returns", note)
     scores = tournament_scores(value, next_value, transitions)
     top = scores.argsort()[: (len(scores) + 1) // 2]

@@ -111,7 +111,7 @@ REFUSED = [
         "--constant-feature has no effect with --body paper_atari",
     ),
     # What is missing or unknown
-    ("--problem boyan", "--rule must be given"),
+    ("--problem boyan --head-step 0.1", "--head-step needs --rule"),
     ("--rule tdc", "--problem must be given"),
     ("--problem boyan --rule", "--rule"),
     ("--problem boyan --rule tdc --nope 3", "--nope"),

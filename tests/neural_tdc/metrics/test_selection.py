@@ -92,9 +92,8 @@ def test_complete_returns_judge_on_policy():
     returns = discounted_returns(stream)
     assert torch.equal(judges.value, returns.value)
     assert torch.equal(judges.usable, returns.complete)
-    assert judges.note == f"{1 - returns.complete.double().mean():.1%}" + (
-        " of the held-out returns are incomplete and left out"
-    )
+    share = returns.complete.double().mean()
+    assert judges.note == f"{share:.1%} of the held-out returns are complete and used"
 
 
 @pytest.mark.parametrize("behaviour_end", [0.2, 0.05])

@@ -1,0 +1,141 @@
+"""What is written and printed of a choice of the best value function."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from agents.policy_evaluation import Task
+from experiments.runs.files import atomic_write
+from experiments.runs.history import History
+from experiments.runs.report import number
+from experiments.runs.statistics import number_or_none, summary
+from neural_tdc.baselines.feature_blocks import module_parameters
+from neural_tdc.best_value import BestValue, LinearValue
+from neural_tdc.metrics.value_errors import rmsve
+from neural_tdc.types import Transition
+from neural_tdc.value_function import description
+
+# What takes the place of a rule's name.
+AUTO = "auto"
+_RMSVE = "error/rmsve"
+_COLUMNS = ("family", "RMSVE", "held-out error above the least one", "settings")
+
+
+def value_error(value: LinearValue, task: Task) -> float | None:
+    """Return the root mean squared value error where a truth is known."""
+    truth = task.truth
+    if truth is None:
+        return None
+    values = value(truth.observation)
+    return float(rmsve(values, truth.value.double(), truth.weighting, truth.squared_error))
+
+
+def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
+    """Return what `value.pt` holds of a choice, for `neural_tdc.load_value`."""
+    blocks, parameters = module_parameters(best.value.blocks)
+    name = "neural_tdc.baselines.feature_blocks:feature_blocks"
+    return description(
+        {key: tensor[None] for key, tensor in parameters.items()},
+        best.value.head[None],
+        torch.zeros(1, dtype=torch.bool),
+        make={"name": name, "settings": {"blocks": blocks}, "seed": 0},
+        observation_shape=best.observation_shape,
+        shift=task.shift,
+        scale=task.scale,
+        table=task.experience.table,
+    )
+
+
+def choice_summary(
+    best: BestValue, task: Task, stream: Transition, seed: int, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return what `summary.json` holds of a choice, the ranking of families with it.
+
+    stream:  the transitions that were learned from, observations as in the task
+    seconds: by phase
+    """
+    error, steps = value_error(best.value, task), len(stream.reward)
+    history = History()
+    measured = {} if error is None else {_RMSVE: np.array([error])}
+    history.append(steps, measured, np.zeros(1, dtype=bool))
+    result = summary(history, problem=task.name, rule=AUTO, steps=steps, seed=seed, seconds=0.0)
+    starts = (
+        stream.observation[:1] if stream.first is None else stream.observation[stream.first > 0]
+    )
+    return {
+        **result,
+        "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
+        "value": {
+            "mean": float(best.value(starts).mean()),
+            "low": None,
+            "high": None,
+            "over": "the starts of the data; without an interval",
+        },
+        "criterion": best.criterion,
+        "effective_sample_size": best.effective_sample_size,
+        "chosen": [{"family": family, **chosen} for family, chosen in best.chosen],
+        "ranking": [
+            {
+                "family": row.family,
+                **row.settings,
+                "held_out_error": row.score,
+                "difference": [number_or_none(bound) for bound in row.difference],
+                "rmsve": value_error(row.value, task),
+            }
+            for row in best.ranking
+        ],
+    }
+
+
+def choice_lines(best: BestValue, task: Task) -> list[str]:
+    """Return what is printed of a choice: the ranking as a table, the choice, and notes."""
+    rows = [list(_COLUMNS)]
+    for family in best.ranking:
+        error = value_error(family.value, task)
+        mean, low, high = family.difference
+        interval = f"{number(mean)} [{number(low)}, {number(high)}]" if mean else "0"
+        described = ", ".join(f"{name} {value:g}" for name, value in family.settings.items())
+        rows.append([family.family, "" if error is None else number(error), interval, described])
+    error = value_error(best.value, task)
+    families = sorted({family for family, _ in best.chosen})
+    count = len(best.chosen)
+    chosen = f"mean of {count} candidates of {', '.join(families)}" if count > 1 else families[0]
+    rows.append([AUTO, "" if error is None else number(error), "", chosen])
+    if task.truth is None:
+        rows = [[*row[:1], *row[2:]] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    said = f"chosen by {best.criterion}: {chosen}"
+    return ["", *lines, "", said, *best.notes]
+
+
+def choice_figure(path: Path, best: BestValue, task: Task) -> None:
+    """Draw the families' held-out errors with intervals, and values against the truth if known."""
+    truth = task.truth
+    figure = Figure(figsize=(9.6 if truth is not None else 5.2, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 1 if truth is None else 2, squeeze=False)[0]
+    rows, least = best.ranking[::-1], max(best.ranking[0].score, 1e-300)
+    for place, row in enumerate(rows):
+        mean, low, high = (100 * bound / least for bound in row.difference)
+        finite = np.isfinite([low, high]).all()
+        reach = [[mean - low], [high - mean]] if finite else None
+        axes[0].errorbar(mean, place, xerr=reach, fmt="o", capsize=3, color="C0")
+    axes[0].set_yticks(range(len(rows)), [row.family for row in rows])
+    axes[0].set_xscale("symlog", linthresh=10)
+    axes[0].set_xlabel("held-out squared error above the least one, % of it (95 % intervals)")
+    if truth is not None:
+        true = truth.value.double()
+        axes[1].plot(true, best.value(truth.observation), ".", color="C0", alpha=0.6)
+        ends = [float(true.min()), float(true.max())]
+        axes[1].plot(ends, ends, color="black", linewidth=0.8)
+        axes[1].set_xlabel("true value")
+        axes[1].set_ylabel("value learned")
+    figure.suptitle(f"The best value function on {task.name}")
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from neural_tdc import load_value
+
+QUICK = "--updates 0 --out run"
+
+
+def write_log(path, episodes, length=12):
+    """Write episodes of a clock: reward 1 a step, the observation tells how many are left."""
+    left = np.tile(np.arange(length, 0, -1), episodes).astype(np.float32)
+    np.savez(
+        path,
+        observation=np.stack([left, np.ones_like(left)], 1),
+        action=np.zeros(len(left), dtype=np.int64),
+        reward=np.ones(len(left)),
+        terminated=left == 1,
+        truncated=np.zeros(len(left), dtype=bool),
+    )
+
+
+def test_without_a_rule_the_best_value_function_is_found_and_can_be_loaded(evaluate, tmp_path):
+    outcome = evaluate(f"--problem boyan --steps 3000 {QUICK}")
+    assert outcome.status == 0, outcome.error
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["rule"] == "auto"
+    assert summary["criterion"] == "returns"
+    families = [row["family"] for row in summary["ranking"]]
+    assert sorted(families) == ["constant", "lstd-fourier", "lstd-random"]
+    assert families[-1] == "constant"
+    # The true values rise from −24.667 at the start to −2 before the end.
+    value = load_value(tmp_path / "run")(torch.arange(12))
+    assert summary["metrics"]["rmsve"]["final"]["mean"] < 0.5
+    assert float(value[0]) == pytest.approx(-24.667, abs=1)
+    assert float(value[11]) == pytest.approx(-2, abs=1)
+    assert summary["value"]["mean"] == pytest.approx(float(value[0]))
+    assert summary["ranking"][0]["rmsve"] < 1 < summary["ranking"][-1]["rmsve"]
+    assert "auto" in outcome.out
+    assert "chosen by returns" in outcome.out
+    assert (tmp_path / "run/figure.png").stat().st_size > 1000
+    assert json.loads((tmp_path / "run/config.json").read_text())["rule"] == ["auto"]
+
+
+def test_a_log_is_valued_on_raw_observations_and_by_no_truth(evaluate, tmp_path):
+    write_log(tmp_path / "clock.npz", episodes=60)
+    outcome = evaluate(f"--data clock.npz --gamma 0.9 {QUICK}")
+    assert outcome.status == 0, outcome.error
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["metrics"] == {}
+    assert "RMSVE" not in outcome.out
+    left = np.arange(1, 13)
+    values = load_value(tmp_path / "run")(np.stack([left, np.ones(12)], 1))
+    exact = torch.tensor((1 - 0.9**left) / 0.1)
+    torch.testing.assert_close(values, exact, rtol=0, atol=0.3, check_dtype=False)
+
+
+def test_the_same_seed_gives_the_same_values(evaluate, tmp_path):
+    write_log(tmp_path / "clock.npz", episodes=30)
+    for folder in ("one", "two"):
+        assert evaluate(f"--data clock.npz --updates 5 --out {folder}").status == 0
+    at = torch.tensor([[3.0, 1.0], [9.0, 1.0]])
+    one, two = (load_value(tmp_path / folder)(at) for folder in ("one", "two"))
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--problem boyan --budget 0", "--budget 0 is not allowed"),
+        ("--problem boyan --budget nan", "--budget nan is not allowed"),
+        ("--problem boyan --updates -1", "--updates -1 is not allowed"),
+        ("--problem boyan --data log.npz", "give either --problem or --data"),
+        ("--seed 3", "give either --problem or --data"),
+        ("--problem boyan --runs 3", "--runs needs --rule"),
+        ("--problem boyan --resume", "--resume needs --rule"),
+        ("--data clock.npz --steps 7", "--steps has no effect with --data"),
+        ("--data clock.npz", "holds 1 episode or independent block of 12 transitions"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_no_folder(evaluate, tmp_path, line, said):
+    write_log(tmp_path / "clock.npz", episodes=1)
+    outcome = evaluate(f"{line} --out run")
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert len(outcome.lines) == 1, outcome.error
+    assert said in outcome.error
+    assert not (tmp_path / "run").exists()
