@@ -34,7 +34,7 @@ class TrainingSchedule(NamedTuple):
     learning_starts: agent steps before the first update
     epsilon_first, epsilon_last, epsilon_steps: ε falls linearly from the first to the last value
     final_lr_factor: factor of both learning rates at the last step, which they fall to linearly
-    steps:           agent steps in all
+    steps:           agent steps over which the learning rates fall
     """
 
     batch: int = 32

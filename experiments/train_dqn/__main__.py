@@ -61,11 +61,14 @@ def train(
     compiled = settings.compile and compiler_available(device)
     if settings.compile and not compiled:
         print("warning: --compile: there is no C++ compiler here", file=sys.stderr)
+    # A longer resumed run keeps its rates where they were: their fall ends where it was to end.
+    rate_end = settings.steps
     if settings.resume:
         # Threads that are left to the program are those that it chose before.
         chosen = {name: value for name, value in values.items() if name != "threads" or value}
-        config = resumed_config(out, chosen, ("compiled", *values), settings.may_differ)
-        compiled = config["compiled"]
+        also = ("compiled", "rate_end", *values)
+        config = resumed_config(out, chosen, also, settings.may_differ)
+        compiled, rate_end = config["compiled"], config["rate_end"]
         settings = replace(settings, threads=config["threads"])
     values["threads"] = _threads(settings, at_once)
     torch.set_num_threads(values["threads"])
@@ -74,17 +77,25 @@ def train(
     try:
         print(memory_line(settings, environments, device))
         learning = training(settings, environments, device, compiled)
+        learning.schedule = learning.schedule._replace(steps=rate_end)
         with prepare_folder(out, settings.overwrite, settings.resume) as folder:
+            # All is read before anything is written: a checkpoint may turn out to be damaged.
+            run = Run(folder, values, learning, evaluation)
+            chosen = {**values, "compiled": compiled, "rate_end": rate_end}
             write_json(
                 out / CONFIG,
                 {
-                    **configuration({**values, "compiled": compiled}, device),
+                    **configuration(chosen, device),
                     "protocol_training": environments.protocol,
                     "protocol_evaluation": evaluation.protocol,
                 },
             )
-            run = Run(folder, values, learning, evaluation)
             print(f"{settings.problem}: {protocol_line(run.protocol())}, on {device}")
+            if rate_end < settings.steps and settings.rate_last < 1:
+                run.notes.append(
+                    f"the rates keep their last factor {settings.rate_last:g} from step "
+                    f"{rate_end:,} on, where the run was to end"
+                )
             for note in run.notes:
                 print(f"resumed: {note}")
             with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:

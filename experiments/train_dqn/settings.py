@@ -40,7 +40,8 @@ class AgentSettings(CheckedSettings):
     head_step: Annotated[float, above(0)]
     """Learning rate of the head, the last layer."""
     rate_last: Annotated[float, from_to(0, 1)] = 1.0
-    """Factor that both rates fall to, linearly, by the last step; 1 keeps them."""
+    """Factor that both rates fall to, linearly, by the last step; 1 keeps them. A longer resumed
+    run keeps the factor from where it was to end."""
     optimizer: Annotated[str, one_of(OPTIMIZERS)]
     """rmsprop (centred, decay 0.95), adam or sgd."""
     damping: Annotated[float | None, above(0)] = None

@@ -112,7 +112,10 @@ def test_lambda_is_refused_in_one_line_where_it_is_not_defined(evaluate, tmp_pat
     ("line", "said"),
     [
         (f"{SEQUENCES} --rule td --sequence-length 0", "--sequence-length 0 is not allowed"),
-        (f"{GIVEN} --rule td --sequence-length 4", "--sequence-length 4 has no effect with --sampl"),
+        (
+            f"{GIVEN} --rule td --sequence-length 4",
+            "--sequence-length 4 has no effect with --sampl",
+        ),
     ],
 )
 def test_a_length_that_cannot_be_is_refused_in_one_line(evaluate, tmp_path, line, said):

@@ -153,9 +153,9 @@ def test_what_the_checkpoint_relies_on_is_on_the_disk_before_it(tmp_path, monkey
     def noted(owner, name):
         method = getattr(owner, name)
 
-        def call(*arguments):
+        def call(*arguments, **named):
             calls.append((owner, name))
-            return method(*arguments)
+            return method(*arguments, **named)
 
         monkeypatch.setattr(owner, name, call)
 

@@ -178,6 +178,27 @@ def test_without_the_replay_a_resumed_run_says_what_begins_anew(train, tmp_path)
     assert [row["step"] for row in rows(tmp_path / "run")] == ["100", "200", "300", "400"]
 
 
+def test_a_longer_resumed_run_keeps_the_fall_of_its_rates(train, tmp_path, monkeypatch):
+    falling = f"{SHORT.replace('--rate-last 1', '--rate-last 0.25')} --body-step 0.001 --out run"
+
+    def factors():
+        return [float(row["step_size/body"]) / 0.001 for row in rows(tmp_path / "run")]
+
+    # Stopped in the middle of its fall, and made longer at once.
+    advance = dqn_run.Run._advance
+    end_after(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
+    assert train(f"{falling} --steps 200").status == 130
+    monkeypatch.setattr(dqn_run.Run, "_advance", advance)
+    again = train(f"{falling} --steps 300 --resume")
+    assert again.status == 0, again.error
+    assert "the rates keep their last factor 0.25 from step 200 on" in again.out
+    # The rate of a row is that of the last update before it.
+    expected = [1 - 0.75 * 99 / 200, 1 - 0.75 * 199 / 200, 0.25]
+    assert factors() == pytest.approx(expected)
+    assert train(f"{falling} --steps 400 --resume").status == 0
+    assert factors() == pytest.approx([*expected, 0.25])
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_a_checkpoint(
     train, tmp_path, monkeypatch
 ):
