@@ -13,7 +13,7 @@ demo: $(STAMP)
 		--body-step 0.0001 --measure-every 400 --out $(RUNS)/demo --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What all tests share: every annotated shape is checked while they run, and a mode for devices.
+"""What all tests share: shapes are checked, slow tests come first, and a mode for devices.
 
 The check must stand before any import of the project.
 """
@@ -14,6 +14,12 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 
 # The tensors of the tests are small: a second thread would cost more by waiting than it does.
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the slow tests: no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 aten = torch.ops.aten
 COPIES = (aten.copy_.default, aten._to_copy.default)
