@@ -1,8 +1,8 @@
 """Finished runs of deep Q-learning side by side: interquartile means and intervals over seeds.
 
 The score of a seed at a time is the mean of its evaluation's whole games; over seeds the
-interquartile mean is taken, with a bootstrap interval over seeds (Agarwal et al. 2021,
-arXiv 2108.13264).
+interquartile mean is taken (Agarwal et al. 2021, arXiv 2108.13264), which is the mean of fewer than
+four seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from experiments.runs.files import read_json
+from experiments.runs.intervals import Interval, interquartile_interval, interval_name
 from experiments.runs.report import mean_with_interval, number
 from experiments.runs.run_folder import SCORES, SUMMARY
-from experiments.runs.statistics import interquartile_mean, number_or_none
+from experiments.runs.statistics import summary_entry
 from experiments.train_dqn.figures import Curve
 
-RESAMPLES = 10_000
 # The last evaluations whose mean stands in the table: one alone hangs on its few games.
 LAST = 3
 
@@ -44,28 +43,6 @@ def read_finished(folder: Path) -> Finished:
     )
 
 
-def interquartile_interval(
-    values: Float[np.ndarray, "time seed"],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the interquartile mean over seeds and its 95 % percentile bootstrap interval.
-
-    All three are [time]. With one seed there is no interval: NaN. The resamples are the same at
-    every call and shared over time.
-    """
-    seeds = values.shape[1]
-    center = np.array([interquartile_mean(row) for row in values])
-    if seeds < 2:
-        none = np.full(len(values), np.nan)
-        return center, none, none.copy()
-    drawn = np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
-    low, high = np.empty(len(values)), np.empty(len(values))
-    cut = seeds // 4
-    for index, row in enumerate(values):
-        ordered = np.sort(row[drawn], axis=1)[:, cut : seeds - cut]
-        low[index], high[index] = np.percentile(ordered.mean(1), (2.5, 97.5))
-    return center, low, high
-
-
 def _together(runs: Sequence[Finished]) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps and scores [time, seed] of the evaluations that all runs have."""
     length = min(len(run.steps) for run in runs)
@@ -79,12 +56,8 @@ def curves(runs: Sequence[Finished]) -> Curve:
 
 
 def _entry(values: np.ndarray) -> dict[str, float | None]:
-    center, low, high = (float(end[0]) for end in interquartile_interval(values[None]))
-    return {
-        "mean": number_or_none(center),
-        "low": number_or_none(low),
-        "high": number_or_none(high),
-    }
+    center, low, high = interquartile_interval(values[None])
+    return summary_entry(values, Interval(center[0], low[0], high[0]))
 
 
 def summary_of(
@@ -99,11 +72,12 @@ def summary_of(
         entries = {}
         for arm, runs in arms.items():
             _, scores = _together(runs)
+            last, whole = scores[-LAST:].mean(0), scores.mean(0)
             entries[arm] = {
-                "final": _entry(scores[-LAST:].mean(0)),
-                "over_all_evaluations": _entry(scores.mean(0)),
+                "final": _entry(last),
+                "over_all_evaluations": _entry(whole),
                 "seeds": len(runs),
-                "by_seed": scores[-LAST:].mean(0).tolist(),
+                "by_seed": last.tolist(),
                 "agent_steps": int(runs[0].steps[-1]),
             }
         protocol = next(iter(arms.values()))[0].protocol
@@ -133,9 +107,12 @@ def comparison_table(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     ]
     lines.insert(1, "  ".join("─" * width for width in widths))
-    lines.append("interquartile mean [95 % bootstrap interval] over seeds of raw whole-game scores")
-    if min(len(runs) for arms in finished.values() for runs in arms.values()) < 5:
-        lines.append("with fewer than five seeds an interval says little more than their range")
+    seeds = {len(runs) for arms in finished.values() for runs in arms.values()}
+    lines.append(
+        f"interquartile mean over seeds [{interval_name(seeds, 'seeds')}] of raw whole-game scores"
+    )
+    if min(seeds) < 4:
+        lines.append("of fewer than four seeds the interquartile mean is the mean")
     return "\n".join(lines)
 
 

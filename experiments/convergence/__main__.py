@@ -17,6 +17,7 @@ from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
 from experiments.runs.history import History
+from experiments.runs.intervals import Interval, statistic_interval
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import (
     CONFIG,
@@ -26,7 +27,7 @@ from experiments.runs.run_folder import (
     prepare_folder,
     resumed_config,
 )
-from experiments.runs.statistics import Interval, statistic_interval, summary
+from experiments.runs.statistics import summary
 
 
 def slope_interval(history: History, name: str, fit_from: int) -> Interval:

@@ -17,7 +17,7 @@ from experiments.convergence.structure import RIDGE, reduced_values, scalar_curv
 from experiments.runs.figures import BAND_RESAMPLES, BLUE, GREEN, GREY, RASTER_DPI, VERMILLION
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
-from experiments.runs.statistics import mean_interval
+from experiments.runs.intervals import mean_interval
 from neural_tdc.randomness import generator
 
 COLOURS = dict(zip(SCHEDULES, (BLUE, VERMILLION, GREEN)))

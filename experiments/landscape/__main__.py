@@ -17,9 +17,9 @@ from experiments.landscape.figures import curvature_figure, surfaces_figure
 from experiments.landscape.settings import LandscapeSettings, read_landscape_settings
 from experiments.runs.command_line import main
 from experiments.runs.history import History
+from experiments.runs.intervals import mean_interval
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import FIGURE
-from experiments.runs.statistics import mean_interval
 from experiments.train_supervised.__main__ import supervised_run
 from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.measurement import run_problem

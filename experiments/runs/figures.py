@@ -14,7 +14,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
-from experiments.runs.statistics import Interval, mean_interval
+from experiments.runs.intervals import Interval, mean_interval
+from experiments.runs.statistics import is_error
 from neural_tdc.metrics.metric import Metric
 from neural_tdc.metrics.registry import METRICS, shown_metrics
 
@@ -176,7 +177,11 @@ def _draw_panel(
         if not chosen.size:
             continue
         steps = history.steps[chosen]
-        interval = mean_interval(_drawn_values(history, panel.metric)[chosen], BAND_RESAMPLES)
+        interval = mean_interval(
+            _drawn_values(history, panel.metric)[chosen],
+            BAND_RESAMPLES,
+            logarithm=is_error(panel.metric),
+        )
         curves.append(interval.mean)
         if single:
             _draw_point(axes, float(index), interval, styles[rule])

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from experiments.runs.intervals import interval_name
 from experiments.runs.statistics import summary_key
 from neural_tdc.metrics.registry import METRICS, shown_metrics
 
@@ -91,10 +92,8 @@ def table(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     ]
     lines.insert(1, "  ".join("─" * width for width in widths))
-    note = "mean [95 % bootstrap interval] over the runs that did not diverge"
     survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
-    if any(1 < count < 5 for count in survivors):
-        note += "; of fewer than five runs the interval is only their range"
+    note = f"mean over the runs that did not diverge [{interval_name(survivors)}]"
     return "\n".join([*lines, note])
 
 

@@ -25,7 +25,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary as summaries
 
 from experiments.runs.history import History
-from experiments.runs.statistics import NOT_SUMMARISED, auc, mean_interval, summary_key
+from experiments.runs.intervals import mean_interval
+from experiments.runs.statistics import NOT_SUMMARISED, auc, is_error, summary_key
 
 # A new interval at each measurement: fewer resamples than in a summary.
 EVENT_RESAMPLES = 2_000
@@ -74,7 +75,9 @@ class TensorBoardLog:
         step = int(history.steps[-1])
         last = np.array([history.last(name) for name in history.names])
         mean, low, high = mean_interval(
-            last.reshape(len(history.names), history.runs), EVENT_RESAMPLES
+            last.reshape(len(history.names), history.runs),
+            EVENT_RESAMPLES,
+            logarithm=np.array([is_error(name) for name in history.names], dtype=bool),
         )
         for index, name in enumerate(history.names):
             self.scalar(name, float(mean[index]), step)

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from experiments.runs.figures import rule_styles
 from experiments.runs.files import atomic_write
-from experiments.runs.statistics import mean_interval
+from experiments.runs.intervals import mean_interval
 from experiments.sweep.results import (
     Report,
     Row,
@@ -118,7 +118,7 @@ def _draw_sensitivity(axes: Axes, rows: Sequence[Row], select: str, styles: Any)
             continue
         steps = np.array([row.swept for row in line])
         values = np.stack([row.values[key_of(select)] for row in line])
-        interval = mean_interval(values, BAND_RESAMPLES)
+        interval = mean_interval(values, BAND_RESAMPLES, logarithm=True)
         shares = np.array([row.diverged.mean() for row in line])
         axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line, linewidth=1.6)
         axes.fill_between(
@@ -280,7 +280,7 @@ def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:
         for row in rows:
             if row.panel != panel or error not in row.curves:
                 continue
-            interval = mean_interval(row.curves[error], BAND_RESAMPLES)
+            interval = mean_interval(row.curves[error], BAND_RESAMPLES, logarithm=True)
             style = styles[row.cell.rule]
             one.plot(row.steps, interval.mean, color=style.colour, linestyle=style.line)
             one.fill_between(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.runs.statistics import mean_interval, paired_difference
+from experiments.runs.intervals import mean_interval, paired_difference
 from experiments.sweep.build import Cell, Configuration, Shard
 from experiments.sweep.shard import Results
 
@@ -140,7 +140,8 @@ def summarised(row: Row) -> dict[str, float]:
     if not names:
         return {}
     stacked = np.stack([row.values[name] for name in names])
-    interval = mean_interval(stacked)
+    # All that a study measures are errors.
+    interval = mean_interval(stacked, logarithm=True)
     result = {}
     for index, name in enumerate(names):
         column = name.replace("/", "_")

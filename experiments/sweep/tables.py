@@ -162,8 +162,8 @@ def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
             parts.append(f"{title_of(select)}, by β/α\n\n{markdown_table(by_ratio[panel])}\n")
     note = (
         "Steps selected on the runs of the sweep, reported on fresh ones: means over the runs that "
-        "survive with 95 % bootstrap intervals; differences in pairs of runs. RMSVE and RMSPBE are "
-        "those at the end, LSTD-RMSVE those of the first and the last measurement.\n"
+        "survive with 95 % intervals (docs/statistics.md); differences in pairs of runs. RMSVE and "
+        "RMSPBE are those at the end, LSTD-RMSVE those of the first and the last measurement.\n"
     )
     return "\n".join([*parts, note])
 

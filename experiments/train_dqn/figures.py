@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter
 from experiments.runs.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
+from experiments.runs.intervals import interval_name
 
 ARM_COLOURS = {"split": BLUE, "body": VERMILLION, "head": GREEN, "opposite": ORANGE}
 ARM_NAMES = {
@@ -110,7 +111,7 @@ def comparison_figure(
             line = axes.axhline(references[game], color=GREY, linestyle=":", linewidth=1.2)
             handles.setdefault("random policy", line)
         _finish(axes, game, "raw score of a whole game")
-    over = f"interquartile mean of {seeds} seeds, bands: 95 % bootstrap intervals over seeds"
+    over = f"interquartile mean of {seeds} seeds, bands: {interval_name([seeds])}"
     if seeds == 1:
         over = "one seed"
     figure.legend(

@@ -14,10 +14,11 @@ from envs.games.stepping import Environments, observation_shape
 from experiments.runs.command_line import Stopped
 from experiments.runs.files import write_json
 from experiments.runs.history import History
+from experiments.runs.intervals import interquartile_mean, mean_interval
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, SCORES, SUMMARY
-from experiments.runs.statistics import interquartile_mean, mean_interval, number_or_none
+from experiments.runs.statistics import number_or_none, summary_entry
 from neural_tdc.split_rates import effective_rates
 
 RUN = "run"
@@ -221,11 +222,8 @@ def _mean(values: Any) -> float:
 
 
 def _score_entry(scores: list[float]) -> dict[str, Any]:
-    interval = mean_interval(np.array(scores))
     return {
-        "mean": number_or_none(float(interval.mean)),
-        "low": number_or_none(float(interval.low)),
-        "high": number_or_none(float(interval.high)),
+        **summary_entry(np.array(scores)),
         "interquartile_mean": number_or_none(interquartile_mean(np.array(scores))),
         "scores": scores,
     }

@@ -17,9 +17,10 @@ import torch
 from experiments.runs.command_line import main, resumable
 from experiments.runs.figures import Panel, evaluation_figure
 from experiments.runs.history import History
+from experiments.runs.intervals import Interval, paired_difference
 from experiments.runs.report import divergence_warning, mean_with_interval, table, tensorboard_line
 from experiments.runs.run_folder import FIGURE, check_folder, prepare_folders, resumed_config
-from experiments.runs.statistics import Interval, auc, paired_difference
+from experiments.runs.statistics import auc
 from experiments.train_supervised.build import (
     SupervisedPlan,
     default_folder,

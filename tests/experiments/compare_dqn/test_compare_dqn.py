@@ -9,9 +9,9 @@ from experiments.compare_dqn import __main__ as program
 from experiments.compare_dqn.comparison import (
     Finished,
     curves,
-    interquartile_interval,
     protocols_differ,
 )
+from experiments.runs.intervals import interquartile_interval
 from experiments.train_dqn import __main__ as train_dqn
 
 TINY = (
@@ -162,8 +162,9 @@ def test_one_seed_has_no_interval_and_curves_end_where_the_shortest_run_does():
     assert np.isnan(curve.low).all()
     both = curves([finished([1.0, 2.0, 3.0]), finished([3.0, 4.0])])
     assert both.score.tolist() == [2.0, 3.0]
-    assert both.low.tolist() == [1.0, 2.0]
-    assert both.high.tolist() == [3.0, 4.0]
+    # Two seeds, standard error 1 and 1: Student's t of one degree of freedom.
+    np.testing.assert_allclose(both.low, [2 - 12.7062, 3 - 12.7062], rtol=1e-5)
+    np.testing.assert_allclose(both.high, [2 + 12.7062, 3 + 12.7062], rtol=1e-5)
 
 
 def test_scores_of_different_protocols_are_not_compared_silently():

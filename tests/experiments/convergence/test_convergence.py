@@ -22,7 +22,7 @@ from experiments.convergence.structure import (
 )
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.history import History, cut, read
-from experiments.runs.statistics import statistic_interval
+from experiments.runs.intervals import statistic_interval
 
 
 @pytest.fixture

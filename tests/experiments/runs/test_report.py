@@ -82,8 +82,10 @@ def test_the_table_is_aligned_and_counts_the_diverged():
 
 
 def test_intervals_of_few_runs_are_called_what_they_are():
-    assert "fewer than five runs" in table({"td": result(runs=3)})
-    assert "fewer than five runs" not in table({"td": result(runs=1)})
+    assert "[95 % interval, Student's t]" in table({"td": result(runs=3)})
+    assert "[95 % bootstrap interval]" in table({"td": result(runs=12)})
+    both = table({"td": result(runs=3), "tdc": result(runs=12)})
+    assert "[95 % interval, Student's t below 10 runs, else bootstrap]" in both
 
 
 def test_only_a_rule_without_survivors_is_warned_about():

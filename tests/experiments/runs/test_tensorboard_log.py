@@ -5,6 +5,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from experiments.runs.history import History
+from experiments.runs.intervals import mean_interval
 from experiments.runs.tensorboard_log import TensorBoardLog
 
 
@@ -46,9 +47,11 @@ def test_means_intervals_and_the_count_of_diverged_runs_are_shown(tmp_path):
         points(events, "interval/error/rmsve/low"),
         points(events, "interval/error/rmsve/high"),
     )
-    assert all(1 + step <= value < 3 + step for step, value in low[:2])
-    assert low[2] == (200, 201.0)
-    assert high[2] == (200, 202.0)
+    for (step, bottom), (_, top), values in zip(
+        low, high, ([1, 2, 6], [101, 102, 106], [201, 202]), strict=True
+    ):
+        expected = mean_interval(np.array(values, dtype=float), logarithm=True)
+        np.testing.assert_allclose([bottom, top], expected[1:], rtol=1e-6, err_msg=str(step))
 
 
 def test_a_mean_over_no_run_is_left_out(tmp_path):

@@ -86,7 +86,7 @@ def test_a_table_says_what_was_selected_against_what():
     shown = markdown(answers, "auc_rmsve", "td")
     assert "### p, markov" in shown
     assert "| minus td's |" in shown
-    assert "| a_b | 2^-1 | 2^1 | – | 6.0" in shown
+    assert "| a_b | 2^-1 | 2^1 | – | 6 [" in shown
     tabular = latex(answers, "auc_rmsve", "td")
     assert r"a\_b & $2^{-1}$" in tabular
     assert tabular.count(r"\midrule") == 1
