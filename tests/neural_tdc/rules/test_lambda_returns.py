@@ -1,16 +1,20 @@
 """λ over segments of a stream: every row against autograd of what it descends."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.evaluation import evaluate
+from neural_tdc.learning.algorithm import Algorithm, initial_state, population, step
 from neural_tdc.learning.sampling import Experience, SequenceSampling, gather, joined_segments
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES
-from neural_tdc.types import Parameters, Transition, mapped
+from neural_tdc.types import Parameters, StepSizes, Transition, mapped
 
 STATE, FEATURE, PSI = 3, 4, 7
 F64 = torch.float64
@@ -327,6 +331,29 @@ def test_lstd_of_segments_keeps_the_statistics_of_the_traces():
         state = traced.update(given_features, parameters, single, state)
     close(whole["matrix"], state.head["matrix"], 1e-13)
     close(whole["vector"], state.head["vector"], 1e-13)
+
+
+@pytest.mark.parametrize("name", ["tdc", "htd", "residual", "generalized+tdrc"])
+def test_a_population_with_lambda_equals_one_run_at_a_time(name):
+    rule = with_lambda(name, 0.8)
+    features, parameters = network()
+    algorithm = Algorithm(rule, features)
+    runs = []
+    for seed in range(3):
+        complete, state = rule.init(parameters, draw(4, STATE), torch.Generator().manual_seed(seed))
+        started = complete._replace(head=draw(FEATURE, seed=seed))
+        runs.append(initial_state(algorithm, started, state))
+    batches = [segments(seed=seed) for seed in range(3)]
+    sizes = StepSizes(0.1, 0.2, 0.3)
+    together = population(partial(step, algorithm))(
+        tree_map(lambda *leaves: torch.stack(leaves), *runs),
+        tree_map(lambda *leaves: torch.stack(leaves), *batches),
+        tree_map(lambda size: torch.full((3,), size, dtype=F64), sizes),
+    )
+    for run, (state, batch) in enumerate(zip(runs, batches, strict=True)):
+        alone = step(algorithm, state, batch, sizes)
+        for one, many in zip(tree_leaves(alone), tree_leaves(together), strict=True):
+            assert torch.allclose(one, many[run], rtol=1e-12, atol=1e-14)
 
 
 # Segments of a stream
