@@ -29,7 +29,7 @@ from experiments.evaluate_policy.settings import (
 )
 from experiments.runs.checks import UsageError, load_part, named
 from experiments.runs.computing import resolve_device, torch_dtype
-from experiments.runs.settings import check_effects, idle_flags
+from experiments.runs.settings import changed, check_effects, idle_flags
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.sampling import Sampling, in_segments
 from neural_tdc.networks.bodies import BODIES, mlp
@@ -184,6 +184,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
 
 
 def _rule(name: str, settings: EvaluationSettings) -> Any:
+    decay = settings.lambda_
     chosen = {
         "epsilon": settings.epsilon,
         "ridge": settings.ridge,
@@ -191,12 +192,11 @@ def _rule(name: str, settings: EvaluationSettings) -> Any:
         "psi_width": settings.psi_width,
         "lstd_window": settings.lstd_window,
         "lstd_epsilon": settings.lstd_epsilon,
-        "trace_decay": settings.lambda_,
     }
     if ":" in name:
-        if settings.lambda_:
+        if decay:
             raise UsageError(
-                f"--lambda {settings.lambda_:g} is not defined for --rule {name}: a rule of your "
+                f"--lambda {decay:g} is not defined for --rule {name}: a rule of your "
                 "own keeps traces of its own"
             )
         make = load_part(name, "--rule")
@@ -206,7 +206,9 @@ def _rule(name: str, settings: EvaluationSettings) -> Any:
             raise UsageError(
                 f"--rule {name} returned a {type(rule).__name__}; it must return a neural_tdc.Rule"
             )
-        return rule
+        # What was not given stays as the rule's author has set it.
+        given = {name for name in chosen.keys() & rule.settings if changed(settings, name)}
+        return rule.with_settings(**{name: chosen[name] for name in given})
     try:
         rule = RULES[name]
     except ValueError as error:
@@ -215,23 +217,20 @@ def _rule(name: str, settings: EvaluationSettings) -> Any:
         for flag, value in (
             ("--epsilon", settings.epsilon),
             ("--ridge", settings.ridge),
-            ("--lambda", settings.lambda_),
+            ("--lambda", decay),
         ):
             if value:
                 raise UsageError(
                     f"{flag} {value:g} is not defined for --rule {name}: leave it at 0"
                 )
         return rule
-    with named(f"--lambda {settings.lambda_:g} with --rule {name}"):
+    taken = {setting: value for setting, value in chosen.items() if setting in rule.settings}
+    with named(f"--lambda {decay:g} with --rule {name}"):
         if in_segments(settings.scheme):
-            rule = rule.with_lambda_returns(chosen.pop("trace_decay"))
-        return rule.with_settings(
-            **{
-                setting: value
-                for setting, value in chosen.items()
-                if setting in rule.settings or setting == "trace_decay"
-            }
-        )
+            rule = rule.with_lambda_returns(decay)
+        elif decay:
+            rule = rule.with_settings(trace_decay=decay)
+    return rule.with_settings(**taken)
 
 
 def _body(settings: EvaluationSettings, problem: Problem) -> MakeBody:

@@ -11,10 +11,10 @@ from neural_tdc.rules.batch_terms import InnerProducts, batch_terms
 from neural_tdc.rules.bodies import BodyRow, FrozenBody
 from neural_tdc.rules.feature_pair import pair_of_features, pulled_back
 from neural_tdc.rules.heads import HeadRow
-from neural_tdc.rules.lambda_returns import lambda_returns
+from neural_tdc.rules.lambda_returns import segment_view
 from neural_tdc.rules.parts import Context, PartState, settings_of, with_part_settings
 from neural_tdc.rules.rule import Rule
-from neural_tdc.rules.traces import eligibility_traces
+from neural_tdc.rules.traces import traced_view
 from neural_tdc.rules.views import OneStepView
 from neural_tdc.types import FeatureMap, Parameters, StepSizes, Transition
 
@@ -111,13 +111,13 @@ class ComposedRule(Rule):
         """
         decay = settings.pop("trace_decay", self.view.decay)
         super().with_settings(**settings)
-        view = self.view if decay == self.view.decay else eligibility_traces(decay, self.head)
+        view = self.view if decay == self.view.decay else traced_view(decay, self.head)
         body = with_part_settings(self.body, settings)
         return replace(self, body=body, head=with_part_settings(self.head, settings), view=view)
 
     def with_lambda_returns(self, decay: float) -> "ComposedRule":
         """Return the rule with λ over segments of a stream; see `Rule.with_lambda_returns`."""
-        return replace(self, view=lambda_returns(decay, self.head))
+        return replace(self, view=segment_view(decay, self.head))
 
     def step_sizes(self, sizes: StepSizes) -> StepSizes:
         """Return the step sizes, the head's as its row takes it."""

@@ -97,7 +97,7 @@ class LambdaReturns(OneStepView):
         return arriving if batch.first is None else (1 - batch.first) * arriving
 
 
-def lambda_returns(decay: float, head: HeadRow) -> OneStepView:
+def segment_view(decay: float, head: HeadRow) -> OneStepView:
     """Return the view with λ over segments of a stream, or of one step for a decay of 0.
 
     Raises ValueError where it is not defined for the head.

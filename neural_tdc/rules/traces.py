@@ -168,7 +168,7 @@ def moved_traces(
     return {**moved, CARRY: decay * batch.discount}
 
 
-def eligibility_traces(decay: float, head: HeadRow) -> OneStepView:
+def traced_view(decay: float, head: HeadRow) -> OneStepView:
     """Return the view with eligibility traces of this decay, or without for a decay of 0.
 
     Raises ValueError where they are not defined for the head.

@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from experiments.evaluate_policy.__main__ import evaluate_policy
+from experiments.evaluate_policy.build import evaluation_plan
+from experiments.evaluate_policy.settings import read_evaluation_settings
+from experiments.runs.checks import UsageError
 from experiments.runs.command_line import main
 from neural_tdc import RULES, Parameters, Transition, evaluate
 from neural_tdc.networks.feature_map import given_features
@@ -89,6 +92,20 @@ def test_the_head_of_the_page_goes_with_every_body_after_its_line(mine, monkeypa
     assert torch.allclose(directions.head, expected, rtol=1e-13)
 
 
+def test_a_rule_of_the_page_takes_the_flags_that_it_has_and_keeps_the_rest(mine, monkeypatch):
+    monkeypatch.setattr(
+        mine,
+        "scaled",
+        lambda: mine.neural_tdc.compose(mine.SemiGradientBody(), mine.ScaledTdHead(ridge=0.5)),
+    )
+    for flags, ridge in (("--ridge 0.25", 0.25), ("--head-step 0.1", 0.5)):
+        line = f"--problem mine:ring --rule mine:scaled {flags}"
+        (rule,) = evaluation_plan(read_evaluation_settings(shlex.split(line))).rules.values()
+        assert rule.head == mine.ScaledTdHead(ridge=ridge)
+    with pytest.raises(UsageError, match=r"^--epsilon 0\.1 has no effect"):
+        evaluation_plan(read_evaluation_settings([*shlex.split(line), "--epsilon", "0.1"]))
+
+
 def test_the_result_is_shown_and_its_network_is_a_plain_state_dict(mine, capsys):
     line = "--problem CartPole-v1 --rule td --out runs/lean"
     assert main(evaluate_policy, shlex.split(f"{line} {TINY} {GYMNASIUM}")) == 0
@@ -104,6 +121,9 @@ FLOORS = ("neural_tdc", "envs", "agents", "experiments")
 TRIED = """
 import sys
 from experiments.evaluate_policy.__main__ import evaluate_policy
+from experiments.evaluate_policy.build import evaluation_plan
+from experiments.evaluate_policy.settings import read_evaluation_settings
+from experiments.runs.checks import UsageError
 from experiments.runs.command_line import main
 from envs.problems import problem_names
 from experiments.sweep.build import selectable
