@@ -98,7 +98,7 @@ def convergence(argv: Sequence[str]) -> None:
     settings = parse(ConvergenceSettings, argv)
     check_folder(settings.out, settings.overwrite, settings.resume)
     from experiments.convergence.figures import draw_convergence
-    from experiments.convergence.run import INSTANCES, PACES, Pace, Run
+    from experiments.convergence.run import INSTANCES, PACES, Descents, Pace
     from experiments.convergence.structure import kink, least_curvatures, without_ridge
 
     # Tensors of some hundred numbers: a second thread would only wait.
@@ -119,7 +119,9 @@ def convergence(argv: Sequence[str]) -> None:
         resumable(settings.program, argv),
     ):
         # All is read before anything is written: a checkpoint may turn out to be damaged.
-        run = Run(folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing)
+        run = Descents(
+            folder, paces, settings.runs, settings.steps, settings.seed, settings.smoothing
+        )
         write_json(folder / CONFIG, configuration(kept))
         run.descend()
         slopes = _slopes(run.history, settings.instance, fit_from)

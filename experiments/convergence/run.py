@@ -141,7 +141,7 @@ def descents(
         yield update, values
 
 
-class Run:
+class Descents:
     """Descents in their folder, from the beginning or from their checkpoint."""
 
     def __init__(

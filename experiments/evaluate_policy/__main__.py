@@ -17,7 +17,7 @@ from agents.policy_evaluation import Task
 from experiments.evaluate_policy.best import asks_for_best, find_best
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.problems import policies_in_words
-from experiments.evaluate_policy.run import Run, try_update
+from experiments.evaluate_policy.run import EvaluationRun, try_update
 from experiments.evaluate_policy.settings import EvaluationSettings, read_evaluation_settings
 from experiments.runs.checks import UsageError, named
 from experiments.runs.command_line import main, resumable
@@ -113,7 +113,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     ):
         # All are read before anything is written: a checkpoint may turn out to be damaged.
         runs = [
-            Run(name, folder, kept, compiled, *prepared[name], checked, task)
+            EvaluationRun(name, folder, kept, compiled, *prepared[name], checked, task)
             for name, folder in folders.items()
         ]
         if not single:
@@ -199,7 +199,7 @@ def _can_be_compiled(
 
 def _draw(
     out: Path,
-    runs: list[Run],
+    runs: list[EvaluationRun],
     single: bool,
     summaries: dict[str, Any],
 ) -> None:

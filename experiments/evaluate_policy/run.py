@@ -33,7 +33,7 @@ from neural_tdc.value_function import description
 _KEPT = {"diverged", "limit", "leaves"}
 
 
-class Run:
+class EvaluationRun:
     """One rule's run, from the beginning or from its checkpoint."""
 
     def __init__(

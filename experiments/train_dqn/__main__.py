@@ -29,7 +29,7 @@ from experiments.runs.run_folder import (
 )
 from experiments.train_dqn.build import games, memory_line, protocol_line, training
 from experiments.train_dqn.figures import run_figure
-from experiments.train_dqn.run import Run
+from experiments.train_dqn.run import DQNRun
 from experiments.train_dqn.settings import DQNSettings, read_dqn_settings
 from neural_tdc.learning.compilation import compiler_available
 
@@ -45,7 +45,7 @@ def _threads(settings: DQNSettings, at_once: int) -> int:
 
 def train(
     settings: DQNSettings, stopping: Callable[[], bool] | None = None, at_once: int = 1
-) -> tuple[Run, Path]:
+) -> tuple[DQNRun, Path]:
     """Run the settings to their end, and return the finished run and its folder.
 
     stopping:  tells whether to stop after the present measurement; None: after Ctrl-C or SIGTERM
@@ -80,7 +80,7 @@ def train(
         learning.schedule = learning.schedule._replace(steps=rate_end)
         with prepare_folder(out, settings.overwrite, settings.resume) as folder:
             # All is read before anything is written: a checkpoint may turn out to be damaged.
-            run = Run(folder, values, learning, evaluation)
+            run = DQNRun(folder, values, learning, evaluation)
             chosen = {**values, "compiled": compiled, "rate_end": rate_end}
             write_json(
                 out / CONFIG,

@@ -27,7 +27,7 @@ _KEPT = {"scores", "values", "training", "protocol", "policy"}
 _NO_GAME = float("nan")
 
 
-class Run:
+class DQNRun:
     """A run in its folder, from the beginning or from its checkpoint."""
 
     def __init__(

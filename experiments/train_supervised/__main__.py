@@ -27,7 +27,7 @@ from experiments.train_supervised.build import (
     supervised_plan,
     threads,
 )
-from experiments.train_supervised.run import Run
+from experiments.train_supervised.run import SupervisedRun
 from experiments.train_supervised.settings import SupervisedSettings, read_supervised_settings
 from neural_tdc.stackelberg.barzilai_borwein import rate_norm_correlation
 
@@ -56,10 +56,10 @@ def supervised_run(
     settings: SupervisedSettings,
     argv: Sequence[str],
     watched: Callable[[SupervisedPlan], Any] | None = None,
-) -> Iterator[Run]:
+) -> Iterator[SupervisedRun]:
     """Run checked settings in their folder to the end, and keep the folder for what follows.
 
-    watched: makes what looks at every measurement, see `Run.learn`
+    watched: makes what looks at every measurement, see `SupervisedRun.learn`
     Raises Stopped after Ctrl-C and SIGTERM, all saved.
     """
     out = default_folder(settings)
@@ -75,7 +75,7 @@ def supervised_run(
         resumable(settings.program, argv),
     ):
         # All is read before anything is written: a checkpoint may turn out to be damaged.
-        run = Run(made, out, folders, compiled)
+        run = SupervisedRun(made, out, folders, compiled)
         run.write_configuration()
         run.learn(watched(made) if watched else None)
         yield run
@@ -153,7 +153,7 @@ def _correlation(history: History, part: str) -> str:
     )
 
 
-def _unsolved(run: Run) -> str | None:
+def _unsolved(run: SupervisedRun) -> str | None:
     """Return a warning where a best response missed its tolerance."""
     tolerance = run.plan.learning.responder.tolerance
     worst = max(
@@ -168,7 +168,7 @@ def _unsolved(run: Run) -> str | None:
     )
 
 
-def _draw(run: Run, title: str) -> Path:
+def _draw(run: SupervisedRun, title: str) -> Path:
     histories = run.histories
     panels = present_panels(histories)
     for arm, folder in run.folders.items():

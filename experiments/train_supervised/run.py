@@ -32,7 +32,7 @@ _KEPT = {"diverged", "limit", "leaves", "extra"}
 Watch = Callable[[Measurement, dict[str, Any]], None]
 
 
-class Run:
+class SupervisedRun:
     """A population of arms and seeds, from the beginning or from its checkpoint."""
 
     def __init__(

@@ -51,7 +51,7 @@ def same_weights(one, other):
 
 def end_after(monkeypatch, measurements, end):
     """Let a function be called after so many measurements of a run."""
-    advance, calls = dqn_run.Run._advance, []
+    advance, calls = dqn_run.DQNRun._advance, []
 
     def counted(self):
         advance(self)
@@ -59,7 +59,7 @@ def end_after(monkeypatch, measurements, end):
         if len(calls) == measurements:
             end()
 
-    monkeypatch.setattr(dqn_run.Run, "_advance", counted)
+    monkeypatch.setattr(dqn_run.DQNRun, "_advance", counted)
 
 
 def test_a_run_leaves_everything_in_its_folder(train, tmp_path):
@@ -130,7 +130,7 @@ def test_the_same_seed_gives_the_same_files_and_another_does_not(train, tmp_path
 
 def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, monkeypatch):
     assert train(f"{TINY} --save-replay --out whole").status == 0
-    advance = dqn_run.Run._advance
+    advance = dqn_run.DQNRun._advance
     end_after(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
     stopped = train(f"{TINY} --save-replay --out cut")
     assert stopped.status == 130
@@ -139,7 +139,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, monkeypat
         "--resume"
     )
     assert len(rows(tmp_path / "cut")) == 2
-    monkeypatch.setattr(dqn_run.Run, "_advance", advance)
+    monkeypatch.setattr(dqn_run.DQNRun, "_advance", advance)
     again = train(f"{TINY} --save-replay --out cut --resume")
     assert again.status == 0, again.error
     assert "begin anew" not in again.out
@@ -153,13 +153,13 @@ def test_a_run_that_was_killed_before_it_saved_anything_learned_begins_again(
     train, tmp_path, monkeypatch
 ):
     assert train(f"{TINY} --out whole").status == 0
-    advance = dqn_run.Run._advance
+    advance = dqn_run.DQNRun._advance
     end_after(monkeypatch, 3, lambda: sys.exit("killed"))
     with pytest.raises(SystemExit):
         train(f"{TINY} --out cut")
     assert len(rows(tmp_path / "cut")) == 3
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
-    monkeypatch.setattr(dqn_run.Run, "_advance", advance)
+    monkeypatch.setattr(dqn_run.DQNRun, "_advance", advance)
     again = train(f"{TINY} --out cut --resume")
     assert again.status == 0, again.error
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -185,10 +185,10 @@ def test_a_longer_resumed_run_keeps_the_fall_of_its_rates(train, tmp_path, monke
         return [float(row["step_size/body"]) / 0.001 for row in rows(tmp_path / "run")]
 
     # Stopped in the middle of its fall, and made longer at once.
-    advance = dqn_run.Run._advance
+    advance = dqn_run.DQNRun._advance
     end_after(monkeypatch, 1, lambda: signal.raise_signal(signal.SIGINT))
     assert train(f"{falling} --steps 200").status == 130
-    monkeypatch.setattr(dqn_run.Run, "_advance", advance)
+    monkeypatch.setattr(dqn_run.DQNRun, "_advance", advance)
     again = train(f"{falling} --steps 300 --resume")
     assert again.status == 0, again.error
     assert "the rates keep their last factor 0.25 from step 200 on" in again.out
