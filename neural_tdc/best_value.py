@@ -135,7 +135,8 @@ def best_value(
     parts = parts_of(in_units(stream, units, shift, scale), folds)
     rest = [[part for part in range(folds) if part != fold] for fold in range(folds)]
     deadline = None if budget is None else begin + budget
-    groups, seconds = [], {}
+    groups: list[CandidateGroup] = []
+    seconds: dict[str, float] = {}
     started = time.monotonic()
     for group in candidate_groups(Folds(parts, rest), seed, width, updates, deadline, on_progress):
         groups.append(group)

@@ -56,7 +56,7 @@ from experiments.runs.settings import (
 from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
 from neural_tdc.best_value import FOLDS, best_value
 from neural_tdc.tensor_file import save_tensors
-from neural_tdc.types import Transition
+from neural_tdc.types import Transition, mapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def find_best(argv: Sequence[str]) -> None:
     problem = _problem(settings)
     out = settings.out or Path("runs") / folder_name(settings.problem or problem.name)
     check_folder(out, settings.overwrite)
-    seconds = {}
+    seconds: dict[str, float] = {}
     clock = time.perf_counter()
     task, stream = _task(settings, problem)
     seconds["experience and truth"] = time.perf_counter() - clock
@@ -158,7 +158,7 @@ def find_best(argv: Sequence[str]) -> None:
         result = choice_summary(best, task, stream, settings.seed, seconds)
         write_json(out / SUMMARY, result)
         choice_figure(out / FIGURE, best, task)
-    for line in choice_lines(best, task):
+    for line in choice_lines(best, task, len(stream.reward)):
         print(line)
     print(f"figure: {out / FIGURE}")
     print(f"value:  neural_tdc.load_value({str(out)!r})")
@@ -188,7 +188,7 @@ def _task(settings: BestSettings, problem: Problem) -> tuple[Task, Transition]:
     if isinstance(problem, LoggedProblem):
         with named(f"--data {settings.data}"):
             task = logged_task(problem, runs=1, seed=seed)
-        stream = Transition(*(leaf[0] for leaf in problem.transition))
+        stream = mapped(problem.transition, lambda leaf: leaf[0])
         shift, scale = task.shift, task.scale
         if shift is not None and scale is not None:
             stream = stream._replace(
@@ -200,7 +200,7 @@ def _task(settings: BestSettings, problem: Problem) -> tuple[Task, Transition]:
     if isinstance(problem, FiniteMDP):
         steps = settings.steps or problem.steps
         task = chain_task(problem, given=False, runs=1, transitions=steps, seed=seed)
-        rows = Transition(*(leaf[0] for leaf in task.experience.transitions))
+        rows = mapped(task.experience.transitions, lambda leaf: leaf[0])
         table = task.experience.table
         assert table is not None
         return task, rows._replace(
@@ -217,7 +217,7 @@ def _task(settings: BestSettings, problem: Problem) -> tuple[Task, Transition]:
             rollouts=settings.truth_rollouts,
             on_progress=_show,
         )
-    return task, Transition(*(leaf[0] for leaf in task.experience.transitions))
+    return task, mapped(task.experience.transitions, lambda leaf: leaf[0])
 
 
 def _show(what: str, done: int, total: int) -> None:

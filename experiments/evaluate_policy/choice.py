@@ -22,6 +22,8 @@ from neural_tdc.value_function import description
 # What takes the place of a rule's name.
 AUTO = "auto"
 _RMSVE = "error/rmsve"
+# The share of effective transitions below which a warning is printed.
+_FEW = 0.1
 _COLUMNS = ("family", "RMSVE", "held-out error above the least one", "settings")
 
 
@@ -91,8 +93,11 @@ def choice_summary(
     }
 
 
-def choice_lines(best: BestValue, task: Task) -> list[str]:
-    """Return what is printed of a choice: the ranking as a table, the choice, and notes."""
+def choice_lines(best: BestValue, task: Task, transitions: int) -> list[str]:
+    """Return what is printed of a choice: the ranking as a table, the choice, and notes.
+
+    transitions: how many were learned from
+    """
     rows = [list(_COLUMNS)]
     for family in best.ranking:
         error = value_error(family.value, task)
@@ -111,7 +116,21 @@ def choice_lines(best: BestValue, task: Task) -> list[str]:
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("─" * width for width in widths))
     said = f"chosen by {best.criterion}: {chosen}"
-    return ["", *lines, "", said, *best.notes]
+    return ["", *lines, "", said, *best.notes, *_warnings(best, transitions)]
+
+
+def _warnings(best: BestValue, transitions: int) -> list[str]:
+    """Return a line for each reason not to believe the values."""
+    lines = []
+    (constant,) = [row for row in best.ranking if row.family == "constant"]
+    if not constant.difference.low > 0:
+        lines.append("warning: the data cannot tell these values from a constant")
+    if best.effective_sample_size < _FEW * transitions:
+        lines.append(
+            f"warning: the importance ratios leave {best.effective_sample_size:,.0f} of "
+            f"{transitions:,} transitions in effect"
+        )
+    return lines
 
 
 def choice_figure(path: Path, best: BestValue, task: Task) -> None:

@@ -69,7 +69,7 @@ def continued(transitions: Transition) -> Float[Tensor, " time"]:
     return follows
 
 
-def eligibility_traces(
+def stream_traces(
     feature: Float[Tensor, "time feature"],
     transitions: Transition,
     decay: float,

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.baselines.lambda_returns import eligibility_traces
+from neural_tdc.baselines.lambda_returns import stream_traces
 from neural_tdc.types import Transition
 
 
@@ -25,13 +25,13 @@ class LeastSquaresStatistics(NamedTuple):
     matrix:  [decay, feature, feature] Σ z(x − γx')ᵀ for every λ
     vector:  [decay, feature] Σ zr
     square:  [] Σ of the mean of x² over the features, the constant left out
-    count:   [] transitions
+    number:  [] of transitions
     """
 
     matrix: Float[Tensor, "decay feature feature"]
     vector: Float[Tensor, "decay feature"]
     square: Float[Tensor, ""]
-    count: Float[Tensor, ""]
+    number: Float[Tensor, ""]
 
 
 def least_squares_statistics(
@@ -49,7 +49,7 @@ def least_squares_statistics(
     reward = transitions.reward.to(feature)
     matrices, vectors = [], []
     for decay in decays:
-        trace = eligibility_traces(feature, transitions, decay, trace_limit)
+        trace = stream_traces(feature, transitions, decay, trace_limit)
         matrices.append(trace.T @ difference)
         vectors.append(trace.T @ reward)
     square = feature[:, :-1].square().mean(1).sum() if feature.shape[1] > 1 else feature.sum() * 0
@@ -70,11 +70,11 @@ def least_squares_heads(
     statistics: LeastSquaresStatistics, ridges: Sequence[float]
 ) -> Float[Tensor, "decay ridge feature"]:
     """Solve for θ = (A + ε·E[x²]·I)⁻¹b at every λ and ε; not finite where a matrix is singular."""
-    matrix, vector = statistics.matrix / statistics.count, statistics.vector / statistics.count
+    matrix, vector = statistics.matrix / statistics.number, statistics.vector / statistics.number
     penalised = torch.ones_like(vector[0])
     penalised[-1] = 0
     amounts = torch.tensor(ridges, dtype=matrix.dtype, device=matrix.device)
-    diagonal = amounts[:, None] * penalised * statistics.square / statistics.count
+    diagonal = amounts[:, None] * penalised * statistics.square / statistics.number
     regularised = matrix[:, None] + torch.diag_embed(diagonal)
     right = vector[:, None, :, None].expand(*regularised.shape[:-1], 1)
     heads, _ = torch.linalg.solve_ex(regularised, right)

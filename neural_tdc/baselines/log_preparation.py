@@ -159,8 +159,11 @@ def parts_of(stream: Transition, folds: int) -> list[Transition]:
     first = stream.first.clone()
     first[edges[:-1]] = 1
     cut = stream._replace(first=first)
-    lengths = [end - begin for begin, end in pairwise(edges)]
-    return [Transition(*leaves) for leaves in zip(*(leaf.split(lengths) for leaf in cut))]
+    return [_rows(cut, slice(begin, end)) for begin, end in pairwise(edges)]
+
+
+def _rows(stream: Transition, rows: slice) -> Transition:
+    return mapped(stream, lambda leaf: leaf[rows])
 
 
 def joined(parts: Sequence[Transition]) -> Transition:

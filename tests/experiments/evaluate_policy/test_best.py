@@ -57,6 +57,24 @@ def test_a_log_is_valued_on_raw_observations_and_by_no_truth(evaluate, tmp_path)
     torch.testing.assert_close(values, exact, rtol=0, atol=0.3, check_dtype=False)
 
 
+def test_values_that_the_data_cannot_tell_from_a_constant_are_warned_of(evaluate, tmp_path):
+    draws = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "noise.npz",
+        observation=draws.normal(size=(200, 2)),
+        action=np.zeros(200, dtype=np.int64),
+        reward=draws.normal(size=200),
+        terminated=np.ones(200, dtype=bool),
+        truncated=np.zeros(200, dtype=bool),
+    )
+    outcome = evaluate(f"--data noise.npz {QUICK}")
+    assert outcome.status == 0, outcome.error
+    assert "warning: the data cannot tell these values from a constant" in outcome.out
+    assert (
+        "warning: the data" not in evaluate(f"--problem boyan --steps 1000 {QUICK} --overwrite").out
+    )
+
+
 def test_the_same_seed_gives_the_same_values(evaluate, tmp_path):
     write_log(tmp_path / "clock.npz", episodes=30)
     for folder in ("one", "two"):

@@ -4,9 +4,9 @@ import torch
 from neural_tdc import Transition
 from neural_tdc.baselines.lambda_returns import (
     discounted_returns,
-    eligibility_traces,
     lambda_errors,
     linear_recurrence,
+    stream_traces,
     td_errors,
 )
 
@@ -117,13 +117,13 @@ def test_the_forward_view_is_the_backward_view(decay, limit):
     stream = random_stream()
     td_error = torch.linspace(-9, 9, len(stream.reward), dtype=torch.float64).cos()
     forward = lambda_errors(td_error, stream, decay, trace_limit=limit) @ stream.observation
-    trace = eligibility_traces(stream.observation, stream, decay, trace_limit=limit)
+    trace = stream_traces(stream.observation, stream, decay, trace_limit=limit)
     torch.testing.assert_close(forward, td_error @ trace, rtol=1e-12, atol=1e-12)
 
 
 def test_traces_are_the_recursion_with_the_ratio_before_the_bracket():
     stream, decay, trace = random_stream(), 0.8, torch.zeros(3, dtype=torch.float64)
-    found = eligibility_traces(stream.observation, stream, decay)
+    found = stream_traces(stream.observation, stream, decay)
     for t in range(len(found)):
         carried = 0.0 if stream.first[t] else stream.discount[t - 1] * decay
         trace = stream.ratio[t] * (carried * trace + stream.observation[t])
