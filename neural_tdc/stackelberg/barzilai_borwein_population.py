@@ -102,7 +102,7 @@ def automatic_update(
             gradient,
         )
         direction = tree_map(partial(_direction, rule.sign), gradient, buffer)
-        after.append(tree_map(partial(_moved, rate), here, direction))
+        after.append(tree_map(partial(descended, rate), here, direction))
         momentum.append(buffer)
         steps.append(torch.where(begins, torch.nan, step))
         rates.append(rate)
@@ -133,5 +133,6 @@ def _direction(sign: Tensor, slope: Tensor, buffer: Tensor) -> Tensor:
     return torch.where(_per_run(sign, slope), slope.sign(), buffer)
 
 
-def _moved(rate: Tensor, leaf: Tensor, direction: Tensor) -> Tensor:
-    return leaf - _scaled(rate, direction)
+def descended(rate: Float[Tensor, " run"], leaf: Tensor, direction: Tensor) -> Tensor:
+    """Return one leaf of all runs after a step, each run's at its own rate."""
+    return leaf - _scaled(rate.to(leaf.dtype), direction)

@@ -26,6 +26,7 @@ from neural_tdc.stackelberg.barzilai_borwein_population import (
     PerPart,
     automatic_state,
     automatic_update,
+    descended,
 )
 from neural_tdc.types import Parameters
 
@@ -202,14 +203,10 @@ def given_update(
     for part in PerPart._fields:
         rate = getattr(rates, part) * getattr(factors, part)
         moved = tree_map(
-            partial(_descend, rate), getattr(state.parameters, part), getattr(directions, part)
+            partial(descended, rate), getattr(state.parameters, part), getattr(directions, part)
         )
         after.append(torch.vmap(learning.project)(moved))
     return GivenState(Parameters(after[0], after[1], {}), second_moment)
-
-
-def _descend(rate: Tensor, leaf: Tensor, direction: Tensor) -> Tensor:
-    return leaf - rate.to(leaf.dtype).view(-1, *([1] * (leaf.dim() - 1))) * direction
 
 
 def supervised_updates(

@@ -1,6 +1,9 @@
 """The reduced objective Φ(W) = min_θ f(W, θ)."""
 
 import math
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -228,3 +231,17 @@ def test_the_logistic_objective_at_its_response_is_the_reduced_one():
     features = deep_features(deep_body(), inputs)
     head = logistic_response(features, labels(), RIDGE).head
     exact(reduced_objective(problem, deep_body()), logistic_loss(features, labels(), head, RIDGE))
+
+
+def test_the_example_of_the_page_runs_and_its_hessian_is_that_of_its_gradient():
+    page = (Path(__file__).parents[3] / "docs" / "stackelberg.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, "stackelberg.md", "exec"), names)
+    step = torch.zeros(3, 2, dtype=torch.float64)
+    step[1, 0] = 1e-5
+    above, below = (
+        reduced_gradient(names["problem"], names["body"] + sign * step)[0] for sign in (1, -1)
+    )
+    exact(names["hessian"][2], ((above - below) / 2e-5).reshape(-1), 1e-6)
+    assert float(names["gradient"].abs().max()) > 1e-3
