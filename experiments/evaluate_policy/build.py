@@ -213,7 +213,7 @@ def _rule(name: str, settings: EvaluationSettings) -> Any:
         rule = RULES[name]
     except ValueError as error:
         raise UsageError(f"--rule: {error}") from None
-    if name.startswith("nonlinear"):
+    if not rule.settings:
         for flag, value in (
             ("--epsilon", settings.epsilon),
             ("--ridge", settings.ridge),
