@@ -25,8 +25,8 @@ from neural_tdc.types import Transition
 # Uniform numbers are drawn in blocks of one size, so that a longer stream begins as a shorter one;
 # ratios are computed once a block, which asks the target policy seldom.
 _BLOCK = 256
-# An environment and its random generators take at least so much.
-STREAM_BYTES = 10_000
+# The two random generators of a stream take so much, and its environment some more.
+STREAM_BYTES = 5_000
 
 
 class Recording(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs.control.collection import Recording, record
+from envs.control.collection import Recording, record, recording_bytes
 from envs.control.environments import discrete_actions, observation_encoder, without_time_limit
 from envs.control.policies import drawn, probabilities
 from envs.control.problems import ControlProblem
@@ -25,7 +25,14 @@ _Branch = Callable[[int | None], gymnasium.Env]
 
 
 # A state that rollouts branch off from takes at least so much: a copy of the environment.
-BRANCH_BYTES = 10_000
+BRANCH_BYTES = 2_000
+# Steps of the behaviour policy per state at which the truth is estimated.
+SPACING = 50
+
+
+def truth_bytes(states: int, rollouts: int, spacing: int = SPACING, size: int = 1) -> int:
+    """Return what a truth takes at least on the host; size: numbers of an observation."""
+    return states * (BRANCH_BYTES + 8 * rollouts) + recording_bytes(1, states * spacing, size)
 
 
 class MonteCarloTruth(NamedTuple):
@@ -60,7 +67,7 @@ def monte_carlo_truth(
     rollouts: int,
     seed: int,
     tolerance: float = 1e-4,
-    spacing: int = 50,
+    spacing: int = SPACING,
     max_episode_steps: int = 10_000,
     progress: Callable[[int], None] | None = None,
 ) -> MonteCarloTruth:
@@ -85,7 +92,7 @@ def monte_carlo_truth(
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance {tolerance}: it must lie between 0 and 1")
     what = f"a truth at {states:,} states of {problem.name}"
-    check_memory(what, 0, "cpu", on_host=states * (rollouts * 8 + BRANCH_BYTES))
+    check_memory(what, 0, "cpu", on_host=truth_bytes(states, rollouts, spacing))
     offsets = torch.randint(spacing, (states,), generator=generator(seed, "truth", "states"))
     times = [block * spacing + int(offset) for block, offset in enumerate(offsets)]
     recording, branches = _branches(problem, times, states * spacing, seed)

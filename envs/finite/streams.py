@@ -14,7 +14,7 @@ from neural_tdc.types import Transition
 # Uniform numbers are drawn in pieces of this many steps, to bound the memory they take.
 _PIECE = 2048
 # The two random generators of a stream take so much of the host.
-GENERATOR_BYTES = 10_000
+GENERATOR_BYTES = 5_000
 
 
 class _Outcomes(NamedTuple):

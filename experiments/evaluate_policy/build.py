@@ -19,6 +19,7 @@ from envs.control.problems import ControlProblem
 from envs.finite.finite_mdp import FiniteMDP
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.data import content, logged, runs_alike
+from experiments.evaluate_policy.memory import check_run_memory
 from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
 from experiments.evaluate_policy.settings import (
     EvaluationSettings,
@@ -156,6 +157,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         warnings += runs_alike(settings, rules)
     if settings.features == "neural":
         make_body = _body(settings, problem)
+        check_run_memory(settings, problem, make_body, steps, device)
         width = _try_body(make_body, problem, settings)
         if isinstance(problem, FiniteMDP) and width >= len(problem.start):
             warnings.append(
@@ -163,6 +165,8 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
                 f"{problem.name}, so that any value is exact and learning them means little; "
                 f"{problem.width} is half the states"
             )
+    else:
+        check_run_memory(settings, problem, None, steps, device)
     names = settings.optimizer
     of_body, of_head, of_auxiliary = names * 3 if len(names) == 1 else names
     auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step

@@ -1,0 +1,131 @@
+"""What a run of policy evaluation takes at least, in bytes, told before any of it is taken."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from envs.control.collection import recording_bytes
+from envs.control.environments import observation_encoder
+from envs.control.problems import ControlProblem
+from envs.control.truth import truth_bytes
+from envs.finite.finite_mdp import FiniteMDP
+from envs.finite.streams import GENERATOR_BYTES, stream_bytes
+from experiments.runs.checks import UsageError
+from experiments.runs.computing import torch_dtype
+from neural_tdc.device_memory import GIGABYTE, available_bytes
+from neural_tdc.learning.sampling import Sampling
+from neural_tdc.types import MakeBody
+
+# Copies of all initial parameters that exist at the same time.
+COPIES = 2
+# Matrices [feature, feature] in double precision that an evaluator holds: A, C and decompositions.
+MATRICES = 4
+
+
+class Need(NamedTuple):
+    """What one part of a run takes.
+
+    flags:    the flags that it grows with, as they are given
+    what:     in words
+    device, host: bytes
+    """
+
+    flags: str
+    what: str
+    device: int
+    host: int
+
+
+def observation_shape(problem: Any) -> tuple[int, ...]:
+    """Return the shape of a problem's observations as a body sees them."""
+    if isinstance(problem, FiniteMDP):
+        return tuple(problem.observation.shape[1:])
+    if not isinstance(problem, ControlProblem):
+        return tuple(problem.transition.observation.shape[2:])
+    environment = problem.make()
+    try:
+        return observation_encoder(problem.name, environment.observation_space)[0]
+    finally:
+        environment.close()
+
+
+def body_size(make_body: MakeBody, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the numbers of a body's parameters and of its features, without making either.
+
+    Zeros for a body that cannot be made without numbers: trying it will tell.
+    """
+    try:
+        with torch.device("meta"):
+            module = make_body(shape)
+            features = module(torch.empty(2, *shape)).shape[-1]
+        return sum(parameter.numel() for parameter in module.parameters()), int(features)
+    except Exception:  # A body of the user's own can fail in any way.
+        return 0, 0
+
+
+def needs(
+    settings: Any,
+    problem: Any,
+    make_body: MakeBody | None,
+    sampling: Sampling,
+    steps: int,
+    dtype: torch.dtype,
+) -> list[Need]:
+    """Return what the parts of a run take at least; settings: of policy evaluation."""
+    shape = observation_shape(problem)
+    size, runs = math.prod(shape), settings.runs
+    if make_body is None:
+        table = problem.features if isinstance(problem, FiniteMDP) else None
+        parameters, width = 0, size if table is None else table.shape[1]
+    else:
+        parameters, width = body_size(make_body, shape)
+    of_width = "" if settings.width is None else f" --width {settings.width}"
+    population = COPIES * runs * (parameters + width) * dtype.itemsize
+    batch = runs * settings.batch * 2 * (size + width) * dtype.itemsize
+    found = [
+        Need(f"--runs {runs}{of_width}", "the population", population, 0),
+        Need(of_width.strip(), "second moments of the features", MATRICES * width**2 * 8, 0),
+        Need(f"--runs {runs} --batch {settings.batch}", "the batches of an update", batch, 0),
+    ]
+    transitions = sampling.transitions(steps)
+    of_batch = f" --batch {settings.batch}" if settings.batch > 1 else ""
+    of_streams = f"--runs {runs} --steps {steps}{of_batch}"
+    if isinstance(problem, FiniteMDP):
+        on_device = runs * stream_bytes(1, transitions, dtype)
+        found.append(Need(of_streams, "the streams", on_device, runs * GENERATOR_BYTES))
+    elif isinstance(problem, ControlProblem):
+        on_host = recording_bytes(runs, transitions, size)
+        found.append(Need(of_streams, "the experience", 0, on_host))
+        states, rollouts = settings.truth_states, settings.truth_rollouts
+        flags = f"--truth-states {states} --truth-rollouts {rollouts}"
+        found.append(Need(flags, "the truth", 0, truth_bytes(states, rollouts, size=size)))
+        held_out = recording_bytes(1, settings.held_out, size)
+        found.append(Need(f"--held-out {settings.held_out}", "held-out transitions", 0, held_out))
+    return found
+
+
+def check_run_memory(
+    settings: Any, problem: Any, make_body: MakeBody | None, steps: int, device: torch.device
+) -> None:
+    """Raise UsageError, naming flags, where a run of policy evaluation does not fit into memory."""
+    dtype = torch_dtype(settings.dtype)
+    check_needs(needs(settings, problem, make_body, settings.scheme, steps, dtype), device)
+
+
+def check_needs(found: list[Need], device: torch.device) -> None:
+    """Raise UsageError naming the largest part where all parts do not fit into memory."""
+    for place in {str(device), "cpu"}:
+        of_place = [
+            (need.host if place == "cpu" else 0) + (need.device if place == str(device) else 0)
+            for need in found
+        ]
+        free = available_bytes(place)
+        if free is None or sum(of_place) <= free:
+            continue
+        largest = max(of_place)
+        need = found[of_place.index(largest)]
+        raise UsageError(
+            f"{need.flags}: {need.what} take some {largest / GIGABYTE:,.1f} GB, and {place} has "
+            f"{free / GIGABYTE:,.1f} GB to give"
+        )
