@@ -58,7 +58,9 @@ def test_the_parts_of_a_run_in_an_environment_by_hand():
     experience, truth, held_out = found[3:]
     # Observations of four numbers, twice, and four bytes each of eight more.
     row = 4 * (2 * 4 + 8)
-    assert experience == Need("--runs 3 --steps 10 --batch 2", "the experience", 0, 3 * (10 * row + 5_000))
+    assert experience == Need(
+        "--runs 3 --steps 10 --batch 2", "the experience", 0, 3 * (10 * row + 5_000)
+    )
     assert truth.host == 7 * (2_000 + 8 * 4) + 7 * 50 * row + 5_000
     assert held_out.host == 9 * row + 5_000
 
