@@ -1,17 +1,22 @@
-"""A floor of the house imports from the floors below it only, and the lowest one from little."""
+"""The house: floors import downwards, names have one address, and the door is light."""
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# From the lowest floor up; programs and benchmarks stand side by side on the highest.
+# From the lowest floor up; programs and benchmarks are next to each other on the highest.
 FLOORS = {"neural_tdc": 0, "envs": 1, "agents": 2, "experiments": 3, "benchmarks": 3}
 LIBRARIES = {"torch", "numpy", "jaxtyping"}
-ALL = [path for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
+FILES = {floor: sorted((ROOT / floor).rglob("*.py")) for floor in FLOORS}
+# Benchmarks are programs of their own, which share nothing.
+HOUSE = [path for floor in FLOORS if floor != "benchmarks" for path in FILES[floor]]
+# The one module that opens the library: its names are the public ones of other modules.
+DOOR = ROOT / "neural_tdc" / "__init__.py"
 
 
 def imported(source):
@@ -41,34 +46,85 @@ def wrong_imports(floor, source):
     return wrong
 
 
-def test_all_floors_are_there():
-    assert {path.relative_to(ROOT).parts[0] for path in ALL} >= set(FLOORS) - {"benchmarks"}
-    assert len(ALL) > 40
+def defined(source):
+    """Return the public names that a module defines at its top level."""
+    names = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("path", ALL, ids=[str(path.relative_to(ROOT)) for path in ALL])
-def test_a_module_imports_from_its_own_floor_and_those_below(path):
-    floor = path.relative_to(ROOT).parts[0]
-    assert wrong_imports(floor, path.read_text(encoding="utf-8")) == set()
+def handed_on(source):
+    """Return the names that a module offers under its own address though it imports them."""
+    tree = ast.parse(source)
+    offered = {
+        element.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
+        for element in getattr(node.value, "elts", [])
+    }
+    return offered - defined(source)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_floor_imports_from_itself_and_from_those_below(floor):
+    assert FILES[floor]
+    wrong = {
+        str(path.relative_to(ROOT)): found
+        for path in FILES[floor]
+        if (found := wrong_imports(floor, path.read_text(encoding="utf-8")))
+    }
+    assert wrong == {}
 
 
 @pytest.mark.parametrize(
     ("floor", "source", "expected"),
     [
-        ("neural_tdc", "import envs.finite.finite_mdp", {"envs.finite.finite_mdp"}),
+        ("neural_tdc", "import envs.finite.tables", {"envs.finite.tables"}),
         ("neural_tdc", "def f():\n    from agents import dqn", {"agents"}),
         ("neural_tdc", "import gymnasium, torch.nn, math", {"gymnasium"}),
         ("neural_tdc", "from scipy.stats import bootstrap", {"scipy.stats"}),
         ("neural_tdc", "from . import rules", {"."}),
         ("envs", "from experiments.runs.files import write", {"experiments.runs.files"}),
         ("envs", "import gymnasium\nfrom neural_tdc.rules.registry import RULES", set()),
-        ("agents", "from envs.finite.finite_mdp import boyan", set()),
+        ("agents", "from envs.finite.standard_problems import boyan", set()),
         ("experiments", "import benchmarks.learner", {"benchmarks.learner"}),
         ("benchmarks", "from agents import policy_evaluation", set()),
     ],
 )
-def test_a_wrong_import_is_found_wherever_it_stands(floor, source, expected):
+def test_a_wrong_import_is_found_wherever_it_is(floor, source, expected):
     assert wrong_imports(floor, source) == expected
+
+
+def test_no_public_name_is_defined_in_two_modules():
+    addresses = defaultdict(list)
+    for path in HOUSE:
+        for name in defined(path.read_text(encoding="utf-8")):
+            addresses[name].append(str(path.relative_to(ROOT)))
+    assert len(addresses) > 500
+    assert {name: paths for name, paths in addresses.items() if len(paths) > 1} == {}
+
+
+def test_no_module_but_the_door_hands_on_names_of_another():
+    assert "load_value" in handed_on(DOOR.read_text(encoding="utf-8"))
+    found = {
+        str(path.relative_to(ROOT)): names
+        for path in HOUSE
+        if path != DOOR and (names := handed_on(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_names_are_seen_however_they_are_defined():
+    source = "A = 1\nB: int = 2\n_c = 3\ndef d(): e = 4\nclass F: g = 5\nfrom x import h"
+    assert defined(source) == {"A", "B", "d", "F"}
+    assert handed_on("from x import h\n__all__ = ['h', 'd']\ndef d(): ...") == {"h"}
 
 
 def loaded_by(statement):
