@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.machine import copy_window, matrix_window, seconds
 from benchmarks.plain_loop import plain_loop
-from neural_tdc.learning.algorithm import StepSizes
 from neural_tdc.learning.learner import SMALL, UNROLLED, repeated_updates
 from neural_tdc.learning.optimisers import Optimizer
 from neural_tdc.learning.preparation import prepare
@@ -27,7 +26,7 @@ from neural_tdc.learning.sampling import Experience, MarkovSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.rules.registry import RULES
-from neural_tdc.types import Transition
+from neural_tdc.types import StepSizes, Transition
 
 PARAMETERS = 8 * 32 + 32 + 32 * 16 + 16 + 16 + 16
 # Multiply-adds of both states' features forwards; backwards once more for the weights and once

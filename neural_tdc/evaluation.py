@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.learning.algorithm import Parameters
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import OPTIMIZER_NAMES, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
@@ -25,7 +24,7 @@ from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule
-from neural_tdc.types import FeatureMap, MakeBody, Transition, mapped
+from neural_tdc.types import FeatureMap, MakeBody, Parameters, Transition, mapped
 
 
 class Evaluation(NamedTuple):

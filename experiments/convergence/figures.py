@@ -20,7 +20,7 @@ from experiments.runs.history import History
 from experiments.runs.intervals import mean_interval
 from neural_tdc.randomness import generator
 
-COLOURS = dict(zip(SCHEDULES, (BLUE, VERMILLION, GREEN)))
+SCHEDULE_COLOURS = dict(zip(SCHEDULES, (BLUE, VERMILLION, GREEN)))
 LABELS = {
     "theorem-3.6": "steps (3/5, 2/5) of Theorem 3.6",
     "theorem-3.7": "steps (1, 2/3) of Theorem 3.7",
@@ -64,7 +64,7 @@ def _draw_errors(
 ) -> None:
     steps = history.steps
     fitted = steps >= fit_from
-    for place, (schedule, colour) in enumerate(COLOURS.items()):
+    for place, (schedule, colour) in enumerate(SCHEDULE_COLOURS.items()):
         interval = mean_interval(
             history.values(f"{instance}/{schedule}/{quantity}"), BAND_RESAMPLES
         )
@@ -158,7 +158,7 @@ def draw_convergence(
     handles = [
         *(
             Line2D([], [], color=colour, linewidth=2, label=LABELS[schedule])
-            for schedule, colour in COLOURS.items()
+            for schedule, colour in SCHEDULE_COLOURS.items()
         ),
         Line2D([], [], color=GREY, linestyle="--", label="the slope that the theorem bounds by"),
     ]

@@ -20,13 +20,13 @@ from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, SUMMARY, VALUE
 from experiments.runs.statistics import summary
-from neural_tdc.learning.algorithm import Algorithm, State, StepSizes
+from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps
 from neural_tdc.learning.schedules import Schedule, measured_steps, schedule
 from neural_tdc.metrics.registry import shown_metrics
 from neural_tdc.tensor_file import save_tensors
-from neural_tdc.types import Measurement
+from neural_tdc.types import Measurement, StepSizes
 from neural_tdc.value_function import description
 
 # What a checkpoint holds.

@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
-from experiments.runs.figures import RASTER_DPI, Panel, draw
+from experiments.runs.figures import RASTER_DPI, Panel, draw_histories
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from neural_tdc.stackelberg.landscape import Landscape
 
 JOINT, FROZEN, REDUCED = r"$f(\cdot,\theta_k)$", r"$f(\cdot,\theta^*(W_k))$", r"$\Phi$"
-COLUMNS = {
+SURFACES = {
     "joint": rf"{JOINT}: head as it is",
     "frozen": rf"{FROZEN}: head answers $W_k$",
     "solved": rf"{REDUCED}: head answers every point",
@@ -63,11 +63,11 @@ def draw_surfaces(landscapes: Mapping[int, Landscape], title: str) -> Figure:
         hspace=0.1,
     )
     for row, (step, landscape) in enumerate(landscapes.items()):
-        for column, name in enumerate(COLUMNS):
+        for column, name in enumerate(SURFACES):
             axes = figure.add_subplot(rows, 3, 3 * row + column + 1, projection="3d")
             _draw_surface(axes, landscape, name, float(getattr(landscape, name).max()))
             if row == 0:
-                axes.set_title(COLUMNS[name], fontsize=10, pad=8)
+                axes.set_title(SURFACES[name], fontsize=10, pad=8)
         height = top - (row + 0.5) * (top - 0.25 / figure.get_figheight()) / rows
         figure.text(
             0.025, height, f"after {step:,} updates", rotation=90, va="center", ha="center", size=10
@@ -109,6 +109,6 @@ def curvature_figure(path: Path, history: History, title: str) -> None:
 
     Source: Figure 2 of arXiv 2605.15530.
     """
-    figure = draw(curvature_histories(history), title, _PANELS)
+    figure = draw_histories(curvature_histories(history), title, _PANELS)
     with atomic_write(path) as partial:
         figure.savefig(partial, format="png", dpi=RASTER_DPI)

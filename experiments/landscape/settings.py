@@ -18,12 +18,12 @@ from experiments.runs.settings import (
 )
 from experiments.train_supervised.data import TASKS
 from experiments.train_supervised.settings import (
-    SUPERVISED_ARMS,
     SupervisedSettings,
     idle_supervised_settings,
     usual_in_words,
     usual_values,
 )
+from neural_tdc.stackelberg.supervised import SUPERVISED_ARMS
 
 
 def _odd(number: int) -> None:

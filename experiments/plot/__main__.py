@@ -21,7 +21,7 @@ from experiments.runs.statistics import summary, summary_key
 FORMATS = (".png", ".pdf", ".svg")
 
 
-class Run(NamedTuple):
+class FinishedRun(NamedTuple):
     """A run folder that was read; fields that its files do not give are empty."""
 
     folder: Path
@@ -54,7 +54,7 @@ def _optional(path: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> FinishedRun:
     """Read a run folder; ValueError where a file is damaged or nothing was measured yet."""
     history = read(folder / METRICS_FILE)
     if not len(history):
@@ -63,7 +63,7 @@ def read_run(folder: Path) -> Run:
     rule = result.get("rule") or config.get("rule")
     if isinstance(rule, list) and len(rule) == 1:
         rule = rule[0]
-    return Run(
+    return FinishedRun(
         folder=folder,
         problem=str(result.get("problem") or config.get("problem") or ""),
         rule=rule if isinstance(rule, str) else folder.resolve().name,
@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
+def labels(runs: Sequence[FinishedRun]) -> list[str]:
     """Return a name for each run, none alike: its rule, or as much more as tells them apart."""
     for names in (
         [run.rule for run in runs],
@@ -85,7 +85,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
     raise UsageError("a folder is given twice; give each once")
 
 
-def _chosen_metrics(asked: Sequence[str], runs: Sequence[Run]) -> list[str] | None:
+def _chosen_metrics(asked: Sequence[str], runs: Sequence[FinishedRun]) -> list[str] | None:
     """Return the measured names of metrics that were asked for by name or by summary key."""
     names = {name: None for run in runs for name in run.history.names}
     by_key = {summary_key(name): name for name in names} | {name: name for name in names}

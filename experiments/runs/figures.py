@@ -252,7 +252,7 @@ def _rows(
     return [chosen[start : start + width] for start in range(0, len(chosen), width)]
 
 
-def draw(
+def draw_histories(
     histories: Mapping[str, History],
     title: str,
     metrics: Sequence[str | Panel] | None = None,
@@ -319,7 +319,7 @@ def evaluation_figure(
     line is over those still there, and a cross ends it. The format follows the path's suffix (png,
     pdf, svg). Raises OSError where the file cannot be written; an older figure is then still there.
     """
-    figure = draw(histories, title, metrics, references)
+    figure = draw_histories(histories, title, metrics, references)
     suffix = path.suffix.lstrip(".") or "png"
     with atomic_write(path) as partial:
         figure.savefig(partial, format=suffix, dpi=RASTER_DPI)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from experiments.runs.figures import rule_styles
+from experiments.runs.figures import BAND_RESAMPLES, rule_styles
 from experiments.runs.files import atomic_write
 from experiments.runs.intervals import mean_interval
 from experiments.sweep.results import (
@@ -31,8 +31,7 @@ DPI = 160
 WIDTH = 4.2
 HEIGHT = 3.1
 # Panels beside one another.
-COLUMNS = 3
-BAND_RESAMPLES = 2_000
+PANELS_A_ROW = 3
 # Beyond so many times the best mean of a panel, a curve leaves it.
 SHOWN = 30.0
 # Inches of a bar, and of the bars of a line of them.
@@ -49,7 +48,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _grid(panels: int) -> tuple[Figure, list[Axes]]:
-    columns = min(panels, COLUMNS)
+    columns = min(panels, PANELS_A_ROW)
     lines = -(-panels // columns)
     figure = Figure((WIDTH * columns, HEIGHT * lines + 0.6), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()

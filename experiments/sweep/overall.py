@@ -8,7 +8,7 @@ from experiments.sweep.build import Configuration
 from experiments.sweep.results import Row
 from experiments.sweep.tables import as_csv, markdown_table, step_text, title_of
 
-Panel = tuple[str, str]
+StudyPanel = tuple[str, str]
 
 
 class Overall(NamedTuple):
@@ -20,11 +20,11 @@ class Overall(NamedTuple):
 
     rule: str
     configuration: Configuration
-    factors: dict[Panel, float]
+    factors: dict[StudyPanel, float]
     factor: float
 
     @property
-    def worst(self) -> Panel:
+    def worst(self) -> StudyPanel:
         """Return the panel where it is furthest from the best."""
         return max(self.factors, key=lambda panel: self.factors[panel])
 
@@ -33,7 +33,7 @@ def _geometric_mean(factors: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, factors)) / len(factors))
 
 
-def _over_problems(factors: Mapping[Panel, float]) -> float:
+def _over_problems(factors: Mapping[StudyPanel, float]) -> float:
     by_problem: dict[str, list[float]] = {}
     for (problem, _), factor in factors.items():
         by_problem.setdefault(problem, []).append(factor)
@@ -46,7 +46,7 @@ def overall(swept: Sequence[Row], select: str) -> list[Overall]:
     Panels in which nothing survives, or where the best error is 0, compare nothing and are left
     out.
     """
-    scores: dict[Panel, dict[Any, float]] = {}
+    scores: dict[StudyPanel, dict[Any, float]] = {}
     settings: dict[Any, tuple[str, Configuration]] = {}
     for row in swept:
         # A number that does not exist equals nothing: as text it does.

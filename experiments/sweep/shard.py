@@ -12,11 +12,12 @@ from agents.policy_evaluation import Task
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.sweep.build import Shard
-from neural_tdc.learning.algorithm import State, StepSizes
+from neural_tdc.learning.algorithm import State
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.rules.rule import Rule
+from neural_tdc.types import StepSizes
 
 Results = dict[str, np.ndarray]
 # A problem made ready is used again by the next shards of the worker.

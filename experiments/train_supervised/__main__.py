@@ -31,7 +31,7 @@ from experiments.train_supervised.run import SupervisedRun
 from experiments.train_supervised.settings import SupervisedSettings, read_supervised_settings
 from neural_tdc.stackelberg.barzilai_borwein import rate_norm_correlation
 
-COLUMNS = (
+TABLE_COLUMNS = (
     ("test accuracy", "test_accuracy", "final"),
     ("test RMSE", "test_rmse", "final"),
     ("test loss", "test_loss", "final"),

@@ -22,8 +22,6 @@ from neural_tdc.learning.projections import Projection, projection
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, Parameters, StepSizes, Transition
 
-__all__ = ["Algorithm", "Parameters", "State", "StepSizes", "initial_state", "population", "step"]
-
 
 class Algorithm(NamedTuple):
     """What all runs of a population have in common."""

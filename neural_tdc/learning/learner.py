@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, population, step
+from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.compilation import compile_repeatable
 from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
 from neural_tdc.learning.schedules import Schedule, measured_steps
-from neural_tdc.types import Evaluator, Measurement
+from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
 
 # A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
 DIVERGENCE = 1e6

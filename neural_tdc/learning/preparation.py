@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from neural_tdc.learning.algorithm import Algorithm, Parameters, State, StepSizes, initial_state
+from neural_tdc.learning.algorithm import Algorithm, State, initial_state
 from neural_tdc.learning.optimisers import SGD, Optimizer
 from neural_tdc.learning.projections import projection
 from neural_tdc.networks.bodies import initial_bodies
@@ -14,7 +14,7 @@ from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.networks.validation import check_body
 from neural_tdc.randomness import generator
 from neural_tdc.rules.rule import Rule
-from neural_tdc.types import Body, FeatureMap, MakeBody
+from neural_tdc.types import Body, FeatureMap, MakeBody, Parameters, StepSizes
 
 
 def prepare(

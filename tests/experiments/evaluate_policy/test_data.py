@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.runs.figures import draw
+from experiments.runs.figures import draw_histories
 from experiments.runs.history import read
 from neural_tdc.value_function import load_value
 
@@ -74,7 +74,7 @@ def test_a_log_is_evaluated_from_end_to_end_without_a_truth(evaluate, data, tmp_
     config = json.loads((folder / "config.json").read_text())
     assert (config["data"], config["problem"], config["gamma"]) == ("walk.npz", None, 0.99)
     assert (tmp_path / "run" / "figure.png").read_bytes().startswith(b"\x89PNG\r\n")
-    titles = [axes.get_title() for axes in draw({"tdc": history}, "x").axes]
+    titles = [axes.get_title() for axes in draw_histories({"tdc": history}, "x").axes]
     assert titles[:2] == ["Temporal-difference error", "Projected Bellman error"]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments.runs.figures import LINES, draw, evaluation_figure, rule_styles
+from experiments.runs.figures import LINES, draw_histories, evaluation_figure, rule_styles
 from experiments.runs.history import History
 from experiments.runs.intervals import mean_interval
 
@@ -82,28 +82,28 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_overlaps_and_nothing_sticks_out(case):
-    figure = draw(CASES[case], "Policy evaluation on random-walk-dependent")
+    figure = draw_histories(CASES[case], "Policy evaluation on random-walk-dependent")
     boxes = boxes_of(figure)
     assert overlaps(boxes) == []
     assert outside(boxes, figure.bbox) == []
 
 
 def test_panels_that_nothing_was_measured_for_are_left_out():
-    assert len(titles(draw({"td": history()}, "x"))) == 6
-    assert titles(draw({"td": history(names=ALL[:1])}, "x")) == ["Error of the values"]
-    mixed = draw({"td": history(names=ALL[:1]), "tdc": history(names=ALL[:2])}, "x")
+    assert len(titles(draw_histories({"td": history()}, "x"))) == 6
+    assert titles(draw_histories({"td": history(names=ALL[:1])}, "x")) == ["Error of the values"]
+    mixed = draw_histories({"td": history(names=ALL[:1]), "tdc": history(names=ALL[:2])}, "x")
     assert titles(mixed) == ["Error of the values", "Projected Bellman error"]
 
 
 def test_every_axis_has_a_name_with_its_unit():
-    for axes in draw({"td": history()}, "x").axes:
+    for axes in draw_histories({"td": history()}, "x").axes:
         assert axes.get_xlabel() == "updates"
         assert axes.get_ylabel().endswith(")")
 
 
 def test_lines_are_the_means_of_the_runs_that_survive_to_the_end():
     made = history(diverged=2, names=ALL[:1])
-    axes = draw({"td": made}, "x").axes[0]
+    axes = draw_histories({"td": made}, "x").axes[0]
     expected = made.values("error/rmsve")[:, 2:].mean(axis=1)
     np.testing.assert_allclose(axes.lines[0].get_ydata(), expected)
     assert axes.lines[0].get_xdata().tolist() == made.steps.tolist()
@@ -115,7 +115,7 @@ def test_lines_are_the_means_of_the_runs_that_survive_to_the_end():
 
 
 def test_where_all_diverge_the_line_ends_with_a_cross():
-    axes = draw({"td": history(diverged=4, names=ALL[:1])}, "x").axes[0]
+    axes = draw_histories({"td": history(diverged=4, names=ALL[:1])}, "x").axes[0]
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
     assert cross.get_xdata().tolist() == [2000]
 
@@ -123,13 +123,13 @@ def test_where_all_diverge_the_line_ends_with_a_cross():
 def test_diverged_runs_are_counted_in_the_legend():
     counts = {"tdc": 0, "td": 3, "htd": 4}
     histories = {rule: history(diverged=n, names=ALL[:1]) for rule, n in counts.items()}
-    figure = draw(histories, "x")
+    figure = draw_histories(histories, "x")
     assert legend_labels(figure) == ["tdc", "td (3 of 4 diverged)", "htd (all 4 diverged)"]
 
 
 def test_the_size_of_the_best_auxiliary_is_dashed():
     made = history(names=ALL[4:6])
-    (axes,) = draw({"td": made}, "x").axes
+    (axes,) = draw_histories({"td": made}, "x").axes
     (dashed,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     np.testing.assert_allclose(
         dashed.get_ydata(), made.values("tracking_error/auxiliary_size").mean(axis=1)
@@ -137,25 +137,27 @@ def test_the_size_of_the_best_auxiliary_is_dashed():
 
 
 def test_a_panel_is_logarithmic_where_its_means_span_more_than_one_scale_shows():
-    scales = [axes.get_yscale() for axes in draw({"td": history(fall=0.3)}, "x").axes]
+    scales = [axes.get_yscale() for axes in draw_histories({"td": history(fall=0.3)}, "x").axes]
     assert scales == ["log"] * 5 + ["linear"]
     near = {"td": history(names=ALL[:1])}
-    assert draw(near, "x").axes[0].get_yscale() == "linear"
+    assert draw_histories(near, "x").axes[0].get_yscale() == "linear"
     apart = {**near, "tdc": history(scale=100.0, names=ALL[:1])}
-    assert draw(apart, "x").axes[0].get_yscale() == "log"
+    assert draw_histories(apart, "x").axes[0].get_yscale() == "log"
     zero = {"td": history(scale=0.0, names=ALL[:1])}
-    assert draw(zero, "x").axes[0].get_yscale() == "linear"
+    assert draw_histories(zero, "x").axes[0].get_yscale() == "linear"
 
 
 def test_a_reference_is_a_dotted_line_with_its_name():
-    figure = draw({"td": history(names=ALL[:1])}, "x", references={"error/rmsve": (0.3, "truth")})
+    figure = draw_histories(
+        {"td": history(names=ALL[:1])}, "x", references={"error/rmsve": (0.3, "truth")}
+    )
     assert figure.axes[0].lines[-1].get_ydata()[0] == 0.3
     assert legend_labels(figure) == ["td", "truth"]
     assert overlaps(boxes_of(figure)) == []
 
 
 def test_chosen_metrics_are_drawn_in_their_order():
-    figure = draw({"td": history()}, "x", metrics=["tracking_error/head", "error/rmsve"])
+    figure = draw_histories({"td": history()}, "x", metrics=["tracking_error/head", "error/rmsve"])
     assert titles(figure) == ["Tracking error of the head", "Error of the values"]
 
 
@@ -169,7 +171,7 @@ def test_no_two_rules_look_alike():
 
 
 def test_a_curve_of_very_many_measurements_keeps_its_ends():
-    axes = draw({"td": history(times=1000, names=ALL[:1])}, "x").axes[0]
+    axes = draw_histories({"td": history(times=1000, names=ALL[:1])}, "x").axes[0]
     steps = axes.lines[0].get_xdata()
     assert len(steps) == 400
     assert (steps[0], steps[-1]) == (0, 999_000)
