@@ -94,7 +94,7 @@ def _structure_lines(curvature: dict[str, Any], ridge: dict[str, Any], kink: dic
 
 
 def convergence(argv: Sequence[str]) -> None:
-    """ConvergenceRun the program; see the module's description."""
+    """Run the program; see the module's description."""
     settings = parse(ConvergenceSettings, argv)
     check_folder(settings.out, settings.overwrite, settings.resume)
     from experiments.convergence.figures import draw_convergence

@@ -18,7 +18,7 @@ from neural_tdc.learning.sampling import Sampling
 from neural_tdc.types import MakeBody
 
 # Copies of all initial parameters that exist at the same time.
-COPIES = 2
+PARAMETER_COPIES = 2
 # Matrices [feature, feature] in double precision that an evaluator holds: A, C and decompositions.
 MATRICES = 4
 
@@ -37,7 +37,7 @@ class Need(NamedTuple):
     host: int
 
 
-def observation_shape(problem: Any) -> tuple[int, ...]:
+def problem_observation_shape(problem: Any) -> tuple[int, ...]:
     """Return the shape of a problem's observations as a body sees them."""
     if isinstance(problem, FiniteMDP):
         return tuple(problem.observation.shape[1:])
@@ -73,7 +73,7 @@ def needs(
     dtype: torch.dtype,
 ) -> list[Need]:
     """Return what the parts of a run take at least; settings: of policy evaluation."""
-    shape = observation_shape(problem)
+    shape = problem_observation_shape(problem)
     size, runs = math.prod(shape), settings.runs
     if make_body is None:
         table = problem.features if isinstance(problem, FiniteMDP) else None
@@ -81,7 +81,7 @@ def needs(
     else:
         parameters, width = body_size(make_body, shape)
     of_width = "" if settings.width is None else f" --width {settings.width}"
-    population = COPIES * runs * (parameters + width) * dtype.itemsize
+    population = PARAMETER_COPIES * runs * (parameters + width) * dtype.itemsize
     batch = runs * settings.batch * 2 * (size + width) * dtype.itemsize
     found = [
         Need(f"--runs {runs}{of_width}", "the population", population, 0),

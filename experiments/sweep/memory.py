@@ -17,7 +17,7 @@ from neural_tdc.metrics.evaluators import MEMORY
 # Part of the free memory that a study takes of its own accord.
 PART = 0.5
 # Copies of a population's state that an update holds at the same time.
-COPIES = 6
+STATE_COPIES = 6
 # Bytes of the host that a worker takes before it has anything to do.
 WORKER = 700 * 2**20
 
@@ -69,7 +69,9 @@ def estimate(cell: Cell) -> Estimate:
     streams = settings.runs * transitions * row * 8
     # A process itself takes memory of the host.
     worker = WORKER if checked.device.type == "cpu" else 0
-    return Estimate(worker + streams + 2 * MEMORY, number * (COPIES * numbers + batch) + 2**10)
+    return Estimate(
+        worker + streams + 2 * MEMORY, number * (STATE_COPIES * numbers + batch) + 2**10
+    )
 
 
 def _observation_shape(cell: Cell) -> tuple[int, ...]:
