@@ -40,6 +40,7 @@ from neural_tdc.types import Transition
 
 # Parts of a log, each held out once.
 FOLDS = 4
+_NO_NETWORKS = "the budget left no time for candidates whose networks learn"
 
 
 class LinearValue(NamedTuple):
@@ -144,6 +145,8 @@ def best_value(
         seconds[group.family] = seconds.get(group.family, 0.0) + now - started
         started = now
 
+    spent = () if not updates or "fitted" in seconds else (_NO_NETWORKS,)
+
     def valued(weights: Tensor) -> LinearValue:
         blocks, head = _mean_value(groups, weights)
         head = torch.cat([units.scale * head[:-1], units.scale * head[-1:] + units.level])
@@ -160,7 +163,7 @@ def best_value(
         choice.ranking,
         effective_sample_size(stream.ratio),
         seconds,
-        choice.notes,
+        (*choice.notes, *spent),
     )
 
 

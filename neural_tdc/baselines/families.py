@@ -86,5 +86,5 @@ def candidate_groups(
     )
     for row, decay in enumerate(BODY_DECAYS):
         indices = range(row * count, (row + 1) * count)
-        yield fitted_group(networks, indices, decay)
+        yield fitted_group(networks, indices, decay, updates)
         yield stackelberg_group(networks, indices, decay, folds, random, trace_limits=limits)

@@ -31,12 +31,17 @@ from neural_tdc.baselines.fitted import network_block
 from neural_tdc.types import Parameters
 
 
-def fitted_group(networks: Parameters, indices: Sequence[int], decay: float) -> CandidateGroup:
+def fitted_group(
+    networks: Parameters, indices: Sequence[int], decay: float, updates: int
+) -> CandidateGroup:
     """Return the candidate that takes fitted networks with their own heads, one a fold."""
     found = [network_block(networks, index) for index in indices]
     head = torch.stack([torch.cat([head, torch.zeros_like(head[:1])]) for _, head in found])
     return CandidateGroup(
-        "fitted", [{"lambda": decay}], [[block] for block, _ in found], head[:, None]
+        "fitted",
+        [{"lambda": decay, "updates": updates}],
+        [[block] for block, _ in found],
+        head[:, None],
     )
 
 

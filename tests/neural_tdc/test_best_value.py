@@ -85,6 +85,7 @@ def test_streams_behind_one_another_are_one_log():
 def test_a_small_budget_leaves_out_what_does_not_fit():
     found = best_value(walk(600), budget=1e-3)
     assert {row.family for row in found.ranking} == {"constant"}
+    assert "the budget left no time" in found.notes[-1]
     assert found.value(STATES).std() == 0
 
 
