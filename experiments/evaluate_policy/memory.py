@@ -37,10 +37,10 @@ class Need(NamedTuple):
     host: int
 
 
-def problem_observation_shape(problem: Any) -> tuple[int, ...]:
-    """Return the shape of a problem's observations as a body sees them."""
+def problem_shape(problem: Any, *, given: bool) -> tuple[int, ...]:
+    """Return the shape of what is learned from: given features, or observations for a body."""
     if isinstance(problem, FiniteMDP):
-        return tuple(problem.observation.shape[1:])
+        return tuple((problem.features if given else problem.observation).shape[1:])
     if not isinstance(problem, ControlProblem):
         return tuple(problem.transition.observation.shape[2:])
     environment = problem.make()
@@ -73,13 +73,9 @@ def needs(
     dtype: torch.dtype,
 ) -> list[Need]:
     """Return what the parts of a run take at least; settings: of policy evaluation."""
-    shape = problem_observation_shape(problem)
+    shape = problem_shape(problem, given=make_body is None)
     size, runs = math.prod(shape), settings.runs
-    if make_body is None:
-        table = problem.features if isinstance(problem, FiniteMDP) else None
-        parameters, width = 0, size if table is None else table.shape[1]
-    else:
-        parameters, width = body_size(make_body, shape)
+    parameters, width = (0, size) if make_body is None else body_size(make_body, shape)
     of_width = "" if settings.width is None else f" --width {settings.width}"
     population = PARAMETER_COPIES * runs * (parameters + width) * dtype.itemsize
     batch = runs * settings.batch * 2 * (size + width) * dtype.itemsize

@@ -3,6 +3,7 @@
 What the settings stand for is made, and tried, in `experiments.evaluate_policy.build`.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -45,15 +46,6 @@ class EvaluationSettings(LearningSettings):
     the flags --problem or --data, --policy, --behaviour, --gamma, --steps, --truth-states,
     --truth-rollouts, --seed, --out, --overwrite and two of its own: --budget, the seconds for
     learning, and --updates of the networks among the candidates (8000).
-
-    Problems: random-walk-tabular, random-walk-dependent, random-walk-inverted, boyan, baird,
-    garnet, garnet-SEED, garnet-off-policy, garnet-off-policy-SEED, grid; MountainCar-v0,
-    CartPole-v1, Acrobot-v1 and any other Gymnasium id; or module:function.
-
-    Rules: tdc (Algorithm 1), td, gtd2, tdrc, htd, vtrace, etd, residual, generalized, ttn,
-    nonlinear-tdc, nonlinear-gtd2; or BODY+HEAD with a body of mspbe, semi_gradient, residual,
-    corrected, generalized, frozen and a head of td, vtrace, residual, gtd2, tdc, tdrc, htd, etd,
-    generalized, lstd; or module:function.
     """
 
     program: ClassVar[str] = "python -m experiments.evaluate_policy"
@@ -97,6 +89,23 @@ class EvaluationSettings(LearningSettings):
         _check_float32(self)
         _check_trace(self)
         _check_features(self)
+
+    @classmethod
+    def description(cls) -> str:
+        """Return what the program does, and the names that the registries hold."""
+        # Here, since only the help page needs them.
+        from envs.problems import problem_names
+        from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS, RULES
+
+        problems, rules, bodies, heads = map(
+            ", ".join, (problem_names(), RULES, BODY_ROWS, HEAD_ROWS)
+        )
+        listed = (
+            f"Problems: {problems} and any other Gymnasium id; or module:function.",
+            f"Rules: {rules}; or BODY+HEAD with a body of {bodies} and a head of {heads}; or "
+            "module:function.",
+        )
+        return "\n\n".join([super().description(), *map(textwrap.fill, listed)])
 
     @property
     def scheme(self) -> Sampling:

@@ -204,7 +204,7 @@ def _help(
     place = " ".join(f"{each.flag} …" for each in settings.values() if each.in_place)
     page = argparse.ArgumentParser(
         usage=" ".join(filter(None, [kinds[0].program, place, "[--flag value …]"])),
-        description=inspect.cleandoc(kinds[0].__doc__ or ""),
+        description=kinds[0].description(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )

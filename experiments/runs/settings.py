@@ -23,6 +23,7 @@ Values come in layers: the program's defaults, a preset or a study file, the com
 """
 
 import functools
+import inspect
 import math
 import types
 import typing
@@ -257,6 +258,11 @@ class CheckedSettings:
 
     program: ClassVar[str] = ""
     may_differ: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def description(cls) -> str:
+        """Return what the help page says of the program."""
+        return inspect.cleandoc(cls.__doc__ or "")
 
     def __post_init__(self) -> None:
         """Check every field. What concerns several fields is checked by the class that has them."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch.utils._pytree import tree_leaves
 
-from envs.control.collection import collect
 from envs.finite.finite_mdp import FiniteMDP
+from experiments.evaluate_policy.memory import problem_shape
 from experiments.runs.checks import UsageError
 from experiments.sweep.build import Cell
 from neural_tdc.device_memory import GIGABYTE, available_bytes
@@ -55,7 +55,7 @@ def estimate(cell: Cell) -> Estimate:
     checked, settings = cell.plan, cell.settings
     mdp = checked.problem
     number = 4 if checked.dtype == torch.float32 else 8
-    shape = _observation_shape(cell)
+    shape = problem_shape(mdp, given=checked.make_body is None)
     values = math.prod(shape)
     example = torch.randn(3, *shape).to(checked.dtype)
     (rule,) = checked.rules.values()
@@ -72,15 +72,6 @@ def estimate(cell: Cell) -> Estimate:
     return Estimate(
         worker + streams + 2 * MEMORY, number * (STATE_COPIES * numbers + batch) + 2**10
     )
-
-
-def _observation_shape(cell: Cell) -> tuple[int, ...]:
-    mdp = cell.plan.problem
-    if isinstance(mdp, FiniteMDP):
-        table = mdp.features if cell.plan.make_body is None else mdp.observation
-        return tuple(table.shape[1:])
-    # Gymnasium problems have no other way to tell.
-    return tuple(collect(mdp, 1, 3, 0).observation.shape[2:])  # type: ignore[arg-type]
 
 
 def configurations_a_shard(cell: Cell, needed: Estimate, memory: float, workers: int) -> int:

@@ -68,7 +68,7 @@ class SweepSettings(LearningSettings):
     rule: Annotated[tuple[str, ...], several] = ()
     """One or several learning rules."""
     sampling: Annotated[tuple[str, ...], several, one_of(SAMPLINGS)] = ("markov",)
-    """markov, iid, replay: one or several, a panel each."""
+    """One or several sampling schemes, a panel each."""
     body_steps: tuple[str, ...] = ("2^-10:2^0",)
     """Grid of body steps α."""
     ratios: tuple[str, ...] = ("1", "3", "10", "30", "100", "inf")
@@ -82,8 +82,8 @@ class SweepSettings(LearningSettings):
     """Runs, on seeds of their own, that the selected steps are reported on; as --runs if not
     given; 0 for none."""
     select: Annotated[tuple[str, ...], several, one_of(selectable())] = ("auc_rmsve",)
-    """What a step is selected by, one or several: auc_ or final_ and an error: rmsve, rmspbe,
-    lstd_rmsve, best_linear_rmsve, rmstde."""
+    """What a step is selected by, one or several: an error's mean over a run (auc_) or its value
+    at the end (final_)."""
     baseline: str | None = None
     """The rule that the others are compared with in pairs of runs; the first if not given."""
     engine: Annotated[str, one_of(ENGINES)] = "local"
