@@ -105,7 +105,8 @@ class EvaluationSettings(LearningSettings):
             f"Rules: {rules}; or BODY+HEAD with a body of {bodies} and a head of {heads}; or "
             "module:function.",
         )
-        return "\n\n".join([super().description(), *map(textwrap.fill, listed)])
+        wrapped = (textwrap.fill(each, 92, break_on_hyphens=False) for each in listed)
+        return "\n\n".join([super().description(), *wrapped])
 
     @property
     def scheme(self) -> Sampling:
