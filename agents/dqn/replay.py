@@ -34,6 +34,16 @@ def replay_bytes(
     return capacity * size, capacity * HOST_BYTES
 
 
+def check_capacity(capacity: int, environments: int, stack: int, steps: int) -> None:
+    """Raise ValueError where a replay is too small for its environments; see `Replay`."""
+    if -(-capacity // environments) < stack + steps + 1:
+        least = (stack + steps + 1) * environments
+        raise ValueError(
+            f"a replay of {capacity} frames is too small: {environments} environments, stacks "
+            f"of {stack} and {steps}-step returns need at least {least}"
+        )
+
+
 class Replay:
     """The latest `capacity` frames of several environments.
 
@@ -63,13 +73,8 @@ class Replay:
         reward_limit: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
+        check_capacity(capacity, environments, stack, steps)
         self.times = -(-capacity // environments)
-        if self.times < stack + steps + 1:
-            least = (stack + steps + 1) * environments
-            raise ValueError(
-                f"a replay of {capacity} frames is too small: {environments} environments, stacks "
-                f"of {stack} and {steps}-step returns need at least {least}"
-            )
         self.environments, self.stack, self.steps = environments, stack, steps
         self.rows = self.times * environments
         on_device, on_host = replay_bytes(self.rows, frame_shape, dtype)

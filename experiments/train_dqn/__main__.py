@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 
+from agents.dqn.replay import check_capacity
 from envs.games.atari import ATARI
+from experiments.runs.checks import named
 from experiments.runs.command_line import main, resumable
 from experiments.runs.common_settings import stored
 from experiments.runs.computing import resolve_device
@@ -72,6 +74,11 @@ def train(
         settings = replace(settings, threads=config["threads"])
     values["threads"] = _threads(settings, at_once)
     torch.set_num_threads(values["threads"])
+    # Before any is made: an observation has one frame at least.
+    with named(f"--replay-capacity {settings.replay_capacity}"):
+        check_capacity(
+            settings.replay_capacity, settings.environments, stack=1, steps=settings.n_step
+        )
     environments = games(settings, settings.environments)
     evaluation = games(settings, settings.evaluation_episodes, evaluation=True)
     try:

@@ -1,5 +1,6 @@
 """What the settings of supervised learning stand for: data, networks, arms, and where to run."""
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from experiments.runs.checks import named
 from experiments.runs.common_settings import stored
 from experiments.runs.computing import compilation, resolve_device, threads_for, torch_dtype
 from experiments.train_supervised.data import Dataset, read_dataset
 from experiments.train_supervised.settings import SupervisedSettings
+from neural_tdc.device_memory import check_memory
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit
 from neural_tdc.learning.optimisers import Optimizer
@@ -66,6 +69,19 @@ def _on(samples: Samples, device: torch.device) -> Samples:
     return Samples(inputs.to(device), target.to(device), first.to(device), size)
 
 
+def _check_memory(
+    settings: SupervisedSettings, sizes: list[int], device: torch.device, dtype: torch.dtype
+) -> None:
+    """Raise UsageError where the networks of all arms and seeds do not fit into memory."""
+    numbers = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
+    # The initial networks, and their copy of every arm.
+    copies = settings.runs * (1 + len(settings.arm))
+    hidden = " ".join(map(str, settings.hidden))
+    with named(f"--runs {settings.runs} --hidden {hidden}"):
+        what = f"the networks of {len(settings.arm)} arms"
+        check_memory(what, copies * numbers * dtype.itemsize, device)
+
+
 def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
     """Read the data and make the population of checked, completed settings.
 
@@ -73,6 +89,8 @@ def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
     """
     device, dtype = resolve_device(settings.device), torch_dtype(settings.dtype)
     runs, arms = settings.runs, settings.arm
+    # Before the data are read there is one input and one output at least.
+    _check_memory(settings, [1, *settings.hidden, 1], device, dtype)
     dataset = read_dataset(settings.task, settings.data, settings.seed, runs, dtype)
     dataset = dataset._replace(train=_on(dataset.train, device), test=_on(dataset.test, device))
     loss = SQUARED if dataset.classes is None else CROSS_ENTROPY
@@ -99,6 +117,7 @@ def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
         ),
     )
     sizes = [dataset.inputs, *settings.hidden, dataset.classes or 1]
+    _check_memory(settings, sizes, device, dtype)
     networks = tree_map(
         lambda leaf: leaf.to(device), initial_networks(sizes, settings.seed, runs, dtype)
     )

@@ -252,6 +252,7 @@ REFUSED = {
     "--problem MinAtar/Breakout --hidden 9": "--hidden 9 has no effect with --network paper, only",
     "--problem CartPole-v1 --optimizer sgd --damping 1": "--damping 1.0 has no effect with --opt",
     "--problem CartPole-v1 --environments 0": "--environments 0 is not allowed",
+    "--problem CartPole-v1 --environments 1000000": "is too small: 1000000 environments",
     "--problem CartPole-v1 --seed -1": "--seed -1 is not allowed",
     "--problem CartPole-v1 --resume": "does not exist; leave --resume away",
     "--problem CartPole-v1 --steps 10 --steps 20": "--steps is given 2 times",

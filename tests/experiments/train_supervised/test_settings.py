@@ -28,6 +28,8 @@ REFUSED = [
     ("--task friedman --steps 0", "--steps 0 is not allowed"),
     ("--task friedman --batch 0", "--batch 0 is not allowed"),
     ("--task friedman --hidden 4 0", "--hidden 0 is not allowed"),
+    ("--task friedman --runs 1000000000", "--runs 1000000000 --hidden", "networks of 4 arms take"),
+    ("--task friedman --hidden 1000000 1000000", "--hidden 1000000 1000000: the networks of 4"),
     ("--task friedman --hidden", "--hidden is given without a number"),
     ("--task friedman --measure-every 0", "--measure-every 0 is not allowed"),
     ("--task friedman --response-every 0", "--response-every 0 is not allowed"),
