@@ -162,6 +162,17 @@ def test_importing_the_library_loads_no_environment_no_figure_and_no_compiler():
     assert loaded & unwanted == set()
 
 
+def test_help_and_a_usage_error_load_no_figure_no_events_no_statistics_and_no_compiler():
+    programs = [path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py")]
+    assert len(programs) == 9
+    loaded = loaded_by("; ".join(f"import experiments.{name}.__main__" for name in programs))
+    unwanted = {
+        *("matplotlib", "tensorboard", "scipy.stats", "sklearn", "ale_py", "ray"),
+        *("torch._inductor", "torch._dynamo", "torch.utils.tensorboard"),
+    }
+    assert loaded & unwanted == set()
+
+
 def test_nothing_under_tests_is_a_package():
     # A package `tests.envs` would stand in front of `envs`.
     assert [str(path) for path in (ROOT / "tests").rglob("__init__.py")] == []

@@ -2,14 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
 
 from experiments.convergence import relu_kink
 from experiments.convergence.run import QUANTITIES, SCHEDULES
@@ -19,6 +14,9 @@ from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from experiments.runs.intervals import mean_interval
 from neural_tdc.randomness import generator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SCHEDULE_COLOURS = dict(zip(SCHEDULES, (BLUE, VERMILLION, GREEN)))
 LABELS = {
@@ -44,7 +42,7 @@ PROMISED = {
 }
 
 
-def _plain(axes: Axes, title: str, x: str, y: str) -> None:
+def _plain(axes: "Axes", title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
@@ -55,7 +53,7 @@ def _plain(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _draw_errors(
-    axes: Axes,
+    axes: "Axes",
     history: History,
     instance: str,
     quantity: str,
@@ -88,7 +86,7 @@ def _draw_errors(
     _plain(axes, f"{TITLES[instance]}: {AXES[quantity]}", "updates", "mean over runs")
 
 
-def _draw_convexity(axes: Axes) -> None:
+def _draw_convexity(axes: "Axes") -> None:
     curves = scalar_curves()
     axes.axhline(0, color="0.6", linewidth=0.8)
     for values, colour, label in (
@@ -102,7 +100,7 @@ def _draw_convexity(axes: Axes) -> None:
     _plain(axes, "Lemma 4.1: Φ is convex where f is not", "W", "curvature")
 
 
-def _draw_ridge(axes: Axes) -> None:
+def _draw_ridge(axes: "Axes") -> None:
     ends = torch.randn(2, 3, 2, generator=generator(0, "line"), dtype=torch.float64)
     place = torch.linspace(0, 1, 101, dtype=torch.float64)
     bodies = ends[0] + place[:, None, None] * (ends[1] - ends[0])
@@ -118,7 +116,7 @@ def _draw_ridge(axes: Axes) -> None:
     )
 
 
-def _draw_kink(axes: Axes) -> None:
+def _draw_kink(axes: "Axes") -> None:
     weights = torch.linspace(-0.3, 0.3, 201, dtype=torch.float64)
     for activation, colour, label in (
         (torch.relu, VERMILLION, "ReLU: a kink that points upwards"),
@@ -143,6 +141,11 @@ def draw_convergence(
 
     slopes: {instance: {schedule: {quantity: {"mean": …}}}}
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.lines import Line2D
+
     figure = Figure(
         figsize=(12.6, 3.0 * (len(slopes) + 1) + 0.9),
         layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07),

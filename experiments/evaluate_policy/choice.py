@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from agents.policy_evaluation import Task
 from experiments.runs.files import atomic_write
@@ -135,6 +133,9 @@ def _warnings(best: BestValue, transitions: int) -> list[str]:
 
 def choice_figure(path: Path, best: BestValue, task: Task) -> None:
     """Draw the families' held-out errors with intervals, and values against the truth if known."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     truth = task.truth
     figure = Figure(figsize=(9.6 if truth is not None else 5.2, 4.2), layout="constrained")
     FigureCanvasAgg(figure)

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from experiments.runs.figures import RASTER_DPI, Panel, draw_histories
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from neural_tdc.stackelberg.landscape import Landscape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 JOINT, FROZEN, REDUCED = r"$f(\cdot,\theta_k)$", r"$f(\cdot,\theta^*(W_k))$", r"$\Phi$"
 SURFACES = {
@@ -27,7 +28,9 @@ _PANELS = (
 )
 
 
-def _draw_surface(axes: Axes3D, landscape: Landscape, name: str, most: float) -> None:
+def _draw_surface(axes: "Axes3D", landscape: Landscape, name: str, most: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     grid = landscape.coefficients.numpy()
     heights = getattr(landscape, name).numpy()
     first, second = np.meshgrid(grid, grid, indexing="ij")
@@ -47,8 +50,11 @@ def _draw_surface(axes: Axes3D, landscape: Landscape, name: str, most: float) ->
     axes.view_init(elev=28, azim=-58)
 
 
-def draw_surfaces(landscapes: Mapping[int, Landscape], title: str) -> Figure:
+def draw_surfaces(landscapes: Mapping[int, Landscape], title: str) -> "Figure":
     """Return the figure that `surfaces_figure` writes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = len(landscapes)
     # No constrained layout: it does not know the labels of three-dimensional axes.
     figure = Figure(figsize=(11.5, 3.3 * rows + 1.1))

@@ -151,7 +151,7 @@ def parse(kind: type[AnySettings], argv: Sequence[str]) -> AnySettings:
 
 def help_texts(kind: type) -> dict[str, str]:
     """Return {field: the docstring below it in the source}, of a class and its bases."""
-    found = {}
+    found: dict[str, str] = {}
     for each in kind.__mro__[::-1]:
         if dataclasses.is_dataclass(each):
             found |= _own_texts(each)

@@ -2,15 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
@@ -18,6 +12,10 @@ from experiments.runs.intervals import Interval, mean_interval
 from experiments.runs.statistics import is_error
 from neural_tdc.metrics.metric import Metric
 from neural_tdc.metrics.registry import METRICS, shown_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, told apart by colour-blind readers, the yellow darkened for white paper.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#AA4499"
@@ -125,7 +123,7 @@ def _drawn_values(history: History, metric: str) -> np.ndarray:
     return values if history.diverged.all() else values[:, ~history.diverged]
 
 
-def _draw_curve(axes: Axes, steps: np.ndarray, interval: Interval, style: _Style) -> None:
+def _draw_curve(axes: "Axes", steps: np.ndarray, interval: Interval, style: _Style) -> None:
     axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line, linewidth=1.6)
     axes.fill_between(
         steps, interval.low, interval.high, color=style.colour, alpha=0.16, linewidth=0
@@ -137,12 +135,12 @@ def _draw_curve(axes: Axes, steps: np.ndarray, interval: Interval, style: _Style
         axes.plot(steps[last], interval.mean[last], "x", color=style.colour, markersize=7)
 
 
-def _draw_point(axes: Axes, position: float, interval: Interval, style: _Style) -> None:
+def _draw_point(axes: "Axes", position: float, interval: Interval, style: _Style) -> None:
     axes.plot([position] * 2, [interval.low[0], interval.high[0]], color=style.colour, alpha=0.5)
     axes.plot(position, interval.mean[0], "o", color=style.colour, markersize=5)
 
 
-def _mark_divergence(axes: Axes, history: History, style: _Style) -> None:
+def _mark_divergence(axes: "Axes", history: History, style: _Style) -> None:
     steps = history.diverged_steps
     marks = np.unique(steps[np.isfinite(steps)])
     if not marks.size:
@@ -162,12 +160,14 @@ def _mark_divergence(axes: Axes, history: History, style: _Style) -> None:
 
 
 def _draw_panel(
-    axes: Axes,
+    axes: "Axes",
     panel: Panel,
     histories: Mapping[str, History],
     styles: Mapping[str, _Style],
     reference: tuple[float, str] | None,
 ) -> None:
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
     curves: list[np.ndarray] = []
     single = all(len(history) <= 1 for history in histories.values())
     for index, (rule, history) in enumerate(histories.items()):
@@ -257,8 +257,13 @@ def draw_histories(
     title: str,
     metrics: Sequence[str | Panel] | None = None,
     references: Mapping[str, tuple[float, str]] | None = None,
-) -> Figure:
+) -> "Figure":
     """Return the figure that `evaluation_figure` writes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.lines import Line2D
+
     references = references or {}
     rows = _rows(histories, metrics, 3)
     columns = max(len(row) for row in rows)

@@ -22,7 +22,6 @@ Values come in layers: the program's defaults, a preset or a study file, the com
 `settings_from` puts them together, the last one wins.
 """
 
-import functools
 import inspect
 import math
 import types
@@ -211,17 +210,24 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-@functools.cache
+_known: dict[type, dict[str, Setting]] = {}
+
+
 def setting_fields(kind: type) -> dict[str, Setting]:
     """Return {name: setting} of a dataclass of settings, in their order."""
+    if kind not in _known:
+        _known[kind] = _read_fields(kind)
+    return _known[kind]
+
+
+def _read_fields(kind: type) -> dict[str, Setting]:
     hints = typing.get_type_hints(kind, include_extras=True)
     groups = {name: each for each in kind.__mro__ for name in vars(each).get("__annotations__", {})}
     found = {}
     for field in fields(kind):
-        hint, extras = hints[field.name], ()
-        if typing.get_origin(hint) is Annotated:
-            hint, *extras = typing.get_args(hint)
-        hint = _without_none(hint)
+        annotated = typing.get_origin(hints[field.name]) is Annotated
+        whole, *extras = typing.get_args(hints[field.name]) if annotated else (hints[field.name],)
+        hint = _without_none(whole)
         is_list = typing.get_origin(hint) is tuple
         placed = IN_PLACE in extras
         found[field.name] = Setting(

@@ -16,17 +16,17 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard import summary as summaries
 
 from experiments.runs.history import History
 from experiments.runs.intervals import mean_interval
 from experiments.runs.statistics import NOT_SUMMARISED, auc, is_error, summary_key
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
 # A new interval at each measurement: fewer resamples than in a summary.
 EVENT_RESAMPLES = 2_000
@@ -44,6 +44,9 @@ class TensorBoardLog:
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
         # Nanoseconds: files of one second must sort in the order in which they were made.
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
         now = time.time_ns()
         stamp = f"{now // 10**9:010d}.{now % 10**9:09d}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / f"events.out.tfevents.{stamp}").open("xb")
@@ -54,20 +57,26 @@ class TensorBoardLog:
             start = SessionLog(status=SessionLog.START)
             self._write(Event(step=purge_step, session_log=start))
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: "Event") -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
 
-    def _write_summary(self, summary: Summary, step: int) -> None:
+    def _write_summary(self, summary: "Summary", step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
         self._write(Event(step=step, summary=summary))
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Write one number; one that is not finite is left out."""
+        from torch.utils.tensorboard import summary as summaries
+
         if math.isfinite(value):
             self._write_summary(summaries.scalar(tag, value), step)
 
     def write(self, history: History, count_diverged: bool = True) -> None:
         """Write the last measurement of a history; a mean over no run is left out."""
+        from torch.utils.tensorboard import summary as summaries
+
         # A single run has no bands to lay out.
         if not self._has_layout and history.runs > 1:
             self._write_summary(summaries.custom_scalars(_layout(history.names)), 0)
@@ -92,6 +101,8 @@ class TensorBoardLog:
 
         They go into this file, so that TensorBoard shows no run more than there are folders.
         """
+        from torch.utils.tensorboard import summary as summaries
+
         step = int(history.steps[-1])
         tags: dict[str, float] = {}
         for name in history.names:

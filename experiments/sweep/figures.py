@@ -4,15 +4,9 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from experiments.runs.figures import BAND_RESAMPLES, rule_styles
 from experiments.runs.files import atomic_write
@@ -26,6 +20,10 @@ from experiments.sweep.results import (
     selected_by_rule,
 )
 from experiments.sweep.tables import metric_of, step_text, title_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DPI = 160
 WIDTH = 4.2
@@ -41,13 +39,17 @@ LONGEST_LINE = 11.0
 SHOWN_RATIO = 3.0
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
     with atomic_write(path) as file:
         figure.savefig(file, dpi=DPI, format="png")
 
 
-def _grid(panels: int) -> tuple[Figure, list[Axes]]:
+def _grid(panels: int) -> "tuple[Figure, list[Axes]]":
+    from matplotlib.figure import Figure
+
     columns = min(panels, PANELS_A_ROW)
     lines = -(-panels // columns)
     figure = Figure((WIDTH * columns, HEIGHT * lines + 0.6), layout="constrained")
@@ -63,7 +65,9 @@ def _title(panel: tuple[str, str], rows: Sequence[Row]) -> str:
     return f"{problem}, {sampling}" if several else problem
 
 
-def _legend(figure: Figure, rules: Sequence[str], lost: bool) -> None:
+def _legend(figure: "Figure", rules: Sequence[str], lost: bool) -> None:
+    from matplotlib.lines import Line2D
+
     styles = rule_styles(rules)
     handles = [
         Line2D([], [], color=styles[rule].colour, linestyle=styles[rule].line, label=rule)
@@ -78,7 +82,7 @@ def _legend(figure: Figure, rules: Sequence[str], lost: bool) -> None:
     _place_legend(figure, handles)
 
 
-def _place_legend(figure: Figure, handles: Sequence[Any]) -> None:
+def _place_legend(figure: "Figure", handles: Sequence[Any]) -> None:
     """Put a legend below the panels, in as many columns as the figure is wide."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     # Inches of a label and of its line, at the usual size of print.
@@ -107,7 +111,7 @@ def _along_the_best(rows: Sequence[Row], rule: str, select: str) -> list[Row]:
     return sorted(kept, key=lambda row: row.swept)
 
 
-def _draw_sensitivity(axes: Axes, rows: Sequence[Row], select: str, styles: Any) -> bool:
+def _draw_sensitivity(axes: "Axes", rows: Sequence[Row], select: str, styles: Any) -> bool:
     """Draw a panel, a line a rule; return whether any run of what is shown diverged."""
     lost_any = False
     best = math.inf
@@ -187,6 +191,8 @@ def map_figure(path: Path, rows: Sequence[Row], select: str) -> None:
 
     Numbers are percentages of runs that diverged, where any did; grey where all did.
     """
+    from matplotlib.colors import LogNorm
+
     rules = list(dict.fromkeys(row.cell.rule for row in rows if row.configuration.body_step))
     tables = [_table([row for row in rows if row.cell.rule == rule], select) for rule in rules]
     every = np.concatenate([means[np.isfinite(means) & (means > 0)] for means, *_ in tables])
@@ -222,6 +228,9 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
     A bar a rule and panel: the ratio of means over the runs that survive, with its standard error
     by linearisation over pairs of runs. A rule of which runs diverged has a star.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     best = [report for report in reports if report.of_rule and report.baseline is not None]
     rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
     styles = rule_styles(rules)

@@ -3,18 +3,18 @@
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from experiments.runs.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from experiments.runs.intervals import interval_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ARM_COLOURS = {"split": BLUE, "body": VERMILLION, "head": GREEN, "opposite": ORANGE}
 ARM_NAMES = {
@@ -34,14 +34,16 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def _axes(figure: Figure, count: int) -> list[Axes]:
+def _axes(figure: "Figure", count: int) -> "list[Axes]":
     columns = min(count, 2)
     rows = -(-count // columns)
     figure.set_size_inches(5.2 * columns, 3.5 * rows + 0.8)
     return [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
-def _finish(axes: Axes, title: str, label: str) -> None:
+def _finish(axes: "Axes", title: str, label: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("agent steps")
     axes.set_ylabel(label)
@@ -50,7 +52,9 @@ def _finish(axes: Axes, title: str, label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: "Figure", path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
     with atomic_write(path) as partial:
         figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=RASTER_DPI)
@@ -66,6 +70,8 @@ def run_figure(path: Path, history: History, title: str, protocol: Mapping[str, 
 
     Raises OSError where the file cannot be written.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(layout="constrained")
     evaluated, training = _axes(figure, 2)
     score = history.values("evaluation/score")[:, 0]
@@ -97,6 +103,8 @@ def comparison_figure(
     references:  {game: score of the random policy}
     note:        the protocol in words
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(layout="constrained")
     handles: dict[str, Any] = {}
     for axes, (game, arms) in zip(_axes(figure, len(curves)), curves.items()):

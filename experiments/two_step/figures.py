@@ -2,25 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments.runs.figures import BLUE, COLOURS, GREEN, GREY, RASTER_DPI, VERMILLION
 from experiments.runs.files import atomic_write
 from experiments.two_step.study import LAYERS, SMALL_WIDTH, STEPS, loss_map, window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WORDS = {2: "two layers", 3: "three layers"}
 UNITS = {2: "h²", 3: "h"}
 COUNTS = {1: "one step", 2: "two steps"}
 
 
-def _plain(axes: Axes, title: str, x: str, y: str) -> None:
+def _plain(axes: "Axes", title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
@@ -28,7 +27,9 @@ def _plain(axes: Axes, title: str, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_map(figure: Figure, axes: Axes, layers: int, steps: int, width: int) -> None:
+def _draw_map(figure: "Figure", axes: "Axes", layers: int, steps: int, width: int) -> None:
+    from matplotlib.colors import LogNorm
+
     found = loss_map(layers, steps, width)
     edges = found.rates.numpy()
     loss = found.loss.numpy().T
@@ -50,7 +51,7 @@ def _draw_map(figure: Figure, axes: Axes, layers: int, steps: int, width: int) -
            f"$e_2$ / {name}")  # fmt: skip
 
 
-def _draw_window(figure: Figure, axes: Axes, layers: int) -> None:
+def _draw_window(figure: "Figure", axes: "Axes", layers: int) -> None:
     found = window(layers)
     widths, totals = np.array(found.widths), found.totals.numpy()
     share = found.share.numpy().T
@@ -68,7 +69,7 @@ def _draw_window(figure: Figure, axes: Axes, layers: int) -> None:
            f"$(e_1+e_2)$ / {UNITS[layers]}")  # fmt: skip
 
 
-def _draw_lines(axes: Axes, rows: Sequence[Mapping[str, Any]], layers: int, most: float) -> None:
+def _draw_lines(axes: "Axes", rows: Sequence[Mapping[str, Any]], layers: int, most: float) -> None:
     chosen = [row for row in rows if (row["layers"], row["steps"]) == (layers, 2)]
     totals = sorted({row["sum"] for row in chosen})
     for colour, total in zip(COLOURS, totals):
@@ -94,7 +95,7 @@ def _draw_lines(axes: Axes, rows: Sequence[Mapping[str, Any]], layers: int, most
            "above 0: equal rates win")  # fmt: skip
 
 
-def _draw_published(axes: Axes, rows: Sequence[Mapping[str, Any]], layers: int) -> None:
+def _draw_published(axes: "Axes", rows: Sequence[Mapping[str, Any]], layers: int) -> None:
     sums = np.array([row["sum"] for row in rows])
     for key, colour, line in (("full", BLUE, "-"), ("published", VERMILLION, "--")):
         label = "full form" if key == "full" else "published form"
@@ -110,7 +111,7 @@ def _draw_published(axes: Axes, rows: Sequence[Mapping[str, Any]], layers: int) 
            f"$(e_1+e_2)$ / {UNITS[layers]}, equal rates", "test loss")  # fmt: skip
 
 
-def _draw_error(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_error(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     styles = {
         (2, 1): (BLUE, "--"),
         (2, 2): (BLUE, "-"),
@@ -140,7 +141,7 @@ def _draw_error(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
            "|exact − closed form|")  # fmt: skip
 
 
-def _draw_optima(axes: Axes, optima: Mapping[str, Mapping[str, Any]]) -> None:
+def _draw_optima(axes: "Axes", optima: Mapping[str, Mapping[str, Any]]) -> None:
     kinds = (("alone", VERMILLION, "one layer alone"), ("equal", BLUE, "equal rates"),
              ("free", GREEN, "both free"))  # fmt: skip
     for index, (kind, colour, label) in enumerate(kinds):
@@ -167,6 +168,10 @@ def draw_two_step(
     optima: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Write the figure; lines, published, optima: as `experiments.two_step.study` gives them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     figure = Figure(figsize=(15.6, 10.8), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(3, 4)
