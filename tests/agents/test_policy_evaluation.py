@@ -46,7 +46,7 @@ def right(observation):
 def parameters(*heads):
     """Return a population whose runs have the given heads on given features."""
     head = torch.tensor(heads, dtype=torch.float64)
-    return Parameters({}, head, torch.zeros_like(head))
+    return Parameters({}, head, {name: torch.zeros_like(head) for name in TDC.auxiliaries})
 
 
 def same(first, second):
