@@ -1,8 +1,8 @@
 """Runs of deep Q-learning side by side, each in a process of its own, which keeps a log.
 
-A run computes the same numbers as when it is alone with as many threads. Ctrl-C is the parent's:
-it asks its runs to stop after their measurement, with everything saved. Where the parent dies its
-runs end at once, at their last checkpoints: nobody else may begin to write into their folders.
+A run computes the same numbers as when it is alone with as many threads. Only the parent hears
+Ctrl-C and SIGTERM: it asks its runs to stop after their measurement, with everything saved. When
+the parent dies its runs end at once, at their last checkpoints, and free their folders.
 """
 
 import ctypes

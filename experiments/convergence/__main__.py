@@ -22,12 +22,10 @@ from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
-    SUMMARY,
     check_folder,
     prepare_folder,
     resumed_config,
 )
-from experiments.runs.statistics import summary
 
 
 def slope_interval(history: History, name: str, fit_from: int) -> Interval:
@@ -130,16 +128,11 @@ def convergence(argv: Sequence[str]) -> None:
             "without_ridge": without_ridge(),
             "kink": kink(),
         }
-        result = summary(
-            run.history,
-            problem=" ".join(settings.instance),
-            rule="convergence",
-            steps=settings.steps,
-            seed=settings.seed,
-            seconds=run.recorder.seconds,
-        )
-        write_json(
-            folder / SUMMARY, {**result, "fit_from": fit_from, "slopes": slopes, **structure}
+        run.recorder.summaries(
+            " ".join(settings.instance),
+            settings.steps,
+            settings.seed,
+            **{"fit_from": fit_from, "slopes": slopes, **structure},
         )
         draw_convergence(folder / FIGURE, run.history, slopes, fit_from)
     print(f"\n{_slope_table(slopes)}")

@@ -14,12 +14,11 @@ from torch.utils._pytree import tree_flatten
 from agents.policy_evaluation import Task
 from experiments.evaluate_policy.build import EvaluationPlan
 from experiments.runs.checkpoint import restored
-from experiments.runs.files import write_bytes, write_json
+from experiments.runs.files import write_bytes
 from experiments.runs.history import History
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT, SUMMARY, VALUE
-from experiments.runs.statistics import summary
+from experiments.runs.run_folder import CHECKPOINT, VALUE
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps
@@ -151,16 +150,8 @@ class EvaluationRun:
 
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run."""
-        result = summary(
-            self.history,
-            problem=self.task.name,
-            rule=self.name,
-            steps=self.plan.steps,
-            seed=self.settings["seed"],
-            seconds=self.recorder.seconds,
-        )
-        write_json(self.folder / SUMMARY, result)
-        return result
+        found = self.recorder.summaries(self.task.name, self.plan.steps, self.settings["seed"])
+        return found[self.name]
 
 
 def task_runs(task: Task) -> int:

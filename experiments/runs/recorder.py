@@ -25,8 +25,10 @@ import numpy as np
 import torch
 
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.files import write_json
 from experiments.runs.history import History, MetricsFile, cut, read
-from experiments.runs.run_folder import METRICS_FILE
+from experiments.runs.run_folder import METRICS_FILE, SUMMARY
+from experiments.runs.statistics import summary
 from experiments.runs.tensorboard_log import TensorBoardLog
 
 # Seconds between two checkpoints of a running population.
@@ -161,6 +163,22 @@ class Recorder:
         """Write each part's settings and final values for TensorBoard's page of them."""
         for part, log in self._logs.items():
             log.write_hparams(settings[part], self.histories[part])
+
+    def summaries(
+        self, problem: str, steps: int, seed: int, **more: Any
+    ) -> dict[str, dict[str, Any]]:
+        """Write and return the summaries of a finished run, {part: summary}.
+
+        `seconds` is that of all parts together: they learn as one population. more: further entries
+        """
+        found = {}
+        for part, history in self.histories.items():
+            found[part] = summary(
+                history, problem=problem, rule=part, steps=steps, seed=seed, seconds=self.seconds
+            )
+            found[part] |= more
+            write_json(self.folders[part] / SUMMARY, found[part])
+        return found
 
     @contextlib.contextmanager
     def untimed(self) -> Iterator[None]:

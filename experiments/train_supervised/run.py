@@ -19,7 +19,6 @@ from experiments.runs.files import write_json
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, CONFIG, SUMMARY
-from experiments.runs.statistics import summary
 from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.measurement import finite_mean, measured
 from neural_tdc.learning.schedules import measured_steps
@@ -109,24 +108,9 @@ class SupervisedRun:
         )
 
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """Write and return the summaries of the finished run, {arm: summary}.
-
-        `seconds` is that of all arms together: they learn as one population.
-        """
+        """Write and return the summaries of the finished run, {arm: summary}."""
         settings = self.plan.settings
-        found = {
-            arm: summary(
-                self.histories[arm],
-                problem=settings.task,
-                rule=arm,
-                steps=settings.steps,
-                seed=settings.seed,
-                seconds=self.recorder.seconds,
-            )
-            for arm in self.folders
-        }
-        for arm, folder in self.folders.items():
-            write_json(folder / SUMMARY, found[arm])
+        found = self.recorder.summaries(settings.task, settings.steps, settings.seed)
         if len(found) > 1:
             write_json(self.out / SUMMARY, found)
         return found

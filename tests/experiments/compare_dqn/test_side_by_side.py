@@ -161,15 +161,17 @@ def comparison(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("presses", [1, 2])
-def test_ctrl_c_stops_all_runs_with_their_work_saved_and_a_second_at_once(comparison, presses):
+@pytest.mark.parametrize(
+    ("how", "presses"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)]
+)
+def test_a_stop_ends_all_runs_with_their_work_saved_and_a_second_at_once(comparison, how, presses):
     process, folders = comparison
-    # As a terminal does it: to all processes that were started from it.
+    # As a terminal or a scheduler does it: to all processes that were started from it.
     for _ in range(presses):
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, how)
         time.sleep(0.02)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
     assert error.splitlines()[-1].endswith(f"{LONG} --resume")
     assert "Traceback" not in error
     wait_for(lambda: not has_members(process.pid), 10)

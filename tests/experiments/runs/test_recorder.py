@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.runs import recorder as module
 from experiments.runs.checkpoint import load_checkpoint, restored
+from experiments.runs.files import read_json
 from experiments.runs.history import History, MetricsFile, read
 from experiments.runs.recorder import Recorder
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -232,6 +233,23 @@ def test_a_state_that_learning_changes_is_saved_at_a_measurement_or_not_at_all(t
     work(tmp_path / "whole", in_place=True)
     work(tmp_path / "asked", in_place=True)
     same(tmp_path / "whole", tmp_path / "asked")
+
+
+def test_every_part_has_its_summary_with_the_seconds_of_all(tmp_path):
+    recorder = work(tmp_path)
+    found = recorder.summaries("walk", 7, 3, note="more")
+    for part, runs in RUNS.items():
+        assert read_json(tmp_path / part / "summary.json") == found[part]
+        shown = {"problem": "walk", "rule": part, "runs": runs, "steps": 7, "seed": 3}
+        assert found[part].items() >= {**shown, "note": "more", "seconds": recorder.seconds}.items()
+
+
+def test_a_single_run_shows_no_count_of_diverged_runs(tmp_path):
+    recorder = Recorder(tmp_path / "checkpoint.pt", {"run": tmp_path}, set())
+    with recorder.writing():
+        recorder.record(1, {"run": {"loss/td": np.array([0.5])}}, None, dict)
+    assert read(tmp_path / "metrics.csv").diverged.tolist() == [False]
+    assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == ["loss/td"]
 
 
 def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(tmp_path):
