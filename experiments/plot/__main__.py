@@ -3,6 +3,7 @@
 python -m experiments.plot FOLDER [FOLDER …] [--out FILE] [--metric NAME …]
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,11 @@ class FinishedRun(NamedTuple):
 
 def run_folders(folder: Path) -> list[Path]:
     """Return the run folders at a path: itself, or those in it; UsageError where there is none."""
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
+    if not is_folder:
         raise UsageError(f"{folder} is no folder")
     if (folder / METRICS_FILE).is_file():
         return [folder]
@@ -98,20 +103,25 @@ def _chosen_metrics(asked: Sequence[str], runs: Sequence[FinishedRun]) -> list[s
 
 
 def _output(settings: PlotSettings) -> Path:
-    if settings.out is None:
-        return settings.folder[0] / FIGURE if len(settings.folder) == 1 else Path("comparison.png")
-    if settings.out.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out {settings.out} must end in {', '.join(FORMATS)}")
-    if not settings.out.parent.is_dir():
-        raise UsageError(f"--out {settings.out}: there is no folder {settings.out.parent}")
-    return settings.out
+    """Return the file to write; UsageError where it cannot be one."""
+    out = settings.out
+    if out is None:
+        out = settings.folder[0] / FIGURE if len(settings.folder) == 1 else Path("comparison.png")
+    if out.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out {out} must end in {', '.join(FORMATS)}")
+    if settings.out is not None and not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):
+        raise UsageError(f"{out} cannot be written; give another file by --out")
+    return out
 
 
 def plot(argv: Sequence[str]) -> None:
     """Draw the figure and print the table of the runs named on a command line."""
     settings = parse(PlotSettings, argv)
+    folders = [path for folder in settings.folder for path in run_folders(folder)]
     out = _output(settings)
-    runs = [read_run(path) for folder in settings.folder for path in run_folders(folder)]
+    runs = [read_run(path) for path in folders]
     names = labels(runs)
     metrics = _chosen_metrics(settings.metric, runs)
     problems = list(dict.fromkeys(run.problem for run in runs if run.problem))

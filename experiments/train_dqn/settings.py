@@ -147,7 +147,7 @@ class DQNSettings(AgentSettings, FolderSettings):
     """Continue the run in --out; only --steps (longer) and --device may differ."""
 
     def __post_init__(self) -> None:
-        """Check every field, and that the replay holds the first batch."""
+        """Check every field, that the replay holds the first batch, and that it is learned from."""
         super().__post_init__()
         if self.batch > self.replay_capacity:
             raise UsageError(
@@ -159,6 +159,11 @@ class DQNSettings(AgentSettings, FolderSettings):
             raise UsageError(
                 f"--learning-starts {self.learning_starts} is too small: the first batch of "
                 f"--batch {self.batch} {self.n_step}-step transitions needs {least}"
+            )
+        if self.steps <= self.learning_starts:
+            raise UsageError(
+                f"--steps {self.steps} would learn nothing: the first update comes after "
+                f"--learning-starts {self.learning_starts} agent steps"
             )
 
     @property

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def test_metrics_alone_are_enough(tmp_path, capsys):
     assert "\nalone " in capsys.readouterr().out
 
 
-def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
+def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     make_run(run)
     (tmp_path / "empty").mkdir()
@@ -105,6 +106,10 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys):
     assert "a folder is given twice" in refused(capsys, run, tmp_path)
     message = refused(capsys, run, "--metric", "rmsv")
     assert "there are rmsve, tracking_error_head; did you mean rmsve" in message
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: False)
+        assert "figure.png cannot be written; give another file by" in refused(capsys, run)
+    assert "cannot be read: File name too long" in refused(capsys, tmp_path / ("a" * 300))
     assert "must end in .png, .pdf, .svg" in refused(capsys, run, "--out", "notes.txt")
     assert "there is no folder" in refused(capsys, run, "--out", "no/where/a.png")
     (run / "summary.json").write_text("{")

@@ -88,3 +88,8 @@ def test_damaged_and_missing_json_is_one_line(tmp_path):
         with pytest.raises(ValueError, match=r"a\.json is damaged") as caught:
             read_json(tmp_path / "a.json")
         assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "a.json") == {"a": 1}

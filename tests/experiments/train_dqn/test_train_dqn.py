@@ -241,6 +241,7 @@ REFUSED = {
     "--problem CartPole-v1 --head-step nan": "--head-step nan is not allowed",
     "--problem CartPole-v1 --arm splitt": "did you mean split",
     "--problem CartPole-v1 --batch 500 --replay-capacity 400": "--batch 500 is larger than the",
+    "--problem CartPole-v1 --steps 900": "--steps 900 would learn nothing: the first update comes",
     "--problem CartPole-v1 --learning-starts 3": "--learning-starts 3 is too small",
     "--problem CartPole-v1 --replay-capacity 9000000000000": "--replay-capacity 9000000000000: a "
     "replay of 9,000,000,000,000 frames takes",
