@@ -184,7 +184,7 @@ def train_supervised(argv: Sequence[str]) -> None:
     with supervised_run(settings, argv) as run:
         summaries: dict[str, Any] = run.summaries()
         figure = _draw(run, f"Learning rates of body and head: {settings.task}")
-    print(f"\n{table(summaries, COLUMNS, 'arm')}\n")
+    print(f"\n{table(summaries, TABLE_COLUMNS, 'arm')}\n")
     if settings.task in NOTES:
         print(NOTES[settings.task])
     for line in (*comparisons(run.histories), *correlations(run.histories)):
