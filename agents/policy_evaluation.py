@@ -1,4 +1,4 @@
-"""From an environment and a policy to what the learner needs: streams, truth and a judge.
+"""From an environment and a policy to what the learner needs: streams, truth and an evaluator.
 
 A `Task` is a prediction problem made ready on a device. What it holds depends on the seed and on
 the numbers of runs and transitions alone, never on a rule or a step size, so that all rules and
@@ -35,7 +35,7 @@ class Task(NamedTuple):
     name:        the problem's name
     experience:  one stream a run
     example:     [sample, *observation] observations a learner may see beforehand
-    judge:       from a feature map and a rule to the judge of a population
+    evaluator:   from a feature map and a rule to the evaluator of a population
     features_given:  whether the observations are the features
     head:        [feature] θ₀ that the problem prescribes for its given features, else None
     states:      number of states of a finite chain, None elsewhere
@@ -118,7 +118,7 @@ def control_task(
     seed: int,
     states: int = 200,
     rollouts: int = 8,
-    judged: int = 5_000,
+    held_out_size: int = 5_000,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     on_progress: OnTaskProgress = no_progress,
@@ -127,7 +127,7 @@ def control_task(
 
     transitions:  length of each run's stream
     states, rollouts: where the truth is estimated, and by how many returns at each
-    judged:       transitions of a separate stream, from which A, b₀ and C are estimated
+    held_out_size: transitions of a separate stream, from which A, b₀ and C are estimated
     on_progress:       hears (what is being done, how much of it is done, of how much)
 
     Observations are standardised by the separate stream's means and deviations, once, for every
@@ -137,7 +137,7 @@ def control_task(
     def reporting(what: str, total: int) -> Callable[[int], None]:
         return lambda done: on_progress(what, done, total)
 
-    test = held_out(problem, judged, seed, reporting("held-out transitions", judged))
+    test = held_out(problem, held_out_size, seed, reporting("held-out transitions", held_out_size))
     shift, scale = standardisation(test.observation)
 
     def standardised(observation: Tensor) -> Tensor:
@@ -236,10 +236,10 @@ def logged_task(
         next_observation=standardised(stream.next_observation),
     )
     learned = mapped(whole, lambda leaf: leaf[:, :begin])
-    judged = mapped(whole, lambda leaf: leaf[0, begin:])
+    unseen = mapped(whole, lambda leaf: leaf[0, begin:])
 
     def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
-        return sample_evaluator(judged, None, features, rule)
+        return sample_evaluator(unseen, None, features, rule)
 
     cut_at_its_end = bool(learned.discount[0, -1] > 0)
     notes = [

@@ -105,7 +105,7 @@ class EvaluationPlan(NamedTuple):
                 self.problem,
                 states=settings.truth_states,
                 rollouts=settings.truth_rollouts,
-                judged=settings.held_out,
+                held_out_size=settings.held_out,
                 on_progress=on_progress,
                 **common,
             )

@@ -16,7 +16,7 @@ from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters
 
-SMALL = {"states": 5, "rollouts": 2, "judged": 40}
+SMALL = {"states": 5, "rollouts": 2, "held_out_size": 40}
 TDC = RULES["tdc"]
 
 
@@ -271,5 +271,5 @@ def test_learning_in_float64_has_the_numbers_of_the_collected_float32(walk, task
 
 
 def test_examples_are_no_more_than_a_rule_needs(walk):
-    many = control_task(walk, runs=1, transitions=3, seed=0, **{**SMALL, "judged": 300})
+    many = control_task(walk, runs=1, transitions=3, seed=0, **{**SMALL, "held_out_size": 300})
     assert len(many.example) == EXAMPLES == 256
