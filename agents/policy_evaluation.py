@@ -13,7 +13,7 @@ from torch import Tensor
 
 from envs.control.collection import collect, held_out, standardisation
 from envs.control.problems import ControlProblem
-from envs.control.truth import monte_carlo_truth
+from envs.control.truth import check_truth_memory, monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain
 from envs.finite.streams import simulate_streams
 from envs.logs.logged_problem import LoggedProblem, held_out_start
@@ -133,6 +133,8 @@ def control_task(
     Observations are standardised by the separate stream's means and deviations, once, for every
     run alike.
     """
+    # Before any experience is collected.
+    check_truth_memory(problem.name, states, rollouts)
 
     def reporting(what: str, total: int) -> Callable[[int], None]:
         return lambda done: on_progress(what, done, total)

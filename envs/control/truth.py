@@ -35,6 +35,12 @@ def truth_bytes(states: int, rollouts: int, spacing: int = SPACING, size: int = 
     return states * (BRANCH_BYTES + 8 * rollouts) + recording_bytes(1, states * spacing, size)
 
 
+def check_truth_memory(name: str, states: int, rollouts: int, spacing: int = SPACING) -> None:
+    """Raise ValueError in one line where a truth does not fit into memory."""
+    what = f"a truth at {states:,} states of {name}"
+    check_memory(what, 0, "cpu", on_host=truth_bytes(states, rollouts, spacing))
+
+
 class MonteCarloTruth(NamedTuple):
     """Values of the target policy at states that the behaviour policy visits.
 
@@ -91,8 +97,7 @@ def monte_carlo_truth(
         raise ValueError(f"rollouts {rollouts}: at least 2, since one has no standard error")
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance {tolerance}: it must lie between 0 and 1")
-    what = f"a truth at {states:,} states of {problem.name}"
-    check_memory(what, 0, "cpu", on_host=truth_bytes(states, rollouts, spacing))
+    check_truth_memory(problem.name, states, rollouts, spacing)
     offsets = torch.randint(spacing, (states,), generator=generator(seed, "truth", "states"))
     times = [block * spacing + int(offset) for block, offset in enumerate(offsets)]
     recording, branches = _branches(problem, times, states * spacing, seed)

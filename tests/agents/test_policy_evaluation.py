@@ -273,3 +273,11 @@ def test_learning_in_float64_has_the_numbers_of_the_collected_float32(walk, task
 def test_examples_are_no_more_than_a_rule_needs(walk):
     many = control_task(walk, runs=1, transitions=3, seed=0, **{**SMALL, "held_out_size": 300})
     assert len(many.example) == EXAMPLES == 256
+
+
+def test_a_truth_that_no_memory_holds_is_refused_before_anything_is_collected(walk):
+    def collected(what, done, total):
+        raise AssertionError(what)
+
+    with pytest.raises(ValueError, match=r"^a truth at 1,000,000,000 states of .* takes .* GB"):
+        control_task(walk, runs=1, transitions=3, seed=0, states=10**9, on_progress=collected)
