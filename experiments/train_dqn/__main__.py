@@ -57,7 +57,7 @@ def train(
     Stopped where the loss is not finite.
     """
     device = resolve_device(settings.device)
-    values = {**stored(settings), "hidden": list(settings.hidden), "device": device.type}
+    settings = replace(settings, device=device.type)
     out = settings.out or Path("runs") / folder_name(settings.problem)
     check_folder(out, settings.overwrite, settings.resume)
     compiled = settings.compile and compiler_available(device)
@@ -67,13 +67,14 @@ def train(
     rate_end = settings.steps
     if settings.resume:
         # Threads that are left to the program are those that it chose before.
-        chosen = {name: value for name, value in values.items() if name != "threads" or value}
-        also = ("compiled", "rate_end", *values)
+        given = stored(settings)
+        chosen = {name: value for name, value in given.items() if name != "threads" or value}
+        also = ("compiled", "rate_end", *given)
         config = resumed_config(out, chosen, also, settings.may_differ)
         compiled, rate_end = config["compiled"], config["rate_end"]
         settings = replace(settings, threads=config["threads"])
-    values["threads"] = _threads(settings, at_once)
-    torch.set_num_threads(values["threads"])
+    settings = replace(settings, threads=_threads(settings, at_once))
+    torch.set_num_threads(settings.threads)
     # Before any is made: an observation has one frame at least.
     with named(f"--replay-capacity {settings.replay_capacity}"):
         check_capacity(
@@ -87,8 +88,8 @@ def train(
         learning.schedule = learning.schedule._replace(steps=rate_end)
         with prepare_folder(out, settings.overwrite, settings.resume) as folder:
             # All is read before anything is written: a checkpoint may turn out to be damaged.
-            run = DQNRun(folder, values, learning, evaluation)
-            chosen = {**values, "compiled": compiled, "rate_end": rate_end}
+            run = DQNRun(folder, settings, learning, evaluation)
+            chosen = {**stored(settings), "compiled": compiled, "rate_end": rate_end}
             write_json(
                 out / CONFIG,
                 {

@@ -12,6 +12,7 @@ from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from agents.dqn.training import Training, TrainingProgress
 from envs.games.stepping import Environments, observation_shape
 from experiments.runs.command_line import Stopped
+from experiments.runs.common_settings import stored
 from experiments.runs.files import write_json
 from experiments.runs.history import History
 from experiments.runs.intervals import interquartile_mean, mean_interval
@@ -19,6 +20,7 @@ from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, SCORES, SUMMARY
 from experiments.runs.statistics import number_or_none, summary_entry
+from experiments.train_dqn.settings import DQNSettings
 from neural_tdc.split_rates import effective_rates
 
 RUN = "run"
@@ -33,11 +35,11 @@ class DQNRun:
     def __init__(
         self,
         folder: Path,
-        values: dict[str, Any],
+        settings: DQNSettings,
         training: Training,
         evaluation: Environments,
     ) -> None:
-        self.folder, self.values, self.training = folder, values, training
+        self.folder, self.settings, self.training = folder, settings, training
         self.evaluation = evaluation
         self.scores: list[dict[str, Any]] = []
         self.notes: list[str] = []
@@ -47,7 +49,7 @@ class DQNRun:
             _KEPT,
             device=training.learner.device,
             in_place=True,
-            every=values["checkpoint_every"],
+            every=settings.checkpoint_every,
         )
         if (saved := self.recorder.saved) is None:
             training.begin()
@@ -66,8 +68,8 @@ class DQNRun:
 
         Raises Stopped where the loss is not finite; the last checkpoint is then one from before.
         """
-        values, training, recorder = self.values, self.training, self.recorder
-        label, steps = f"{values['arm']} on {values['problem']}", values["steps"]
+        settings, training, recorder = self.settings, self.training, self.recorder
+        label, steps = f"{settings.arm} on {settings.problem}", settings.steps
         if recorder.start >= steps:
             return
         with (
@@ -82,15 +84,15 @@ class DQNRun:
 
     def _advance(self) -> None:
         """Learn until the next measurement, and evaluate where it is time."""
-        values, training = self.values, self.training
+        settings, training = self.settings, self.training
         before, begun = training.step, time.perf_counter()
-        every = values["measure_every"]
-        progress = training.advance(min((before // every + 1) * every, values["steps"]))
+        every = settings.measure_every
+        progress = training.advance(min((before // every + 1) * every, settings.steps))
         self._check_finite(progress)
         measured = self._measured(progress)
         speed = (progress.step - before) / (time.perf_counter() - begun)
-        every = values["evaluate_every"]
-        if progress.step // every > before // every or progress.step >= values["steps"]:
+        every = settings.evaluate_every
+        if progress.step // every > before // every or progress.step >= settings.steps:
             with self.recorder.untimed():
                 measured |= self._evaluated()
         else:
@@ -137,14 +139,14 @@ class DQNRun:
 
     def _evaluated(self) -> dict[str, float]:
         """Play whole games apart from training, and keep each one's score with its protocol."""
-        values, step = self.values, self.training.step
-        seed = values["seed"] + 1_000_000_007 * (len(self.scores) + 1)
+        settings, step = self.settings, self.training.step
+        seed = settings.seed + 1_000_000_007 * (len(self.scores) + 1)
         scores, lengths = evaluate_episodes(
             GreedyActor(self.training.learner.network),
             self.evaluation,
-            values["evaluation_epsilon"],
+            settings.evaluation_epsilon,
             seed,
-            values["evaluation_longest"],
+            settings.evaluation_longest,
         )
         self.scores.append({"step": step, "scores": scores, "lengths": lengths})
         write_json(self.folder / SCORES, {"protocol": self.protocol(), "evaluations": self.scores})
@@ -154,25 +156,25 @@ class DQNRun:
 
     def protocol(self) -> dict[str, Any]:
         """Return everything that the scores of this run depend on beside what was learned."""
-        values = self.values
+        settings = self.settings
         return {
             **self.evaluation.protocol,
-            "epsilon": values["evaluation_epsilon"],
-            "games": values["evaluation_episodes"],
-            "longest_game_agent_steps": values["evaluation_longest"],
+            "epsilon": settings.evaluation_epsilon,
+            "games": settings.evaluation_episodes,
+            "longest_game_agent_steps": settings.evaluation_longest,
             "score": "raw, of whole games",
         }
 
     def _policy(self) -> dict[str, Any]:
         """Return what it takes to make the network again, without any environment."""
-        environments, values = self.training.environments, self.values
+        environments, settings = self.training.environments, self.settings
         return {
-            "name": values["network"],
+            "name": settings.network,
             "observation_shape": list(observation_shape(environments)),
             "actions": environments.actions,
             "scale": environments.scale,
-            "features": values["features"],
-            "hidden": values["hidden"],
+            "features": settings.features,
+            "hidden": list(settings.hidden),
         }
 
     def _latest_score(self) -> tuple[float | None, str]:
@@ -185,22 +187,22 @@ class DQNRun:
         """Return what the checkpoint holds."""
         return {
             "scores": self.scores,
-            "values": self.values,
+            "values": {**stored(self.settings), "hidden": list(self.settings.hidden)},
             "protocol": self.protocol(),
             "policy": self._policy(),
-            "training": self.training.state(self.values["save_replay"]),
+            "training": self.training.state(self.settings.save_replay),
         }
 
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run."""
-        values, seconds = self.values, self.recorder.seconds
+        settings, seconds = self.settings, self.recorder.seconds
         means = [float(np.mean(each["scores"])) for each in self.scores]
         result = {
-            "problem": values["problem"],
-            "arm": values["arm"],
+            "problem": settings.problem,
+            "arm": settings.arm,
             "steps": self.training.step,
             "updates": self.training.updates,
-            "seed": values["seed"],
+            "seed": settings.seed,
             "seconds": number_or_none(seconds),
             "agent_steps_per_second": number_or_none(self.training.step / seconds)
             if seconds
