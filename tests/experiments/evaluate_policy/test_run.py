@@ -308,10 +308,10 @@ def test_a_disk_that_takes_no_more_is_status_1_and_can_be_resumed(evaluate, tmp_
     assert evaluate(f"{line} --out whole").status == 0
     written = TensorBoardLog.write
 
-    def full(log, history):
+    def full(log, history, **how):
         if len(history) == 4:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written(log, history)
+        written(log, history, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(TensorBoardLog, "write", full)
