@@ -1,13 +1,19 @@
-"""Runs of `experiments.evaluate_policy` within the tests' own process."""
+"""Runs of programs within the tests' own process, or in copies of it."""
 
+import contextlib
 import gzip
+import importlib
 import itertools
 import json
+import multiprocessing
 import os
+import random
 import shlex
+import signal
 import struct
-import subprocess
 import sys
+import time
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,17 +99,105 @@ def refused(run_program, tmp_path):
     return check
 
 
+class Fork(NamedTuple):
+    """A copy of the tests' process at work, in a session of its own, and what it prints."""
+
+    pid: int
+    out: Path
+    error: Path
+
+    def end(self, seconds=60):
+        """Wait for its end; a negative status is the signal that ended it."""
+        _wait_for(
+            lambda: os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT), seconds
+        )
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return Outcome(status, self.out.read_text(), self.error.read_text())
+
+
+def _wait_for(condition, seconds=120):
+    """Return once a condition holds; fail where it takes longer than anything may."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 @pytest.fixture
-def kill_trial(tmp_path):
-    """Return a function that runs a trial of `kill -9` by its file's name; what it found."""
+def wait_for():
+    """Return a function that returns once a condition holds."""
+    return _wait_for
+
+
+def _run_forked(out, error, function, arguments):
+    """Run a function in a child and end it with the status that the function returns."""
+    status = 99
+    try:
+        os.setsid()
+        for descriptor, path in ((1, out), (2, error)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(descriptor, "w") for descriptor in (1, 2))
+        # A program that was started in the background would ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = function(*arguments)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+@pytest.fixture
+def fork(tmp_path):
+    """Return a function that runs a function, which returns an exit status, in a forked process.
+
+    A fresh interpreter would take seconds of imports. All that was started ends with the test.
+    """
     if not hasattr(os, "fork"):
-        pytest.skip("the trial forks its runs")
+        pytest.skip("needs POSIX processes")
+    started = []
+
+    def run(function, *arguments):
+        paths = [tmp_path / f"fork-{len(started)}.{kind}" for kind in ("out", "error")]
+        pid = os.fork()
+        if not pid:
+            _run_forked(*paths, function, arguments)
+        started.append(pid)
+        return Fork(pid, *paths)
+
+    yield run
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Let processes that a program starts be copies of it: what is patched is patched in them."""
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: context)
+
+
+@pytest.fixture
+def kill_trial(fork, tmp_path, monkeypatch):
+    """Return a function that runs a trial of `kill -9` by its file's name; what it found."""
+    for name in ("evaluate_policy", "train_supervised"):
+        monkeypatch.setattr(f"experiments.{name}.__main__.evaluation_figure", lambda *_: None)
+
+    def trial(name, kills):
+        sys.path.insert(0, str(Path(__file__).parent))
+        torch.set_num_threads(1)
+        module = importlib.import_module(name)
+        print(json.dumps(module.trial(tmp_path, kills, random.Random(1))))
+        return 0
 
     def run(name, kills):
-        command = [sys.executable, str(Path(__file__).with_name(name)), str(tmp_path), str(kills)]
-        done = subprocess.run([*command, "1"], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout.splitlines()[-1])
+        done = fork(trial, name, kills).end(300)
+        assert done.status == 0, done.error[-2000:]
+        return json.loads(done.out.splitlines()[-1])
 
     return run
 

@@ -3,11 +3,12 @@
 python tests/experiments/kill_trial.py FOLDER KILLS SEED
 """
 
+import itertools
 import random
 import time
 from pathlib import Path
 
-from killing import killed, report
+from killing import killed, report, wait_for_a_checkpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.evaluate_policy.__main__ import evaluate_policy
@@ -15,7 +16,7 @@ from experiments.runs import recorder
 
 # At every measurement: most kills then fall into the writing of some file.
 recorder.CHECKPOINT_EVERY = 0.0
-STEPS, EVERY = 3_000, 10
+STEPS, EVERY = 1_500, 10
 LINE = (
     f"--problem random-walk-tabular --features given --rule tdc --runs 3 --steps {STEPS} "
     f"--measure-every {EVERY} --compile off --schedule general --optimizer rmsprop"
@@ -31,9 +32,15 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def trial(folder: Path, kills: int, chance: random.Random) -> dict[str, object]:
     """Return what the interrupted run differs in from the uninterrupted one."""
-    ended = killed(
-        evaluate_policy, LINE, folder, kills, lambda _: time.sleep(chance.uniform(0.1, 1.2))
-    )
+    kinds = itertools.cycle((True, False))
+
+    def wait(broken: Path) -> None:
+        # Every second kill may come before anything is saved, however slow the machine is.
+        if next(kinds):
+            wait_for_a_checkpoint(broken / "checkpoint.pt", time.time())
+        time.sleep(chance.uniform(0.0, 0.3))
+
+    ended = killed(evaluate_policy, LINE, folder, kills, wait)
     whole, broken = ended.whole, ended.broken
     shown = curves(broken)
     return {

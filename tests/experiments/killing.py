@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -70,6 +71,12 @@ def start(program: Program, line: Sequence[str], out: Path, resume: bool) -> int
         status = main(program, [*line, "--out", str(out), *["--resume"] * resume])
     finally:
         os._exit(status)
+
+
+def wait_for_a_checkpoint(path: Path, since: float) -> None:
+    """Return when a checkpoint was written, however slow the machine is, within a minute."""
+    while time.time() < since + 60 and not (path.exists() and path.stat().st_mtime > since):
+        time.sleep(0.01)
 
 
 def killed(

@@ -7,7 +7,7 @@ import random
 import time
 from pathlib import Path
 
-from killing import killed, report
+from killing import killed, report, wait_for_a_checkpoint
 
 from experiments.runs import recorder
 from experiments.train_supervised.__main__ import train_supervised
@@ -20,12 +20,6 @@ LINE = (
     f"--task friedman --arm {' '.join(ARMS)} --runs 2 --steps {STEPS} --measure-every 4 --hidden 5 "
     "--batch 3 --automatic-high 0.1 --curvature-every 0 --response-samples 20 --compile off"
 ).split()
-
-
-def wait_for_a_checkpoint(path: Path, since: float) -> None:
-    """Return when a checkpoint was written, however slow the machine is, within a minute."""
-    while time.time() < since + 60 and not (path.exists() and path.stat().st_mtime > since):
-        time.sleep(0.01)
 
 
 def trial(folder: Path, kills: int, chance: random.Random) -> dict[str, object]:

@@ -4,8 +4,6 @@ import json
 import os
 import pkgutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,13 +17,13 @@ from experiments.convergence.__main__ import convergence
 from experiments.evaluate_policy.__main__ import evaluate_policy
 from experiments.landscape.__main__ import draw_landscape
 from experiments.runs.checkpoint import load_checkpoint
+from experiments.runs.command_line import main
 from experiments.runs.run_lock import locked
 from experiments.sweep.__main__ import sweep
 from experiments.train_dqn.__main__ import train_dqn
 from experiments.train_supervised.__main__ import train_supervised
 from experiments.two_step.__main__ import two_step
 
-ROOT = Path(__file__).resolve().parents[2]
 DQN = (
     "--problem CartPole-v1 --update-every 1 --learning-starts 60 --measure-every 60 --steps 180 "
     "--evaluate-every 120 --evaluation-episodes 2 --replay-capacity 300 --batch 16 --hidden 8 "
@@ -202,45 +200,37 @@ def children_of(pid):
     return [int(child) for child in path.read_text(encoding="utf-8").split()]
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-@pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_study_that_is_ended_leaves_no_worker(tmp_path, how):
+def test_a_study_that_is_ended_leaves_no_worker(fork, wait_for, tmp_path, monkeypatch, how):
     line = (
         "--problem boyan --rule td tdc --steps 1000000 --runs 3 --body-steps 0.0625 0.125 0.25 "
-        "--ratios 1 --memory 3 --workers 2 --out study"
+        "--ratios 1 --workers 2 --out study"
     )
-    with subprocess.Popen(
-        [sys.executable, "-m", "experiments.sweep", *line.split()],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            # Two workers, and the process that counts what they share.
-            wait_for(lambda: len(children_of(process.pid)) >= 3)
-            time.sleep(1.0)
-            started = children_of(process.pid)
-            process.send_signal(how)
-            _, error = process.communicate(timeout=60)
-        finally:
-            process.kill()
-        wait_for(lambda: not any(map(is_running, started)), 30)
+    monkeypatch.chdir(tmp_path)
+    begun = tmp_path / "begun"
+
+    def endless(shard, on_progress):
+        with begun.open("a") as file:
+            file.write(f"{shard.name}\n")
+        time.sleep(600)
+
+    monkeypatch.setattr("experiments.sweep.engines.run_shard", endless)
+    process = fork(main, sweep, line.split())
+    # Both workers are at work.
+    wait_for(lambda: begun.exists() and len(begun.read_text().splitlines()) == 2)
+    children = children_of(process.pid)
+    assert len(children) >= 2
+    os.kill(process.pid, how)
+    ended = process.end()
+    wait_for(lambda: not any(map(is_running, children)), 30)
+    assert ended.status == (143 if how is signal.SIGTERM else -how)
     if how is signal.SIGTERM:
-        assert process.returncode == 143, error
-        assert error.splitlines()[-1] == (
+        assert ended.lines[-1] == (
             f"stopped; go on with: python -m experiments.sweep {line} --resume"
         )
-        assert "Traceback" not in error
+        assert "Traceback" not in ended.error
     # The folder is free, whichever way the process ended.
     with locked(tmp_path / "study"):
         pass

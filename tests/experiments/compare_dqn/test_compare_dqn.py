@@ -1,6 +1,7 @@
 """The program that compares arms: its folders, its table, going on, and its intervals."""
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -80,7 +81,9 @@ def test_a_comparison_goes_on_where_it_was_and_keeps_finished_runs(compare, tmp_
 
 
 @pytest.mark.slow
-def test_several_runs_at_a_time_give_the_scores_of_one_after_another(compare, tmp_path):
+def test_several_runs_at_a_time_give_the_scores_of_one_after_another(
+    compare, tmp_path, monkeypatch
+):
     def scores():
         arms = json.loads((tmp_path / "all" / "summary.json").read_text())["CartPole-v1"]["arms"]
         return {arm: result["by_seed"] for arm, result in arms.items()}
@@ -88,7 +91,11 @@ def test_several_runs_at_a_time_give_the_scores_of_one_after_another(compare, tm
     assert compare(TINY).status == 0
     in_turn = scores()
     (tmp_path / "all").rename(tmp_path / "in-turn")
-    done = compare(f"{TINY} --parallel 3")
+    context = multiprocessing.get_context("fork")
+    with monkeypatch.context() as patch:
+        # Copies of this process, which has imported everything; below a fresh one.
+        patch.setattr(multiprocessing, "get_context", lambda kind: context)
+        done = compare(f"{TINY} --parallel 3")
     assert done.status == 0, done.error
     assert scores() == in_turn
     assert "4 of 4 runs after" in done.out

@@ -5,18 +5,15 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-from experiments.compare_dqn import side_by_side as module
+from experiments.compare_dqn.__main__ import compare_dqn
 from experiments.compare_dqn.side_by_side import log_of, side_by_side
 from experiments.runs.checkpoint import load_checkpoint
-from experiments.runs.command_line import Stopped
+from experiments.runs.command_line import Stopped, main
 from experiments.train_dqn.__main__ import _threads, train
 from experiments.train_dqn.settings import dqn_settings
 
@@ -40,7 +37,7 @@ def tiny(tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_runs_side_by_side_end_as_runs_alone_and_keep_a_log(tiny, tmp_path):
     runs = [tiny(seed) for seed in range(3)]
     begun, active = [], []
@@ -64,6 +61,7 @@ def test_runs_side_by_side_end_as_runs_alone_and_keep_a_log(tiny, tmp_path):
         assert "CartPole-v1" in log_of(run).read_text()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_that_fails_is_named_and_the_others_stop_with_their_work_saved(tiny):
     long = tiny(0, steps=10**7, measure_every=100, evaluate_every=10**7)
     wrong = tiny(1, body_step=1e30, head_step=1e30, steps=10**7, evaluate_every=10**7)
@@ -75,13 +73,14 @@ def test_a_run_that_fails_is_named_and_the_others_stop_with_their_work_saved(tin
     assert not multiprocessing.active_children()
 
 
-def test_a_run_that_is_killed_is_named_with_the_signal_and_can_go_on(tiny):
-    long = tiny(0, steps=10**7, measure_every=60, evaluate_every=10**7)
+@pytest.mark.usefixtures("forked_workers")
+def test_a_run_that_is_killed_is_named_with_the_signal_and_can_go_on(tiny, wait_for):
+    long = tiny(0, steps=10**7, measure_every=60, evaluate_every=10**7, checkpoint_every=0.0)
     log_of(long).parent.mkdir(parents=True)
     log_of(long).write_text("error: of an attempt before\n")
 
     def shoot(run):
-        wait_for(lambda: (run.out / "metrics.csv").exists())
+        wait_for(lambda: (run.out / "checkpoint.pt").exists())
         (child,) = multiprocessing.active_children()
         child.kill()
 
@@ -113,16 +112,8 @@ def test_threads_are_shared_where_they_help(at_once, threads, monkeypatch):
 LONG = (
     "--problem CartPole-v1 --arm split --seeds 2 --steps 100000 --learning-starts 60 "
     "--replay-capacity 300 --batch 16 --evaluate-every 100000 --measure-every 60 "
-    "--evaluation-episodes 2 --random-games 2 --parallel 2 --out all"
+    "--evaluation-episodes 2 --random-games 2 --parallel 2 --checkpoint-every 0 --out all"
 )
-
-
-def wait_for(condition, seconds=120):
-    """Return once a condition holds; fail where it takes longer than anything may."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def has_members(group):
@@ -135,7 +126,7 @@ def has_members(group):
 
 
 @pytest.fixture
-def comparison(tmp_path):
+def comparison(fork, wait_for, forked_workers, monkeypatch, tmp_path):
     """Return a running comparison of two long runs, and the files that these write."""
     folders = [tmp_path / "all" / "CartPole-v1" / "split" / f"seed-{seed}" for seed in (0, 1)]
 
@@ -143,37 +134,27 @@ def comparison(tmp_path):
         path = folder / "metrics.csv"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
-    root = str(Path(module.__file__).parents[2])
-    with subprocess.Popen(
-        [sys.executable, "-m", "experiments.compare_dqn", *LONG.split()],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": root},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A program that was started in the background would ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        wait_for(lambda: min(map(measured, folders)) > 2)
-        yield process, folders
-        process.kill()
+    monkeypatch.chdir(tmp_path)
+    process = fork(main, compare_dqn, LONG.split())
+    wait_for(lambda: min(map(measured, folders)) > 2)
+    return process, folders
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "presses"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)]
 )
-def test_a_stop_ends_all_runs_with_their_work_saved_and_a_second_at_once(comparison, how, presses):
+def test_a_stop_ends_all_runs_with_their_work_saved_and_a_second_at_once(
+    comparison, wait_for, how, presses
+):
     process, folders = comparison
     # As a terminal or a scheduler does it: to all processes that were started from it.
     for _ in range(presses):
         os.killpg(process.pid, how)
         time.sleep(0.02)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
-    assert error.splitlines()[-1].endswith(f"{LONG} --resume")
-    assert "Traceback" not in error
+    ended = process.end()
+    assert ended.status == {signal.SIGINT: 130, signal.SIGTERM: 143}[how]
+    assert ended.lines[-1].endswith(f"{LONG} --resume")
+    assert "Traceback" not in ended.error
     wait_for(lambda: not has_members(process.pid), 10)
     for folder in folders if presses == 1 else ():
         saved = load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))
@@ -181,10 +162,9 @@ def test_a_stop_ends_all_runs_with_their_work_saved_and_a_second_at_once(compari
         assert saved["step"] == int(measured[-1].split(",")[0]) >= 60
 
 
-@pytest.mark.slow
-def test_the_runs_end_where_their_program_was_killed(comparison):
+def test_the_runs_end_where_their_program_was_killed(comparison, wait_for):
     process, folders = comparison
-    process.kill()
-    process.communicate(timeout=60)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.end().status == -signal.SIGKILL
     wait_for(lambda: not has_members(process.pid), 10)
     assert not any((folder / "summary.json").exists() for folder in folders)

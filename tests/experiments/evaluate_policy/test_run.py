@@ -4,9 +4,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +11,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from experiments.evaluate_policy import __main__ as program
 from experiments.runs import recorder
 from experiments.runs.checkpoint import save_checkpoint
+from experiments.runs.command_line import main
 from experiments.runs.history import History, MetricsFile, read
 from experiments.runs.report import Progress
 from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.tensor_file import save_tensors
 
-ROOT = Path(__file__).resolve().parents[3]
 LINE = "--problem random-walk-tabular --runs 3 --steps 14 --measure-every 4 --compile off --seed 5"
 
 
@@ -323,32 +321,17 @@ def test_a_disk_that_takes_no_more_is_status_1_and_can_be_resumed(evaluate, tmp_
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_ctrl_c_ends_the_program_with_130_and_a_checkpoint(tmp_path):
+def test_ctrl_c_ends_the_program_with_130_and_a_checkpoint(fork, wait_for, tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(program, "evaluation_figure", lambda *_: None)
     flags = "--problem boyan --rule tdc --runs 2 --steps 30000 --measure-every 5 --compile off"
-    command = [sys.executable, "-m", "experiments.evaluate_policy", *flags.split()]
-    process = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "run")],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    metrics = tmp_path / "run" / "metrics.csv"
-    try:
-        patience = time.monotonic() + 100
-        while not (metrics.exists() and metrics.stat().st_size > 0):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < patience, "never started"
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "Traceback" not in error
-    assert error.splitlines()[-1].endswith(f"--out {tmp_path / 'run'} --resume")
+    process = fork(main, program.evaluate_policy, [*flags.split(), "--out", str(tmp_path / "run")])
+    wait_for((tmp_path / "run" / "checkpoint.pt").exists)
+    os.kill(process.pid, signal.SIGINT)
+    ended = process.end()
+    assert ended.status == 130
+    assert "Traceback" not in ended.error
+    assert ended.lines[-1].endswith(f"--out {tmp_path / 'run'} --resume")
     saved = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["state"]
     # The stop may have come between a row and the checkpoint that knows of it.
-    assert saved["step"] in read(metrics).steps[-2:]
+    assert saved["step"] in read(tmp_path / "run" / "metrics.csv").steps[-2:]

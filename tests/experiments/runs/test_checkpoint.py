@@ -1,7 +1,6 @@
 import os
 import resource
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,26 +117,21 @@ def test_another_programs_file_is_refused(tmp_path):
         load_checkpoint(tmp_path)
 
 
-def test_a_full_disk_is_an_os_error_and_keeps_the_last_checkpoint(tmp_path):
-    path = tmp_path / "checkpoint.pt"
+def test_a_full_disk_is_an_os_error_and_keeps_the_last_checkpoint(fork, tmp_path):
+    path = tmp_path / "run" / "checkpoint.pt"
+    path.parent.mkdir()
     save_checkpoint(path, {"step": 1})
-    program = f"""
-import resource, signal, sys, torch
-from pathlib import Path
-from experiments.runs.checkpoint import save_checkpoint
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, {resource.RLIM_INFINITY}))
-try:
-    save_checkpoint(Path({str(path)!r}), {{"a": torch.zeros(100_000)}})
-except OSError as error:
-    sys.exit("disk full" in str(error) and 7)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[3],
-    )
-    assert (done.returncode, done.stderr) == (7, "")
+
+    def save():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+        try:
+            save_checkpoint(path, {"a": torch.zeros(100_000)})
+        except OSError as error:
+            return 7 if "disk full" in str(error) else 1
+        return 0
+
+    done = fork(save).end()
+    assert (done.status, done.error) == (7, "")
     assert load_checkpoint(path) == {"step": 1}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["checkpoint.pt"]
