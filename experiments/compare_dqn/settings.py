@@ -7,16 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
+from experiments.runs.requirements import count, one_of, several
 from experiments.runs.run_folder import folder_name
-from experiments.runs.settings import (
-    CheckedSettings,
-    count,
-    idle_flags,
-    one_of,
-    setting_fields,
-    settings_from,
-    several,
-)
+from experiments.runs.settings import CheckedSettings, idle_flags, setting_fields, settings_from
 from experiments.train_dqn.defaults import defaults_in_words
 from experiments.train_dqn.settings import (
     DQN_ARMS,

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from experiments.runs.checks import UsageError
 from experiments.runs.common_settings import FolderSettings
-from experiments.runs.settings import above, count, one_of, several
+from experiments.runs.requirements import above, count, one_of, several
 
 INSTANCE_NAMES = ("scalar", "regression", "chain")
 

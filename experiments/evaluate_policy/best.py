@@ -37,6 +37,7 @@ from experiments.runs.checks import UsageError, named
 from experiments.runs.command_line import parse
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_bytes, write_json
+from experiments.runs.requirements import above, count, from_to
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
@@ -46,13 +47,7 @@ from experiments.runs.run_folder import (
     folder_name,
     prepare_folder,
 )
-from experiments.runs.settings import (
-    CheckedSettings,
-    above,
-    count,
-    from_to,
-    setting_fields,
-)
+from experiments.runs.settings import CheckedSettings, setting_fields
 from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
 from neural_tdc.best_value import FOLDS, best_value
 from neural_tdc.tensor_file import save_tensors

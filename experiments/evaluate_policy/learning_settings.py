@@ -6,14 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from experiments.runs.common_settings import ComputingSettings, FolderSettings
-from experiments.runs.settings import (
-    CheckedSettings,
-    at_least,
-    count,
-    from_to,
-    one_of,
-    read_by,
-)
+from experiments.runs.requirements import at_least, count, from_to, one_of, read_by
+from experiments.runs.settings import CheckedSettings
 from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import exponents

@@ -12,16 +12,8 @@ from experiments.evaluate_policy.learning_settings import LearningSettings
 from experiments.evaluate_policy.presets import PRESETS, preset_values
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
-from experiments.runs.settings import (
-    Idle,
-    at_least,
-    between,
-    changed,
-    from_to,
-    one_of,
-    settings_from,
-    several,
-)
+from experiments.runs.requirements import at_least, between, from_to, one_of, several
+from experiments.runs.settings import Idle, changed, settings_from
 from neural_tdc.learning.sampling import (
     SAMPLINGS,
     Sampling,

@@ -7,15 +7,8 @@ from typing import Annotated, ClassVar
 
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
-from experiments.runs.settings import (
-    above,
-    check_effects,
-    count,
-    one_of,
-    read_by,
-    settings_from,
-    several,
-)
+from experiments.runs.requirements import above, count, one_of, read_by, several
+from experiments.runs.settings import check_effects, settings_from
 from experiments.train_supervised.data import TASKS
 from experiments.train_supervised.settings import (
     SupervisedSettings,

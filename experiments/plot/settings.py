@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from experiments.runs.settings import IN_PLACE, CheckedSettings, several
+from experiments.runs.requirements import several
+from experiments.runs.settings import IN_PLACE, CheckedSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 
 from experiments.runs.checks import UsageError, nearest
 from experiments.runs.processes import stop_status, terminable
+from experiments.runs.requirements import Choice
 from experiments.runs.settings import (
     AnySettings,
     CheckedSettings,
-    Choice,
     Setting,
     check_setting,
     setting_fields,

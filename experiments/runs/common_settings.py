@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from experiments.runs.checks import UsageError
-from experiments.runs.settings import CheckedSettings, count, one_of
+from experiments.runs.requirements import count, one_of
+from experiments.runs.settings import CheckedSettings
 
 DEVICES = ("auto", "cpu", "cuda")
 

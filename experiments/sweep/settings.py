@@ -10,16 +10,13 @@ from typing import Annotated, Any, ClassVar
 from experiments.evaluate_policy.learning_settings import LearningSettings
 from experiments.runs.checks import UsageError, check_choice, suggestion
 from experiments.runs.command_line import flags_given
+from experiments.runs.requirements import above, count, one_of, several
 from experiments.runs.settings import (
-    above,
     check_setting,
-    count,
     flag_of,
-    one_of,
     plain_value,
     setting_fields,
     settings_from,
-    several,
 )
 from experiments.runs.statistics import summary_key
 from experiments.sweep.grids import grid

@@ -15,17 +15,8 @@ from envs.games.registry import protocol_options
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
 from experiments.runs.common_settings import DEVICES, FolderSettings
-from experiments.runs.settings import (
-    CheckedSettings,
-    Idle,
-    above,
-    at_least,
-    check_effects,
-    count,
-    from_to,
-    one_of,
-    settings_from,
-)
+from experiments.runs.requirements import above, at_least, count, from_to, one_of
+from experiments.runs.settings import CheckedSettings, Idle, check_effects, settings_from
 from experiments.train_dqn.defaults import defaults, defaults_in_words
 
 DQN_ARMS = ("split", "body", "head", "opposite")

@@ -8,17 +8,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
 from experiments.runs.common_settings import ComputingSettings, FolderSettings
-from experiments.runs.settings import (
-    Idle,
-    above,
-    at_least,
-    check_effects,
-    count,
-    one_of,
-    read_by,
-    settings_from,
-    several,
-)
+from experiments.runs.requirements import above, at_least, count, one_of, read_by, several
+from experiments.runs.settings import Idle, check_effects, settings_from
 from experiments.train_supervised.data import IMAGES, TASKS
 from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
 from neural_tdc.learning.projections import projection

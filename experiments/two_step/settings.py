@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from experiments.runs.common_settings import FolderSettings
-from experiments.runs.settings import above, count, several
+from experiments.runs.requirements import above, count, several
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from experiments.runs.command_line import (
     parse,
     resume_command,
 )
-from experiments.runs.settings import IN_PLACE, CheckedSettings, at_least
+from experiments.runs.requirements import at_least
+from experiments.runs.settings import IN_PLACE, CheckedSettings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

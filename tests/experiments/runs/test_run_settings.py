@@ -9,23 +9,25 @@ import pytest
 
 from experiments.runs.checks import UsageError
 from experiments.runs.common_settings import FolderSettings, stored
-from experiments.runs.settings import (
-    CheckedSettings,
-    Idle,
+from experiments.runs.requirements import (
     above,
     at_least,
     between,
-    check_effects,
     count,
     from_to,
-    idle_flags,
     one_of,
-    plain_value,
     read_by,
+    several,
+)
+from experiments.runs.settings import (
+    CheckedSettings,
+    Idle,
+    check_effects,
+    idle_flags,
+    plain_value,
     read_number,
     setting_fields,
     settings_from,
-    several,
     value_of,
 )
 
