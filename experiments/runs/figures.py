@@ -9,7 +9,7 @@ import numpy as np
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
 from experiments.runs.intervals import Interval, mean_interval
-from experiments.runs.statistics import is_error
+from experiments.runs.statistics import ROUNDING, is_error
 from neural_tdc.metrics.metric import Metric
 from neural_tdc.metrics.registry import METRICS, shown_metrics
 
@@ -218,16 +218,21 @@ def _draw_panel(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _measured(panels: Sequence[Panel], histories: Mapping[str, History]) -> list[Panel]:
-    """Return the panels for which at least one rule has a finite value."""
-    return [
-        panel
-        for panel in panels
-        if any(
-            panel.metric in history.names and np.isfinite(history.values(panel.metric)).any()
-            for history in histories.values()
-        )
+def _largest(histories: Mapping[str, History], metric: str) -> float:
+    """Return the largest finite size of a metric, -1 where there is none."""
+    values = [
+        history.values(metric).ravel() for history in histories.values() if metric in history.names
     ]
+    sizes = np.abs(np.concatenate(values)) if values else np.zeros(0)
+    return float(sizes.max(initial=-1.0, where=np.isfinite(sizes)))
+
+
+def _measured(panels: Sequence[Panel], histories: Mapping[str, History]) -> list[Panel]:
+    """Return the panels for which a rule has a finite value, without errors that are rounding."""
+    sizes = {panel.metric: _largest(histories, panel.metric) for panel in panels}
+    error = max((size for name, size in sizes.items() if is_error(name)), default=0.0)
+    least = {name: ROUNDING * error if is_error(name) else 0.0 for name in sizes}
+    return [panel for panel in panels if sizes[panel.metric] >= max(least[panel.metric], 0.0)]
 
 
 def _rows(

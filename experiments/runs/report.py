@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from experiments.runs.intervals import interval_name
-from experiments.runs.statistics import summary_key
+from experiments.runs.statistics import ROUNDING, summary_key
 from neural_tdc.metrics.registry import METRICS, shown_metrics
 
 _NONE = "–"
@@ -40,10 +40,15 @@ def number(value: float | None, spread: float | None = None) -> str:
     return f"{value:.{max(decimals, 0)}f}"
 
 
-def mean_with_interval(entry: Mapping[str, float | None] | None) -> str:
-    """Return "mean [low, high]" of an entry of a summary, or what of it there is."""
+def mean_with_interval(entry: Mapping[str, float | None] | None, scale: float = 0.0) -> str:
+    """Return "mean [low, high]" of an entry of a summary, or what of it there is.
+
+    scale: the size of the numbers that the mean was computed from; "0" for what is their rounding
+    """
     if not entry or entry["mean"] is None:
         return _NONE
+    if abs(entry["mean"]) < ROUNDING * scale:
+        return "0"
     low, high = entry["low"], entry["high"]
     if low is None or high is None:
         return number(entry["mean"])
@@ -67,6 +72,13 @@ def metric_columns(measured: Iterable[str]) -> list[tuple[str, str, str]]:
     ]
 
 
+def _scale(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> float:
+    """Return the size of the values that the errors of a summary were computed from."""
+    sized = {summary_key(key) for key in METRICS if key.startswith("error/")} | {"norm_head"}
+    means = [entry["mean"] for name in sized & {*metrics} for entry in metrics[name].values()]
+    return max((abs(mean) for mean in means if mean is not None), default=0.0)
+
+
 def table(
     summaries: Mapping[str, Mapping[str, Any]],
     columns: Sequence[tuple[str, str, str]] | None = None,
@@ -75,8 +87,8 @@ def table(
     """Return the final table: a line a rule, means over survivors with 95 % intervals over runs.
 
     `summaries` is {rule: summary}. columns: (title, key of a metric, "final" or "auc") each, those
-    of policy evaluation if not given; columns that no rule has are left out. first: what the lines
-    are called.
+    of policy evaluation if not given; columns that no rule has are left out. Errors that are the
+    rounding of float64 are shown as 0. first: what the lines are called.
     """
     metrics = [summary["metrics"] for summary in summaries.values()]
     if columns is None:
@@ -85,8 +97,9 @@ def table(
     rows = [[first, *(title for title, _, _ in columns), "diverged"]]
     for rule, summary in summaries.items():
         entries = [summary["metrics"].get(key, {}).get(kind) for _, key, kind in columns]
+        scale = _scale(summary["metrics"])
         counts = f"{summary['diverged']} of {summary['runs']}"
-        rows.append([rule, *map(mean_with_interval, entries), counts])
+        rows.append([rule, *(mean_with_interval(entry, scale) for entry in entries), counts])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows

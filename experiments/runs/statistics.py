@@ -15,6 +15,8 @@ from experiments.runs.history import History
 from experiments.runs.intervals import Interval, mean_interval
 
 NOT_SUMMARISED = ("step_size", "speed")
+# An error below this part of the values that it was computed from is rounding of float64.
+ROUNDING = 1e-12
 
 
 def is_error(name: str) -> bool:

@@ -79,10 +79,14 @@ def step_text(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _entry(columns: Mapping[str, float], name: str) -> str:
+def _entry(columns: Mapping[str, Any], name: str) -> str:
     ends = {"mean": "", "low": "_low", "high": "_high"}
     values = {part: columns.get(name + end, math.nan) for part, end in ends.items()}
-    return mean_with_interval({p: v if math.isfinite(v) else None for p, v in values.items()})
+    # The largest error has the size of the values: what is far below it is rounding.
+    errors = (value for key, value in columns.items() if key.startswith(("auc_", "first_")))
+    scale = max(filter(math.isfinite, errors), default=0.0)
+    entry = {part: value if math.isfinite(value) else None for part, value in values.items()}
+    return mean_with_interval(entry, scale)
 
 
 def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]]:

@@ -52,6 +52,24 @@ def _finish(axes: "Axes", title: str, label: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _draw_scores(axes: "Axes", curve: Curve, colour: str, marker: str = "") -> Any:
+    """Draw a curve with its band, or its only point with an error bar; return what a legend needs.
+
+    marker: of the points of a curve
+    """
+    if len(curve.steps) == 1:
+        # Of one point neither a line nor a band can be seen. Without an interval there is no bar.
+        lengths = np.nan_to_num(np.stack([curve.score - curve.low, curve.high - curve.score]))
+        return axes.errorbar(
+            curve.steps, curve.score, lengths, fmt="o", color=colour, markersize=7, capsize=5
+        )
+    axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+    (line,) = axes.plot(
+        curve.steps, curve.score, color=colour, linewidth=1.5, marker=marker, markersize=3
+    )
+    return line
+
+
 def _save(figure: "Figure", path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -78,12 +96,14 @@ def run_figure(path: Path, history: History, title: str, protocol: Mapping[str, 
     at = np.isfinite(score)
     steps = history.steps
     low, high = (history.values(f"evaluation/{end}")[:, 0] for end in ("low", "high"))
-    evaluated.plot(steps[at], score[at], color=BLUE, marker="o", markersize=3)
-    evaluated.fill_between(steps[at], low[at], high[at], color=BLUE, alpha=0.2, linewidth=0)
+    _draw_scores(evaluated, Curve(steps[at], score[at], low[at], high[at]), BLUE, "o")
     _finish(evaluated, "Evaluations: mean of the games, 95 % interval", "raw score of a whole game")
     returns = history.values("return/training")[:, 0]
     ended = np.isfinite(returns)
-    training.plot(steps[ended], returns[ended], color=GREY, linewidth=1, marker=".", markersize=3)
+    size = 12 if ended.sum() == 1 else 3
+    training.plot(
+        steps[ended], returns[ended], color=GREY, linewidth=1, marker=".", markersize=size
+    )
     _finish(training, "Training: mean of the games since the last point", "raw score, ε-greedy")
     figure.suptitle(title, fontsize=12)
     figure.supxlabel(_note(protocol), fontsize=7)
@@ -109,12 +129,8 @@ def comparison_figure(
     handles: dict[str, Any] = {}
     for axes, (game, arms) in zip(_axes(figure, len(curves)), curves.items()):
         for arm, curve in arms.items():
-            colour = ARM_COLOURS[arm]
-            (line,) = axes.plot(curve.steps, curve.score, color=colour, linewidth=1.5)
-            handles.setdefault(ARM_NAMES[arm], line)
-            axes.fill_between(
-                curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0
-            )
+            drawn = _draw_scores(axes, curve, ARM_COLOURS[arm])
+            handles.setdefault(ARM_NAMES[arm], drawn)
         if game in references:
             line = axes.axhline(references[game], color=GREY, linestyle=":", linewidth=1.2)
             handles.setdefault("random policy", line)

@@ -95,6 +95,16 @@ def test_panels_that_nothing_was_measured_for_are_left_out():
     assert titles(mixed) == ["Error of the values", "Projected Bellman error"]
 
 
+def test_an_error_that_is_rounding_throughout_has_no_panel():
+    made = History()
+    for step in (0, 100):
+        values = {"error/rmsve": np.ones(3), "error/lstd_rmsve": np.full(3, 7e-16)}
+        made.append(step, values, np.zeros(3, dtype=bool))
+    assert titles(draw_histories({"td": made}, "x")) == ["Error of the values"]
+    asked = draw_histories({"td": made}, "x", metrics=["error/lstd_rmsve"])
+    assert titles(asked) == ["Error of LSTD on the features"]
+
+
 def test_every_axis_has_a_name_with_its_unit():
     for axes in draw_histories({"td": history()}, "x").axes:
         assert axes.get_xlabel() == "updates"

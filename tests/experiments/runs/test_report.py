@@ -81,6 +81,23 @@ def test_the_table_is_aligned_and_counts_the_diverged():
     assert "only their range" not in lines[5]
 
 
+def test_an_error_that_is_rounding_is_shown_as_zero():
+    exact = result()
+    exact["metrics"]["lstd_rmsve"]["final"] = {"mean": 7.0326e-16, "low": 7.0326e-16, "high": 8e-16}
+    small = result("tdc")
+    small["metrics"]["lstd_rmsve"]["final"] = {"mean": 3e-9, "low": 3e-9, "high": 3e-9}
+    lines = table({"td": exact, "tdc": small}).splitlines()
+    column = lines[0].index("LSTD-RMSVE")
+    assert lines[2][column:].split()[0] == "0"
+    assert "e-16" not in lines[2]
+    assert lines[3][column:].startswith("3.0000e-09 [")
+    # An exact rule has no other error that tells the size of the values: its head does.
+    for name in ("rmsve", "lstd_rmsve"):
+        exact["metrics"][name] = {"final": {"mean": 2e-16}, "auc": {"mean": 2e-16}}
+    exact["metrics"]["norm_head"] = {"final": {"mean": 3.0}, "auc": {"mean": 3.0}}
+    assert table({"td": exact}).splitlines()[2].split()[:4] == ["td", "0", "0", "0"]
+
+
 def test_intervals_of_few_runs_are_called_what_they_are():
     assert "[95 % interval, Student's t]" in table({"td": result(runs=3)})
     assert "[95 % bootstrap interval]" in table({"td": result(runs=12)})

@@ -92,6 +92,14 @@ def test_a_table_says_what_was_selected_against_what():
     assert tabular.count(r"\midrule") == 1
 
 
+def test_an_error_that_is_rounding_is_zero_in_the_tables_of_a_study():
+    exact = {"first/lstd_rmsve": np.full(2, 7e-16), "final/lstd_rmsve": np.full(2, 7e-16)}
+    td = row("td", 0.25, [2.0, 2.0])
+    td = td._replace(values={**td.values, **exact})
+    shown = markdown(reports([td], [td], "auc_rmsve", "td"), "auc_rmsve", "td")
+    assert "| – | 0 | 0 | 0 of 2 |" in shown
+
+
 def test_csv_leaves_cells_empty_that_do_not_exist():
     assert as_csv([{"a": 1.5, "b": NAN}, {"a": 2, "c": "x"}]) == "a,b,c\n1.5,,\n2,,x\n"
 

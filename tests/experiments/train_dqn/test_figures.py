@@ -43,6 +43,30 @@ def test_a_run_is_drawn_with_its_evaluations_and_its_protocol(drawn, tmp_path):
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def error_bars(axes):
+    """Return (marker size, x, y, low, high) of each point that is drawn with an error bar."""
+    found = []
+    for points, _, (bars,) in axes.containers:
+        ((x, low), (_, high)) = bars.get_segments()[0]
+        found.append((points.get_markersize(), x, points.get_ydata()[0], low, high))
+    return found
+
+
+def test_a_single_evaluation_is_a_point_with_its_interval(drawn, tmp_path):
+    whole, single = history(), History()
+    values = {name: whole.values(name)[1] for name in whole.names}
+    single.append(200, values, np.zeros(1, dtype=bool))
+    run_figure(tmp_path / "figure.png", single, "split on Pong", {})
+    curve = Curve(*(np.array([each]) for each in (200.0, 3.0, 2.0, 5.0)))
+    lone = curve._replace(low=np.array([np.nan]), high=np.array([np.nan]))
+    curves = {"Pong": {"split": curve, "body": lone}}
+    comparison_figure(tmp_path / "figure.png", curves, {}, "", seeds=2)
+    run, comparison = (figure.axes[0] for figure in drawn)
+    assert error_bars(run) == [(7, 200, 3, 2, 5)]
+    assert error_bars(comparison) == [(7, 200, 3, 2, 5), (7, 200, 3, 3, 3)]
+    assert drawn[0].axes[1].get_lines()[0].get_markersize() == 12
+
+
 @pytest.mark.parametrize(("seeds", "said"), [(1, "one seed"), (4, "interquartile mean of 4 seeds")])
 def test_arms_are_drawn_a_panel_a_game_with_the_random_policy(drawn, tmp_path, seeds, said):
     ends = np.array([1.0, 2.0])
