@@ -25,6 +25,20 @@ from experiments.evaluate_policy import __main__ as program
 from experiments.runs.command_line import main
 
 _numbers = itertools.count()
+FIGURES = (
+    "evaluate_policy.__main__.evaluation_figure",
+    "train_supervised.__main__.evaluation_figure",
+    "landscape.__main__.surfaces_figure",
+    "landscape.__main__.curvature_figure",
+    "train_dqn.__main__.run_figure",
+    "compare_dqn.__main__.comparison_figure",
+    "convergence.figures.draw_convergence",
+    "two_step.figures.draw_two_step",
+    "sweep.figures.sensitivity_figure",
+    "sweep.figures.map_figure",
+    "sweep.figures.curves_figure",
+    "sweep.figures.relative_figure",
+)
 
 
 class Outcome(NamedTuple):
@@ -76,6 +90,13 @@ def run_program(tmp_path, monkeypatch, capsys):
 
     yield run
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Draw nothing: figures take longer than all the rest of a tiny run."""
+    for name in FIGURES:
+        monkeypatch.setattr(f"experiments.{name}", lambda *_: None)
 
 
 @pytest.fixture

@@ -82,30 +82,12 @@ PROGRAMS = {
         2,
     ),
 }
-FIGURES = (
-    "evaluate_policy.__main__.evaluation_figure",
-    "train_supervised.__main__.evaluation_figure",
-    "landscape.__main__.surfaces_figure",
-    "landscape.__main__.curvature_figure",
-    "train_dqn.__main__.run_figure",
-    "compare_dqn.__main__.comparison_figure",
-    "convergence.figures.draw_convergence",
-    "two_step.figures.draw_two_step",
-    "sweep.figures.sensitivity_figure",
-    "sweep.figures.map_figure",
-    "sweep.figures.curves_figure",
-    "sweep.figures.relative_figure",
-)
 # What differs between two runs of one command.
 CLOCK = ("date", "seconds", "run_steps_per_second", "agent_steps_per_second")
 every_program = pytest.mark.parametrize("name", PROGRAMS)
 
 
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    """Draw nothing: figures take longer than all the rest of a tiny run."""
-    for name in FIGURES:
-        monkeypatch.setattr(f"experiments.{name}", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def plain(value):
