@@ -2,12 +2,15 @@
 
     error/rmsve …                 means over the surviving runs, grouped as the metrics are
     interval/error/rmsve/low …    ends of their 95 % intervals, a group of its own to fold away
-    diverged                      how many runs have diverged
-    summary/auc_rmsve …           means over a run, written once at the end
+    runs/diverged                 how many runs have diverged
+    whole_run/auc_rmsve …         means over a run, written once at the end
     Custom Scalars                the means with their intervals as bands
     HParams                       settings and final values, written once at the end
 
-Several rules are several folders, which TensorBoard lays over one another.
+Several rules are several folders, which TensorBoard lays over one another. It shows tags in their
+alphabetical order: the curves of errors come first and the single points of means over a run last.
+These points are there because the HParams page reads its metrics from scalars. The Custom Scalars
+page selects no run at first where it lists more than 40: that is a constant in TensorBoard's page.
 """
 
 import math
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 EVENT_RESAMPLES = 2_000
 # Groups of metrics that say how good a run is.
 JUDGING = ("error", "test")
+# The last of all groups: what has one point only.
+_SINGLE = "whole_run"
 
 
 class TensorBoardLog:
@@ -94,10 +99,17 @@ class TensorBoardLog:
                 self.scalar(f"interval/{name}/low", float(low[index]), step)
                 self.scalar(f"interval/{name}/high", float(high[index]), step)
         if count_diverged:
-            self.scalar("diverged", float(history.diverged.sum()), step)
+            self.scalar("runs/diverged", float(history.diverged.sum()), step)
 
-    def write_hparams(self, settings: Mapping[str, Any], history: History) -> None:
-        """Write the settings beside the final errors and their AUC, for the HParams page.
+    def write_hparams(
+        self,
+        settings: Mapping[str, Any],
+        history: History,
+        averages: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Write the settings with the final errors and their AUC, for the HParams page.
+
+        averages: {error: [run]} means over a run, where the history does not hold all of it
 
         They go into this file, so that TensorBoard shows no run more than there are folders.
         """
@@ -107,8 +119,9 @@ class TensorBoardLog:
         tags: dict[str, float] = {}
         for name in history.names:
             if name.split("/")[0] in JUDGING:
-                tag = f"summary/auc_{summary_key(name)}"
-                self.scalar(tag, float(mean_interval(auc(history, name)).mean), step)
+                tag = f"{_SINGLE}/auc_{summary_key(name)}"
+                values = auc(history, name) if averages is None else averages[name]
+                self.scalar(tag, float(mean_interval(values).mean), step)
                 tags |= {name: 0.0, tag: 0.0}
         # The page reads a metric's value from the scalars of that tag.
         plain = {name: _plain(value) for name, value in settings.items() if value is not None}

@@ -36,6 +36,7 @@ from experiments.sweep.results import Report, Row, identity, panels_of, reports,
 from experiments.sweep.settings import SweepSettings, read_sweep_settings
 from experiments.sweep.shard import Results
 from experiments.sweep.store import SHARDS, Study
+from experiments.sweep.winner import winner_lines
 
 SWEEP = "sweep.csv"
 # One of each for every way to select.
@@ -243,6 +244,8 @@ def _summarise(
         f"{summary['configurations']} configurations, {lost} of {summary['runs']} runs diverged; "
         f"{large_number(run_steps)} run-steps in {study.seconds:.0f} s"
     )
+    for line in winner_lines(swept, settings.select[0], settings):
+        print(f"best:   {line}")
     print(f"figure: {out / SENSITIVITY}-{settings.select[0]}.png")
     print(f"watch:  {tensorboard_line(out / HPARAMS)}")
 

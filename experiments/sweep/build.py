@@ -249,6 +249,14 @@ def _check_width(checked: EvaluationPlan, problem: str) -> None:
         )
 
 
+def reported_settings(cell: Cell, settings: SweepSettings) -> EvaluationSettings:
+    """Return the settings of the runs that a study reports: fresh ones where there are any."""
+    if settings.fresh_runs == 0:
+        return cell.settings
+    runs = settings.runs if settings.fresh_runs is None else settings.fresh_runs
+    return replace(cell.settings, seed=settings.seed + 1, runs=runs)
+
+
 def shards(
     cell: Cell, several: Sequence[Configuration], most: int, settings: SweepSettings, *, fresh: bool
 ) -> list[Shard]:
@@ -256,10 +264,7 @@ def shards(
 
     fresh: whether they run on the fresh seeds, with their whole curves kept
     """
-    evaluation = cell.settings
-    if fresh:
-        runs = settings.runs if settings.fresh_runs is None else settings.fresh_runs
-        evaluation = replace(evaluation, seed=settings.seed + 1, runs=runs)
+    evaluation = reported_settings(cell, settings) if fresh else cell.settings
     count = -(-len(several) // most)
     ends = [index * len(several) // count for index in range(count + 1)]
     return [

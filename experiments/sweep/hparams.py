@@ -4,8 +4,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from experiments.runs.history import History
 from experiments.runs.run_folder import folder_name
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -32,11 +30,7 @@ def write_hparams(out: Path, swept: Sequence[Row], answers: Sequence[Report]) ->
         history = History()
         last = {f"error/{name.removeprefix('final/')}": row.values[name] for name in names}
         history.append(row.cell.plan.steps, last, row.diverged)
-        for name in last:
-            survivors = row.values["auc/" + name.removeprefix("error/")]
-            survivors = survivors[np.isfinite(survivors)]
-            if survivors.size:
-                log.scalar(f"auc/{name.removeprefix('error/')}", float(survivors.mean()), 0)
+        averages = {name: row.values["auc/" + name.removeprefix("error/")] for name in last}
         log.write(history)
-        log.write_hparams(described(row), history)
+        log.write_hparams(described(row), history, averages)
         log.close()

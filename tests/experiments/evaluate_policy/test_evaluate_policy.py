@@ -168,7 +168,7 @@ def test_tensorboard_has_every_group_with_intervals_and_speed(evaluate, tmp_path
         *("step_size/body", "step_size/head", "step_size/auxiliary"),
         *("features/smallest_eigenvalue", "features/effective_rank"),
         *("norm/body", "norm/head", "norm/auxiliary"),
-        *("speed/run_steps_per_second", "diverged"),
+        *("speed/run_steps_per_second", "runs/diverged"),
     }
     history = read(tmp_path / "run" / "metrics.csv")
     logged = log.Scalars("error/rmsve")

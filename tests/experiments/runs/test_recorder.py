@@ -67,7 +67,7 @@ def same(one, other):
         assert (one / part / "metrics.csv").read_bytes() == (
             other / part / "metrics.csv"
         ).read_bytes()
-    for tag in ("error/x", "diverged"):
+    for tag in ("error/x", "runs/diverged"):
         assert shown(one, tag) == shown(other, tag)
     ours, theirs = (load_checkpoint(out / "checkpoint.pt") for out in (one, other))
     assert ours["step"] == theirs["step"]

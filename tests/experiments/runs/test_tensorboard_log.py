@@ -34,14 +34,14 @@ def test_means_intervals_and_the_count_of_diverged_runs_are_shown(tmp_path):
     log.close()
     events = read(tmp_path)
     assert sorted(events.Tags()["scalars"]) == [
-        "diverged",
         "error/rmsve",
         "interval/error/rmsve/high",
         "interval/error/rmsve/low",
+        "runs/diverged",
         "step_size/head",
     ]
     assert points(events, "error/rmsve") == [(0, 3.0), (100, 103.0), (200, 201.5)]
-    assert points(events, "diverged") == [(0, 0.0), (100, 0.0), (200, 1.0)]
+    assert points(events, "runs/diverged") == [(0, 0.0), (100, 0.0), (200, 1.0)]
     assert points(events, "step_size/head") == [(0, 0.25), (100, 0.25), (200, 0.25)]
     low, high = (
         points(events, "interval/error/rmsve/low"),
@@ -61,7 +61,7 @@ def test_a_mean_over_no_run_is_left_out(tmp_path):
     log.close()
     events = read(tmp_path)
     assert points(events, "error/rmsve") == [(0, 3.0)]
-    assert points(events, "diverged") == [(0, 0.0), (100, 3.0)]
+    assert points(events, "runs/diverged") == [(0, 0.0), (100, 3.0)]
 
 
 def test_what_is_flushed_is_there_before_the_file_is_closed(tmp_path):
@@ -107,7 +107,7 @@ def test_settings_and_final_errors_stand_in_the_same_folder(tmp_path):
     log.close()
     assert all(path.is_file() for path in tmp_path.iterdir())
     events = read(tmp_path)
-    assert points(events, "summary/auc_rmsve") == [(100, 53.0)]
+    assert points(events, "whole_run/auc_rmsve") == [(100, 53.0)]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     start = HParamsPluginData.FromString(content).session_start_info
     settings = {name: value.WhichOneof("kind") for name, value in start.hparams.items()}
@@ -120,7 +120,23 @@ def test_settings_and_final_errors_stand_in_the_same_folder(tmp_path):
     assert start.hparams["width"].string_value == "4 8"
     content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
     metrics = HParamsPluginData.FromString(content).experiment.metric_infos
-    assert sorted(metric.name.tag for metric in metrics) == ["error/rmsve", "summary/auc_rmsve"]
+    assert sorted(metric.name.tag for metric in metrics) == ["error/rmsve", "whole_run/auc_rmsve"]
+
+
+def test_curves_come_before_single_points(tmp_path):
+    history, log = History(), TensorBoardLog(tmp_path)
+    for step in (0, 100):
+        values = {name: np.ones(3) for name in ("error/rmsve", "tracking_error/head", "test/loss")}
+        history.append(step, values, np.zeros(3, dtype=bool))
+        log.write(history)
+    log.write_hparams({"rule": "td"}, history)
+    log.close()
+    events = read(tmp_path)
+    tags = sorted(events.Tags()["scalars"])
+    assert tags[0] == "error/rmsve"
+    counts = [len(points(events, tag)) for tag in tags]
+    # All that has one point comes last.
+    assert counts == [2] * (len(tags) - 2) + [1, 1]
 
 
 def test_bands_are_laid_out_for_the_custom_scalars_page(tmp_path):

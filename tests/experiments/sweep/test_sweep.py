@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.checks import UsageError
@@ -82,8 +83,13 @@ def test_every_configuration_has_a_row_and_every_rule_a_selected_one(study, tmp_
     assert summary["runs"] == 54
     assert "| tdc |" in out
     assert (tmp_path / "s" / "selected-auc_rmsve.tex").read_text().startswith(r"\begin{tabular}")
-    events = list((tmp_path / "s" / "tensorboard").glob("*/*/events.out.tfevents.*"))
+    events = sorted((tmp_path / "s" / "tensorboard").glob("*/*/events.out.tfevents.*"))
     assert len(events) == 18
+    shown = [EventAccumulator(str(path)).Reload() for path in events if "td-0" in str(path)]
+    for tag, column in (("whole_run/auc_rmsve", "auc_rmsve"), ("error/rmsve", "final_rmsve")):
+        (point,) = shown[0].Scalars(tag)
+        assert point.value == pytest.approx(float(rows[0][column]), rel=1e-6)
+    assert rows[0]["auc_rmsve"] != rows[0]["final_rmsve"]
 
 
 @pytest.mark.parametrize("sampling", ["markov", "iid"])
@@ -109,6 +115,36 @@ def test_a_configuration_is_the_single_run_of_the_same_seed(
     error = single.values("error/rmsve")
     assert float(row["final_rmsve"]) == pytest.approx(error[-1].mean(), rel=1e-14)
     assert float(row["auc_rmsve"]) == pytest.approx(error.mean(), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("line", "fresh"),
+    [
+        ("--width 5 --rule td tdc --body-steps 2^-7 2^-3 --ratios 1 8 --fresh-runs 2", True),
+        ("--width 5 --rule td tdc --body-steps 0.01 2^-3 --ratios inf --hidden", True),
+        ("--features given --rule tdc --head-steps 2^-5 2^-2 --fresh-runs 0", False),
+    ],
+)
+def test_the_winner_is_printed_as_the_line_that_runs_it(study, evaluate, tmp_path, line, fresh):
+    status, out, error = study(
+        f"{line} --problem boyan --steps 7 --runs 3 --measure-every 3 --workers 1 --epsilon 2^-9 "
+        "--gamma 0.9 --select final_rmsve --auxiliary-ratios 0.3 --out s"
+    )
+    assert status == 0, error
+    (shown,) = [each for each in out.splitlines() if each.startswith("best: ")]
+    words = shlex.split(shown)[1:]
+    assert words[:3] == ["python", "-m", "experiments.evaluate_policy"]
+    outcome = evaluate(shlex.join([*words[3:], "--out", "winner"]))
+    assert (outcome.status, "has no effect" in outcome.error) == (0, False), outcome.error
+    final = read(tmp_path / "winner" / "metrics.csv").values("error/rmsve")[-1]
+    if fresh:
+        rows = rows_of(tmp_path / "s" / "selected-final_rmsve.csv")
+        best = min(rows, key=lambda row: float(row["selected_by_final_rmsve"]))
+    else:
+        rows = rows_of(tmp_path / "s" / "sweep.csv")
+        best = min(rows, key=lambda row: float(row["final_rmsve"]))
+    assert float(best["final_rmsve"]) == pytest.approx(final.mean(), rel=1e-9)
+    assert len(final) == int(best["runs"])
 
 
 @pytest.mark.parametrize("rule", ["tdc", "semi_gradient+lstd"])

@@ -118,7 +118,7 @@ def test_measurements_are_where_the_head_answers_the_curvature_and_the_rates(tra
         "tracking_error/head",
         "step_size/head",
         "curvature/joint_trace",
-        "summary/auc_test_loss",
+        "whole_run/auc_test_loss",
     } < {*tags}
 
 
