@@ -44,17 +44,19 @@ def mean_with_interval(entry: Mapping[str, float | None] | None, scale: float = 
     """Return "mean [low, high]" of an entry of a summary, or what of it there is.
 
     scale: the size of the numbers that the mean was computed from; "0" for what is their rounding
+    A value that is None or not finite does not exist.
     """
-    if not entry or entry["mean"] is None:
+    values = [(entry or {}).get(part) for part in ("mean", "low", "high")]
+    mean, low, high = (value if math.isfinite(value or 0.0) else None for value in values)
+    if mean is None:
         return _NONE
-    if abs(entry["mean"]) < ROUNDING * scale:
+    if abs(mean) < ROUNDING * scale:
         return "0"
-    low, high = entry["low"], entry["high"]
     if low is None or high is None:
-        return number(entry["mean"])
+        return number(mean)
     # Of four digits at most: an interval of no width says nothing about the digits.
-    half = max((high - low) / 2, abs(entry["mean"]) * 1e-3)
-    return f"{number(entry['mean'], half)} [{number(low, half)}, {number(high, half)}]"
+    half = max((high - low) / 2, abs(mean) * 1e-3)
+    return f"{number(mean, half)} [{number(low, half)}, {number(high, half)}]"
 
 
 def metric_columns(measured: Iterable[str]) -> list[tuple[str, str, str]]:

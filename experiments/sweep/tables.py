@@ -85,8 +85,7 @@ def _entry(columns: Mapping[str, Any], name: str) -> str:
     # The largest error has the size of the values: what is far below it is rounding.
     errors = (value for key, value in columns.items() if key.startswith(("auc_", "first_")))
     scale = max(filter(math.isfinite, errors), default=0.0)
-    entry = {part: value if math.isfinite(value) else None for part, value in values.items()}
-    return mean_with_interval(entry, scale)
+    return mean_with_interval(values, scale)
 
 
 def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]]:

@@ -166,6 +166,8 @@ def _optima_lines(optima: Mapping[str, Mapping[str, Any]]) -> list[str]:
             f"{kind} {mean_with_interval(entry[kind])}"
             for kind in ("alone", "equal", "free", "share")
         )
+        if left_out := entry["left_out"]:
+            shown += f" (without {left_out} degenerate draws, where a rate changes nothing)"
         lines.append(f"  {name}: {shown}")
     return lines
 

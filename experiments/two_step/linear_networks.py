@@ -160,6 +160,10 @@ def simulated_loss(
     return (scale * first @ second @ readout - target).square().sum((-2, -1))
 
 
+class DegenerateStep(ValueError):
+    """The residual does not depend on a rate, so that no rate is the best."""
+
+
 class OneStepResidual(NamedTuple):
     """The residual after one exact step, for every pair of rates: e0 − e₁p − e₂q + e₁e₂r.
 
@@ -214,7 +218,7 @@ def one_step(
 def best_first_rate(step: OneStepResidual, second_rate: float) -> Float[Tensor, ""]:
     """Return the e₁ that is best for a given e₂: ⟨e0 − e₂q, p − e₂r⟩/‖p − e₂r‖².
 
-    Raises ValueError where e₁ changes nothing.
+    Raises DegenerateStep where e₁ changes nothing.
     """
     return _best_rate(step.start - second_rate * step.second, step.first - second_rate * step.both)
 
@@ -222,7 +226,7 @@ def best_first_rate(step: OneStepResidual, second_rate: float) -> Float[Tensor, 
 def best_second_rate(step: OneStepResidual, first_rate: float) -> Float[Tensor, ""]:
     """Return the e₂ that is best for a given e₁: ⟨e0 − e₁p, q − e₁r⟩/‖q − e₁r‖².
 
-    Raises ValueError where e₂ changes nothing.
+    Raises DegenerateStep where e₂ changes nothing.
     """
     return _best_rate(step.start - first_rate * step.first, step.second - first_rate * step.both)
 
@@ -230,7 +234,7 @@ def best_second_rate(step: OneStepResidual, first_rate: float) -> Float[Tensor, 
 def _best_rate(remaining: Tensor, direction: Tensor) -> Tensor:
     square = direction.square().sum()
     if float(square) == 0:
-        raise ValueError("the residual does not depend on this rate: the gradient vanishes")
+        raise DegenerateStep("the residual does not depend on this rate: the gradient vanishes")
     return (remaining * direction).sum() / square
 
 

@@ -4,9 +4,10 @@ Rates are given as multiples of a unit: h² for two layers and h for three, at w
 signal part alone learns the target. A share is e₁/(e₁ + e₂).
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from experiments.runs.intervals import Interval, mean_interval, paired_difference
 from experiments.two_step.linear_networks import (
     CLOSED_FORMS,
+    DegenerateStep,
     LinearNetworks,
     LossForm,
     OneStepResidual,
@@ -241,7 +243,10 @@ def _best_equal_rate(step: OneStepResidual) -> float:
 
 
 def optimum(step: OneStepResidual) -> Optimum:
-    """Return what one exact step can reach with free, with equal and with one rate alone."""
+    """Return what one exact step can reach with free, with equal and with one rate alone.
+
+    Raises DegenerateStep where a rate changes nothing on the way to the optimum.
+    """
     first, second = float(best_first_rate(step, 0.0)), float(best_second_rate(step, 0.0))
     begun = _loss(step, 0.0, 0.0)
     equal = _best_equal_rate(step)
@@ -284,16 +289,21 @@ ONE_STEPS: dict[str, Callable[[torch.Generator, int], OneStepResidual]] = {
 }
 
 
-def one_step_optima(name: str, width: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
-    """Return the exact one-step optima of many draws of `ONE_STEPS`: means with intervals."""
-    optima = [
-        optimum(ONE_STEPS[name](generator(seed, "one-step", name, draw), width))
-        for draw in range(draws)
-    ]
-    values = {key: np.array(column) for key, column in zip(Optimum._fields, zip(*optima))}
+def one_step_optima(name: str, width: int, draws: int, seed: int) -> dict[str, Any]:
+    """Return the exact one-step optima of many draws of `ONE_STEPS`: means with intervals.
+
+    Degenerate draws are left out; `left_out` is their number.
+    """
+    optima = []
+    for draw in range(draws):
+        step = ONE_STEPS[name](generator(seed, "one-step", name, draw), width)
+        with contextlib.suppress(DegenerateStep):
+            optima.append(optimum(step))
+    values = {key: np.array([getattr(each, key) for each in optima]) for key in Optimum._fields}
     intervals = {key: mean_interval(column) for key, column in values.items()}
     intervals["equal_minus_free"] = paired_difference(values["equal"], values["free"])
-    return {
+    entries = {
         key: {end: float(number) for end, number in interval._asdict().items()}
         for key, interval in intervals.items()
     }
+    return {**entries, "left_out": draws - len(optima)}

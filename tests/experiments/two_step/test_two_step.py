@@ -156,6 +156,26 @@ def test_no_pair_of_rates_on_a_grid_beats_the_exact_optimum_and_no_equal_rate_th
     assert found.free <= found.alone <= 1
 
 
+def test_degenerate_draws_are_counted_and_left_out(monkeypatch):
+    name = "three layers, orthogonal"
+    whole = one_step_optima(name, 3, 4, 0)
+    assert whole["left_out"] == 0
+    # At width 2 the draw 11 has a residual that does not depend on a rate.
+    assert one_step_optima(name, 2, 11, 0)["left_out"] == 0
+    entry = one_step_optima(name, 2, 12, 0)
+    assert entry["left_out"] == 1
+    assert entry["free"] == one_step_optima(name, 2, 11, 0)["free"]
+    assert "(without 1 degenerate draws" in program._optima_lines({name: entry})[0]
+
+    def degenerate(step):
+        raise study.DegenerateStep
+
+    monkeypatch.setattr(study, "optimum", degenerate)
+    none = one_step_optima(name, 3, 4, 0)
+    assert none["left_out"] == 4
+    assert program._optima_lines({name: none})[0].startswith(f"  {name}: alone –, equal –")
+
+
 def test_the_optima_are_means_over_draws_with_paired_gains():
     for name in ONE_STEPS:
         entry = one_step_optima(name, 4, 5, 0)
