@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural_tdc.metrics.markov_chain import MarkovChain
@@ -90,17 +90,19 @@ def sample_evaluator(
     """
     held_out = mapped(held_out, Tensor.double)
     count = len(held_out.reward)
-    states = [] if truth is None else [truth.observation.double()]
-    observations = torch.cat([held_out.observation, held_out.next_observation, *states])
+    observations, next_row = _distinct_rows(held_out)
+    states = len(observations)
+    if truth is not None:
+        observations = torch.cat([observations, truth.observation.double()])
 
     def one(parameters: Parameters) -> dict[str, Tensor]:
         everywhere = features(parameters.body, observations)
-        feature, next_feature = everywhere[:count], everywhere[count : 2 * count]
+        feature, next_feature = everywhere[:count], everywhere[next_row]
         moments = sampled_moments(held_out, feature, next_feature)
         known = None
         if truth is not None:
             weighting, value = truth.weighting.double(), truth.value.double()
-            known = TrueValue(everywhere[2 * count :], weighting, value, truth.squared_error)
+            known = TrueValue(everywhere[states:], weighting, value, truth.squared_error)
         return measure(
             Measured(
                 parameters,
@@ -112,6 +114,26 @@ def sample_evaluator(
         )
 
     return _in_groups(one, len(observations))
+
+
+def _distinct_rows(
+    transitions: Transition,
+) -> tuple[Float[Tensor, "row *observation"], Int[Tensor, " sample"]]:
+    """Return the observations with the next ones that are no observation, and the rows of the next.
+
+    In a stream nearly every next observation is the observation of the following transition: a
+    network that is asked for both would compute nearly everything twice.
+    """
+    observation, after = transitions.observation, transitions.next_observation
+    count = len(observation)
+    if observation.is_meta:
+        # Tensors without numbers cannot be compared.
+        return torch.cat([observation, after]), torch.arange(count, 2 * count, device="meta")
+    same = (after[:-1] == observation[1:]).flatten(1).all(1)
+    alone = ~torch.cat([same, same.new_zeros(1)])
+    row = torch.arange(1, count + 1, device=observation.device)
+    row[alone] = count + torch.arange(int(alone.sum()), device=observation.device)
+    return torch.cat([observation, after[alone]]), row
 
 
 def _auxiliary(rule: Rule, parameters: Parameters) -> AuxiliaryEstimate | None:

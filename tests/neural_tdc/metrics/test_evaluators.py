@@ -266,3 +266,35 @@ def test_judging_part_by_part_gives_the_same(monkeypatch):
         monkeypatch.setattr(evaluators, "MEMORY", memory)
         for key, value in evaluator(parameters).items():
             assert torch.allclose(value, whole[key], rtol=1e-10, atol=1e-13)
+
+
+def test_a_row_that_is_observation_and_next_observation_is_evaluated_once():
+    """Of 9 transitions in 2 episodes, cut after the fourth, 9 + 2 observations are distinct."""
+    g = torch.Generator().manual_seed(2)
+    states = torch.randn(11, 2, generator=g, dtype=F64)
+    first, second = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 10]
+    here, there = [*first[:-1], *second[:-1]], [*first[1:], *second[1:]]
+    constant = torch.ones(9, dtype=F64)
+    reward = torch.randn(9, generator=g, dtype=F64)
+    held_out = Transition(states[here], reward, 0.9 * constant, states[there], constant)
+    module, bodies = initial_bodies(lambda shape: mlp(shape, FEATURE, (6,)), (2,), 0, RUNS)
+    parameters = Parameters(
+        {name: tensor.double() for name, tensor in bodies.items()},
+        torch.randn(RUNS, FEATURE, generator=g, dtype=F64),
+        {},
+    )
+    asked = []
+
+    def counted(body, observation):
+        asked.append(len(observation))
+        return feature_map(module)(body, observation)
+
+    values = sample_evaluator(held_out, None, counted, RULES["td"])(parameters)
+    assert set(asked) == {11}
+    # The same transitions in another order: no next observation is the following observation.
+    order = [0, 2, 1, 3, 4, 6, 5, 8, 7]
+    shuffled = Transition(*(leaf[order] for leaf in held_out[:5]))
+    again = sample_evaluator(shuffled, None, counted, RULES["td"])(parameters)
+    assert max(asked) > 11
+    for name, value in values.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-10, atol=1e-12)
