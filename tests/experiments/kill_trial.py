@@ -16,7 +16,7 @@ from experiments.runs import recorder
 
 # At every measurement: most kills then fall into the writing of some file.
 recorder.CHECKPOINT_EVERY = 0.0
-STEPS, EVERY = 1_500, 10
+STEPS, EVERY = 800, 10
 LINE = (
     f"--problem random-walk-tabular --features given --rule tdc --runs 3 --steps {STEPS} "
     f"--measure-every {EVERY} --compile off --schedule general --optimizer rmsprop"
@@ -38,7 +38,7 @@ def trial(folder: Path, kills: int, chance: random.Random) -> dict[str, object]:
         # Every second kill may come before anything is saved, however slow the machine is.
         if next(kinds):
             wait_for_a_checkpoint(broken / "checkpoint.pt", time.time())
-        time.sleep(chance.uniform(0.0, 0.3))
+        time.sleep(chance.uniform(0.0, 0.2))
 
     ended = killed(evaluate_policy, LINE, folder, kills, wait)
     whole, broken = ended.whole, ended.broken

@@ -15,7 +15,7 @@ from experiments.train_supervised.__main__ import train_supervised
 # At every measurement: most kills then fall into the writing of some file.
 recorder.CHECKPOINT_EVERY = 0.0
 ARMS = ("split", "limit", "automatic-momentum")
-STEPS = 600
+STEPS = 320
 LINE = (
     f"--task friedman --arm {' '.join(ARMS)} --runs 2 --steps {STEPS} --measure-every 4 --hidden 5 "
     "--batch 3 --automatic-high 0.1 --curvature-every 0 --response-samples 20 --compile off"
@@ -27,7 +27,7 @@ def trial(folder: Path, kills: int, chance: random.Random) -> dict[str, object]:
 
     def wait(broken: Path) -> None:
         wait_for_a_checkpoint(broken / "checkpoint.pt", time.time())
-        time.sleep(chance.uniform(0.0, 0.4))
+        time.sleep(chance.uniform(0.0, 0.2))
 
     ended = killed(train_supervised, LINE, folder, kills, wait)
     tables = [

@@ -20,6 +20,7 @@ from experiments.convergence.structure import (
     scalar_curves,
     without_ridge,
 )
+from experiments.runs import recorder
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.history import History, cut, read
 from experiments.runs.intervals import statistic_interval
@@ -129,7 +130,7 @@ def test_a_resumed_run_takes_only_the_updates_after_its_last_measurement(
     assert run_program(program.convergence, line).status == 130
     # Both instances had been measured four times, and the first had gone further.
     done = seldom(110)[3]
-    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["update"] == done
+    assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == done
     assert sum(taken[:8]) == 2 * done
     taken[:] = [0] * 100
     assert run_program(program.convergence, f"{line} --resume").status == 0
@@ -146,9 +147,9 @@ def test_a_checkpoint_never_knows_more_than_the_files_beside_it(run_program, tmp
     def saved(path, state):
         events = EventAccumulator(str(path.parent)).Reload().Scalars("scalar/uniform/body")
         steps = read(path.parent / "metrics.csv").steps
-        known.append((int(steps[-1]), events[-1].step, state["update"]))
+        known.append((int(steps[-1]), events[-1].step, state["step"]))
 
-    monkeypatch.setattr(convergence_run, "save_checkpoint", saved)
+    monkeypatch.setattr(recorder, "save_checkpoint", saved)
     line = "--instance scalar --runs 2 --steps 100 --out run"
     assert run_program(program.convergence, line).status == 0
     assert len(known) > 5
@@ -163,7 +164,8 @@ def test_a_table_that_has_lost_measurements_is_named(run_program, refused, tmp_p
     refused(
         program.convergence,
         f"{line} --resume",
-        "run/metrics.csv ends before update 100, where run/checkpoint.pt goes on",
+        "run/metrics.csv ends before step 100, at which run/checkpoint.pt resumes: it has lost "
+        "measurements; use --overwrite to start again\n",
     )
 
 

@@ -3,12 +3,10 @@
 import csv
 import json
 import math
-import multiprocessing
 import os
+import resource
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,6 @@ from experiments.sweep import store as sweep_store
 from experiments.sweep.build import Shard
 from experiments.sweep.shard import run_shard
 
-ROOT = Path(__file__).parents[3]
 LINE = (
     "--problem boyan --width 5 --rule td tdc --steps 7 --runs 3 --measure-every 3 "
     "--body-steps 2^-7 2^-3 --ratios 1 8 inf --auxiliary-ratios 0.25 1 --workers 1"
@@ -248,14 +245,8 @@ def _always_dies(shard, on_progress):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.fixture
-def forked(monkeypatch):
-    """Let workers be copies of this process, with what is patched in it."""
-    context = multiprocessing.get_context("fork")
-    monkeypatch.setattr(engines.multiprocessing, "get_context", lambda kind: context)
-
-
-def test_a_worker_that_dies_costs_its_shards_another_try(forked, monkeypatch, tmp_path, capsys):
+@pytest.mark.usefixtures("forked_workers")
+def test_a_worker_that_dies_costs_its_shards_another_try(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     monkeypatch.setattr(engines, "run_shard", _dies_once)
     shards = [_shard(name) for name in "abc"]
@@ -265,7 +256,8 @@ def test_a_worker_that_dies_costs_its_shards_another_try(forked, monkeypatch, tm
     assert "a worker died; its shards are run again" in capsys.readouterr().err
 
 
-def test_workers_that_die_again_and_again_end_the_study_in_one_line(forked, monkeypatch):
+@pytest.mark.usefixtures("forked_workers")
+def test_workers_that_die_again_and_again_end_the_study_in_one_line(monkeypatch):
     monkeypatch.setattr(engines, "run_shard", _always_dies)
     with pytest.raises(Stopped, match="a worker died 4 times, most likely for want of memory"):
         list(engines.local(2)([_shard("a")], lambda done: None))
@@ -282,37 +274,29 @@ def test_a_study_that_is_cut_smaller_has_the_same_results(study, tmp_path, monke
         assert float(one["auc_rmspbe"]) == pytest.approx(float(other["auc_rmspbe"]), rel=1e-9)
 
 
-def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(tmp_path):
+def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(fork, tmp_path, monkeypatch):
     """A limit on the address space stands for a small machine."""
-    program = tmp_path / "limited.py"
-    program.write_text(
-        "import resource, sys, torch\n"
-        "torch.set_num_threads(1)\n"
-        "from experiments.sweep import __main__ as sweep\n"
-        "from experiments.runs.command_line import main\n"
-        "pages = int(open('/proc/self/statm').read().split()[0])\n"
-        "limit = pages * resource.getpagesize() + 800_000_000\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
-        "if sys.argv.pop(1) == 'uncut':\n"
-        "    sweep.configurations_a_shard = lambda cell, needed, memory, workers: 10**6\n"
-        "sys.exit(main(sweep.sweep))\n"
-    )
     line = shlex.split(
         "--problem boyan --width 5 --rule td --steps 1 --runs 40 --hidden 2000 --body-steps "
         "2^-60:2^-1 --ratios 1 --fresh-runs 0 --workers 1 --memory 1.6"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    monkeypatch.chdir(tmp_path)
+    for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
+        monkeypatch.setattr(f"experiments.sweep.figures.{name}", lambda *given: None)
 
-    def run(how):
-        command = [sys.executable, str(program), how, *line, "--out", how]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-        )
+    def limited(how):
+        torch.set_num_threads(1)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + 800_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        if how == "uncut":
+            sweep.configurations_a_shard = lambda cell, needed, memory, workers: 10**6
+        return main(sweep.sweep, [*line, "--out", how])
 
-    uncut, cut = run("uncut"), run("cut")
-    assert uncut.returncode == 1, uncut.stderr
-    assert "not enough memory" in uncut.stderr
-    assert cut.returncode == 0, cut.stderr
+    uncut, cut = (fork(limited, how).end(300) for how in ("uncut", "cut"))
+    assert uncut.status == 1, uncut.error
+    assert "not enough memory" in uncut.error
+    assert cut.status == 0, cut.error
     assert len(rows_of(tmp_path / "cut" / "sweep.csv")) == 60
     assert len(shards_of(tmp_path / "cut")) > 1
 
@@ -375,7 +359,8 @@ def test_a_grid_that_no_rule_goes_through_is_refused(study):
     assert status == 2
     assert "--auxiliary-ratios 3 has no effect with --rule td: no rule keeps an aux" in error
     # One of the rules goes through it.
-    assert study(f"{line} --head-steps 3 --body-steps 3 --ratios 3 --fresh-runs 0")[0] == 0
+    given = "--head-steps 3 --body-steps 3 --ratios 3 --auxiliary-ratios 1 --fresh-runs 0"
+    assert study(f"{line} {given}")[0] == 0
 
 
 def test_without_a_problem_or_a_rule_it_is_said(study):

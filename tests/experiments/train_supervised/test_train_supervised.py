@@ -1,6 +1,7 @@
 """What supervised learning leaves on the disk and on the screen, and what goes on after a stop."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.runs import recorder
+from experiments.runs.command_line import main
 from experiments.runs.history import History, MetricsFile, read
 from experiments.runs.report import Progress
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -122,9 +124,8 @@ def test_measurements_are_where_the_head_answers_the_curvature_and_the_rates(tra
     } < {*tags}
 
 
-def test_arms_differ_by_their_rates_only(train, tmp_path):
-    assert train(f"{LINE} --out run").status == 0
-    first = {arm: read(tmp_path / "run" / arm / "metrics.csv") for arm in ARMS[:3]}
+def test_arms_differ_by_their_rates_only(finished):
+    first = {arm: read(finished(LINE) / arm / "metrics.csv") for arm in ARMS[:3]}
     losses = [history.values("test/loss") for history in first.values()]
     assert (losses[0][0] == losses[1][0]).all()
     assert (losses[0][0] == losses[2][0]).all()
@@ -200,6 +201,25 @@ def test_diverged_runs_are_counted_and_leave_null(train, tmp_path):
     assert summary["split"]["metrics"]["test_loss"]["final"]["mean"] is None
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a function that gives the folder of a finished run, made once; it stays as it is."""
+    made = {}
+
+    def run(line):
+        if line not in made:
+            made[line] = tmp_path_factory.mktemp("finished") / "run"
+            threads = torch.get_num_threads()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(program, "evaluation_figure", lambda path, *_: path.write_text(""))
+                argv = [*line.split(), "--out", str(made[line])]
+                assert main(program.train_supervised, argv) == 0
+            torch.set_num_threads(threads)
+        return made[line]
+
+    return run
+
+
 def interrupted(monkeypatch, train, owner, name, call, line):
     """Press Ctrl-C at the given call of a method, before it does its work."""
     calls = []
@@ -237,23 +257,24 @@ def interrupted(monkeypatch, train, owner, name, call, line):
     ],
 )
 def test_ctrl_c_between_any_two_lines_loses_and_repeats_nothing(
-    train, tmp_path, monkeypatch, owner, name, call
+    train, finished, tmp_path, monkeypatch, owner, name, call
 ):
     monkeypatch.setattr(recorder, "CHECKPOINT_EVERY", 0.0)
     line = f"{LINE} --response-every 3"
-    assert train(f"{line} --out whole").status == 0
+    whole = finished(line)
     interrupted(monkeypatch, train, owner, name, call, f"{line} --out parts")
     assert train(f"{line} --out parts --resume").status == 0
-    same_run(tmp_path / "whole", tmp_path / "parts")
+    same_run(whole, tmp_path / "parts")
     for tag in ("test/loss", "tracking_error/head"):
         for arm in ARMS:
-            assert scalars(tmp_path / "parts" / arm, tag) == scalars(tmp_path / "whole" / arm, tag)
-    one, other = (strict(tmp_path / out / "summary.json") for out in ("whole", "parts"))
+            assert scalars(tmp_path / "parts" / arm, tag) == scalars(whole / arm, tag)
+    one, other = (strict(out / "summary.json") for out in (whole, tmp_path / "parts"))
     assert all(one[arm]["metrics"] == other[arm]["metrics"] for arm in ARMS)
 
 
-def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(train, tmp_path, monkeypatch):
-    assert train(f"{LINE} --out whole").status == 0
+def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(
+    train, finished, tmp_path, monkeypatch
+):
     interrupted(monkeypatch, train, Progress, "update", 2, f"{LINE} --out parts")
     checkpoint = tmp_path / "parts" / "checkpoint.pt"
     early = checkpoint.read_bytes()
@@ -262,7 +283,7 @@ def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(train, tmp_
     with (tmp_path / "parts" / "limit" / "metrics.csv").open("a") as metrics:
         metrics.write("14,0,0,0.5")
     assert train(f"{LINE} --out parts --resume").status == 0
-    same_run(tmp_path / "whole", tmp_path / "parts")
+    same_run(finished(LINE), tmp_path / "parts")
 
 
 def test_a_resumed_run_may_be_longer_and_goes_on_as_if_it_had_always_been(train, tmp_path):
@@ -285,8 +306,8 @@ def test_a_resumed_run_may_be_longer_and_goes_on_as_if_it_had_always_been(train,
         ("--steps 13", "--steps 13 is less than the 14"),
     ],
 )
-def test_another_setting_on_resume_is_refused_by_its_flag(train, tmp_path, changed, said):
-    assert train(f"{LINE} --out run").status == 0
+def test_another_setting_on_resume_is_refused_by_its_flag(train, finished, tmp_path, changed, said):
+    shutil.copytree(finished(LINE), tmp_path / "run")
     before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
     flags = [f"--{part}" for part in LINE.removeprefix("--").split(" --")]
     again = " ".join(part for part in flags if part.split()[0] != changed.split()[0])
@@ -307,8 +328,8 @@ def test_a_folder_with_a_run_is_kept_unless_it_is_to_be_replaced(train, tmp_path
     assert not (tmp_path / "run" / "head-rate").exists()
 
 
-def test_a_damaged_checkpoint_is_named_and_nothing_is_written(train, tmp_path):
-    assert train(f"{LINE} --out run").status == 0
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(train, finished, tmp_path):
+    shutil.copytree(finished(LINE), tmp_path / "run")
     path = tmp_path / "run" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:-200])
     before = (tmp_path / "run" / "split" / "metrics.csv").read_bytes()
