@@ -13,12 +13,15 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
     Raises ValueError in one line for a file that cannot be read.
     """
-    if not path.exists():
-        raise ValueError(f"{path} does not exist")
-    if not path.is_file():
-        raise ValueError(f"{path} is no file")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no .npz file, as numpy.savez writes it")
+    try:
+        if not path.exists():
+            raise ValueError(f"{path} does not exist")
+        if not path.is_file():
+            raise ValueError(f"{path} is no file")
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is no .npz file, as numpy.savez writes it")
+    except OSError as error:  # Such as a name that is too long.
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     arrays: dict[str, np.ndarray] = {}
     name = ""
     try:

@@ -28,11 +28,10 @@ from experiments.compare_dqn.comparison import (
 from experiments.compare_dqn.settings import Comparison, ComparisonSettings, read_comparison
 from experiments.compare_dqn.side_by_side import side_by_side
 from experiments.runs.checks import UsageError
-from experiments.runs.command_line import Stopped, main, resume_command
+from experiments.runs.command_line import main, resumable
 from experiments.runs.computing import resolve_device
 from experiments.runs.configuration import configuration
 from experiments.runs.files import read_json, write_json
-from experiments.runs.processes import stop_status
 from experiments.runs.report import number
 from experiments.runs.run_folder import (
     CONFIG,
@@ -84,8 +83,12 @@ def _claimed(comparison: Comparison) -> Iterator[None]:
     stored = comparison.stored()
     stored = {name: list(v) if isinstance(v, tuple) else v for name, v in stored.items()}
     check_unlocked(out)
+    try:
+        others = out.is_dir() and any(entry.name != LOCK for entry in out.iterdir())
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be read: {error.strerror}") from None
     if not settings.resume:
-        if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+        if others:
             raise UsageError(f"--out {out} is not empty; give another folder, or --resume")
         with prepare_folder(out):
             write_json(out / CONFIG, configuration({"comparison": stored}))
@@ -228,11 +231,8 @@ def _report(
 def compare_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     comparison = read_comparison(argv)
-    try:
+    with resumable(comparison.settings.program, argv, "finished runs and last checkpoints are"):
         compare(comparison)
-    except KeyboardInterrupt as stop:
-        said = f"stopped; go on with: {resume_command(comparison.settings.program, argv)}"
-        raise Stopped(said, stop_status(stop)) from None
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import read_json
 from experiments.runs.history import History, read
 from experiments.runs.report import table
-from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, SUMMARY
+from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, SHARDS, SUMMARY
 from experiments.runs.statistics import summary, summary_key
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -44,12 +44,21 @@ def run_folders(folder: Path) -> list[Path]:
     if (folder / METRICS_FILE).is_file():
         return [folder]
     found = sorted(path.parent for path in folder.glob(f"*/{METRICS_FILE}"))
+    if not found and (folder / SHARDS).is_dir():
+        raise UsageError(
+            f"{folder} holds a step-size study and no run: its figures are in it, and "
+            "python -m experiments.sweep draws them again with --resume"
+        )
     if not found:
         raise UsageError(
             f"{folder} holds no run: there is no {METRICS_FILE} in it or in its folders"
         )
     # In the order in which the rules were given, where the run tells.
     listed = _optional(folder / CONFIG).get("folders") or []
+    missing = [name for name in listed if folder / name not in found]
+    if missing:
+        lacking = ", ".join(f"{folder / name}" for name in missing)
+        print(f"note: left out, since there is no {METRICS_FILE}: {lacking}", file=sys.stderr)
     order = {name: index for index, name in enumerate(listed)}
     return sorted(found, key=lambda path: order.get(path.name, len(order)))
 
@@ -109,6 +118,12 @@ def _output(settings: PlotSettings) -> Path:
         out = settings.folder[0] / FIGURE if len(settings.folder) == 1 else Path("comparison.png")
     if out.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {out} must end in {', '.join(FORMATS)}")
+    try:
+        is_folder = out.is_dir()
+    except OSError as error:  # Such as a name that is too long.
+        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from None
+    if is_folder:
+        raise UsageError(f"--out {out} is a folder; give a file")
     if settings.out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
     if out.parent.is_dir() and not os.access(out.parent, os.W_OK):

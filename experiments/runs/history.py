@@ -164,7 +164,8 @@ class MetricsFile:
 def _complete_lines(path: Path) -> list[str]:
     """Return the lines of a file, without a last one that has no line end."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        # Some editors begin a file with a byte order mark.
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except UnicodeDecodeError:

@@ -88,6 +88,11 @@ class Recorder:
         """
         measured = max(step for step in grid if step <= self.start)
         for part, folder in self.folders.items():
+            if not (folder / METRICS_FILE).exists():
+                raise ValueError(
+                    f"{folder / METRICS_FILE} does not exist, and a run is not resumed without its "
+                    "measurements; put it back, or use --overwrite to start again"
+                )
             history = read(folder / METRICS_FILE, measured)
             if not len(history) or history.steps[-1] != measured:
                 raise ValueError(

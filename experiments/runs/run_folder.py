@@ -15,6 +15,7 @@ While a program works on a folder it holds the folder's lock, see `experiments.r
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,19 @@ FIGURE = "figure.png"
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
 VALUE = "value.pt"
-RUN_FILES = (CONFIG, EVENTS, METRICS_FILE, SUMMARY, FIGURE, VALUE, SCORES, CHECKPOINT)
+# Bytes: file systems allow 255, and names of files are made from it.
+LONGEST_NAME = 150
+RUN_FILES = (
+    CONFIG,
+    EVENTS,
+    METRICS_FILE,
+    SUMMARY,
+    FIGURE,
+    VALUE,
+    SCORES,
+    CHECKPOINT,
+)  # The folder of a study's results.
+SHARDS = "shards"
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
@@ -52,9 +65,23 @@ def holds_run(folder: Path) -> bool:
     return _config(folder) is not None
 
 
+def _lost_its_configuration(folder: Path) -> bool:
+    """Return whether the other files of a run, of one rule or of several, are in a folder."""
+    several = (folder / SUMMARY).is_file() and any(folder.glob(f"*/{METRICS_FILE}"))
+    return several or any((folder / name).is_file() for name in (METRICS_FILE, CHECKPOINT))
+
+
 def folder_name(rule: str) -> str:
-    """Return the name of a rule's folder; `module:function` may not keep its colon there."""
-    return rule.replace(":", ".").replace("/", ".").replace("\\", ".")
+    """Return the name of a rule's folder; `module:function` may not keep its colon there.
+
+    A long name is cut and ends in a digest of the whole.
+    """
+    name = rule.replace(":", ".").replace("/", ".").replace("\\", ".")
+    encoded = name.encode()
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    return f"{encoded[: LONGEST_NAME - 13].decode(errors='ignore')}-{digest}"
 
 
 def _files_of_run(folder: Path) -> list[Path]:
@@ -127,6 +154,11 @@ def check_folder(
                 "it or --overwrite to replace it"
             )
         return
+    if _lost_its_configuration(folder):
+        raise ValueError(
+            f"--out {folder} holds a run whose {CONFIG} is missing or damaged, and without it no "
+            "run is resumed or replaced; put it back, or give another folder"
+        )
     if resume:
         raise ValueError(f"--out {folder} holds no run to resume; leave --resume away to start one")
     if entries:

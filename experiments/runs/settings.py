@@ -161,14 +161,20 @@ def settings_from(kind: type[AnySettings], *layers: Mapping[str, Any]) -> AnySet
 
 
 def read_number(text: str) -> float:
-    """Read a number, or a power of two numbers such as 2^-3; ValueError for anything else."""
+    """Read a number, or a power of two numbers such as 2^-3; ValueError for anything else.
+
+    ∞ is read too, as the tables of a study print it.
+    """
     base, power, exponent = text.partition("^")
     if not power:
-        return float(text)
+        return float(text.replace("∞", "inf"))
     try:
-        return float(base) ** int(exponent)
+        value = float(base) ** int(exponent)
     except (OverflowError, ZeroDivisionError) as error:
         raise ValueError(str(error)) from None
+    if value == 0 != float(base):
+        raise ValueError(f"{text} is too small for a float64")
+    return value
 
 
 _READERS: dict[type, tuple[Callable[[str], Any], str]] = {

@@ -19,6 +19,7 @@ from experiments.runs.files import read_json, write_json, write_text
 from experiments.runs.report import large_number, tensorboard_line
 from experiments.runs.run_folder import (
     CONFIG,
+    SHARDS,
     SUMMARY,
     check_folder,
     check_same_settings,
@@ -35,7 +36,7 @@ from experiments.sweep.overall import overall, overall_csv, overall_markdown
 from experiments.sweep.results import Report, Row, identity, panels_of, reports, rows, selected
 from experiments.sweep.settings import SweepSettings, read_sweep_settings
 from experiments.sweep.shard import Results
-from experiments.sweep.store import SHARDS, Study
+from experiments.sweep.store import Study
 from experiments.sweep.winner import winner_lines
 
 SWEEP = "sweep.csv"
@@ -194,8 +195,8 @@ def _write(out: Path, select: str, swept: list[Row], answers: list[Report], base
     for panel in panels:
         inside = [row for row in swept if row.panel == panel]
         if sweep_figures.has_map(inside):
-            name = folder_name(f"{MAP}-{select}-{'-'.join(panel)}.png")
-            sweep_figures.map_figure(out / name, inside, select)
+            name = folder_name(f"{MAP}-{select}-{'-'.join(panel)}")
+            sweep_figures.map_figure(out / f"{name}.png", inside, select)
     best = [report.fresh for report in answers if report.of_rule]
     if best:
         error = select.partition("_")[2]

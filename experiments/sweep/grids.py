@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from experiments.runs.checks import UsageError
+from experiments.runs.settings import read_number
 
 _POWER = re.compile(r"([0-9.]+)\^(-?[0-9]+)")
 _LARGEST_GRID = 10_000
@@ -18,10 +19,9 @@ def _power(text: str) -> tuple[float, int] | None:
 
 
 def _number(flag: str, text: str) -> float:
-    power = _power(text)
     try:
-        return power[0] ** power[1] if power else float(text)
-    except (ValueError, OverflowError, ZeroDivisionError):
+        return read_number(text)
+    except ValueError:
         raise UsageError(
             f"{flag} {text!r} is not a number, a power such as 2^-3 or a range such as 2^-10:2^0"
         ) from None

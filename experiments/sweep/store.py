@@ -10,12 +10,10 @@ import numpy as np
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.files import write_bytes
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT
+from experiments.runs.run_folder import CHECKPOINT, SHARDS
 from experiments.sweep.build import Shard
 from experiments.sweep.engines import Engine
 from experiments.sweep.shard import Results
-
-SHARDS = "shards"
 
 
 class Study:

@@ -29,6 +29,11 @@ def test_what_is_no_npz_file_is_refused(tmp_path, content, said):
         read_log(path)
 
 
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read: File name too long"):
+        read_log(tmp_path / ("n" * 300))
+
+
 def test_a_single_array_is_no_log(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"is no \.npz file"):

@@ -127,6 +127,7 @@ def test_several_runs_at_a_time_give_the_scores_of_one_after_another(
             "--frame-limit 9 has no effect on CartPole-v1",
         ),
         ("--problem CartPole-v1 --seeds 0 --out all", "--seeds 0 is not allowed"),
+        ("--problem CartPole-v1 --out " + "n" * 300, "cannot be read: File name too long"),
         ("--problem CartPole-v1 --resume --out all", "holds no comparison to resume"),
     ],
 )

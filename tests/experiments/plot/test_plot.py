@@ -63,6 +63,16 @@ def test_a_folder_of_rules_expands_in_the_order_of_the_run(tmp_path, capsys):
     assert (tmp_path / "figure.png").exists()
 
 
+def test_a_rule_without_measurements_is_left_out_and_named(tmp_path, capsys):
+    for rule in ("tdc", "td"):
+        make_run(tmp_path / rule, rule)
+    write_json(tmp_path / "config.json", {"folders": ["tdc", "td"]})
+    (tmp_path / "td" / "metrics.csv").unlink()
+    assert [path.name for path in run_folders(tmp_path)] == ["tdc"]
+    said = capsys.readouterr().err
+    assert said == f"note: left out, since there is no metrics.csv: {tmp_path / 'td'}\n"
+
+
 def test_several_folders_are_compared_in_one_figure(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "a")
@@ -110,6 +120,13 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys, monkeypatch):
         patched.setattr(os, "access", lambda path, mode: False)
         assert "figure.png cannot be written; give another file by" in refused(capsys, run)
     assert "cannot be read: File name too long" in refused(capsys, tmp_path / ("a" * 300))
+    assert "cannot be written: File name too long" in refused(
+        capsys, run, "--out", "a" * 300 + ".png"
+    )
+    (tmp_path / "folder.png").mkdir()
+    assert "is a folder; give a file" in refused(capsys, run, "--out", tmp_path / "folder.png")
+    (tmp_path / "study" / "shards").mkdir(parents=True)
+    assert "holds a step-size study" in refused(capsys, tmp_path / "study")
     assert "must end in .png, .pdf, .svg" in refused(capsys, run, "--out", "notes.txt")
     assert "there is no folder" in refused(capsys, run, "--out", "no/where/a.png")
     (run / "summary.json").write_text("{")

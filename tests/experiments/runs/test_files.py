@@ -93,3 +93,10 @@ def test_damaged_and_missing_json_is_one_line(tmp_path):
 def test_a_byte_order_mark_is_passed_over(tmp_path):
     (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
     assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_what_fails_has_the_name_that_the_user_knows(tmp_path):
+    path = tmp_path / "nowhere" / "figure.png"
+    with pytest.raises(OSError, match="No such file") as failure:
+        write_bytes(path, b"x")
+    assert failure.value.filename == str(path)

@@ -252,6 +252,17 @@ def test_a_foreign_file_is_no_table_of_measurements(tmp_path, content):
     assert path.read_bytes() == content
 
 
+def test_a_byte_order_mark_before_the_table_is_passed_over(tmp_path):
+    path, history = tmp_path / "metrics.csv", measured()
+    write(path, history)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path).names == history.names
+    cut(path, 100)
+    again = read(path)
+    assert again.steps.tolist() == [0, 100]
+    MetricsFile(path, again).close()
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.csv does not exist"):
         read(tmp_path / "metrics.csv")

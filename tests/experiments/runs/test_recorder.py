@@ -294,3 +294,10 @@ def test_another_program_s_checkpoint_and_another_network_s_are_refused(tmp_path
     for other in ([torch.zeros(2), torch.zeros(4)], [torch.zeros(2)]):
         with pytest.raises(ValueError, match=r"checkpoint\.pt belongs to another run: its tensors"):
             restored(other, saved, tmp_path / "checkpoint.pt")
+
+
+def test_a_run_without_its_measurements_says_what_to_do(tmp_path):
+    work(tmp_path, steps=3)
+    (tmp_path / "other" / "metrics.csv").unlink()
+    with pytest.raises(ValueError, match=r"other/metrics.csv does not exist.*use --overwrite"):
+        work(tmp_path, steps=5)

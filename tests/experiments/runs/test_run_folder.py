@@ -300,3 +300,32 @@ def test_a_checkpoint_is_part_of_the_run_it_lies_in(tmp_path):
     save_checkpoint(run / "checkpoint.pt", {"step": 1})
     assert sorted(os.listdir(prepared(run, resume=True))) == ["checkpoint.pt", "config.json"]
     assert os.listdir(prepared(run, overwrite=True)) == []
+
+
+@pytest.mark.parametrize("action", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize("damage", [None, b"{"])
+def test_a_run_that_lost_its_configuration_is_called_so(tmp_path, action, damage):
+    one, several = tmp_path / "one", tmp_path / "several"
+    make_run(one)
+    make_several(several, ["td", "tdc"])
+    (several / "summary.json").write_text("{}")
+    (several / "td" / "metrics.csv").touch()
+    for folder in (one, several):
+        (folder / "config.json").unlink()
+        if damage:
+            (folder / "config.json").write_bytes(damage)
+        refused(lambda out=folder: prepared(out, **action), "config.json is missing or damaged")
+
+
+def test_a_folder_of_many_runs_is_not_taken_for_one_that_lost_its_configuration(tmp_path):
+    make_run(tmp_path / "runs" / "boyan")
+    refused(lambda: prepared(tmp_path / "runs"), "holds files that are no run's (boyan)")
+
+
+def test_a_long_name_is_cut_and_stays_one_of_its_own(tmp_path):
+    assert folder_name("mod:f") == "mod.f"
+    one, other = folder_name("mod:" + "f" * 300), folder_name("mod:" + "f" * 301)
+    assert one.startswith("mod.fff")
+    assert one != other
+    assert folder_name(one) == one
+    (tmp_path / folder_name("ö" * 300)).mkdir()

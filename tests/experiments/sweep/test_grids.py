@@ -5,7 +5,9 @@ import math
 import pytest
 
 from experiments.runs.checks import UsageError
+from experiments.runs.settings import read_number
 from experiments.sweep.grids import grid
+from experiments.sweep.tables import step_text
 
 
 def test_numbers_powers_and_ranges_are_put_in_order():
@@ -18,6 +20,13 @@ def test_a_range_may_leave_powers_out():
 
 def test_infinity_is_a_ratio_where_it_is_allowed():
     assert grid("--ratios", ["inf", "1"], infinite=True) == [1.0, math.inf]
+
+
+@pytest.mark.parametrize("value", [2**-10, 0.25, 1.0, 2.0, 1000.0, math.inf])
+def test_what_the_tables_print_is_read(value):
+    shown = step_text(value)
+    assert grid("--ratios", [shown], infinite=True) == [value]
+    assert read_number(shown) == value
 
 
 @pytest.mark.parametrize(
