@@ -18,6 +18,7 @@ from experiments.runs.history import History, read
 from experiments.runs.report import table
 from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, SHARDS, SUMMARY
 from experiments.runs.statistics import summary, summary_key
+from neural_tdc.metrics.registry import selectable_metrics
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -111,6 +112,26 @@ def _chosen_metrics(asked: Sequence[str], runs: Sequence[FinishedRun]) -> list[s
     return [by_key[metric] for metric in asked] or None
 
 
+def _evaluates_policy(run: FinishedRun) -> bool:
+    """Return whether a run has an error that the figures of policy evaluation show."""
+    return not {metric.key for metric in selectable_metrics()}.isdisjoint(run.history.names)
+
+
+def _check_measured(runs: Sequence[FinishedRun], metrics: Sequence[str] | None) -> None:
+    """Raise UsageError where a run measured nothing of what is drawn."""
+    for run in runs:
+        names = run.history.names
+        if metrics is None and not _evaluates_policy(run):
+            known = ", ".join(summary_key(name) for name in names)
+            raise UsageError(
+                f"{run.folder} is no run of policy evaluation; choose by --metric what to draw of "
+                f"{known}"
+            )
+        if metrics is not None and not {*metrics} & {*names}:
+            asked = " or ".join(map(summary_key, metrics))
+            raise UsageError(f"{run.folder} did not measure {asked}; leave it out")
+
+
 def _output(settings: PlotSettings) -> Path:
     """Return the file to write; UsageError where it cannot be one."""
     out = settings.out
@@ -139,6 +160,9 @@ def plot(argv: Sequence[str]) -> None:
     runs = [read_run(path) for path in folders]
     names = labels(runs)
     metrics = _chosen_metrics(settings.metric, runs)
+    _check_measured(runs, metrics)
+    evaluated = all(map(_evaluates_policy, runs))
+    what = "Policy evaluation" if evaluated else "Runs"
     problems = list(dict.fromkeys(run.problem for run in runs if run.problem))
     errors = [run.truth_standard_error for run in runs if run.truth_standard_error]
     name = "standard error of the truth"
@@ -146,7 +170,7 @@ def plot(argv: Sequence[str]) -> None:
     evaluation_figure(
         out,
         dict(zip(names, (run.history for run in runs))),
-        " on ".join(["Policy evaluation", *([", ".join(problems)] if problems else [])]),
+        " on ".join(filter(None, [what, ", ".join(problems)])),
         metrics,
         references,
     )
@@ -161,7 +185,8 @@ def plot(argv: Sequence[str]) -> None:
         )
         for name, run in zip(names, runs)
     }
-    print(table(summaries))
+    asked = [(summary_key(name), summary_key(name), "final") for name in metrics or ()]
+    print(table(summaries, None if evaluated else asked))
     print(f"figure: {out}")
 
 

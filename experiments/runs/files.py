@@ -30,8 +30,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError) and error.filename == str(partial):
-            # The name that the user knows.
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(partial)):
+            # The name that the user knows; a full disk gives none.
             error.filename = str(path)
         raise
 

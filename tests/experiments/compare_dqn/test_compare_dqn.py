@@ -1,5 +1,6 @@
 """The program that compares arms: its folders, its table, going on, and its intervals."""
 
+import errno
 import json
 import multiprocessing
 
@@ -139,6 +140,22 @@ def test_what_a_user_can_get_wrong_gives_one_line_before_anything_runs(
     assert len(done.lines) == 1
     assert said in done.lines[0]
     assert not (tmp_path / "all").exists()
+
+
+def test_a_full_disk_while_the_figure_is_drawn_is_one_line_and_is_resumed(compare, monkeypatch):
+    drawn = program.comparison_figure
+
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(program, "comparison_figure", full)
+    line = TINY.replace("--arm split body --seeds 2", "--arm split --seeds 1")
+    done = compare(line)
+    assert done.status == 1
+    said = "error: No space left on device; finished runs and last checkpoints are kept, go on with"
+    assert done.lines[-1].startswith(said)
+    monkeypatch.setattr(program, "comparison_figure", drawn)
+    assert compare(f"{line} --resume").status == 0
 
 
 def test_another_comparison_in_the_folder_is_refused(compare):

@@ -13,15 +13,17 @@ from experiments.runs.files import write_json
 from experiments.runs.history import History, MetricsFile
 from experiments.runs.statistics import summary
 
+ERRORS = ("error/rmsve", "tracking_error/head")
 
-def make_run(folder, rule="td", problem="boyan", seed=0, finished=True, runs=3):
+
+def make_run(folder, rule="td", problem="boyan", seed=0, finished=True, runs=3, names=ERRORS):
     folder.mkdir(parents=True)
     write_json(folder / "config.json", configuration({"problem": problem, "rule": [rule]}))
     history = History()
     file = MetricsFile(folder / "metrics.csv", history)
     numbers = np.random.default_rng(seed)
     for step in (0, 100, 200):
-        values = {"error/rmsve": numbers.uniform(1, 2, runs), "tracking_error/head": np.ones(runs)}
+        values = {names[0]: numbers.uniform(1, 2, runs), names[1]: np.ones(runs)}
         history.append(step, values, np.zeros(runs, dtype=bool))
         file.write()
     file.close()
@@ -84,6 +86,23 @@ def test_several_folders_are_compared_in_one_figure(tmp_path, capsys, monkeypatc
     assert not (tmp_path / "a" / "figure.png").exists()
     assert main(plot, ["a", "b", "--out", "b/both.pdf"]) == 0
     assert (tmp_path / "b" / "both.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_run_of_deep_q_learning_is_drawn_by_the_metrics_that_it_has(tmp_path, capsys):
+    game = tmp_path / "game"
+    make_run(game, "dqn", "Pong", runs=1, names=("evaluation/score", "loss/td"))
+    make_run(tmp_path / "td")
+    (game / "figure.png").write_bytes(b"its own figure")
+    said = "game is no run of policy evaluation; choose by --metric what to draw of"
+    assert f"{said} evaluation_score, loss_td" in refused(capsys, game)
+    assert said in refused(capsys, tmp_path / "td", game)
+    assert (game / "figure.png").read_bytes() == b"its own figure"
+    message = refused(capsys, tmp_path / "td", game, "--metric", "rmsve")
+    assert "game did not measure rmsve; leave it out" in message
+    out = tmp_path / "score.png"
+    assert main(plot, [str(game), "--metric", "evaluation_score", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.split()[:3] == ["rule", "evaluation_score", "diverged"]
+    assert out.exists()
 
 
 def test_runs_are_called_by_as_little_as_tells_them_apart(tmp_path):

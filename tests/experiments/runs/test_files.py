@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -100,3 +101,8 @@ def test_what_fails_has_the_name_that_the_user_knows(tmp_path):
     with pytest.raises(OSError, match="No such file") as failure:
         write_bytes(path, b"x")
     assert failure.value.filename == str(path)
+    # A full disk gives no name at all.
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    said = pytest.raises(OSError, match=r"No space left on device: '.*figure.png'")
+    with said, atomic_write(tmp_path / "figure.png"):
+        raise full
