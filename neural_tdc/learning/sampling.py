@@ -206,7 +206,8 @@ def follows_stream(sampling: Sampling) -> bool:
 
 def in_segments(sampling: Sampling) -> bool:
     """Tell whether a batch is made of segments of consecutive transitions."""
-    zero = torch.zeros((), dtype=torch.int64)
+    # Only the shape is asked for, of a batch that may be larger than the memory.
+    zero = torch.zeros((), dtype=torch.int64, device="meta")
     return sampling.times(zero[None], zero, sampling.transitions(1)).dim() == 3
 
 

@@ -282,7 +282,7 @@ def test_a_table_gives_exact_values_under_the_users_policy(evaluate, own, tmp_pa
     parts = f"--policy {own(FIRST)}:first --behaviour uniform --features given --gamma 0.9"
     outcome = evaluate(
         f"--problem FrozenLake-v1 --rule frozen+lstd {parts} --runs 2 --steps 3000 "
-        "--measure-every 3000 --compile off --lstd-window 3000 --lstd-epsilon 1e-9 --out run"
+        "--measure-every 3000 --compile on --lstd-window 3000 --lstd-epsilon 1e-9 --out run"
     )
     assert outcome.status == 0, outcome.error
     assert "off-policy" in outcome.out

@@ -113,8 +113,8 @@ REFUSED = [
     # What is missing or unknown
     ("--problem boyan --head-step 0.1", "--head-step needs --rule"),
     ("--rule tdc", "--problem must be given"),
-    ("--problem boyan --rule", "--rule"),
-    ("--problem boyan --rule tdc --nope 3", "--nope"),
+    ("--problem boyan --rule", "--rule is given without a value; give one or several"),
+    ("--problem boyan --rule tdc --nope 3", "unknown on the command line: --nope 3; did you mean"),
 ]
 
 

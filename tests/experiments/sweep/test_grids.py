@@ -14,6 +14,13 @@ def test_numbers_powers_and_ranges_are_put_in_order():
     assert grid("--ratios", ["3", "2^-2:2^1", "10^-3"]) == [0.001, 0.25, 0.5, 1.0, 2.0, 3.0]
 
 
+NO_NUMBER = "is not a number, a power such as 2^-3 or a range such as 2^-10:2^0"
+NO_RANGE = (
+    "is not a range: write two powers of one base, as 2^-10:2^0, or every third of them, as "
+    "2^-10:2^0:3"
+)
+
+
 def test_a_range_may_leave_powers_out():
     assert grid("--body-steps", ["2^-7:2^0:3"]) == [2**-7, 2**-4, 2**-1]
 
@@ -32,23 +39,23 @@ def test_what_the_tables_print_is_read(value):
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ([], "--ratios is an empty grid"),
+        ([], "--ratios is an empty grid: give one value at least"),
         (["2^0:2^-3"], "--ratios 2^0:2^-3 is empty: its end is below its beginning"),
         (["0"], "--ratios 0 is not allowed: give a finite number above 0"),
-        (["-1"], "--ratios -1 is not allowed"),
+        (["-1"], "--ratios -1 is not allowed: give a finite number above 0"),
         (["inf"], "--ratios inf is not allowed: give a finite number above 0"),
-        (["nan"], "--ratios nan is not allowed"),
-        (["2^-1:2^1", "0.5"], "--ratios has 0.5 twice, a duplicate configuration"),
-        (["0.1", "10^-1"], "--ratios has 0.1 twice"),
-        (["two"], "--ratios 'two' is not a number, a power such as 2^-3"),
-        (["2^-1:3^1"], "--ratios '2^-1:3^1' is not a range: write two powers of one base"),
-        (["1:2"], "--ratios '1:2' is not a range"),
-        (["2^-1:2^3:0"], "is not a range"),
-        (["2^0:2^99999"], "has more than"),
-        (["2^9999"], "is not a number"),
+        (["nan"], "--ratios nan is not allowed: give a finite number above 0"),
+        (["2^-1:2^1", "0.5"], "--ratios has 0.5 twice, a duplicate configuration; give it once"),
+        (["0.1", "10^-1"], "--ratios has 0.1 twice, a duplicate configuration; give it once"),
+        (["two"], f"--ratios 'two' {NO_NUMBER}"),
+        (["2^-1:3^1"], f"--ratios '2^-1:3^1' {NO_RANGE}"),
+        (["1:2"], f"--ratios '1:2' {NO_RANGE}"),
+        (["2^-1:2^3:0"], f"--ratios '2^-1:2^3:0' {NO_RANGE}"),
+        (["2^0:2^99999"], "--ratios 2^0:2^99999 has more than 10000 values"),
+        (["2^9999"], f"--ratios '2^9999' {NO_NUMBER}"),
     ],
 )
 def test_what_is_no_grid_is_named_with_its_flag(texts, said):
-    with pytest.raises(UsageError, match="--ratios") as raised:
+    with pytest.raises(UsageError) as raised:
         grid("--ratios", texts)
-    assert said in str(raised.value)
+    assert str(raised.value) == said
