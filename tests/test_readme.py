@@ -1,24 +1,61 @@
-"""The README's Python, run as it stands, and its promises about files."""
+"""The pages of the project: their Python is run, their commands are read, their links exist."""
 
 import ast
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from neural_tdc import step
+from experiments.compare_dqn.settings import read_comparison
+from experiments.convergence.settings import ConvergenceSettings
+from experiments.evaluate_policy.best import BestSettings, asks_for_best
+from experiments.evaluate_policy.settings import read_evaluation_settings
+from experiments.landscape.settings import read_landscape_settings
+from experiments.plot.settings import PlotSettings
+from experiments.runs.command_line import parse
+from experiments.sweep.settings import read_sweep_settings
+from experiments.train_dqn.settings import read_dqn_settings
+from experiments.train_supervised.settings import read_supervised_settings
+from experiments.two_step.settings import TwoStepSettings
+from neural_tdc import __version__, step
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+BLOCKS: dict[str, list[str]] = {
+    page: blocks
+    for page, text in PAGES.items()
+    if (blocks := re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+}
+# These pages have tests of their own.
+TESTED_ELSEWHERE = {
+    "docs/own-parts.md": "tests/experiments/evaluate_policy/test_own_parts.py",
+    "docs/split-rates.md": "tests/neural_tdc/split_rates/test_recipes.py",
+    "docs/stackelberg.md": "tests/neural_tdc/stackelberg/test_problems.py",
+}
+# Its own test runs the commands, some of them in a copy of the clone to which a part was added.
+COMMANDS_RUN_ELSEWHERE = "docs/own-parts.md"
+# Algorithm 1 as it is shown: an excerpt of a module, compared with it below.
+EXCERPT = "docs/algorithm.md"
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.startswith(("import", "from"))])
-def test_an_example_of_the_readme_runs(block, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", sorted(BLOCKS.keys() - TESTED_ELSEWHERE.keys() - {EXCERPT}))
+def test_the_examples_of_a_page_run_one_after_the_other(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
-    assert "print(" not in block or capsys.readouterr().out
+    names = {}
+    for block in BLOCKS[page]:
+        exec(compile(block, page, "exec"), names)
+        assert "print(" not in block or capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("page", "test"), TESTED_ELSEWHERE.items())
+def test_a_page_that_is_tested_elsewhere_is_named_there(page, test):
+    assert page in BLOCKS
+    assert Path(page).name in (ROOT / test).read_text(encoding="utf-8")
 
 
 def statements(function):
@@ -29,15 +66,85 @@ def statements(function):
     return [ast.unparse(statement) for statement in body]
 
 
-def test_algorithm_1_in_the_readme_is_the_code_that_runs():
-    (shown,) = [block for block in BLOCKS if block.startswith("def step(")]
+def test_algorithm_1_on_its_page_is_the_code_that_runs():
+    (shown,) = BLOCKS[EXCERPT]
     (promised,) = ast.parse(shown).body
     (runs,) = ast.parse(inspect.getsource(step)).body
     assert statements(promised) == statements(runs)
     assert [each.arg for each in promised.args.args] == [each.arg for each in runs.args.args]
 
 
-def test_files_that_the_readme_links_to_exist():
-    links = re.findall(r"\]\(([^)#:]+)\)", TEXT)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def read_evaluation(argv):
+    """Read a command line of `evaluate_policy`, with and without rules."""
+    if asks_for_best(argv):
+        return parse(BestSettings, argv)
+    return read_evaluation_settings(argv)
+
+
+READERS = {
+    "compare_dqn": read_comparison,
+    "convergence": lambda argv: parse(ConvergenceSettings, argv),
+    "evaluate_policy": read_evaluation,
+    "landscape": read_landscape_settings,
+    "plot": lambda argv: parse(PlotSettings, argv),
+    "sweep": read_sweep_settings,
+    "train_dqn": read_dqn_settings,
+    "train_supervised": read_supervised_settings,
+    "two_step": lambda argv: parse(TwoStepSettings, argv),
+}
+
+
+def commands():
+    """Return (page, program, its arguments) of every command on a line of its own."""
+    found = []
+    for page in sorted(PAGES.keys() - {COMMANDS_RUN_ELSEWHERE}):
+        joined = re.sub(r" *\\\n *", " ", PAGES[page])
+        lines = re.findall(
+            r"^ *(?:\.venv/bin/)?python -m experiments\.(\w+)(?: +(.*))?$", joined, re.MULTILINE
+        )
+        for program, arguments in lines:
+            # `a|b` is a choice, of which the first is tried.
+            first_choices = re.sub(r"(\w+)(\|[\w-]+)+", r"\1", arguments)
+            found.append((page, program, shlex.split(first_choices, comments=True)))
+    return found
+
+
+@pytest.mark.parametrize(("page", "program", "argv"), commands())
+def test_a_command_of_a_page_is_one_that_its_program_takes(page, program, argv, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    READERS[program](argv)
+
+
+def test_commands_are_found_on_the_pages_that_have_them():
+    found = commands()
+    assert len(found) >= 30
+    assert {program for _, program, _ in found} >= READERS.keys() - {"plot"}
+
+
+def anchors(text):
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_headings_that_a_page_links_to_exist(page):
+    folder = (ROOT / page).parent
+    for link, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", PAGES[page]):
+        target = (folder / link).resolve() if link else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), anchor
+
+
+def test_the_readme_is_short_and_links_to_every_page():
+    readme = PAGES["README.md"]
+    assert len(readme.splitlines()) <= 140
+    links = set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", readme))
+    assert PAGES.keys() - {"README.md"} - links == set()
+
+
+def test_the_citation_has_the_version_of_the_library():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {__version__}\n" in citation
