@@ -75,7 +75,7 @@ class Rules(dict[str, Rule]):
 
     @staticmethod
     def _choices(name: str, names: list[str]) -> str:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
         nearest = f" (did you mean {' or '.join(near)}?)" if near else ""
         return ", ".join(names) + nearest
 

@@ -465,6 +465,7 @@ def test_generalized_body_under_a_tdc_head_keeps_both_vectors_and_finds_omega():
     ("name", "message"),
     [
         ("tcd", "did you mean"),
+        ("TD", "did you mean td"),
         ("mspb+tdc", "did you mean mspbe"),
         ("mspbe+tcd", "did you mean"),
         ("mspbe+etd", "goes with the bodies semi_gradient and frozen only"),
