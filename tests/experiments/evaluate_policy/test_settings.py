@@ -49,7 +49,7 @@ REFUSED = [
     ("--problem boyan --rule tdc --device tpu", "--device 'tpu'", "auto, cpu, cuda"),
     ("--problem boyan --rule tdc --activation tan", "--activation 'tan'", "mean tanh?"),
     # Names
-    ("--problem boyann --rule tdc", "--problem 'boyann'", "did you mean boyan?"),
+    ("--problem boyann --rule tdc", "--problem 'boyann'", "did you mean boyan"),
     ("--problem cartpole --rule tdc", "--problem 'cartpole'", "did you mean CartPole-v1"),
     ("--problem CartPole-v9 --rule tdc", "--problem 'CartPole-v9'", "CartPole-v1"),
     ("--problem garnet-x --rule tdc", "--problem garnet-x", "did you mean garnet?"),
