@@ -1,0 +1,384 @@
+"""Prediction problems on which nothing in this repository was tuned, simulated in NumPy.
+
+Every problem steps any number of states at once, so that true values by Monte Carlo cost seconds.
+Where the states can be listed, or the value is a quadratic, the truth is exact.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import solve_discrete_lyapunov
+
+Array = np.ndarray
+Step = tuple[Array, Array, Array]
+
+# States at which the truth is known, and returns averaged at each where it is not exact.
+STATES, ROLLOUTS = 400, 800
+# Monte Carlo returns end where the discount has fallen below this.
+NEGLIGIBLE = 1e-3
+
+
+class Problem(NamedTuple):
+    """A policy to evaluate in a simulator; n states are [n, …] throughout.
+
+    start:      (rng, n) -> states
+    step:       (rng, states, actions) -> next states, rewards [n], terminated [n]
+    observe:    states -> observations [n, o]
+    target:     states -> probabilities [n, actions] of the policy to evaluate
+    behaviour:  states -> probabilities of the policy that acts; None: the target acts
+    exact:      states -> values [n]; None where the truth is Monte Carlo
+    limit:      steps after which an episode is cut in the log (a truncation); 0 for none
+    """
+
+    name: str
+    discount: float
+    start: Callable[[np.random.Generator, int], Array]
+    step: Callable[[np.random.Generator, Array, Array], Step]
+    observe: Callable[[Array], Array]
+    target: Callable[[Array], Array]
+    behaviour: Callable[[Array], Array] | None = None
+    exact: Callable[[Array], Array] | None = None
+    limit: int = 0
+
+
+class Log(NamedTuple):
+    """One stream of experience, [time, …] each; `ratio` is π(a|s) / b(a|s)."""
+
+    observation: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_observation: Array
+    behaviour_probability: Array
+    target_probability: Array
+    next_target: Array
+
+    @property
+    def ratio(self) -> Array:
+        """Return the importance ratio of every action taken, [time]."""
+        return self.target_probability / self.behaviour_probability
+
+
+class Truth(NamedTuple):
+    """True values at states that the behaviour visits, and their standard errors (0: exact).
+
+    policy: probabilities of the target's actions there, [state, actions]
+    """
+
+    observation: Array
+    policy: Array
+    value: Array
+    error: Array
+
+
+def _drawn(rng: np.random.Generator, probabilities: Array) -> Array:
+    uniform = rng.random((len(probabilities), 1))
+    return (uniform > probabilities.cumsum(1)[:, :-1]).sum(1)
+
+
+def collect(problem: Problem, steps: int, seed: int) -> tuple[Log, Array]:
+    """Simulate one stream of the acting policy; also return the states, [time, …]."""
+    rng = np.random.default_rng([seed, 0])
+    acting = problem.behaviour or problem.target
+    rows: list[tuple] = []
+    state, age = problem.start(rng, 1), 0
+    for _ in range(steps):
+        chances, wanted = acting(state), problem.target(state)
+        action = _drawn(rng, chances)
+        after, reward, terminated = problem.step(rng, state, action)
+        age += 1
+        truncated = bool(problem.limit and age >= problem.limit and not terminated[0])
+        rows.append(
+            (
+                problem.observe(state)[0],
+                action[0],
+                reward[0],
+                terminated[0],
+                truncated,
+                problem.observe(after)[0],
+                chances[0, action[0]],
+                wanted[0, action[0]],
+                problem.target(after)[0],
+                state[0],
+            )
+        )
+        state = after
+        if terminated[0] or truncated:
+            state, age = problem.start(rng, 1), 0
+    *columns, states = (np.array(column) for column in zip(*rows))
+    return Log(*columns), states
+
+
+def truth(problem: Problem, seed: int) -> Truth:
+    """Return true values at states of a stream that no learner sees."""
+    rng = np.random.default_rng([seed, 1])
+    _, visited = collect(problem, 20 * STATES, seed + 10_000)
+    states = visited[rng.permutation(len(visited))[:STATES]]
+    observation, policy = problem.observe(states), problem.target(states)
+    if problem.exact is not None:
+        return Truth(observation, policy, problem.exact(states), np.zeros(STATES))
+    state = states.repeat(ROLLOUTS, 0)
+    total, weight = np.zeros(len(state)), np.ones(len(state))
+    while weight.max() > NEGLIGIBLE:
+        action = _drawn(rng, problem.target(state))
+        state, reward, terminated = problem.step(rng, state, action)
+        total += weight * reward
+        weight = np.where(terminated, 0.0, weight * problem.discount)
+    returns = total.reshape(STATES, ROLLOUTS)
+    error = returns.std(1, ddof=1) / np.sqrt(ROLLOUTS)
+    return Truth(observation, policy, returns.mean(1), error)
+
+
+def _solved(
+    discount: float, transition: Array, reward: Array, index: Callable[[Array], Array]
+) -> Callable[[Array], Array]:
+    """Return the exact values of a listed chain as a function of states."""
+    values = np.linalg.solve(np.eye(len(reward)) - discount * transition, reward)
+    return lambda states: values[index(states)]
+
+
+def _mixed(greedy: Array, actions: int, epsilon: float) -> Array:
+    return (1 - epsilon) * np.eye(actions)[greedy] + epsilon / actions
+
+
+CAPACITY, ARRIVES, SERVED = 15, 0.5, (0.35, 0.25)
+
+
+def _queue_moves(state: Array, action: Array) -> list[tuple[Array, float]]:
+    """Return every outcome of a slot and its probability, for states and actions [n]."""
+    moves = []
+    for arrives in (0, 1):
+        for first in (0, 1):
+            for second in (0, 1):
+                chance = (
+                    (ARRIVES if arrives else 1 - ARRIVES)
+                    * (SERVED[0] if first else 1 - SERVED[0])
+                    * (SERVED[1] if second else 1 - SERVED[1])
+                )
+                after = state - np.array([first, second])
+                after = np.maximum(after, 0)
+                after[np.arange(len(after)), action] += arrives
+                moves.append((np.minimum(after, CAPACITY), chance))
+    return moves
+
+
+def queue(off_policy: bool = False) -> Problem:
+    """Two servers; arrivals join the shorter queue. The reward is minus the customers waiting."""
+    discount = 0.98
+
+    def target(state: Array) -> Array:
+        return _mixed((state[:, 1] < state[:, 0]).astype(int), 2, 0.1)
+
+    def step(rng: np.random.Generator, state: Array, action: Array) -> Step:
+        after = np.maximum(state - (rng.random(state.shape) < SERVED), 0)
+        after[np.arange(len(after)), action] += rng.random(len(after)) < ARRIVES
+        done = np.zeros(len(state), dtype=bool)
+        return np.minimum(after, CAPACITY), -state.sum(1).astype(float), done
+
+    size = CAPACITY + 1
+    states = np.stack(np.meshgrid(range(size), range(size), indexing="ij"), -1).reshape(-1, 2)
+    transition, everywhere = np.zeros((len(states), len(states))), np.arange(len(states))
+    for action in (0, 1):
+        weight = target(states)[:, action]
+        for after, chance in _queue_moves(states, np.full(len(states), action)):
+            np.add.at(transition, (everywhere, after @ (size, 1)), weight * chance)
+    reward = -states.sum(1).astype(float)
+    return Problem(
+        "queue-off" if off_policy else "queue",
+        discount,
+        lambda rng, n: rng.integers(0, 4, (n, 2)),
+        step,
+        lambda state: state.astype(float),
+        target,
+        (lambda state: np.full((len(state), 2), 0.5)) if off_policy else None,
+        _solved(discount, transition, reward, lambda state: state @ (size, 1)),
+    )
+
+
+SHELF, WEEK, ORDERS, DEMAND = 20, 7, (0, 5, 10), (2.0, 1.0, 1.0, 1.5, 2.5, 4.0, 5.0)
+
+
+def _poisson(mean: float) -> Array:
+    """Return the probabilities of 0 … SHELF, the last one of all that is more."""
+    chances = np.exp(-mean) * np.cumprod([1.0, *(mean / k for k in range(1, SHELF + 1))])
+    chances[-1] += 1 - chances.sum()
+    return chances
+
+
+def stock(off_policy: bool = False) -> Problem:
+    """A shop with a weekly season; state (level, weekday). Costs of holding, orders, lost sales."""
+    discount = 0.97
+    demand = np.stack([_poisson(mean) for mean in DEMAND])
+
+    def target(state: Array) -> Array:
+        return _mixed(np.where(state[:, 0] <= 4, 2, np.where(state[:, 0] <= 9, 1, 0)), 3, 0.1)
+
+    def sold(level: Array, order: Array, wanted: Array) -> tuple[Array, Array]:
+        offered = np.minimum(level + order, SHELF)
+        lost = np.maximum(wanted - offered, 0)
+        cost = 0.1 * level + 1.0 * (order > 0) + 0.2 * order + 2.0 * lost
+        return np.maximum(offered - wanted, 0), -cost
+
+    def step(rng: np.random.Generator, state: Array, action: Array) -> Step:
+        level, day = state.T
+        wanted = (rng.random((len(day), 1)) > demand[day].cumsum(1)[:, :-1]).sum(1)
+        left, reward = sold(level, np.array(ORDERS)[action], wanted)
+        done = np.zeros(len(state), dtype=bool)
+        return np.stack([left, (day + 1) % WEEK], 1), reward, done
+
+    def observe(state: Array) -> Array:
+        angle = 2 * np.pi * state[:, 1] / WEEK
+        return np.stack([state[:, 0].astype(float), np.cos(angle), np.sin(angle)], 1)
+
+    size = (SHELF + 1) * WEEK
+    states = np.stack(np.meshgrid(range(SHELF + 1), range(WEEK), indexing="ij"), -1).reshape(-1, 2)
+    transition, reward, everywhere = np.zeros((size, size)), np.zeros(size), np.arange(size)
+    for action, order in enumerate(ORDERS):
+        for wanted in range(SHELF + 1):
+            weight = target(states)[:, action] * demand[states[:, 1], wanted]
+            left, gain = sold(states[:, 0], np.full(size, order), np.full(size, wanted))
+            np.add.at(transition, (everywhere, left * WEEK + (states[:, 1] + 1) % WEEK), weight)
+            reward += weight * gain
+    return Problem(
+        "stock-off" if off_policy else "stock",
+        discount,
+        lambda rng, n: np.stack([rng.integers(0, SHELF + 1, n), rng.integers(0, WEEK, n)], 1),
+        step,
+        observe,
+        target,
+        (lambda state: _mixed(target(state).argmax(1), 3, 0.7)) if off_policy else None,
+        _solved(discount, transition, reward, lambda state: state @ (WEEK, 1)),
+    )
+
+
+GOAL, PIT = np.array([0.85, 0.85]), np.array([0.55, 0.45])
+COMPASS = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+
+
+def navigation(sparse: bool = False, off_policy: bool = False) -> Problem:
+    """A point in the unit square, pushed by wind, walks to a goal; episodes end there.
+
+    The reward is −1 a step; with `sparse` it is 1 at the goal, −1 in a pit, and 0 elsewhere.
+    """
+
+    def target(state: Array) -> Array:
+        away = GOAL - state
+        pull = np.exp(8 * away @ COMPASS.T / np.linalg.norm(away, axis=1, keepdims=True).clip(0.1))
+        return 0.8 * pull / pull.sum(1, keepdims=True) + 0.05
+
+    def step(rng: np.random.Generator, state: Array, action: Array) -> Step:
+        after = state + 0.05 * COMPASS[action] + 0.02 * rng.standard_normal(state.shape)
+        after = after.clip(0, 1)
+        home = np.linalg.norm(after - GOAL, axis=1) < 0.1
+        if not sparse:
+            return after, np.full(len(state), -1.0), home
+        fallen = np.linalg.norm(after - PIT, axis=1) < 0.1
+        return after, home.astype(float) - fallen, home | fallen
+
+    name = ("sparse" if sparse else "navigation") + ("-off" if off_policy else "")
+    return Problem(
+        name,
+        0.99,
+        lambda rng, n: rng.random((n, 2)) * 0.5,
+        step,
+        lambda state: state,
+        target,
+        (lambda state: 0.6 * target(state) + 0.1) if off_policy else None,
+        limit=300,
+    )
+
+
+def integrator(distractors: int = 0) -> Problem:
+    """A noisy double integrator under a linear controller, quadratic cost: an exact quadratic.
+
+    distractors: further observations that wander by themselves and tell nothing
+    """
+    discount, noise = 0.97, 0.1
+    moves, force = np.array([[1.0, 0.1], [0.0, 1.0]]), np.array([[0.005], [0.1]])
+    gain = np.array([[0.5, 1.0]])
+    closed = moves - force @ gain
+    cost = np.diag([1.0, 0.1]) + 0.1 * gain.T @ gain
+    # v(x) = −(xᵀPx + c) with P = cost + γ closedᵀ P closed.
+    P = solve_discrete_lyapunov(np.sqrt(discount) * closed.T, cost)
+    constant = discount / (1 - discount) * noise**2 * np.trace(P)
+
+    def step(rng: np.random.Generator, state: Array, action: Array) -> Step:
+        plant, rest = state[:, :2], state[:, 2:]
+        reward = -np.einsum("ni,ij,nj->n", plant, cost, plant)
+        after = plant @ closed.T + noise * rng.standard_normal(plant.shape)
+        wander = 0.9 * rest + 0.4 * rng.standard_normal(rest.shape)
+        return np.concatenate([after, wander], 1), reward, np.zeros(len(state), dtype=bool)
+
+    def exact(state: Array) -> Array:
+        return -np.einsum("ni,ij,nj->n", state[:, :2], P, state[:, :2]) - constant
+
+    return Problem(
+        "integrator-distracted" if distractors else "integrator",
+        discount,
+        lambda rng, n: rng.standard_normal((n, 2 + distractors)),
+        step,
+        lambda state: state,
+        lambda state: np.ones((len(state), 1)),
+        exact=exact,
+    )
+
+
+TORQUES = np.array([-2.0, 0.0, 2.0])
+
+
+def pendulum(off_policy: bool = False) -> Problem:
+    """Gymnasium's Pendulum-v1 with three torques: swung up by its energy, then held.
+
+    The dynamics and rewards are those of Gymnasium 1.4; every episode is cut after 200 steps.
+    """
+
+    def target(state: Array) -> Array:
+        angle, speed = state.T
+        energy = 0.5 * speed**2 / 3 + 5.0 * (np.cos(angle) - 1)
+        pump = np.where(energy < 0, np.sign(speed), -np.sign(speed))
+        hold = -np.sign(8 * angle + 2 * speed)
+        near = np.abs(angle) < 0.4
+        return _mixed(1 + np.where(near, hold, pump).astype(int), 3, 0.1)
+
+    def step(rng: np.random.Generator, state: Array, action: Array) -> Step:
+        angle, speed = state.T
+        torque = TORQUES[action]
+        cost = angle**2 + 0.1 * speed**2 + 0.001 * torque**2
+        speed = (speed + (15.0 * np.sin(angle) + 3.0 * torque) * 0.05).clip(-8, 8)
+        angle = (angle + 0.05 * speed + np.pi) % (2 * np.pi) - np.pi
+        return np.stack([angle, speed], 1), -cost, np.zeros(len(state), dtype=bool)
+
+    def start(rng: np.random.Generator, n: int) -> Array:
+        return np.stack([rng.uniform(-np.pi, np.pi, n), rng.uniform(-1, 1, n)], 1)
+
+    def observe(state: Array) -> Array:
+        return np.stack([np.cos(state[:, 0]), np.sin(state[:, 0]), state[:, 1]], 1)
+
+    return Problem(
+        "pendulum-off" if off_policy else "pendulum",
+        0.97,
+        start,
+        step,
+        observe,
+        target,
+        (lambda state: 0.5 * target(state) + 0.5 / 3) if off_policy else None,
+        limit=200,
+    )
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "queue": queue,
+    "queue-off": lambda: queue(off_policy=True),
+    "stock": stock,
+    "stock-off": lambda: stock(off_policy=True),
+    "navigation": navigation,
+    "navigation-off": lambda: navigation(off_policy=True),
+    "sparse": lambda: navigation(sparse=True),
+    "sparse-off": lambda: navigation(sparse=True, off_policy=True),
+    "integrator": integrator,
+    "integrator-distracted": lambda: integrator(distractors=4),
+    "pendulum": pendulum,
+    "pendulum-off": lambda: pendulum(off_policy=True),
+}
