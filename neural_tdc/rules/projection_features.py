@@ -115,15 +115,35 @@ class ObservationFeatures(RandomFeatures):
 
 
 @dataclass(frozen=True)
-class SnapshotFeatures(RandomFeatures):
+class PresentFeatures(RandomFeatures):
+    """Random features and the present φ itself, which adds a term to the body's direction."""
+
+    holds_features: ClassVar[bool] = True
+
+    def size(self, observation: Float[Tensor, "sample *observation"], features: int) -> int:
+        """Return the number of random features and of φ's."""
+        return self.width + features
+
+    def features(
+        self,
+        state: PartState,
+        features: FeatureMap,
+        observation: Float[Tensor, "batch *observation"],
+        feature: Float[Tensor, "batch feature"],
+    ) -> Float[Tensor, "batch psi"]:
+        """Return the random features, then φ."""
+        basis = super().features(state, features, observation, feature)
+        return torch.cat([basis, feature], dim=1)
+
+
+@dataclass(frozen=True)
+class SnapshotFeatures(PresentFeatures):
     """Random features and φ of a copy of the body, which is renewed every so often.
 
     State: also `body`, the copy, and `age`, the updates since it was made.
     """
 
-    def size(self, observation: Float[Tensor, "sample *observation"], features: int) -> int:
-        """Return the number of random features and of φ's."""
-        return self.width + features
+    holds_features: ClassVar[bool] = False
 
     def init(
         self,
@@ -151,30 +171,8 @@ class SnapshotFeatures(RandomFeatures):
         feature: Float[Tensor, "batch feature"],
     ) -> Float[Tensor, "batch psi"]:
         """Return the random features, then φ of the copy."""
-        basis = super().features(state, features, observation, feature)
-        return torch.cat([basis, features(state["body"], observation)], dim=1)
-
-
-@dataclass(frozen=True)
-class PresentFeatures(RandomFeatures):
-    """Random features and the present φ itself, which adds a term to the body's direction."""
-
-    holds_features: ClassVar[bool] = True
-
-    def size(self, observation: Float[Tensor, "sample *observation"], features: int) -> int:
-        """Return the number of random features and of φ's."""
-        return self.width + features
-
-    def features(
-        self,
-        state: PartState,
-        features: FeatureMap,
-        observation: Float[Tensor, "batch *observation"],
-        feature: Float[Tensor, "batch feature"],
-    ) -> Float[Tensor, "batch psi"]:
-        """Return the random features, then φ."""
-        basis = super().features(state, features, observation, feature)
-        return torch.cat([basis, feature], dim=1)
+        copied = features(state["body"], observation)
+        return super().features(state, features, observation, copied)
 
 
 PSI_KINDS: dict[str, type[RandomFeatures]] = {

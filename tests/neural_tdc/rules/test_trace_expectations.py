@@ -9,12 +9,12 @@ from torch.utils._pytree import tree_map
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import boyan, random_walk_dependent
 from envs.finite.streams import exact_transitions, simulate_streams
-from neural_tdc.learning.algorithm import Algorithm, StepSizes, initial_state, population, step
+from neural_tdc.learning.algorithm import Algorithm, initial_state, population, step
 from neural_tdc.rules.composition import NO_STATE
 from neural_tdc.rules.lstd import LstdHead, accumulated
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.traces import moved_traces
-from neural_tdc.types import Parameters, mapped
+from neural_tdc.types import Parameters, StepSizes, mapped
 
 FEATURE = 3
 HEADS = ("td", "tdc", "gtd2", "tdrc", "htd")
