@@ -34,7 +34,7 @@ from experiments.evaluate_policy.problems import (
 )
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.checks import UsageError, named
-from experiments.runs.command_line import parse
+from experiments.runs.command_line import flag_names, parse
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_bytes, write_json
 from experiments.runs.requirements import above, count, from_to
@@ -96,16 +96,11 @@ class BestSettings(CheckedSettings):
             raise UsageError("--steps has no effect with --data: all of it is learned from")
 
 
-def _named_flags(argv: Sequence[str]) -> set[str]:
-    given = (word.partition("=")[0] for word in argv if word.startswith("--"))
-    return {name.replace("_", "-") for name in given}
-
-
 def asks_for_best(argv: Sequence[str]) -> bool:
     """Return whether a command line names no rule, no preset and asks for no help."""
     return (
         bool(argv)
-        and {"--help", "--rule", "--preset"}.isdisjoint(_named_flags([*argv]))
+        and {"--help", "--rule", "--preset"}.isdisjoint(flag_names(argv))
         and ("-h" not in argv)
     )
 
@@ -114,7 +109,7 @@ def find_best(argv: Sequence[str]) -> None:
     """Collect or read transitions, find the best value function, and write it into a run folder."""
     of_rules = {each.flag for each in setting_fields(EvaluationSettings).values()}
     known = {each.flag for each in setting_fields(BestSettings).values()}
-    for flag in sorted(_named_flags(argv) & of_rules - known):
+    for flag in sorted(flag_names(argv) & of_rules - known):
         raise UsageError(
             f"{flag} needs --rule: without a rule the best value function is searched for, with "
             f"{', '.join(sorted(known))}"
