@@ -5,51 +5,19 @@ import math
 import pytest
 import torch
 
-from neural_tdc.networks.bodies import mlp
-from neural_tdc.networks.feature_map import feature_map
-from neural_tdc.rules.bodies import MspbeBody
-from neural_tdc.rules.composition import NO_STATE
-from neural_tdc.rules.heads import TdcHead
 from neural_tdc.rules.registry import HEAD_ROWS, RULES
-from neural_tdc.types import Parameters, Transition
+from tests.neural_tdc.rules.rule_problem import (
+    BATCH,
+    FEATURE,
+    HIDDEN,
+    STATE,
+    flat,
+    problem,
+    quantities,
+    relative_error,
+)
 
-BATCH, STATE, HIDDEN, FEATURE = 7, 3, 5, 4
 BODIES = {"one layer": (), "three layers": (HIDDEN, 6)}
-
-
-def problem(hidden=(HIDDEN,), on_policy=False, seed=0, batch=BATCH):
-    """Draw a network, an auxiliary vector and a batch in float64, all sizes different."""
-    g = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=g, dtype=torch.float64)
-
-    torch.manual_seed(seed)
-    module = mlp((STATE,), FEATURE, hidden).double()
-    body = {name: p.detach() for name, p in module.named_parameters()}
-    head, omega = draw(FEATURE), draw(FEATURE)
-    # Every rule finds the same ω under the name of its own vector.
-    parameters = Parameters(body, head, dict.fromkeys(("tdc", "tdrc", "htd"), omega))
-    ended = torch.rand(batch, generator=g, dtype=torch.float64) < 0.2
-    transitions = Transition(
-        draw(batch, STATE),
-        draw(batch),
-        0.9 * (~ended).double(),
-        draw(batch, STATE),
-        torch.ones(batch, dtype=torch.float64)
-        if on_policy
-        else 2 * torch.rand(batch, generator=g, dtype=torch.float64),
-    )
-    return feature_map(module), parameters, transitions
-
-
-def quantities(features, parameters, batch):
-    """Return φ, φ' and δ, written out once more."""
-    phi = features(parameters.body, batch.observation)
-    phi_next = features(parameters.body, batch.next_observation)
-    theta = parameters.head
-    delta = batch.reward + batch.discount * (phi_next @ theta) - phi @ theta
-    return phi, phi_next, delta
 
 
 def saddle(features, batch, omega, epsilon=0.0):
@@ -64,14 +32,6 @@ def saddle(features, batch, omega, epsilon=0.0):
         return (batch.ratio * delta * inner - 0.5 * inner**2).mean() - penalty
 
     return value
-
-
-def relative_error(left, right):
-    return float((left - right).norm() / right.norm())
-
-
-def flat(body):
-    return torch.cat([body[name].flatten() for name in sorted(body)])
 
 
 @pytest.mark.parametrize("on_policy", [True, False])
@@ -264,107 +224,6 @@ def test_generalized_directions_equal_autograd_of_their_saddle_form(kind):
     assert relative_error(directions.auxiliary["generalized"], -ascent) < 1e-10
 
 
-def test_a_snapshot_is_renewed_after_its_period():
-    features, parameters, batch = problem()
-    rule = RULES["generalized"].with_settings(psi="snapshot", psi_period=2)
-    parameters, state = rule.init(parameters, batch.observation, torch.Generator().manual_seed(0))
-    moved = parameters._replace(body={n: p + 1 for n, p in parameters.body.items()})
-    name = next(iter(parameters.body))
-    seen = []
-    for _ in range(4):
-        state = rule.update(features, moved, batch, state)
-        copy = state.auxiliary["generalized"]["body"]
-        seen.append(bool(torch.equal(copy[name], moved.body[name])))
-    assert seen == [False, False, True, True]
-
-
-def test_emphatic_trace_follows_its_recursion():
-    rule = RULES["etd"]
-    features, parameters, _ = problem()
-    parameters, state = rule.init(parameters, torch.zeros(2, STATE).double(), torch.Generator())
-    ratios, discounts, firsts = [0.5, 2.0, 3.0, 1.5], [0.9, 0.0, 0.8, 0.9], [1, 0, 0, 0]
-    # F₀ = 1, F₁ = 1 + .9·.5·1 = 1.45, F₂ = 1 (an end lies between), F₃ = 1 + .8·3·1 = 3.4
-    for expected, ratio, discount, first in zip([1, 1.45, 1, 3.4], ratios, discounts, firsts):
-        _, _, batch = problem(batch=1)
-        batch = batch._replace(
-            ratio=torch.tensor([ratio], dtype=torch.float64),
-            discount=torch.tensor([discount], dtype=torch.float64),
-            first=torch.tensor([first], dtype=torch.float64),
-        )
-        state = rule.update(features, parameters, batch, state)
-        assert float(state.weight["emphasis"]) == pytest.approx(expected, abs=1e-15)
-        emphatic = rule.directions(features, parameters, batch, state)
-        plain = RULES["td"].directions(features, parameters, batch)
-        assert relative_error(emphatic.head, expected * plain.head) < 1e-12
-        assert relative_error(flat(emphatic.body), expected * flat(plain.body)) < 1e-12
-
-
-def test_emphatic_trace_starts_afresh_where_an_episode_was_cut():
-    _, parameters, batch = problem(batch=1)
-    weight = {"emphasis": torch.ones(1), "carried": torch.full((1,), 4.0)}
-    state = NO_STATE._replace(weight=weight)
-    first = batch._replace(first=torch.ones(1))
-    again = RULES["etd"].update(lambda *_: None, parameters, first, state)
-    assert float(again.weight["emphasis"]) == 1
-
-
-def test_emphatic_td_refuses_a_larger_batch():
-    rule = RULES["etd"]
-    features, parameters, batch = problem()
-    parameters, state = rule.init(parameters, batch.observation, torch.Generator())
-    with pytest.raises(ValueError, match="batch 1, not 7"):
-        rule.update(features, parameters, batch, state)
-
-
-def test_lstd_head_is_assigned_the_solution_of_all_that_was_seen():
-    rule = RULES["frozen+lstd"].with_settings(lstd_window=10**6, lstd_epsilon=1e-3)
-    features, parameters, _ = problem()
-    batches = [problem(seed=seed)[2] for seed in range(5)]
-    parameters, state = rule.init(parameters, batches[0].observation, torch.Generator())
-    matrix = torch.zeros(FEATURE, FEATURE).double()
-    vector = torch.zeros(FEATURE).double()
-    for batch in batches:
-        state = rule.update(features, parameters, batch, state)
-        phi, phi_next, _ = quantities(features, parameters, batch)
-        for i in range(BATCH):
-            difference = phi[i] - batch.discount[i] * phi_next[i]
-            matrix += batch.ratio[i] * torch.outer(phi[i], difference) / (5 * BATCH)
-            vector += batch.ratio[i] * batch.reward[i] * phi[i] / (5 * BATCH)
-    expected = torch.linalg.solve(matrix + 1e-3 * torch.eye(FEATURE).double(), vector)
-    direction = rule.directions(features, parameters, batches[-1], state).head
-    assert relative_error(parameters.head - direction, expected) < 1e-10
-
-
-def test_lstd_with_a_window_of_one_batch_forgets_the_others():
-    rule = RULES["frozen+lstd"].with_settings(lstd_window=1)
-    features, parameters, batch = problem()
-    parameters, fresh = rule.init(parameters, batch.observation, torch.Generator())
-    old = rule.update(features, parameters, problem(seed=9)[2], fresh)
-    after_old = rule.update(features, parameters, batch, old)
-    alone = rule.update(features, parameters, batch, fresh)
-    assert torch.allclose(after_old.head["matrix"], alone.head["matrix"], atol=1e-15)
-    assert not torch.allclose(after_old.head["matrix"], old.head["matrix"])
-
-
-def test_two_timescale_body_follows_its_own_slow_head():
-    rule = RULES["ttn"]
-    features, parameters, batch = problem()
-    parameters, state = rule.init(parameters, batch.observation, torch.Generator())
-    slow = torch.randn(FEATURE, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    parameters = parameters._replace(body={**parameters.body, "slow_head": slow})
-    directions = rule.directions(features, parameters, batch, state)
-    as_td = Parameters({n: p for n, p in parameters.body.items() if n != "slow_head"}, slow, {})
-    reference = RULES["td"].directions(features, as_td, batch)
-    names = list(as_td.body)
-    assert (
-        relative_error(flat({n: directions.body[n] for n in names}), flat(reference.body)) < 1e-12
-    )
-    assert relative_error(directions.body["slow_head"], reference.head) < 1e-12
-    fast = RULES["frozen+tdc"].directions(features, parameters, batch)
-    assert torch.equal(directions.head, fast.head)
-    assert torch.equal(directions.auxiliary["tdc"], fast.auxiliary["tdc"])
-
-
 @pytest.mark.parametrize("correction", [True, False])
 def test_nonlinear_rule_equals_its_written_out_form_with_the_full_hessian(correction):
     features, parameters, batch = problem()
@@ -407,92 +266,3 @@ def test_nonlinear_rule_equals_its_written_out_form_with_the_full_hessian(correc
     assert relative_error(got, -direction / BATCH) < 1e-10
     got = torch.cat([flat(directions.auxiliary["body"]), directions.auxiliary["head"]])
     assert relative_error(got, -auxiliary / BATCH) < 1e-10
-
-
-def test_ridge_adds_its_gradient_to_the_head():
-    features, parameters, batch = problem()
-    plain = RULES["tdc"].directions(features, parameters, batch)
-    ridged = RULES["tdc"].with_settings(ridge=0.25).directions(features, parameters, batch)
-    assert torch.allclose(ridged.head, plain.head + 0.25 * parameters.head, atol=1e-14)
-
-
-def test_a_body_gets_the_auxiliary_that_its_head_does_not_keep():
-    kept = {
-        name: RULES[name].auxiliaries
-        for name in ["tdc", "td", "mspbe+td", "mspbe+tdrc", "corrected+tdrc", "mspbe+htd"]
-    }
-    assert kept == {
-        "tdc": ("tdc",),
-        "td": (),
-        "mspbe+td": ("tdc",),
-        "mspbe+tdrc": ("tdrc", "tdc"),
-        "corrected+tdrc": ("tdrc",),
-        "mspbe+htd": ("htd", "tdc"),
-    }
-
-
-def test_two_auxiliary_vectors_do_not_mix():
-    features, parameters, batch = problem()
-    g = torch.Generator().manual_seed(4)
-    htd = torch.randn(FEATURE, generator=g, dtype=torch.float64)
-    tdc = torch.randn(FEATURE, generator=g, dtype=torch.float64)
-    parameters = parameters._replace(auxiliary={"htd": htd, "tdc": tdc})
-    both = RULES["mspbe+htd"].directions(features, parameters, batch)
-    as_htd = RULES["htd"].directions(features, parameters, batch)
-    as_tdc = RULES["tdc"].directions(features, parameters, batch)
-    assert torch.allclose(both.head, as_htd.head, atol=1e-14)
-    separate = {**as_htd.auxiliary, **as_tdc.auxiliary}
-    assert both.auxiliary.keys() == separate.keys() == {"htd", "tdc"}
-    assert all(torch.allclose(both.auxiliary[n], separate[n], atol=1e-14) for n in separate)
-    assert torch.allclose(flat(both.body), flat(as_tdc.body), atol=1e-14)
-
-
-def test_generalized_body_under_a_tdc_head_keeps_both_vectors_and_finds_omega():
-    rule = RULES["generalized+tdc"].with_settings(psi_width=9)
-    features, parameters, batch = problem()
-    parameters, state = rule.init(parameters, batch.observation, torch.Generator().manual_seed(0))
-    shapes = {name: tuple(vector.shape) for name, vector in parameters.auxiliary.items()}
-    assert shapes == {"tdc": (FEATURE,), "generalized": (9,)}
-    vectors = {"tdc": torch.arange(4).double(), "generalized": torch.ones(9).double()}
-    omega, regulariser = rule.omega(parameters._replace(auxiliary=vectors))
-    assert omega.tolist() == [0, 1, 2, 3]
-    assert regulariser == 0
-    directions = rule.directions(features, parameters, batch, state)
-    assert {name: tuple(each.shape) for name, each in directions.auxiliary.items()} == shapes
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("tcd", "did you mean"),
-        ("TD", "did you mean td"),
-        ("mspb+tdc", "did you mean mspbe"),
-        ("mspbe+tcd", "did you mean"),
-        ("mspbe+etd", "goes with the bodies semi_gradient and frozen only"),
-        ("corrected+vtrace", "reweighs every sample"),
-        ("nothing-like-it", "is not one of tdc, td, gtd2"),
-    ],
-)
-def test_an_unknown_or_illegal_rule_is_refused_in_one_line(name, message):
-    with pytest.raises(ValueError, match=r"^[^\n]*$") as refusal:
-        RULES[name]
-    assert message in str(refusal.value)
-
-
-def test_the_registry_has_the_promised_names():
-    promised = "tdc td gtd2 tdrc htd vtrace etd residual generalized ttn"
-    assert set(RULES) == {*promised.split(), "nonlinear-tdc", "nonlinear-gtd2"}
-    assert (RULES["tdc"].body, RULES["tdc"].head) == (MspbeBody(), TdcHead())
-
-
-def test_given_features_freeze_the_body():
-    features, parameters, batch = problem()
-    phi = batch._replace(
-        observation=features(parameters.body, batch.observation),
-        next_observation=features(parameters.body, batch.next_observation),
-    )
-    given = parameters._replace(body={})
-    frozen = RULES["tdc"].with_given_features().directions(lambda _, x: x, given, phi)
-    learned = RULES["tdc"].directions(features, parameters, batch)
-    assert frozen.body == {}
-    assert torch.allclose(frozen.head, learned.head, atol=1e-15)
