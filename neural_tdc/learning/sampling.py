@@ -230,8 +230,6 @@ def joined_segments(batch: Transition) -> Transition:
     """
     if batch.reward.dim() == 2:
         return batch
-    first = torch.zeros_like(batch.reward) if batch.first is None else batch.first
-    begins = torch.zeros_like(first)
-    begins[:, :, 0] = 1
-    marked = batch._replace(first=torch.maximum(first, begins))
-    return mapped(marked, lambda leaf: leaf.flatten(1, 2))
+    first = torch.zeros_like(batch.reward) if batch.first is None else batch.first.clone()
+    first[:, :, 0] = 1
+    return mapped(batch._replace(first=first), lambda leaf: leaf.flatten(1, 2))

@@ -104,6 +104,15 @@ class ComposedRule(Rule):
         """Return the rule for given features, whose body does not learn."""
         return replace(self, body=FrozenBody())
 
+    def with_action_values(self) -> "ComposedRule":
+        """Return the rule; ValueError for a head that is TD without ratios."""
+        if self.head.differs_by_ratio:
+            raise ValueError(
+                f"rule {self.name!r} is TD for values of actions, where no ratio weighs an error: "
+                f"use td or {self.body.name}+td"
+            )
+        return self
+
     def with_settings(self, **settings: Any) -> "ComposedRule":
         """Return the rule with other settings of its parts; see `Rule.with_settings`.
 

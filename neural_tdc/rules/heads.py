@@ -31,6 +31,7 @@ class HeadRow(Part):
     best_response: whether its direction is the whole way to an assignment
     traced:        whether the row is defined for eligibility traces on given features
     segmented:     whether it is defined for λ over segments of a stream
+    differs_by_ratio: whether it is TD where all ratios are 1
     weight:        how a transition is weighed
     auxiliary:     the auxiliary vector that it keeps
     """
@@ -39,6 +40,7 @@ class HeadRow(Part):
     best_response: ClassVar[bool] = False
     traced: ClassVar[bool] = True
     segmented: ClassVar[bool] = True
+    differs_by_ratio: ClassVar[bool] = False
     weight: ImportanceRatio = field(default_factory=ImportanceRatio)
     auxiliary: AuxiliaryRow | None = None
 
@@ -83,6 +85,7 @@ class VTraceHead(TdHead):
 
     name: ClassVar[str] = "vtrace"
     traced: ClassVar[bool] = False
+    differs_by_ratio: ClassVar[bool] = True
     weight: ImportanceRatio = field(default_factory=ClippedRatio)
 
 
@@ -164,6 +167,7 @@ class HtdHead(TdHead):
     """HTD (Hackman 2012, White & White 2016): ρδφ + (ρ−1)(φ − γ_tφ')(φᵀω)."""
 
     name: ClassVar[str] = "htd"
+    differs_by_ratio: ClassVar[bool] = True
     auxiliary: AuxiliaryRow | None = field(default_factory=BehaviourAuxiliary)
 
     def weights(self, s: BatchTerms, inner: InnerProducts | None) -> RowWeights:

