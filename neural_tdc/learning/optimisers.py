@@ -4,6 +4,7 @@ One choice a part, since the time scales of body, head and auxiliary are the who
 optimiser that rescales all of them alike would erase the split.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -44,18 +45,25 @@ def precondition(
     optimizer: Optimizer, directions: Parameters, second_moment: Parameters
 ) -> tuple[Parameters, Parameters]:
     """Divide each part that asks for it by the root of its running mean square."""
-
-    def mean_square(old: Tensor, direction: Tensor) -> Tensor:
-        return optimizer.decay * old + (1 - optimizer.decay) * direction.square()
-
-    def divided(direction: Tensor, square: Tensor) -> Tensor:
-        return direction / (square.sqrt() + optimizer.eps)
-
     steps: list[Any] = []
     kept: list[Any] = []
     for name, direction, square in zip(optimizer, directions, second_moment):
         rescaled = name == "rmsprop"
-        new = tree_map(mean_square, square, direction) if rescaled else square
-        steps.append(tree_map(divided, direction, new) if rescaled else direction)
+        new = (
+            tree_map(partial(_mean_square, optimizer.decay), square, direction)
+            if rescaled
+            else square
+        )
+        steps.append(
+            tree_map(partial(_divided, optimizer.eps), direction, new) if rescaled else direction
+        )
         kept.append(new)
     return Parameters(*steps), Parameters(*kept)
+
+
+def _mean_square(decay: float, old: Tensor, direction: Tensor) -> Tensor:
+    return decay * old + (1 - decay) * direction.square()
+
+
+def _divided(eps: float, direction: Tensor, square: Tensor) -> Tensor:
+    return direction / (square.sqrt() + eps)

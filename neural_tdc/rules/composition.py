@@ -162,12 +162,10 @@ class ComposedRule(Rule):
         self, features: FeatureMap, parameters: Parameters, batch: Transition, state: RuleState
     ) -> RuleState:
         """Let every part take in the batch; see `Rule.update`."""
-
-        def credit(feature: Tensor) -> Tensor:
-            return self.view.credit(feature, batch, view)
-
-        context = Context(features, parameters, batch, credit)
-        # First, since others may ask for the credit.
+        # The credit is that of the new state of the view, which is found first.
+        context = Context(
+            features, parameters, batch, lambda feature: self.view.credit(feature, batch, view)
+        )
         view = self.view.update(context, state.view)
         auxiliaries = self.parts_of_auxiliaries
         return RuleState(
