@@ -80,8 +80,8 @@ POLICIES: dict[str, dict[str, Policy]] = {
 
 
 def policy_name(policy: Policy) -> str:
-    """Return how messages call a policy: its own name, or what Python shows of it."""
-    return getattr(policy, "__name__", repr(policy))
+    """Return how messages call a policy: its own name, or that of its type."""
+    return getattr(policy, "__name__", type(policy).__name__)
 
 
 def probabilities(

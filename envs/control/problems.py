@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 
 from envs.control.environments import discrete_actions, make, observation_encoder
+from envs.control.global_chance import kept_global_state
+from envs.control.inspection import inspected
 from envs.control.policies import POLICIES, Policy, probabilities, uniform
+from envs.control.policy_modes import settle
 from envs.names import closest_names
 
 
@@ -51,13 +55,18 @@ def _resolved(role: str, given: str | Policy, name: str, actions: int) -> Policy
     return known[given]
 
 
+@kept_global_state()
 def control_problem(
     problem: str | Callable[[], gymnasium.Env],
     target: str | Policy | None = None,
     behaviour: str | Policy | None = None,
     discount: float | None = None,
 ) -> ControlProblem:
-    """Set up a prediction problem on an environment, and try its policies on one observation.
+    """Set up a prediction problem on an environment, and try it and its policies beforehand.
+
+    Faults of the environment that make experience differ from what it should be are mended where
+    they can be (`envs.control.inspection`), networks in training mode are put into eval mode
+    (`envs.control.policy_modes`), each with a line in `notes`.
 
     problem:    a Gymnasium id (`module:ID` imports the module first), or a function that makes
                 an environment
@@ -69,7 +78,8 @@ def control_problem(
     discount:   γ in [0, 1], 0.99 if left out
 
     ValueError: unknown names, an environment that cannot be made, actions that are not discrete,
-    observations without a fixed size, a policy that does not return probabilities.
+    observations without a fixed size, a policy that does not return probabilities or that answers
+    the same observation differently twice.
     """
     name = problem if isinstance(problem, str) else getattr(problem, "__name__", repr(problem))
     known = CONTROL_PROBLEMS.get(name) if isinstance(problem, str) else None
@@ -97,9 +107,12 @@ def control_problem(
                 f"{name} returned an observation of shape {list(sample.shape)}, but its "
                 f"observation space says {list(shape)}"
             )
-        for policy in (resolved, acting):
-            # Three rows of one observation: a policy that forgets the leading axis shows here.
-            probabilities(policy, sample.reshape(1, *shape).repeat(3, axis=0), actions)
+        # Three rows of one observation: a policy that forgets the leading axis shows here.
+        rows = sample.reshape(1, *shape).repeat(3, axis=0)
+        for policy in (resolved,) if acting is resolved else (resolved, acting):
+            notes += settle(policy, partial(probabilities, policy, rows, actions))
     finally:
         environment.close()
+    maker, faults = inspected(name, maker, encode)
+    notes += faults
     return ControlProblem(name, maker, resolved, acting, float(gamma), notes)

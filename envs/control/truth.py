@@ -14,6 +14,7 @@ from torch import Tensor
 
 from envs.control.collection import Recording, record, recording_bytes
 from envs.control.environments import discrete_actions, observation_encoder, without_time_limit
+from envs.control.global_chance import OwnChance
 from envs.control.policies import drawn, probabilities
 from envs.control.problems import ControlProblem
 from neural_tdc.device_memory import check_memory
@@ -173,6 +174,8 @@ def _copied(saved: gymnasium.Env, seed: int | None) -> gymnasium.Env:
                 bits.state = type(bits)(seed).state
             elif isinstance(part, np.random.RandomState | random.Random):
                 part.seed(seed % 2**32)
+            elif isinstance(part, OwnChance):
+                part.reseed(seed)
             else:
                 continue
             seed += 1
@@ -191,6 +194,8 @@ def _replayed(
         environment.step(action)
     if seed is not None:
         environment.unwrapped.np_random = np.random.default_rng(seed)
+        if isinstance(environment, OwnChance):
+            environment.reseed(seed + 1)
     return environment
 
 

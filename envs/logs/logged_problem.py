@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from envs.control.policies import Policy, policy_name, probabilities
+from envs.control.policy_modes import settle
 from envs.logs.log import Log, check_rows, checked_log
 from envs.logs.npz import read_npz
 from neural_tdc.types import Transition
 
 # Rows that a policy is asked about at a time.
 _BLOCK = 4096
+# Relative difference of an observation and the same one as `next_observation`.
+_ROUNDING = 1e-5
 
 # One reader per file format, by the ending of the name: from a path to arrays of `envs.logs.log`.
 READERS: dict[str, Callable[[Path], Mapping[str, np.ndarray]]] = {".npz": read_npz}
@@ -61,15 +64,18 @@ def logged_problem(
     1. The discount is 0 where an episode terminated, and the next observation then repeats the
     observation; it is γ at a truncation. Without `next_observation` in the file it is the next
     row's observation; a truncated step and an unfinished last one then have none, so that they are
-    left out and counted. ρ = π(a|s) / behaviour_probability with a policy, 1 without. Raises
-    ValueError as `checked_log`, for a policy without `behaviour_probability`, and for a policy that
-    fails, returns no distribution or knows fewer actions.
+    left out and counted. A row that the next one does not continue is taken as truncated, marked or
+    not, and counted where it is not. ρ = π(a|s) / behaviour_probability with a policy, 1 without.
+
+    Raises ValueError as `checked_log`, for a policy without `behaviour_probability`, and for a
+    policy that fails, returns no distribution, knows fewer actions or answers differently twice.
     """
     log = read_log(path)
     time = len(log.reward)
     ratio, notes = np.ones(time), []
     if policy is not None:
-        ratio = _ratios(log, policy)
+        ratio, faults = _ratios(log, policy)
+        notes += faults
         notes.append(
             f"importance ratios of {log.path}: mean {ratio.mean():.3g} (1 is expected), "
             f"largest {ratio.max():.3g}"
@@ -77,6 +83,14 @@ def logged_problem(
     ended = log.terminated | log.truncated
     first = np.ones(time)
     first[1:] = ended[:-1]
+    gaps = unmarked_cuts(log)
+    first[gaps + 1] = 1
+    if len(gaps):
+        notes.append(
+            f"{log.path}: after {len(gaps):,} of {time:,} rows, first row {gaps[0]}, another "
+            "observation follows than next_observation, though nothing marks an end: these rows "
+            "are taken as truncated"
+        )
     kept = np.ones(time, dtype=bool)
     following = log.next_observation
     if following is None:
@@ -112,6 +126,25 @@ def logged_problem(
     )
 
 
+def unmarked_cuts(log: Log) -> np.ndarray:
+    """Return the rows that no end is marked at and that the next row does not continue, [gap].
+
+    They can only be found by `next_observation`. Its differences within 1e-5, relative to the
+    largest value of the component, are taken as rounding.
+    """
+    if log.next_observation is None:
+        return np.zeros(0, dtype=np.int64)
+    size = np.abs(log.observation).max(0)
+    found = []
+    for begin in range(0, len(log.reward) - 1, _BLOCK):
+        after = log.observation[begin + 1 : begin + 1 + _BLOCK]
+        said = log.next_observation[begin : begin + len(after)]
+        differs = (np.abs(after - said) > _ROUNDING * size).reshape(len(after), -1).any(1)
+        ended = (log.terminated | log.truncated)[begin : begin + len(after)]
+        found.append(begin + (differs & ~ended).nonzero()[0])
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+
 def _columns(policy: Policy, observation: np.ndarray, otherwise: int) -> int:
     """Return how many actions a policy knows; a policy that fails is for others to complain of."""
     try:
@@ -122,15 +155,24 @@ def _columns(policy: Policy, observation: np.ndarray, otherwise: int) -> int:
 
 
 @torch.no_grad()
-def _ratios(log: Log, policy: Policy) -> np.ndarray:
-    """Return π(a|s) / b(a|s) of the logged actions [time]."""
+def _ratios(log: Log, policy: Policy) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return π(a|s) / b(a|s) of the logged actions [time], and a line for each fault mended."""
     if log.behaviour_probability is None:
         raise ValueError(
             f"{log.path} has no array behaviour_probability, which the importance ratios of the "
             f"policy {policy_name(policy)} need"
         )
-    first = log.observation[:1].astype(np.float32)
-    actions = _columns(policy, first, int(log.action.max()) + 1)
+    first = log.observation[:3].astype(np.float32)
+
+    def columns() -> int:
+        return _columns(policy, first, int(log.action.max()) + 1)
+
+    # Before anything else is asked, which could move the statistics of a network in training mode.
+    try:
+        notes = settle(policy, lambda: probabilities(policy, first, columns()))
+    except ValueError as error:
+        raise ValueError(f"{log.path}, rows 0 to {len(first) - 1}: {error}") from error
+    actions = columns()
     must = f"the policy {policy_name(policy)} knows {actions} actions, from 0 to {actions - 1}"
     check_rows(log.path, "action", log.action, log.action < actions, must)
     target = np.empty(len(log.action))
@@ -148,7 +190,7 @@ def _ratios(log: Log, policy: Policy) -> np.ndarray:
             f"{log.path}: the policy {policy_name(policy)} never takes the logged action in any "
             "row, so that nothing can be learned of it"
         )
-    return target / log.behaviour_probability
+    return target / log.behaviour_probability, notes
 
 
 def held_out_start(first: Tensor, fraction: float) -> int:

@@ -1,11 +1,13 @@
 """The problems that policy evaluation is asked for by name, with the policies that go with them."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
 import torch
 
 from envs.control.policies import policy_name, probabilities
+from envs.control.policy_modes import settle
 from envs.control.problems import CONTROL_PROBLEMS, ControlProblem, control_problem
 from envs.finite.finite_mdp import FiniteMDP, checked_mdp
 from envs.finite.standard_problems import FINITE_PROBLEMS, is_finite_problem
@@ -104,7 +106,10 @@ def _with_policies(mdp: FiniteMDP, settings: EvaluationSettings) -> FiniteMDP:
             policy = load_part(value, flag)
             with named(f"{flag} {value}"):
                 # In float32, as policies see observations of Gymnasium problems.
-                rows = probabilities(policy, mdp.observation.float().numpy(), mdp.target.shape[1])
+                seen = mdp.observation.float().numpy()
+                ask = partial(probabilities, policy, seen, mdp.target.shape[1])
+                changes["notes"] = (*changes.get("notes", mdp.notes), *settle(policy, ask))
+                rows = ask()
             changes[field] = torch.from_numpy(rows)
         else:
             raise UsageError(

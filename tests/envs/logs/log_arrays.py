@@ -12,7 +12,9 @@ LOG = {
 }
 
 
-FOLLOWING = {"next_observation": 100 + LOG["observation"]}
+# Behind an end, marked or that of the file, is what no other row has.
+FOLLOWING = {"next_observation": np.roll(LOG["observation"], -1, axis=0)}
+FOLLOWING["next_observation"][[2, 4, 6]] = [[102, 103], [104, 105], [106, 107]]
 
 
 CHANCE = {"behaviour_probability": np.array([0.5, 0.25, 0.25, 0.5, 0.25, 0.25, 0.5])}

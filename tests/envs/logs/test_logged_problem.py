@@ -157,7 +157,7 @@ def other_action(observation):
     ("given", "said"),
     [
         (two_actions, "action in row 2 is 2; the policy two_actions knows 2 actions, from 0 to 1"),
-        (unsure, "rows 0 to 6: the policy unsure returned the row"),
+        (unsure, "rows 0 to 2: the policy unsure returned the row"),
         (failing, "the policy failing failed on observations .* KeyError"),
         (lambda observation: observation[:, 0], "must return probabilities"),
         (other_action, "the policy other_action never takes the logged action"),
