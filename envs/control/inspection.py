@@ -14,7 +14,7 @@ import numpy as np
 from envs.control.global_chance import OwnChance, drawn_from, global_state
 
 # Random actions that an environment is tried with.
-TRIED_STEPS = 50
+_TRIED = 50
 
 _Make = Callable[[], gymnasium.Env]
 
@@ -106,7 +106,7 @@ def _statistics_note(name: str, wrapper: str, changes: bool) -> str:
 
 def _actions(space: gymnasium.Space) -> list[Any]:
     space.seed(0)
-    return [space.sample() for _ in range(TRIED_STEPS)]
+    return [space.sample() for _ in range(_TRIED)]
 
 
 def _trace(
