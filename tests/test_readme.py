@@ -10,7 +10,6 @@ import pytest
 
 from experiments.compare_dqn.settings import read_comparison
 from experiments.convergence.settings import ConvergenceSettings
-from experiments.evaluate_policy.best import BestSettings, asks_for_best
 from experiments.evaluate_policy.settings import read_evaluation_settings
 from experiments.landscape.settings import read_landscape_settings
 from experiments.plot.settings import PlotSettings
@@ -74,17 +73,10 @@ def test_algorithm_1_on_its_page_is_the_code_that_runs():
     assert [each.arg for each in promised.args.args] == [each.arg for each in runs.args.args]
 
 
-def read_evaluation(argv):
-    """Read a command line of `evaluate_policy`, with and without rules."""
-    if asks_for_best(argv):
-        return parse(BestSettings, argv)
-    return read_evaluation_settings(argv)
-
-
 READERS = {
     "compare_dqn": read_comparison,
     "convergence": lambda argv: parse(ConvergenceSettings, argv),
-    "evaluate_policy": read_evaluation,
+    "evaluate_policy": read_evaluation_settings,
     "landscape": read_landscape_settings,
     "plot": lambda argv: parse(PlotSettings, argv),
     "sweep": read_sweep_settings,

@@ -1,6 +1,7 @@
 """What the settings of policy evaluation stand for: problem, rules, body and step sizes, tried."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from experiments.evaluate_policy.data import content, logged, runs_alike
 from experiments.evaluate_policy.memory import check_run_memory
 from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
 from experiments.evaluate_policy.settings import (
+    AUTO,
     EvaluationSettings,
     check_rules,
     idle_settings,
@@ -48,7 +50,8 @@ class EvaluationPlan(NamedTuple):
     """What checked settings stand for.
 
     problem:    a finite problem, a Gymnasium one, or a log
-    rules:      {name as given: rule}
+    rules:      {name as given: rule}, without auto
+    runs:       of every rule; one for auto alone
     make_body:  None for given features
     width:      the number of features, learned or given
     idle:       {setting: a line that says so} where it was changed without effect
@@ -57,6 +60,7 @@ class EvaluationPlan(NamedTuple):
 
     problem: Problem
     rules: dict[str, Any]
+    runs: int
     make_body: MakeBody | None
     width: int
     steps: int
@@ -82,24 +86,26 @@ class EvaluationPlan(NamedTuple):
         needed = updates if updates and self.sampling.depends_on_length else self.steps
         transitions = self.sampling.transitions(needed)
         common: dict[str, Any] = {
-            "runs": settings.runs,
+            "runs": self.runs,
             "transitions": transitions,
             "seed": settings.seed,
             "device": self.device,
             "dtype": self.dtype,
         }
         if isinstance(self.problem, FiniteMDP):
-            return chain_task(self.problem, given=self.make_body is None, **common)
+            return chain_task(self.problem, given=settings.features == "given", **common)
         if isinstance(self.problem, LoggedProblem):
             if not self.sampling.ordered:
                 common["transitions"] = 0
             with named(f"--data {settings.data}"):
-                return logged_task(
+                task = logged_task(
                     self.problem,
-                    given=self.make_body is None,
+                    given=settings.features == "given",
                     fraction=settings.held_out_fraction,
                     **common,
                 )
+            # Auto alone has no held-out part that it does not learn from.
+            return task if self.rules else task._replace(notes=self.problem.notes)
         with named(problem_flags(settings)):
             return control_task(
                 self.problem,
@@ -117,6 +123,7 @@ class EvaluationPlan(NamedTuple):
             # Not a setting, but a run goes on with the same data only.
             **({} if settings.data is None else {"data_sha256": content(settings.data)}),
             "steps": self.steps,
+            "runs": self.runs,
             "auxiliary_step": self.step_sizes[2],
             "optimizer": [self.optimizer.body, self.optimizer.head, self.optimizer.auxiliary],
             "gamma": self.problem.discount,
@@ -131,7 +138,9 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
 
     effects: whether settings without effect are refused; they are in the plan all the same
     """
-    device = resolve_device(settings.device)
+    # The search works on the CPU.
+    alone = settings.rule == (AUTO,)
+    device = torch.device("cpu") if alone else resolve_device(settings.device)
     problem: Problem
     if settings.data is not None:
         problem = logged(settings, settings.data)
@@ -143,7 +152,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         raise UsageError(
             f"--features given: {problem.name} has no given features; use --features neural"
         )
-    rules = {name: _rule(name, settings) for name in settings.rule}
+    rules = {name: _rule(name, settings) for name in settings.rule if name != AUTO}
     check_rules(settings, rules)
     idle = idle_settings(settings, rules, finite)
     if effects:
@@ -155,7 +164,9 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     elif isinstance(problem, LoggedProblem):
         width = problem.transition.observation.shape[2]
         warnings += runs_alike(settings, rules)
-    if settings.features == "neural":
+    if alone:
+        check_run_memory(replace(settings, runs=1), problem, None, steps, device)
+    elif settings.features == "neural":
         make_body = _body(settings, problem)
         check_run_memory(settings, problem, make_body, steps, device)
         width = _try_body(make_body, problem, settings)
@@ -173,6 +184,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     return EvaluationPlan(
         problem=problem,
         rules=rules,
+        runs=1 if alone else settings.runs,
         make_body=make_body,
         width=width,
         steps=steps,

@@ -1,5 +1,6 @@
 """What is written and printed of a choice of the best value function."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,16 @@ import numpy as np
 import torch
 
 from agents.policy_evaluation import Task
+from experiments.evaluate_policy.settings import AUTO
 from experiments.runs.files import atomic_write
-from experiments.runs.history import History
 from experiments.runs.report import number
-from experiments.runs.statistics import number_or_none, summary
+from experiments.runs.statistics import number_or_none
 from neural_tdc.baselines.feature_blocks import module_parameters
 from neural_tdc.best_value import BestValue, LinearValue
 from neural_tdc.metrics.value_errors import rmsve
 from neural_tdc.types import Transition
 from neural_tdc.value_function import description
 
-# What takes the place of a rule's name.
-AUTO = "auto"
-_RMSVE = "error/rmsve"
 # The share of effective transitions below which a warning is printed.
 _FEW = 0.1
 _COLUMNS = ("family", "RMSVE", "held-out error above the least one", "settings")
@@ -30,8 +28,8 @@ def value_error(value: LinearValue, task: Task) -> float | None:
     truth = task.truth
     if truth is None:
         return None
-    values = value(truth.observation)
-    return float(rmsve(values, truth.value.double(), truth.weighting, truth.squared_error))
+    values, true = value(truth.observation.cpu()), truth.value.double().cpu()
+    return float(rmsve(values, true, truth.weighting.cpu(), truth.squared_error))
 
 
 def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
@@ -50,25 +48,15 @@ def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
     )
 
 
-def choice_summary(
-    best: BestValue, task: Task, stream: Transition, seed: int, seconds: dict[str, float]
-) -> dict[str, Any]:
-    """Return what `summary.json` holds of a choice, the ranking of families with it.
+def choice_summary(best: BestValue, task: Task, stream: Transition) -> dict[str, Any]:
+    """Return what `summary.json` holds of a choice besides the rest, the ranking of families too.
 
-    stream:  the transitions that were learned from, observations as in the task
-    seconds: by phase
+    stream: the transitions that were learned from, observations as in the task
     """
-    error, steps = value_error(best.value, task), len(stream.reward)
-    history = History()
-    measured = {} if error is None else {_RMSVE: np.array([error])}
-    history.append(steps, measured, np.zeros(1, dtype=bool))
-    result = summary(history, problem=task.name, rule=AUTO, steps=steps, seed=seed, seconds=0.0)
     starts = (
         stream.observation[:1] if stream.first is None else stream.observation[stream.first > 0]
     )
     return {
-        **result,
-        "seconds": {phase: round(spent, 3) for phase, spent in seconds.items()},
         "value": {
             "mean": float(best.value(starts).mean()),
             "low": None,
@@ -81,51 +69,52 @@ def choice_summary(
         "ranking": [
             {
                 "family": row.family,
-                **row.settings,
+                "settings": row.settings,
                 "held_out_error": row.score,
                 "difference": [number_or_none(bound) for bound in row.difference],
                 "rmsve": value_error(row.value, task),
             }
             for row in best.ranking
         ],
+        "notes": list(best.notes),
     }
 
 
-def choice_lines(best: BestValue, task: Task, transitions: int) -> list[str]:
+def choice_lines(summary: Mapping[str, Any], *, truth: bool) -> list[str]:
     """Return what is printed of a choice: the ranking as a table, the choice, and notes.
 
-    transitions: how many were learned from
+    summary: of the finished search; truth: whether there is one, so that errors are known
     """
     rows = [list(_COLUMNS)]
-    for family in best.ranking:
-        error = value_error(family.value, task)
-        mean, low, high = family.difference
+    for family in summary["ranking"]:
+        mean, low, high = family["difference"]
         interval = f"{number(mean)} [{number(low)}, {number(high)}]" if mean else "0"
-        described = ", ".join(f"{name} {value:g}" for name, value in family.settings.items())
-        rows.append([family.family, "" if error is None else number(error), interval, described])
-    error = value_error(best.value, task)
-    families = sorted({family for family, _ in best.chosen})
-    count = len(best.chosen)
+        described = ", ".join(f"{name} {value:g}" for name, value in family["settings"].items())
+        rows.append([family["family"], number(family["rmsve"]), interval, described])
+    families = sorted({each["family"] for each in summary["chosen"]})
+    count = len(summary["chosen"])
     chosen = f"mean of {count} candidates of {', '.join(families)}" if count > 1 else families[0]
-    rows.append([AUTO, "" if error is None else number(error), "", chosen])
-    if task.truth is None:
+    error = summary["metrics"]["rmsve"]["final"]["mean"] if truth else None
+    rows.append([AUTO, number(error), "", chosen])
+    if not truth:
         rows = [[*row[:1], *row[2:]] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("─" * width for width in widths))
-    said = f"chosen by {best.criterion}: {chosen}"
-    return ["", *lines, "", said, *best.notes, *_warnings(best, transitions)]
+    said = f"chosen by {summary['criterion']}: {chosen}"
+    return [*lines, "", said, *summary["notes"], *_warnings(summary)]
 
 
-def _warnings(best: BestValue, transitions: int) -> list[str]:
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
     """Return a line for each reason not to believe the values."""
-    lines = []
-    (constant,) = [row for row in best.ranking if row.family == "constant"]
-    if not constant.difference.low > 0:
+    lines, transitions = [], summary["steps"]
+    (constant,) = [row for row in summary["ranking"] if row["family"] == "constant"]
+    low = constant["difference"][1]
+    if low is None or not low > 0:
         lines.append("warning: the data cannot tell these values from a constant")
-    if best.effective_sample_size < _FEW * transitions:
+    if summary["effective_sample_size"] < _FEW * transitions:
         lines.append(
-            f"warning: the importance ratios leave {best.effective_sample_size:,.0f} of "
+            f"warning: the importance ratios leave {summary['effective_sample_size']:,.0f} of "
             f"{transitions:,} transitions in effect"
         )
     return lines
@@ -150,8 +139,8 @@ def choice_figure(path: Path, best: BestValue, task: Task) -> None:
     axes[0].set_xscale("symlog", linthresh=10)
     axes[0].set_xlabel("held-out squared error above the least one, % of it (95 % intervals)")
     if truth is not None:
-        true = truth.value.double()
-        axes[1].plot(true, best.value(truth.observation), ".", color="C0", alpha=0.6)
+        true = truth.value.double().cpu()
+        axes[1].plot(true, best.value(truth.observation.cpu()), ".", color="C0", alpha=0.6)
         ends = [float(true.min()), float(true.max())]
         axes[1].plot(ends, ends, color="black", linewidth=0.8)
         axes[1].set_xlabel("true value")

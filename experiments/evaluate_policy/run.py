@@ -2,7 +2,6 @@
 
 import io
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
+from experiments.evaluate_policy.algorithms import run_step_sizes, task_runs
 from experiments.evaluate_policy.build import EvaluationPlan
 from experiments.runs.checkpoint import restored
 from experiments.runs.files import write_bytes
@@ -21,11 +21,10 @@ from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, VALUE
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.preparation import base_steps
 from neural_tdc.learning.schedules import Schedule, measured_steps, schedule
 from neural_tdc.metrics.registry import shown_metrics
 from neural_tdc.tensor_file import save_tensors
-from neural_tdc.types import Measurement, StepSizes
+from neural_tdc.types import Measurement
 from neural_tdc.value_function import description
 
 # What a checkpoint holds.
@@ -57,7 +56,7 @@ class EvaluationRun:
             self.diverged, self.limit = saved["diverged"], saved["limit"]
             end = max(plan.steps, self.recorder.start)
             self.recorder.resume(measured_steps(end, settings["measure_every"]))
-        self.base = _base_steps(algorithm, plan, task, self.limit)
+        self.base = run_step_sizes(algorithm, plan, task, self.limit)
 
     @property
     def history(self) -> History:
@@ -152,42 +151,3 @@ class EvaluationRun:
         """Write and return the summary of the finished run."""
         found = self.recorder.summaries(self.task.name, self.plan.steps, self.settings["seed"])
         return found[self.name]
-
-
-def task_runs(task: Task) -> int:
-    """Return the size of the population."""
-    return len(task.experience.stream_index)
-
-
-def try_update(
-    algorithm: Algorithm, state: State, plan: EvaluationPlan, task: Task, compiled: bool = False
-) -> None:
-    """Take one update and one measurement, and forget them: what fails then fails before a run."""
-    limit = divergence_limit(state.parameters)
-    measurements = learn(
-        algorithm,
-        state,
-        task.experience,
-        _base_steps(algorithm, plan, task, limit),
-        schedule("constant"),
-        plan.sampling,
-        task.evaluator(algorithm.features, algorithm.rule),
-        steps=1,
-        measure_every=1,
-        limit=limit,
-        compiled=compiled,
-    )
-    before, after = (_shapes(tree_flatten(each)[0]) for each in (state, next(measurements).state))
-    if after != before:
-        raise ValueError(f"an update turns a state of shapes {before} into one of {after}")
-
-
-def _base_steps(
-    algorithm: Algorithm, plan: EvaluationPlan, task: Task, like: torch.Tensor
-) -> StepSizes:
-    base = base_steps(algorithm.rule, plan.step_sizes, task_runs(task), like)
-    return StepSizes(*(size.to(plan.dtype) for size in base))
-
-
-def _shapes(leaves: Sequence[torch.Tensor]) -> list[tuple[int, ...]]:
-    return [tuple(leaf.shape) for leaf in leaves]

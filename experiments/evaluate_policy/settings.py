@@ -12,8 +12,8 @@ from experiments.evaluate_policy.learning_settings import LearningSettings
 from experiments.evaluate_policy.presets import PRESETS, preset_values
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
-from experiments.runs.requirements import at_least, between, from_to, one_of, several
-from experiments.runs.settings import Idle, changed, settings_from
+from experiments.runs.requirements import above, at_least, between, count, from_to, one_of, several
+from experiments.runs.settings import CheckedSettings, Idle, changed, setting_fields, settings_from
 from neural_tdc.learning.sampling import (
     SAMPLINGS,
     Sampling,
@@ -25,19 +25,37 @@ from neural_tdc.learning.sampling import (
 
 # No more fits into float32.
 LARGEST = 3e38
+# The search for the best value function, in place of a rule; and the settings that it takes where
+# no rule learns next to it.
+AUTO = "auto"
+FOR_AUTO = frozenset(
+    (
+        *("problem", "data", "policy", "behaviour", "gamma", "rule", "steps", "seed"),
+        *("truth_states", "truth_rollouts", "budget", "updates", "out", "resume", "overwrite"),
+    )
+)
 # What only the body `mlp` takes, and what only an estimated truth needs.
 OF_MLP = ("hidden", "activation", "constant_feature")
 OF_TRUTH = ("truth_states", "truth_rollouts", "held_out")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(LearningSettings):
-    """Evaluate a fixed policy by Algorithm 1 and its relatives.
+class SearchSettings(CheckedSettings):
+    """The search for the best value function (--rule auto)."""
 
-    Without --rule and --preset the best value function is searched for (docs/best-value.md), with
-    the flags --problem or --data, --policy, --behaviour, --gamma, --steps, --truth-states,
-    --truth-rollouts, --seed, --out, --overwrite and two of its own: --budget, the seconds for
-    learning, and --updates of the networks among the candidates (8000).
+    budget: Annotated[float | None, above(0)] = None
+    """Seconds for learning; fewer updates are made where they would take longer, so that the
+    result depends on the machine's speed too."""
+    updates: Annotated[int, count(0)] = 8_000
+    """Updates of the networks among the candidates; 0 for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(SearchSettings, LearningSettings):
+    """Evaluate a fixed policy: by the best value function, or by Algorithm 1 and its relatives.
+
+    Without --rule and --preset the best value function is searched for (docs/best-value.md). The
+    settings of learning rules have no effect on it and are refused.
     """
 
     program: ClassVar[str] = "python -m experiments.evaluate_policy"
@@ -51,8 +69,9 @@ class EvaluationSettings(LearningSettings):
     preset: Annotated[str | None, one_of(PRESETS)] = None
     """on-policy or off-policy: rule and step sizes together, as recommended in
     docs/body-rules.md."""
-    rule: Annotated[tuple[str, ...], several]
-    """One or several learning rules, which learn from the same experience."""
+    rule: Annotated[tuple[str, ...], several] = (AUTO,)
+    """One or several learning rules, which learn from the same experience; auto searches for the
+    best value function, with the experience of the first run."""
     sampling: Annotated[str, one_of(SAMPLINGS)] = "markov"
     """markov: the stream in its order; iid: draws from the whole stream; replay: from its past;
     sequences: segments of consecutive transitions from the whole stream."""
@@ -78,9 +97,10 @@ class EvaluationSettings(LearningSettings):
             raise UsageError(
                 f"--problem {self.problem} and --data {self.data} exclude each other: give one"
             )
-        _check_float32(self)
-        _check_trace(self)
-        _check_features(self)
+        if self.rule != (AUTO,):
+            _check_float32(self)
+            _check_trace(self)
+            _check_features(self)
 
     @classmethod
     def description(cls) -> str:
@@ -94,7 +114,7 @@ class EvaluationSettings(LearningSettings):
         )
         listed = (
             f"Problems: {problems} and any other Gymnasium id; or module:function.",
-            f"Rules: {rules}; or BODY+HEAD with a body of {bodies} and a head of {heads}; or "
+            f"Rules: auto; {rules}; or BODY+HEAD with a body of {bodies} and a head of {heads}; or "
             "module:function.",
         )
         wrapped = (textwrap.fill(each, 92, break_on_hyphens=False) for each in listed)
@@ -167,13 +187,18 @@ def idle_settings(
 ) -> list[Idle]:
     """Return the settings that change nothing on this problem or for any of the rules.
 
-    rules: {name as given: rule}; rules of the user's own have settings of their own
+    rules: {name as given: rule}, without auto; rules of the user's own have settings of their own
     finite: whether the problem's errors are exact
     """
+    alone = not rules
+    others = [name for name in setting_fields(type(settings)) if name not in FOR_AUTO]
     chosen = "with --rule " + " ".join(rules)
     taken = {setting for rule in rules.values() for setting in rule.settings}
     data = settings.data is not None
     rows = (
+        (alone, others, "with --rule auto, only with learning rules"),
+        (alone and data, ("steps",), "with --data and --rule auto: all of it is learned from"),
+        (AUTO not in settings.rule, ("budget", "updates"), f"{chosen}, only with auto"),
         (settings.features == "given", ("body", "width", *OF_MLP), "with --features given"),
         (settings.body != "mlp", OF_MLP, f"with --body {settings.body}, only with mlp"),
         (data, ("behaviour",), "with --data: its behaviour_probability tells how it acted"),

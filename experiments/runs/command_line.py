@@ -75,11 +75,6 @@ def _flags(argv: Sequence[str]) -> list[_Flag]:
     return flags
 
 
-def flag_names(argv: Sequence[str]) -> set[str]:
-    """Return the flags that a command line gives, known or not, each in its one spelling."""
-    return {name for given, name, _ in _flags(argv) if given}
-
-
 def _check_repeated(names: Sequence[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:

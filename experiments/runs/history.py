@@ -138,13 +138,13 @@ class MetricsFile:
         self._needs_header = not path.exists() or path.stat().st_size == 0
         if not self._needs_header:
             with path.open(encoding="utf-8") as file:
-                if not history.names or file.readline() != _header(history.names):
+                if not len(history) or file.readline() != _header(history.names):
                     raise ValueError(f"{path} holds other measurements than this run's")
         self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def write(self) -> None:
         """Write the measurements appended since the last call."""
-        if self._needs_header and self._history.names:
+        if self._needs_header and len(self._history):
             self._file.write(_header(self._history.names))
             self._needs_header = False
         while self._written < len(self._history):

@@ -42,6 +42,13 @@ PROGRAMS = {
         "experiments.runs.history.History.append",
         8,
     ),
+    "evaluate_policy, auto": (
+        evaluate_policy,
+        "--problem boyan --rule td auto --runs 2 --steps 700 --measure-every 400 --updates 5 "
+        "--compile off",
+        "neural_tdc.baselines.families.fit_lambda_returns",
+        1,
+    ),
     "train_supervised": (
         train_supervised,
         f"--task friedman --arm split limit --response-samples 30 {SUPERVISED}",
@@ -144,7 +151,7 @@ def test_sigterm_at_work_is_saved_and_resumed_to_the_same_bits(
         patch.setattr(function, terminated)
         stopped = run_program(program, f"{line} --out parts")
     assert stopped.status == 143, stopped.error
-    command = f"python -m experiments.{name} {line} --out parts --resume"
+    command = f"python -m experiments.{name.partition(',')[0]} {line} --out parts --resume"
     assert stopped.lines[-1] == f"stopped; go on with: {command}"
     assert "Traceback" not in stopped.error
     assert not list(tmp_path.rglob("run.lock"))

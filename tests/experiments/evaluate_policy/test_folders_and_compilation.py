@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from experiments.evaluate_policy import __main__ as program
+from experiments.evaluate_policy import algorithms
 from experiments.evaluate_policy import build as evaluation_plan
 from experiments.evaluate_policy.settings import EvaluationSettings
 from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK, names, strict
@@ -81,20 +81,20 @@ def test_resuming_what_is_not_there_is_refused(evaluate, tmp_path):
 def test_a_long_run_is_compiled_and_a_short_one_is_not(evaluate):
     settings = EvaluationSettings(problem="boyan", rule=("td",))
     for steps, how, compiled in (
-        (program.UPDATES_WORTH_COMPILING, "auto", True),
-        (program.UPDATES_WORTH_COMPILING - 1, "auto", False),
+        (algorithms.UPDATES_WORTH_COMPILING, "auto", True),
+        (algorithms.UPDATES_WORTH_COMPILING - 1, "auto", False),
         (1, "on", True),
         (10**6, "off", False),
     ):
         chosen = dataclasses.replace(settings, steps=steps, compile=how)
-        assert program._compiled(chosen, evaluation_plan.evaluation_plan(chosen)) == (
+        assert algorithms.compiles(chosen, evaluation_plan.evaluation_plan(chosen)) == (
             compiled,
             None,
         )
 
 
 def test_without_a_compiler_the_run_is_eager_with_a_warning(evaluate, tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "compiler_available", lambda device: False)
+    monkeypatch.setattr(algorithms, "compiler_available", lambda device: False)
     line = f"--problem boyan {TINY} --compile on --rule td --out run"
     outcome = evaluate(line)
     assert outcome.status == 0
@@ -109,16 +109,16 @@ BODY = "def body(shape):\n    return torch.nn.Linear(shape[0], 3)"
 def test_a_body_of_ones_own_that_cannot_be_compiled_is_refused_or_runs_eagerly(
     evaluate, own, tmp_path, monkeypatch
 ):
-    tried = program.try_update
+    tried = algorithms.try_update
 
     def try_update(*arguments, compiled=False):
         if compiled:
             raise RuntimeError("Unsupported\nmany more lines")
         tried(*arguments)
 
-    monkeypatch.setattr(program, "try_update", try_update)
-    monkeypatch.setattr(program, "compiler_available", lambda device: True)
-    monkeypatch.setattr(program, "UPDATES_WORTH_COMPILING", 5)
+    monkeypatch.setattr(algorithms, "try_update", try_update)
+    monkeypatch.setattr(algorithms, "compiler_available", lambda device: True)
+    monkeypatch.setattr(algorithms, "UPDATES_WORTH_COMPILING", 5)
     body = f"{own(BODY)}:body"
     line = f"--problem boyan {TINY} --rule td --body {body}"
     outcome = evaluate(f"{line} --compile on --out on")

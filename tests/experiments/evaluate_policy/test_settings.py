@@ -111,7 +111,7 @@ REFUSED = [
         "--constant-feature has no effect with --body paper_atari",
     ),
     # What is missing or unknown
-    ("--problem boyan --head-step 0.1", "--head-step needs --rule"),
+    ("--problem boyan --head-step 0.1", "--head-step 0.1 has no effect with --rule auto"),
     ("--rule tdc", "--problem must be given"),
     ("--problem boyan --rule", "--rule is given without a value; give one or several"),
     ("--problem boyan --rule tdc --nope 3", "unknown on the command line: --nope 3; did you mean"),

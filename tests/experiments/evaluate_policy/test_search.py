@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from experiments.runs.history import read
 from neural_tdc import load_value
 
 QUICK = "--updates 0 --out run"
@@ -90,11 +92,15 @@ def test_the_same_seed_gives_the_same_values(evaluate, tmp_path):
         ("--problem boyan --budget 0", "--budget 0 is not allowed"),
         ("--problem boyan --budget nan", "--budget nan is not allowed"),
         ("--problem boyan --updates -1", "--updates -1 is not allowed"),
-        ("--problem boyan --data log.npz", "give either --problem or --data"),
-        ("--seed 3", "give either --problem or --data"),
-        ("--problem boyan --runs 3", "--runs needs --rule"),
-        ("--problem boyan --resume", "--resume needs --rule"),
-        ("--data clock.npz --steps 7", "--steps has no effect with --data"),
+        ("--problem boyan --data log.npz", "exclude each other: give one"),
+        ("--seed 3", "--problem must be given, or --data in its place"),
+        ("--problem boyan --runs 3", "--runs 3 has no effect with --rule auto"),
+        ("--problem boyan --lambda 0.5", "--lambda 0.5 has no effect with --rule auto"),
+        ("--problem boyan --device cpu", "--device cpu has no effect with --rule auto"),
+        ("--problem boyan --rule td --budget 9", "--budget 9.0 has no effect with --rule td"),
+        ("--problem boyan --preset on-policy --updates 9", "--updates 9 has no effect with"),
+        ("--problem boyan --resume", "--out run does not exist"),
+        ("--data clock.npz --steps 7", "--steps 7 has no effect with --data and --rule auto"),
         ("--data clock.npz", "holds 1 episode or independent block of 12 transitions"),
     ],
 )
@@ -106,3 +112,63 @@ def test_what_cannot_be_is_one_line_and_leaves_no_folder(evaluate, tmp_path, lin
     assert len(outcome.lines) == 1, outcome.error
     assert said in outcome.error
     assert not (tmp_path / "run").exists()
+
+
+def test_auto_stands_next_to_rules_in_one_table_and_one_figure(evaluate, tmp_path):
+    line = "--problem boyan --rule auto td --runs 3 --steps 2000 --measure-every 500 --updates 0"
+    outcome = evaluate(f"{line} --out run")
+    assert outcome.status == 0, outcome.error
+    summaries = json.loads((tmp_path / "run/summary.json").read_text())
+    assert list(summaries) == ["auto", "td"]
+    assert [summaries[name]["runs"] for name in summaries] == [1, 3]
+    errors = [summaries[name]["metrics"]["rmsve"]["final"]["mean"] for name in summaries]
+    assert errors[0] < errors[1]
+    assert (tmp_path / "run/figure.png").read_text() == "Policy evaluation on boyan auto td"
+    assert "auto  0." in outcome.out
+    assert "chosen by returns" in outcome.out
+    # Alone it learns from the same transitions.
+    assert evaluate("--problem boyan --steps 2000 --updates 0 --out alone").status == 0
+    alone = json.loads((tmp_path / "alone/summary.json").read_text())
+    assert alone["metrics"] == summaries["auto"]["metrics"]
+    assert alone["ranking"] == summaries["auto"]["ranking"]
+
+
+def test_auto_next_to_rules_learns_from_their_part_of_a_log(evaluate, tmp_path):
+    write_log(tmp_path / "clock.npz", episodes=50)
+    line = "--data clock.npz --gamma 0.9 --rule td auto --runs 2 --steps 20 --updates 0"
+    assert evaluate(f"{line} --out run").status == 0
+    summaries = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summaries["auto"]["steps"] == 480
+    assert summaries["td"]["steps"] == 20
+
+
+def test_a_finished_search_is_shown_again_on_resume_and_a_longer_one_is_made(evaluate, tmp_path):
+    line = "--problem boyan --steps 1000 --updates 0 --out run"
+    first = evaluate(line)
+    kept = ("summary.json", "value.pt", "metrics.csv", "checkpoint.pt", "figure.png")
+    before = [(tmp_path / "run" / name).read_bytes() for name in kept]
+    again = evaluate(f"{line} --resume")
+    assert again.status == 0, again.error
+    assert again.out == first.out
+    assert [(tmp_path / "run" / name).read_bytes() for name in kept] == before
+    longer = evaluate(f"{line.replace('1000', '1500')} --resume")
+    assert longer.status == 0, longer.error
+    assert read(tmp_path / "run/metrics.csv").steps.tolist() == [1000, 1500]
+    assert evaluate("--problem boyan --steps 1500 --updates 0 --out whole").status == 0
+    at = torch.arange(12)
+    one, other = (load_value(tmp_path / name)(at) for name in ("run", "whole"))
+    assert torch.equal(one, other)
+
+
+def test_tensorboard_shows_the_choice(evaluate, tmp_path):
+    assert evaluate(f"--problem boyan --steps 1000 {QUICK}").status == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    (error,) = events.Scalars("error/rmsve")
+    assert error.step == 1000
+    assert error.value == pytest.approx(summary["metrics"]["rmsve"]["final"]["mean"])
+    (value,) = events.Scalars("value/starts")
+    assert value.value == pytest.approx(summary["value"]["mean"])
+    for row in summary["ranking"]:
+        (score,) = events.Scalars(f"held_out_error/{row['family']}")
+        assert score.value == pytest.approx(row["held_out_error"])

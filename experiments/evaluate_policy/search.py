@@ -1,0 +1,137 @@
+"""The run of `--rule auto`: the best value function, chosen without a truth.
+
+Many candidates learn from the same transitions, see `neural_tdc.best_value`. Where a truth is
+known it is used to measure the choice, never to make it.
+"""
+
+import io
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.policy_evaluation import Task
+from envs.logs.logged_problem import LoggedProblem
+from experiments.evaluate_policy.build import EvaluationPlan
+from experiments.evaluate_policy.choice import (
+    choice_figure,
+    choice_lines,
+    choice_summary,
+    saved_choice,
+    value_error,
+)
+from experiments.evaluate_policy.settings import AUTO, FOR_AUTO
+from experiments.runs.checks import named
+from experiments.runs.files import write_bytes
+from experiments.runs.history import History
+from experiments.runs.recorder import Recorder
+from experiments.runs.run_folder import CHECKPOINT, FIGURE, VALUE
+from neural_tdc.baselines.families import CandidateProgress
+from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
+from neural_tdc.best_value import FOLDS, BestValue, best_value
+from neural_tdc.tensor_file import save_tensors
+from neural_tdc.types import Transition, mapped
+
+
+def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
+    """Return the stream that the first run of a rule learns from, [time, …], on the CPU.
+
+    Its observations are as in the task. Of a log without rules it is all, since nothing needs a
+    part of its own to measure on: every part is held out once. Raises ValueError where it is too
+    short to choose from.
+    """
+    stream = mapped(task.experience.transitions, lambda leaf: leaf[0].cpu())
+    if isinstance(plan.problem, LoggedProblem):
+        used = len(stream.reward) if plan.rules else None
+        # In the precision of the file.
+        stream = mapped(plan.problem.transition, lambda leaf: leaf[0, :used])
+        if task.shift is not None and task.scale is not None:
+            stream = stream._replace(
+                observation=(stream.observation - task.shift) / task.scale,
+                next_observation=(stream.next_observation - task.shift) / task.scale,
+            )
+    elif (table := task.experience.table) is not None:
+        table = table.cpu()
+        stream = stream._replace(
+            observation=table[stream.observation.long()],
+            next_observation=table[stream.next_observation.long()],
+        )
+    parts_of(ordered_stream(stream), FOLDS)
+    return stream
+
+
+class SearchRun:
+    """The search in its folder: new, or finished before."""
+
+    name = AUTO
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        stream: Transition,
+        flags: str,
+        task: Task,
+        on_progress: CandidateProgress,
+    ) -> None:
+        self.folder, self.settings, self.stream, self.task = folder, settings, stream, task
+        self.flags, self.on_progress = flags, on_progress
+        self.steps = len(stream.reward)
+        self.recorder = Recorder(folder / CHECKPOINT, {AUTO: folder}, {"choice"})
+        self.choice: dict[str, Any] | None = None
+        if (saved := self.recorder.saved) is not None:
+            self.choice = saved["choice"]
+            self.recorder.resume([self.recorder.start])
+
+    @property
+    def history(self) -> History:
+        """Return the one measurement, at the end."""
+        return self.recorder.histories[AUTO]
+
+    def learn(self) -> None:
+        """Search, measure and save; a search is finished, or it starts from the beginning."""
+        settings, recorder = self.settings, self.recorder
+        if recorder.start >= self.steps:
+            return
+        with recorder.writing():
+            with named(self.flags):
+                best = best_value(
+                    self.stream,
+                    seed=settings["seed"],
+                    updates=settings["updates"],
+                    budget=settings["budget"],
+                    on_progress=self.on_progress,
+                )
+            error = value_error(best.value, self.task)
+            values = {} if error is None else {"error/rmsve": np.array([error])}
+            self.choice = choice_summary(best, self.task, self.stream)
+            scalars = {"value/starts": self.choice["value"]["mean"]}
+            for family in best.ranking:
+                scalars[f"held_out_error/{family.family}"] = family.score
+            recorder.record(
+                self.steps,
+                {AUTO: values},
+                {AUTO: np.zeros(1, dtype=bool)},
+                partial(self._contents, best),
+                scalars,
+            )
+            kept = {name: value for name, value in settings.items() if name in FOR_AUTO}
+            recorder.write_hparams({AUTO: {**kept, "rule": AUTO}})
+        choice_figure(self.folder / FIGURE, best, self.task)
+
+    def _contents(self, best: BestValue) -> dict[str, Any]:
+        """Return what the checkpoint holds, after the value function is written."""
+        content = io.BytesIO()
+        save_tensors(saved_choice(best, self.task), content)
+        write_bytes(self.folder / VALUE, content.getvalue())
+        return {"choice": self.choice}
+
+    def summary(self) -> dict[str, Any]:
+        """Write and return the summary of the finished search."""
+        seed, more = self.settings["seed"], self.choice or {}
+        return self.recorder.summaries(self.task.name, self.steps, seed, **more)[AUTO]
+
+    def lines(self) -> list[str]:
+        """Return what is printed of the choice."""
+        return choice_lines(self.summary(), truth=self.task.truth is not None)
