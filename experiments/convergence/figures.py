@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from experiments.convergence import relu_kink
-from experiments.convergence.run import QUANTITIES, SCHEDULES
+from experiments.convergence.descents import QUANTITIES, SCHEDULES
 from experiments.convergence.structure import RIDGE, reduced_values, scalar_curves
+from experiments.convergence.tables import PROMISED
 from experiments.runs.figures import BAND_RESAMPLES, BLUE, GREEN, GREY, RASTER_DPI, VERMILLION
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
@@ -33,12 +34,6 @@ AXES = {
     "moreau": r"$\|\nabla\Phi_\tau(W)\|^2$",
     "body": r"$\|W-W^*\|^2$",
     "head": r"$\|\theta-\theta^*(W)\|^2$",
-}
-# The exponent that the theorem of that schedule promises for that quantity.
-PROMISED = {
-    ("theorem-3.6", "moreau"): -2 / 5,
-    ("theorem-3.7", "body"): -2 / 3,
-    ("theorem-3.7", "head"): -2 / 3,
 }
 
 

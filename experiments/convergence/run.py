@@ -1,160 +1,49 @@
-"""The descents of `experiments.convergence`: all in step, measured at the same updates."""
+"""The run of `experiments.convergence`: descents in their folder, its files and its tables."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from experiments.convergence.rates import power_steps
-from experiments.convergence.stochastic_approximation import (
-    Instance,
-    chain_descent,
-    descend,
-    errors,
-    regression_descent,
-    scalar_descent,
+from experiments.convergence.descents import (
+    INSTANCES,
+    PACES,
+    SCHEDULES,
+    Pace,
+    Population,
+    descents,
 )
+from experiments.convergence.figures import draw_convergence
+from experiments.convergence.settings import ConvergenceSettings
+from experiments.convergence.structure import kink, least_curvatures, without_ridge
+from experiments.convergence.tables import all_slopes, slope_table, structure_lines
 from experiments.runs.checkpoint import restored
-from experiments.runs.history import History
+from experiments.runs.command_line import resumable
+from experiments.runs.common_settings import stored
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json
 from experiments.runs.recorder import Recorder
-from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT
-from neural_tdc.learning.schedules import EXPONENTS, Exponents
-from neural_tdc.randomness import generator
-from neural_tdc.types import Parameters, StepSizes
+from experiments.runs.report import Progress, tensorboard_line
+from experiments.runs.run_folder import CHECKPOINT, CONFIG, FIGURE, prepare_folder, resumed_config
+from neural_tdc.types import Parameters
 
-SCHEDULES: dict[str, Exponents] = {
-    "theorem-3.6": EXPONENTS["general"],
-    "theorem-3.7": EXPONENTS["strongly-convex"],
-    "uniform": Exponents(1.0, 1.0, 1.0),
-}
-INSTANCES: dict[str, Callable[[], Instance]] = {
-    "scalar": scalar_descent,
-    "regression": regression_descent,
-    "chain": chain_descent,
-}
-QUANTITIES = ("moreau", "body", "head")
-# Samples are drawn in blocks of this many updates, so that where they are cut changes nothing.
-BLOCK = 1000
 NAME = "convergence"
-
-
-class Pace(NamedTuple):
-    """How fast an instance is descended: the first step of every part, and the steps' offset h."""
-
-    first: float
-    offset: float
-
-
-# So that α₀h times the least curvature of Φ at W* exceeds 1, without which W cannot reach its rate.
-PACES = {"scalar": Pace(0.5, 20.0), "regression": Pace(0.2, 200.0), "chain": Pace(0.2, 300.0)}
-
-
-def measured_updates(updates: int, points: int = 30) -> list[int]:
-    """Return the numbers of updates after which to measure: evenly spaced in the logarithm."""
-    spaced = np.logspace(1, np.log10(updates), points).round().astype(int)
-    return sorted({1, *spaced.tolist(), updates})
-
-
-class Population:
-    """Runs of one instance under every schedule: parameters [schedule, run, …]."""
-
-    def __init__(self, name: str, pace: Pace, runs: int, seed: int) -> None:
-        self.name, self.pace = name, pace
-        self.instance: Instance = INSTANCES[name]()
-        self.parameters = Parameters(
-            *(
-                part.expand(len(SCHEDULES), runs, *part.shape).clone()
-                for part in self.instance.start
-            )
-        )
-        self._sources = [generator(seed, "convergence", name, run) for run in range(runs)]
-        self._block = torch.empty(0)
-        self.done = 0
-
-    def resume(self, parameters: Parameters, done: int) -> None:
-        """Continue from the parameters that so many updates led to."""
-        self.parameters, self.done = parameters, done
-        # The samples of those updates are drawn once more: it costs little beside descending.
-        for _ in range(math.ceil(done / BLOCK)):
-            self._draw()
-
-    def _draw(self) -> None:
-        drawn = [self.instance.draw(source, BLOCK) for source in self._sources]
-        self._block = torch.stack(drawn, 1)
-
-    def _steps(self, updates: Tensor) -> StepSizes:
-        columns = zip(*SCHEDULES.values())
-        return StepSizes(
-            *(
-                power_steps(
-                    self.pace.first,
-                    torch.tensor(column, dtype=torch.float64),
-                    self.pace.offset,
-                    updates,
-                )
-                for column in columns
-            )
-        )
-
-    def advance(self, updates: int) -> None:
-        """Descend until so many updates are done."""
-        while self.done < updates:
-            place = self.done % BLOCK
-            if place == 0:
-                self._draw()
-            end = min(updates, self.done - place + BLOCK)
-            steps = self._steps(torch.arange(self.done, end))
-            samples = self._block[place : place + end - self.done]
-            self.parameters = descend(self.instance, self.parameters, steps, samples)
-            self.done = end
-
-    def measure(self, smoothing: float) -> dict[str, np.ndarray]:
-        """Return {instance/schedule/quantity: [run]} at the present parameters."""
-        body, head, _ = self.parameters
-        found = errors(self.instance, body.flatten(0, 1), head.flatten(0, 1), smoothing)
-        return {
-            f"{self.name}/{schedule}/{quantity}": row.numpy()
-            for quantity, values in zip(QUANTITIES, found)
-            for schedule, row in zip(SCHEDULES, values.reshape(len(SCHEDULES), -1))
-        }
-
-
-def descents(
-    populations: Sequence[Population], updates: int, smoothing: float
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (updates done, measurements) at the log-spaced updates that are still to come."""
-    done = populations[0].done
-    for update in measured_updates(updates):
-        if update <= done:
-            continue
-        values: dict[str, np.ndarray] = {}
-        for population in populations:
-            population.advance(update)
-            values |= population.measure(smoothing)
-        yield update, values
 
 
 class Descents:
     """Descents in their folder, from the beginning or from their checkpoint."""
 
     def __init__(
-        self,
-        folder: Path,
-        paces: Mapping[str, Pace],
-        runs: int,
-        updates: int,
-        seed: int,
-        smoothing: float,
+        self, folder: Path, settings: ConvergenceSettings, paces: Mapping[str, Pace]
     ) -> None:
-        self.runs, self.updates, self.smoothing = runs, updates, smoothing
-        self.populations = [Population(name, pace, runs, seed) for name, pace in paces.items()]
+        self.settings = settings
+        self.populations = [
+            Population(name, pace, settings.runs, settings.seed) for name, pace in paces.items()
+        ]
         # What is measured is cheap to keep and dear to compute: it is saved at once.
         self.recorder = Recorder(folder / CHECKPOINT, {NAME: folder}, {"leaves"}, every=0.0)
         if (saved := self.recorder.saved) is not None:
@@ -163,23 +52,63 @@ class Descents:
             for population in self.populations:
                 population.resume(state[population.name], saved["step"])
 
-    @property
-    def history(self) -> History:
-        """Return the measurements so far."""
-        return self.recorder.histories[NAME]
-
     def _state(self) -> dict[str, Parameters]:
         return {each.name: each.parameters for each in self.populations}
 
     def descend(self) -> None:
         """Descend to the end; every measurement is saved, and what stops it is raised."""
-        recorder = self.recorder
-        if recorder.start >= self.updates:
+        recorder, runs, steps = self.recorder, self.settings.runs, self.settings.steps
+        if recorder.start >= steps:
             return
-        lines = self.runs * len(self.populations) * len(SCHEDULES)
-        lost = np.zeros(self.runs, dtype=bool)
-        with recorder.writing(), Progress(NAME, self.updates, lines, recorder.start) as progress:
-            for update, values in descents(self.populations, self.updates, self.smoothing):
+        lines = runs * len(self.populations) * len(SCHEDULES)
+        lost = np.zeros(runs, dtype=bool)
+        with recorder.writing(), Progress(NAME, steps, lines, recorder.start) as progress:
+            for update, values in descents(self.populations, steps, self.settings.smoothing):
                 leaves = tree_flatten(self._state())[0]
                 recorder.record(update, {NAME: values}, {NAME: lost}, partial(dict, leaves=leaves))
                 progress.update(update)
+
+
+def run_convergence(settings: ConvergenceSettings, argv: Sequence[str]) -> None:
+    """Descend in the folder of checked settings, write and print what was found."""
+    # Tensors of some hundred numbers: a second thread would only wait.
+    torch.set_num_threads(1)
+    fit_from = settings.fit_from or max(1, settings.steps // 20)
+    paces = {
+        name: Pace(settings.first_step or PACES[name].first, settings.offset or PACES[name].offset)
+        for name in settings.instance
+    }
+    kept = stored(settings) | {
+        "fit_from": fit_from,
+        "paces": {name: list(pace) for name, pace in paces.items()},
+    }
+    if settings.resume:
+        resumed_config(settings.out, kept, (), ())
+    with (
+        prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
+        resumable(settings.program, argv),
+    ):
+        # All is read before anything is written: a checkpoint may turn out to be damaged.
+        run = Descents(folder, settings, paces)
+        write_json(folder / CONFIG, configuration(kept))
+        run.descend()
+        history = run.recorder.histories[NAME]
+        slopes = all_slopes(history, settings.instance, fit_from)
+        structure: dict[str, Any] = {
+            "curvature": {name: least_curvatures(INSTANCES[name]()) for name in paces},
+            "without_ridge": without_ridge(),
+            "kink": kink(),
+        }
+        run.recorder.summaries(
+            " ".join(settings.instance),
+            settings.steps,
+            settings.seed,
+            **{"fit_from": fit_from, "slopes": slopes, **structure},
+        )
+        draw_convergence(folder / FIGURE, history, slopes, fit_from)
+    print(f"\n{slope_table(slopes)}")
+    fitted = f"updates {fit_from:,} to {settings.steps:,}"
+    print(f"slopes of the mean over {settings.runs} runs, {fitted}\n")
+    print(structure_lines(structure["curvature"], structure["without_ridge"], structure["kink"]))
+    print(f"\nfigure: {folder / FIGURE}")
+    print(f"watch:  {tensorboard_line(folder)}")

@@ -16,7 +16,7 @@ from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import read_json
 from experiments.runs.history import History, read
 from experiments.runs.report import table
-from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, SHARDS, SUMMARY
+from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, PARTS, SUMMARY
 from experiments.runs.statistics import summary, summary_key
 from neural_tdc.metrics.registry import selectable_metrics
 
@@ -45,7 +45,7 @@ def run_folders(folder: Path) -> list[Path]:
     if (folder / METRICS_FILE).is_file():
         return [folder]
     found = sorted(path.parent for path in folder.glob(f"*/{METRICS_FILE}"))
-    if not found and (folder / SHARDS).is_dir():
+    if not found and (folder / PARTS).is_dir():
         raise UsageError(
             f"{folder} holds a step-size study and no run: its figures are in it, and "
             "python -m experiments.sweep draws them again with --resume"

@@ -46,8 +46,9 @@ RUN_FILES = (
     VALUE,
     SCORES,
     CHECKPOINT,
-)  # The folder of a study's results.
-SHARDS = "shards"
+)
+# The folder of finished parts, see `experiments.runs.finished_parts`.
+PARTS = "parts"
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
@@ -85,7 +86,8 @@ def folder_name(rule: str) -> str:
 
 
 def _files_of_run(folder: Path) -> list[Path]:
-    patterns = [*RUN_FILES, *(name + ASIDE for name in RUN_FILES)]
+    names = (*RUN_FILES, f"{PARTS}/*.pt")
+    patterns = [*names, *(name + ASIDE for name in names)]
     found = {path for pattern in patterns for path in folder.glob(pattern)}
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
@@ -113,7 +115,7 @@ def _remove_run(folder: Path) -> None:
         for each in (*below, folder):
             for path in sorted(_files_of_run(each), key=lambda path: path.name == CONFIG):
                 path.unlink()
-    for each in below:
+    for each in (folder / PARTS, *below):
         with contextlib.suppress(OSError):
             each.rmdir()
 

@@ -1,10 +1,7 @@
-"""What a step-size study runs: its configurations, and the shards that they are run in."""
+"""What a step-size study runs: every rule in every panel, with its configurations."""
 
-import hashlib
-import itertools
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
 
@@ -14,19 +11,12 @@ from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.learning_settings import LearningSettings
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.checks import UsageError
-from experiments.runs.common_settings import stored
-from experiments.runs.computing import compilation
 from experiments.runs.settings import Idle, idle_flags, setting_fields
 from experiments.runs.statistics import summary_key
 from experiments.sweep.grids import grid
 from experiments.sweep.settings import SweepSettings, selectable
-from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
-
-# Run-steps, or updates, of a shard from which on it wins back the time of its compilation.
-RUN_STEPS_WORTH_COMPILING = 1_000_000
-MANY_UPDATES = 4_000
 
 
 class Configuration(NamedTuple):
@@ -58,27 +48,6 @@ class Cell(NamedTuple):
     settings: EvaluationSettings
     plan: EvaluationPlan
     configurations: tuple[Configuration, ...]
-
-
-class Shard(NamedTuple):
-    """A part of a study that is run at once, in values that any engine may send anywhere.
-
-    name:           of its file
-    settings:       of policy evaluation
-    configurations: [configuration] (body, head, auxiliary) step sizes
-    """
-
-    name: str
-    settings: EvaluationSettings
-    configurations: list[tuple[float, float, float]]
-    threads: int
-    compiled: bool
-    curves: bool
-
-    @property
-    def run_steps(self) -> int:
-        """Return the updates of all its runs together."""
-        return len(self.configurations) * self.settings.runs * (self.settings.steps or 0)
 
 
 def check_selection(settings: SweepSettings, problem: str, checked: EvaluationPlan) -> None:
@@ -247,50 +216,3 @@ def _check_width(checked: EvaluationPlan, problem: str) -> None:
             f"{problem}, and a study of learning them would mean nothing; give at most "
             f"{len(mdp.start) - 1}, or {mdp.width}, half the states"
         )
-
-
-def reported_settings(cell: Cell, settings: SweepSettings) -> EvaluationSettings:
-    """Return the settings of the runs that a study reports: fresh ones where there are any."""
-    if settings.fresh_runs == 0:
-        return cell.settings
-    runs = settings.runs if settings.fresh_runs is None else settings.fresh_runs
-    return replace(cell.settings, seed=settings.seed + 1, runs=runs)
-
-
-def shards(
-    cell: Cell, several: Sequence[Configuration], most: int, settings: SweepSettings, *, fresh: bool
-) -> list[Shard]:
-    """Cut configurations of a cell into shards of at most `most` of them, of about equal size.
-
-    fresh: whether they run on the fresh seeds, with their whole curves kept
-    """
-    evaluation = reported_settings(cell, settings) if fresh else cell.settings
-    count = -(-len(several) // most)
-    ends = [index * len(several) // count for index in range(count + 1)]
-    return [
-        _shard(evaluation, several[begin:end], cell, settings.threads, fresh)
-        for begin, end in itertools.pairwise(ends)
-    ]
-
-
-def _shard(
-    evaluation: EvaluationSettings,
-    several: Iterable[Configuration],
-    cell: Cell,
-    threads: int,
-    curves: bool,
-) -> Shard:
-    sizes = [(each.body_step, each.head_step, each.auxiliary_step) for each in several]
-    updates = evaluation.steps or 0
-    work = len(sizes) * evaluation.runs * updates
-    compiled, _ = compilation(
-        evaluation.compile,
-        worth=work >= RUN_STEPS_WORTH_COMPILING or updates >= MANY_UPDATES,
-        available=compiler_available(cell.plan.device),
-    )
-    # Where it runs, and what it was called by, changes nothing of what comes out.
-    idle = ("device", "preset")
-    told = {name: value for name, value in stored(evaluation).items() if name not in idle}
-    content = json.dumps([told, sizes, threads, compiled, curves], sort_keys=True)
-    name = hashlib.sha256(content.encode()).hexdigest()[:20]
-    return Shard(name, evaluation, sizes, threads, compiled, curves)

@@ -10,7 +10,7 @@ import os
 import queue
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,12 +18,9 @@ from typing import Any
 
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import Stopped
+from experiments.runs.finished_parts import Engine, OnProgress
 from experiments.runs.processes import deaf_to_stops, end_with_parent, terminable
-from experiments.sweep.build import Shard
-from experiments.sweep.shard import Results, run_shard
-
-OnProgress = Callable[[int], None]
-Engine = Callable[[Sequence[Shard], OnProgress], Iterator[tuple[Shard, Results]]]
+from experiments.sweep.shard import Results, Shard, run_shard
 
 # Times that a shard is tried again after its worker has died.
 RETRIES = 3
@@ -59,7 +56,7 @@ def here(shards: Sequence[Shard], on_progress: OnProgress) -> Iterator[tuple[Sha
         yield shard, run_shard(shard, on_progress)
 
 
-def local(workers: int) -> Engine:
+def local(workers: int) -> Engine[Shard]:
     """Return the engine of so many processes on this machine.
 
     Raises Stopped, when it is run, where a shard's worker has died more often than it is retried.
@@ -121,7 +118,7 @@ def check_address(address: str) -> None:
         ) from None
 
 
-def ray_cluster(address: str | None) -> Engine:
+def ray_cluster(address: str | None) -> Engine[Shard]:
     """Return the engine of a Ray cluster, one task a shard with its number of threads as CPUs.
 
     Raises UsageError where Ray is not installed or nobody answers at the address.
@@ -169,7 +166,7 @@ def _results_by_ray(
         for reference in ready:
             shard = pending.pop(reference)
             results: Results = ray.get(reference)
-            on_progress(shard.run_steps)
+            on_progress(shard.size)
             yield shard, results
 
 
@@ -187,6 +184,6 @@ def _settings_of_ray() -> dict[str, Any]:
     }
 
 
-def make_engine(name: str, workers: int, address: str | None) -> Engine:
+def make_engine(name: str, workers: int, address: str | None) -> Engine[Shard]:
     """Return the engine of a name; see `local` and `ray_cluster`."""
     return ray_cluster(address) if name == "ray" else local(workers)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.runs.intervals import mean_interval, paired_difference
-from experiments.sweep.build import Cell, Configuration, Shard
-from experiments.sweep.shard import Results
+from experiments.sweep.build import Cell, Configuration
+from experiments.sweep.shard import Results, Shard
 
 
 class Row(NamedTuple):

@@ -1,7 +1,11 @@
-"""One shard of a study: many configurations of a rule as one population, from seed to errors."""
+"""The shards of a study: many configurations of a rule as one population, from seed to errors."""
 
-from collections.abc import Callable
-from typing import Any
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,17 +15,93 @@ from torch.utils._pytree import tree_map
 from agents.policy_evaluation import Task
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.sweep.build import Shard
+from experiments.runs.common_settings import stored
+from experiments.runs.computing import compilation
+from experiments.sweep.build import Cell, Configuration
+from experiments.sweep.settings import SweepSettings
 from neural_tdc.learning.algorithm import State
+from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import StepSizes
 
+# Run-steps, or updates, of a shard from which on it wins back the time of its compilation.
+RUN_STEPS_WORTH_COMPILING = 1_000_000
+MANY_UPDATES = 4_000
+
 Results = dict[str, np.ndarray]
 # A problem made ready is used again by the next shards of the worker.
 _ready: dict[str, Task] = {}
+
+
+class Shard(NamedTuple):
+    """A part of a study that is run at once, in values that any engine may send anywhere.
+
+    name:           of its file
+    settings:       of policy evaluation
+    configurations: [configuration] (body, head, auxiliary) step sizes
+    """
+
+    name: str
+    settings: EvaluationSettings
+    configurations: list[tuple[float, float, float]]
+    threads: int
+    compiled: bool
+    curves: bool
+
+    @property
+    def size(self) -> int:
+        """Return its run-steps, the updates of all its runs together."""
+        return len(self.configurations) * self.settings.runs * (self.settings.steps or 0)
+
+
+def reported_settings(cell: Cell, settings: SweepSettings) -> EvaluationSettings:
+    """Return the settings of the runs that a study reports: fresh ones where there are any."""
+    if settings.fresh_runs == 0:
+        return cell.settings
+    runs = settings.runs if settings.fresh_runs is None else settings.fresh_runs
+    return replace(cell.settings, seed=settings.seed + 1, runs=runs)
+
+
+def shards(
+    cell: Cell, several: Sequence[Configuration], most: int, settings: SweepSettings, *, fresh: bool
+) -> list[Shard]:
+    """Cut configurations of a cell into shards of at most `most` of them, of about equal size.
+
+    fresh: whether they run on the fresh seeds, with their whole curves kept
+    """
+    evaluation = reported_settings(cell, settings) if fresh else cell.settings
+    count = -(-len(several) // most)
+    ends = [index * len(several) // count for index in range(count + 1)]
+    return [
+        _shard(evaluation, several[begin:end], cell, settings.threads, fresh)
+        for begin, end in itertools.pairwise(ends)
+    ]
+
+
+def _shard(
+    evaluation: EvaluationSettings,
+    several: Iterable[Configuration],
+    cell: Cell,
+    threads: int,
+    curves: bool,
+) -> Shard:
+    sizes = [(each.body_step, each.head_step, each.auxiliary_step) for each in several]
+    updates = evaluation.steps or 0
+    work = len(sizes) * evaluation.runs * updates
+    compiled, _ = compilation(
+        evaluation.compile,
+        worth=work >= RUN_STEPS_WORTH_COMPILING or updates >= MANY_UPDATES,
+        available=compiler_available(cell.plan.device),
+    )
+    # Where it runs, and what it was called by, changes nothing of what comes out.
+    idle = ("device", "preset")
+    told = {name: value for name, value in stored(evaluation).items() if name not in idle}
+    content = json.dumps([told, sizes, threads, compiled, curves], sort_keys=True)
+    name = hashlib.sha256(content.encode()).hexdigest()[:20]
+    return Shard(name, evaluation, sizes, threads, compiled, curves)
 
 
 def _task(settings: EvaluationSettings, checked: EvaluationPlan) -> Task:

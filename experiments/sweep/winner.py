@@ -8,9 +8,9 @@ from typing import Any
 
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.settings import setting_fields
-from experiments.sweep.build import reported_settings
 from experiments.sweep.results import Row, best, panels_of
 from experiments.sweep.settings import SweepSettings
+from experiments.sweep.shard import reported_settings
 from experiments.sweep.tables import step_text
 
 # A line leaves the folder to whoever runs it.

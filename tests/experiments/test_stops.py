@@ -7,7 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -77,7 +76,7 @@ PROGRAMS = {
     "two_step": (
         two_step,
         "--width 6 --draws 20 --sums 0.4 0.1 --optima 3 --optima-width 4",
-        "experiments.two_step.study.optimum",
+        "experiments.two_step.optima.optimum",
         4,
     ),
     "sweep": (
@@ -122,9 +121,6 @@ def contents(out):
             found[name] = plain(json.loads(path.read_text()))
         elif path.name == "checkpoint.pt":
             found[name] = repr(plain(load_checkpoint(path)))
-        elif path.suffix == ".npz":
-            with np.load(path) as file:
-                found[name] = {key: file[key].tolist() for key in file}
         elif ".tfevents." in name:
             found[str(path.parent.relative_to(out))] = curves(path.parent)
         elif path.is_file() and path.suffix in (".csv", ".pt"):

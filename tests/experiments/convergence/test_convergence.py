@@ -11,8 +11,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.convergence import __main__ as program
-from experiments.convergence import run as convergence_run
-from experiments.convergence.run import PACES, Population, descents, measured_updates
+from experiments.convergence import descents as convergence_descents
+from experiments.convergence.descents import PACES, Population, descents, measured_updates
 from experiments.convergence.stochastic_approximation import descend, scalar_descent
 from experiments.convergence.structure import (
     kink,
@@ -20,6 +20,7 @@ from experiments.convergence.structure import (
     scalar_curves,
     without_ridge,
 )
+from experiments.convergence.tables import slope_interval
 from experiments.runs import recorder
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.history import History, cut, read
@@ -30,14 +31,14 @@ from experiments.runs.intervals import statistic_interval
 def seldom(monkeypatch):
     """Measure seldom, which takes longest, and return when that is."""
     seldom = functools.partial(measured_updates, points=6)
-    monkeypatch.setattr(convergence_run, "measured_updates", seldom)
+    monkeypatch.setattr(convergence_descents, "measured_updates", seldom)
     return seldom
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Draw no figure."""
-    monkeypatch.setattr("experiments.convergence.figures.draw_convergence", lambda *_: None)
+    monkeypatch.setattr("experiments.convergence.run.draw_convergence", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
     again = run_program(program.convergence, f"{line} one")
     assert again.status == 2
     assert "holds a run already" in again.error
-    monkeypatch.setattr("experiments.convergence.figures.draw_convergence", lambda *_: None)
+    monkeypatch.setattr("experiments.convergence.run.draw_convergence", lambda *_: None)
     assert run_program(program.convergence, f"{line} two").status == 0
     assert (tmp_path / "two" / "metrics.csv").read_bytes() == (one / "metrics.csv").read_bytes()
 
@@ -103,7 +104,7 @@ def test_the_first_runs_do_not_depend_on_how_many_there_are_nor_on_later_updates
 def test_a_population_goes_on_from_its_parameters_to_the_bits_of_one_never_stopped(
     monkeypatch, done
 ):
-    monkeypatch.setattr(convergence_run, "BLOCK", 7)
+    monkeypatch.setattr(convergence_descents, "BLOCK", 7)
     whole, stopped, resumed = (Population("chain", PACES["chain"], 3, 2) for _ in range(3))
     whole.advance(30)
     stopped.advance(done)
@@ -126,7 +127,7 @@ def test_a_resumed_run_takes_only_the_updates_after_its_last_measurement(
         taken.append(len(samples))
         return descend(instance, parameters, steps, samples)
 
-    monkeypatch.setattr(convergence_run, "descend", counted)
+    monkeypatch.setattr(convergence_descents, "descend", counted)
     assert run_program(program.convergence, line).status == 130
     # Both instances had been measured four times, and the first had gone further.
     done = seldom(110)[3]
@@ -181,12 +182,12 @@ def test_a_slope_s_interval_holds_the_slope_of_noisy_powers():
     for step in (1, 10, 30, 100, 300, 1000):
         noise = numbers.gamma(4.0, 0.25, 50)
         history.append(step, {"a/b": step**-0.7 * noise}, np.zeros(50, dtype=bool))
-    found = program.slope_interval(history, "a/b", 10)
+    found = slope_interval(history, "a/b", 10)
     assert found.low < -0.7 < found.high
     assert found.low < found.mean < found.high
     assert found.high - found.low < 0.3
     # The first point is left out: had it been used, the slope would be another.
-    assert float(found.mean) != float(program.slope_interval(history, "a/b", 1).mean)
+    assert float(found.mean) != float(slope_interval(history, "a/b", 1).mean)
 
 
 def test_the_interval_of_a_mean_as_a_statistic_is_about_student_s():

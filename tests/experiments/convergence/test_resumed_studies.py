@@ -8,7 +8,7 @@ import pkgutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments.convergence import run as convergence_run
+from experiments.convergence import descents as convergence_descents
 from experiments.convergence.__main__ import convergence
 from experiments.runs.checkpoint import save_checkpoint
 from experiments.two_step.__main__ import two_step
@@ -35,10 +35,10 @@ def small_programs(monkeypatch):
         ]
         path.write_text(repr(shown))
 
-    monkeypatch.setattr("experiments.convergence.figures.draw_convergence", drawn)
-    monkeypatch.setattr("experiments.two_step.figures.draw_two_step", drawn)
-    seldom = functools.partial(convergence_run.measured_updates, points=6)
-    monkeypatch.setattr(convergence_run, "measured_updates", seldom)
+    monkeypatch.setattr("experiments.convergence.run.draw_convergence", drawn)
+    monkeypatch.setattr("experiments.two_step.run.draw_two_step", drawn)
+    seldom = functools.partial(convergence_descents.measured_updates, points=6)
+    monkeypatch.setattr(convergence_descents, "measured_updates", seldom)
 
 
 def contents(folder):
@@ -74,18 +74,19 @@ def ctrl_c_in_place_of(patch, name, number):
                 "before it has saved anything": ("runs.recorder.save_checkpoint", 1),
                 "with more in its table than it has saved": ("runs.recorder.save_checkpoint", 4),
                 "with more in its events": ("runs.recorder.save_checkpoint", 1),
-                "between its instances": ("convergence.run.descend", 2),
-                "after its last update": ("convergence.structure.kink", 1),
+                "between its instances": ("convergence.descents.descend", 2),
+                "after its last update": ("convergence.run.kink", 1),
             },
         ),
         (
             two_step,
             {
-                "before it has saved anything": ("two_step.__main__.save_checkpoint", 1),
-                "before it has saved a part": ("two_step.__main__.save_checkpoint", 3),
-                "in the same part": ("two_step.__main__.save_checkpoint", 1),
-                "in a part": ("two_step.study.optimum", 2),
-                "after its last part": ("two_step.figures.draw_two_step", 1),
+                "before it has saved anything": ("runs.finished_parts.save_checkpoint", 1),
+                "before it has saved a part": ("runs.finished_parts.save_checkpoint", 5),
+                "in the same part": ("runs.finished_parts.save_checkpoint", 1),
+                "between a part and the time it took": ("runs.finished_parts.save_checkpoint", 2),
+                "in a part": ("two_step.optima.optimum", 2),
+                "after its last part": ("two_step.run.draw_two_step", 1),
             },
         ),
     ],
@@ -114,9 +115,13 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
 @both
 def test_a_finished_run_that_is_resumed_stays_as_it_is(run_program, tmp_path, program):
     assert run_program(program, f"{LINES[program]} run").status == 0
-    files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+    def present():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    files = present()
     assert run_program(program, f"{LINES[program]} run --resume").status == 0
-    assert sorted(files) == sorted((tmp_path / "run").iterdir())
+    assert files.keys() == present().keys()
     changed = {path.name for path, content in files.items() if path.read_bytes() != content}
     assert changed <= {"config.json"}
 

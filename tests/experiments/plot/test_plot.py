@@ -144,7 +144,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys, monkeypatch):
     )
     (tmp_path / "folder.png").mkdir()
     assert "is a folder; give a file" in refused(capsys, run, "--out", tmp_path / "folder.png")
-    (tmp_path / "study" / "shards").mkdir(parents=True)
+    (tmp_path / "study" / "parts").mkdir(parents=True)
     assert "holds a step-size study" in refused(capsys, tmp_path / "study")
     assert "must end in .png, .pdf, .svg" in refused(capsys, run, "--out", "notes.txt")
     assert "there is no folder" in refused(capsys, run, "--out", "no/where/a.png")

@@ -14,4 +14,4 @@ def rows_of(path):
 
 
 def shards_of(folder):
-    return {path.name: path.read_bytes() for path in sorted((folder / "shards").iterdir())}
+    return {path.name: path.read_bytes() for path in sorted((folder / "parts").iterdir())}

@@ -22,7 +22,7 @@ import ray
 from experiments.evaluate_policy.settings import EvaluationSettings
 from ray.cluster_utils import Cluster
 from experiments.sweep.engines import here, ray_cluster
-from experiments.sweep.build import Shard
+from experiments.sweep.shard import Shard
 
 settings = EvaluationSettings(problem="boyan", rule=("td",), runs=2, steps=400, measure_every=50)
 shards = [

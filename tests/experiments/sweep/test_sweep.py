@@ -10,11 +10,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.runs.finished_parts import FinishedParts
 from experiments.runs.history import read
 from experiments.sweep import engines
-from experiments.sweep import store as sweep_store
-from experiments.sweep.build import Shard
-from experiments.sweep.shard import run_shard
+from experiments.sweep.shard import Shard, run_shard
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of
 
 
@@ -142,7 +141,7 @@ def test_a_study_that_was_stopped_goes_on_with_what_is_missing(study, tmp_path, 
     calls.clear()
     calls += ["one", "two", "three"]
     assert study(f"{LINE} --out parts --resume")[0] == 0
-    assert not {name + ".npz" for name in calls} & done
+    assert not {name + ".pt" for name in calls} & done
     assert shards_of(tmp_path / "parts") == shards_of(tmp_path / "whole")
     for name in ("sweep.csv", "selected-auc_rmsve.csv", "selected-auc_rmsve.md"):
         one, other = (tmp_path / folder / name for folder in ("parts", "whole"))
@@ -171,7 +170,7 @@ def test_a_resumed_study_with_other_settings_is_refused(study):
 
 def test_a_damaged_shard_is_named(study, tmp_path):
     assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
-    path = sorted((tmp_path / "s" / "shards").iterdir())[0]
+    path = sorted((tmp_path / "s" / "parts").iterdir())[0]
     path.write_bytes(path.read_bytes()[:100])
     status, _, error = study(f"{LINE} --fresh-runs 0 --out s --resume")
     assert status == 2
@@ -255,5 +254,5 @@ def test_shards_are_kept_under_names_of_their_content(study, tmp_path):
     assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
     assert study(f"{LINE} --fresh-runs 0 --seed 1 --out t")[0] == 0
     assert not set(shards_of(tmp_path / "s")) & set(shards_of(tmp_path / "t"))
-    store = sweep_store.Study(tmp_path / "s")
+    store = FinishedParts(tmp_path / "s")
     assert store.seconds > 0

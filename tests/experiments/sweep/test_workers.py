@@ -16,8 +16,8 @@ from experiments.runs.command_line import Stopped, main
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import engines
 from experiments.sweep import memory as sweep_memory
-from experiments.sweep.build import Shard
-from experiments.sweep.shard import run_shard
+from experiments.sweep import run as sweep_run
+from experiments.sweep.shard import Shard, run_shard
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of
 
 
@@ -66,7 +66,7 @@ def test_workers_that_die_again_and_again_end_the_study_in_one_line(monkeypatch)
 
 def test_a_study_that_is_cut_smaller_has_the_same_results(study, tmp_path, monkeypatch):
     assert study(f"{LINE} --fresh-runs 0 --out whole")[0] == 0
-    monkeypatch.setattr(sweep, "configurations_a_shard", lambda cell, needed, memory, workers: 1)
+    monkeypatch.setattr(sweep_run, "configurations_a_shard", lambda *_: 1)
     assert study(f"{LINE} --fresh-runs 0 --out cut")[0] == 0
     assert len(shards_of(tmp_path / "cut")) == 18
     whole, cut = (rows_of(tmp_path / name / "sweep.csv") for name in ("whole", "cut"))
@@ -91,7 +91,7 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(fork, tmp_p
         limit = pages * resource.getpagesize() + 800_000_000
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         if how == "uncut":
-            sweep.configurations_a_shard = lambda cell, needed, memory, workers: 10**6
+            sweep_run.configurations_a_shard = lambda cell, needed, memory, workers: 10**6
         return main(sweep.sweep, [*line, "--out", how])
 
     uncut, cut = (fork(limited, how).end(300) for how in ("uncut", "cut"))
@@ -107,7 +107,7 @@ def test_a_shard_hears_all_its_run_steps():
     settings = EvaluationSettings(problem="boyan", rule=("td",), runs=4, steps=11, measure_every=3)
     shard = Shard("x", settings, [(0.0, 0.1, 0.1), (0.0, 0.2, 0.2)], 1, False, True)
     results = run_shard(shard, on_progress.append)
-    assert sum(on_progress) == shard.run_steps == 88
+    assert sum(on_progress) == shard.size == 88
     assert results["steps"].tolist() == [1, 4, 7, 10, 11]
     assert results["curve/rmsve"].shape == (5, 2, 4)
     np.testing.assert_array_equal(results["curve/rmsve"][-1], results["final/rmsve"])

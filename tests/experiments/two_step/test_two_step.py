@@ -7,19 +7,16 @@ import pytest
 import torch
 
 from experiments.two_step import __main__ as program
-from experiments.two_step import study
-from experiments.two_step.study import (
+from experiments.two_step import optima, study
+from experiments.two_step.optima import (
     ONE_STEPS,
     _best_equal_rate,
     _gaussian_step,
-    line_rows,
-    loss_map,
     one_step_optima,
     optimum,
-    published_rows,
-    window,
-    window_ends,
 )
+from experiments.two_step.study import line_rows, loss_map, published_rows, window, window_ends
+from experiments.two_step.tables import optima_lines
 from neural_tdc.randomness import generator
 
 LINE = "--width 6 --draws 20 --sums 0.1 0.4 --optima 3 --optima-width 4 --out"
@@ -50,7 +47,7 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
     assert "equal rates win the second step" in shown.out
     one = tmp_path / "one"
     assert {path.name for path in one.iterdir()} == {
-        "config.json", "metrics.csv", "summary.json", "figure.png", "checkpoint.pt",
+        "config.json", "metrics.csv", "summary.json", "figure.png", "checkpoint.pt", "parts",
     }  # fmt: skip
     assert (one / "figure.png").stat().st_size > 100_000
     with (one / "metrics.csv").open() as file:
@@ -62,17 +59,17 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
     again = run_program(program.two_step, f"{LINE} one")
     assert again.status == 2
     assert "holds a run already" in again.error
-    monkeypatch.setattr("experiments.two_step.figures.draw_two_step", lambda *_: None)
+    monkeypatch.setattr("experiments.two_step.run.draw_two_step", lambda *_: None)
     assert run_program(program.two_step, f"{LINE} two").status == 0
     assert (tmp_path / "two" / "metrics.csv").read_bytes() == (one / "metrics.csv").read_bytes()
 
 
 def test_a_resumed_run_computes_only_the_parts_that_are_missing(run_program, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.two_step.figures.draw_two_step", lambda *_: None)
+    monkeypatch.setattr("experiments.two_step.run.draw_two_step", lambda *_: None)
     computed, stops = [], [6]
 
-    def counted(name):
-        function = getattr(study, name)
+    def counted(module, name):
+        function = getattr(module, name)
 
         def call(*arguments):
             if len(computed) in stops:
@@ -80,12 +77,13 @@ def test_a_resumed_run_computes_only_the_parts_that_are_missing(run_program, tmp
             computed.append((name, *arguments))
             return function(*arguments)
 
-        monkeypatch.setattr(study, name, call)
+        monkeypatch.setattr(module, name, call)
 
-    for name in ("line_rows", "window_ends", "least_loss", "published_rows", "one_step_optima"):
-        counted(name)
+    for name in ("line_rows", "window_ends", "least_loss", "published_rows"):
+        counted(study, name)
+    counted(optima, "one_step_optima")
     assert run_program(program.two_step, f"{LINE} run").status == 130
-    assert len(program.Parts(tmp_path / "run" / "checkpoint.pt")) == 6
+    assert len(list((tmp_path / "run" / "parts").iterdir())) == 6
     stops.clear()
     resumed = run_program(program.two_step, f"{LINE} run --resume")
     assert resumed.status == 0
@@ -165,15 +163,15 @@ def test_degenerate_draws_are_counted_and_left_out(monkeypatch):
     entry = one_step_optima(name, 2, 12, 0)
     assert entry["left_out"] == 1
     assert entry["free"] == one_step_optima(name, 2, 11, 0)["free"]
-    assert "(without 1 degenerate draws" in program._optima_lines({name: entry})[0]
+    assert "(without 1 degenerate draws" in optima_lines({name: entry})[0]
 
     def degenerate(step):
-        raise study.DegenerateStep
+        raise optima.DegenerateStep
 
-    monkeypatch.setattr(study, "optimum", degenerate)
+    monkeypatch.setattr(optima, "optimum", degenerate)
     none = one_step_optima(name, 3, 4, 0)
     assert none["left_out"] == 4
-    assert program._optima_lines({name: none})[0].startswith(f"  {name}: alone –, equal –")
+    assert optima_lines({name: none})[0].startswith(f"  {name}: alone –, equal –")
 
 
 def test_the_optima_are_means_over_draws_with_paired_gains():
