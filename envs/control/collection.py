@@ -7,6 +7,7 @@ on as tensors. The problems themselves stand in `envs.control.problems`, their t
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -16,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from envs.control.environments import discrete_actions, observation_encoder
-from envs.control.policies import drawn, policy_name, probabilities
+from envs.control.policies import decisions, policy_name, probabilities
 from envs.control.problems import ControlProblem
+from envs.control.workers import equal_parts, in_parallel, shared_array, worker_count
 from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
@@ -92,77 +94,129 @@ def record(
     purpose: str,
     visit: Callable[[int, list[gymnasium.Env]], None] | None = None,
     progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
 ) -> Recording:
     """Let the behaviour policy act in `streams` environments for `steps` steps each.
 
-    `visit(time, environments)` sees the environments before each step, for copying; `progress`
-    hears how many steps are done, once a step. Everything else as in `collect`.
+    `visit(time, environments)` sees the environments before each step, for copying, all of them
+    in this process; `progress` hears how many steps are done, once a step. Everything else as in
+    `collect`.
     """
     if streams < 1 or steps < 1:
         raise ValueError(f"streams {streams} and steps {steps}: both must be at least 1")
-    environments: list[gymnasium.Env] = [problem.make()]
+    # Two streams in a process at least: a factory that makes one environment for all is found.
+    count = min(worker_count(streams * steps, workers), max(1, streams // 2))
+    recording = _empty_recording(problem, streams, steps)
+    parts = [
+        partial(
+            _fill, problem, recording, part, seed, purpose, visit, None if part.start else progress
+        )
+        for part in equal_parts(streams, count if visit is None else 1)
+    ]
+    in_parallel(parts)
+    transition = recording.transition
+    finite = (transition.observation, transition.next_observation, transition.reward)
+    if not all(bool(leaf.isfinite().all()) for leaf in finite):
+        raise ValueError(f"{problem.name} returned an observation or a reward that is not finite")
+    return recording
+
+
+def _empty_recording(problem: ControlProblem, streams: int, steps: int) -> Recording:
+    """Return a recording to be filled, of memory that is shared with processes forked later."""
+    environment = problem.make()
     try:
-        shape, _ = observation_encoder(problem.name, environments[0].observation_space)
-        what = f"experience of {streams:,} × {steps:,} transitions of {problem.name}"
-        check_memory(what, 0, "cpu", on_host=recording_bytes(streams, steps, math.prod(shape)))
-        for _ in range(streams - 1):
+        shape, _ = observation_encoder(problem.name, environment.observation_space)
+    finally:
+        environment.close()
+    what = f"experience of {streams:,} × {steps:,} transitions of {problem.name}"
+    check_memory(what, 0, "cpu", on_host=recording_bytes(streams, steps, math.prod(shape)))
+    shapes = {"observation": shape, "next_observation": shape}
+    leaves = {
+        name: torch.from_numpy(shared_array((streams, steps, *shapes.get(name, ())), np.float32))
+        for name in Transition._fields
+    }
+    numbers = [shared_array((streams, steps), np.int64) for _ in range(2)]
+    return Recording(Transition(**leaves), *numbers)
+
+
+def _fill(
+    problem: ControlProblem,
+    recording: Recording,
+    part: slice,
+    seed: int,
+    purpose: str,
+    visit: Callable[[int, list[gymnasium.Env]], None] | None,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Fill the streams of one part of a recording."""
+    indices = range(part.start, part.stop)
+    environments: list[gymnasium.Env] = []
+    try:
+        for _ in indices:
             environments.append(problem.make())
-        if len(set(map(id, environments))) < streams:
+        if len(set(map(id, environments))) < len(indices):
             raise ValueError(f"{problem.name} must make a new environment at every call")
-        return _recorded(problem, environments, steps, seed, purpose, visit, progress)
+        streams = [
+            _Stream(environment, seed, purpose, index)
+            for environment, index in zip(environments, indices, strict=True)
+        ]
+        arrays = Recording(
+            Transition(*(leaf[part].numpy() for leaf in recording.transition if leaf is not None)),
+            recording.actions[part],
+            recording.reset_seeds[part],
+        )
+        _live(problem, streams, arrays, visit, progress)
     finally:
         for environment in environments:
             environment.close()
 
 
-def _recorded(
+def _live(
     problem: ControlProblem,
-    environments: list[gymnasium.Env],
-    steps: int,
-    seed: int,
-    purpose: str,
+    streams: list[_Stream],
+    arrays: Any,
     visit: Callable[[int, list[gymnasium.Env]], None] | None,
     progress: Callable[[int], None] | None,
-) -> Recording:
+) -> None:
+    """Step streams side by side and write all that happens into a recording of arrays."""
+    environments = [stream.environment for stream in streams]
     actions, lowest = discrete_actions(problem.name, environments[0].action_space)
     shape, encode = observation_encoder(problem.name, environments[0].observation_space)
-    streams = [
-        _Stream(environment, seed, purpose, index) for index, environment in enumerate(environments)
-    ]
-    size = (len(streams), steps)
-    observation = np.empty((*size, *shape), dtype=np.float32)
-    next_observation = np.empty_like(observation)
-    reward = np.empty(size, dtype=np.float32)
-    discount = np.full(size, problem.discount, dtype=np.float32)
-    ratio = np.ones(size, dtype=np.float32)
-    first = np.zeros(size, dtype=np.float32)
-    choice = np.empty(size, dtype=np.int64)
-    reset_seeds = np.empty(size, dtype=np.int64)
-
+    (observation, reward, discount, next_observation, ratio, first), choice, reset_seeds = arrays
+    steps = reward.shape[1]
+    discount[:], ratio[:], first[:, 0] = problem.discount, 1, 1
+    # From array to array: a loop over names would cost as much as a step of some environments.
     current = np.empty((len(streams), *shape), dtype=np.float32)
     for index, stream in enumerate(streams):
         current[index] = encode(stream.restart())
-    first[:, 0] = 1
+    everybody = np.arange(len(streams))
+    seeds = np.array([stream.reset_seed for stream in streams])
+    acting = [environment.step for environment in environments]
     for time in range(steps):
         if time % _BLOCK == 0:
             uniforms = np.stack([stream.uniforms() for stream in streams])
+            decide = decisions(problem.behaviour, uniforms, actions)
         if visit is not None:
             visit(time, environments)
-        probability = probabilities(problem.behaviour, current, actions)
-        choice[:, time] = drawn(probability, uniforms[:, time % _BLOCK])
+        chosen = decide(time % _BLOCK, everybody, current)
+        choice[:, time] = chosen
         observation[:, time] = current
-        for index, (stream, action) in enumerate(zip(streams, choice[:, time], strict=True)):
-            reset_seeds[index, time] = stream.reset_seed
-            state, gain, terminated, truncated, _ = stream.environment.step(action + lowest)
+        reset_seeds[:, time] = seeds
+        ended = []
+        for index, (step, action) in enumerate(zip(acting, chosen + lowest, strict=True)):
+            state, gain, terminated, truncated, _ = step(action)
             current[index] = encode(state)
             reward[index, time] = gain
             if terminated:
                 discount[index, time] = 0
-            next_observation[index, time] = current[index]
             if terminated or truncated:
-                current[index] = encode(stream.restart())
-                if time + 1 < steps:
-                    first[index, time + 1] = 1
+                ended.append(index)
+        next_observation[:, time] = current
+        for index in ended:
+            current[index] = encode(streams[index].restart())
+            seeds[index] = streams[index].reset_seed
+            if time + 1 < steps:
+                first[index, time + 1] = 1
         done = time + 1
         if problem.target is not problem.behaviour and (done % _BLOCK == 0 or done == steps):
             block = slice((time // _BLOCK) * _BLOCK, done)
@@ -171,10 +225,7 @@ def _recorded(
             ratio[:, block] = ratios.reshape(len(streams), -1)
         if progress is not None:
             progress(done)
-    if not all(np.isfinite(array).all() for array in (observation, next_observation, reward)):
-        raise ValueError(f"{problem.name} returned an observation or a reward that is not finite")
-    leaves = (observation, reward, discount, next_observation, ratio, first)
-    return Recording(Transition(*map(torch.from_numpy, leaves)), choice + lowest, reset_seeds)
+    choice += lowest
 
 
 def collect(
@@ -183,6 +234,7 @@ def collect(
     steps: int,
     seed: int,
     progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
 ) -> Transition:
     """Collect streams of the behaviour policy's experience: leaves [stream, time, …], float32, CPU.
 
@@ -191,12 +243,14 @@ def collect(
     episode's last included; the discount is 0 at a termination and γ at a truncation; rewards are
     the environment's own. Stream i depends on (seed, i) only and a longer stream begins as a
     shorter one, provided that the policies judge every row by itself. `progress` hears how many
-    of the `steps` are done.
+    of the `steps` are done. `workers` processes share the streams, by default one per thread of
+    torch for a long collection; their number changes nothing.
 
     ValueError: a policy returns something that is no distribution, or the target takes an action
     that the behaviour never takes; non-finite experience; more than the machine's memory.
     """
-    return record(problem, streams, steps, seed, "stream", progress=progress).transition
+    recording = record(problem, streams, steps, seed, "stream", progress=progress, workers=workers)
+    return recording.transition
 
 
 def held_out(

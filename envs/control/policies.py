@@ -1,6 +1,8 @@
 """Fixed policies: functions from raw observations to the probabilities of the actions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +15,40 @@ Policy = Callable[[Tensor], Tensor]
 _TOLERANCE = 1e-5
 
 
+@dataclass(frozen=True)
+class TablePolicy:
+    """A policy with few distributions, one of which holds at every observation.
+
+    name:  how messages call it
+    row:   from observations [n, …], an array or a tensor, to row numbers [n] of the same kind
+    table: [row, action] float32, the probabilities
+
+    The numbers that actions are drawn with can so be turned into actions before it is known
+    where they will be needed, and no tensor is made for a step.
+    """
+
+    name: str
+    row: Callable[[Any], Any]
+    table: Tensor
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """Return the probabilities [n, action] at observations [n, …]."""
+        return self.table[self.row(observation)]
+
+
 def _exploring(actions: int, epsilon: float) -> Tensor:
     """Return [actions, actions]: row a holds the probabilities of ε-greedy around action a."""
     return (1 - epsilon) * torch.eye(actions) + epsilon / actions
 
 
-def _named(policy: Policy, name: str) -> Policy:
-    policy.__name__ = name
-    return policy
-
-
 def uniform(actions: int) -> Policy:
     """Make the policy that draws every one of `actions` actions with the same probability."""
-
-    def policy(observation: Tensor) -> Tensor:
-        return torch.full((len(observation), actions), 1 / actions)
-
-    return _named(policy, "uniform")
+    table = torch.full((1, actions), 1 / actions)
+    return TablePolicy("uniform", lambda observation: [0] * len(observation), table)
 
 
 def mountain_car(epsilon: float) -> Policy:
@@ -37,12 +56,11 @@ def mountain_car(epsilon: float) -> Policy:
 
     With probability `epsilon` the action is drawn uniformly instead.
     """
-    table = _exploring(3, epsilon)
-
-    def policy(observation: Tensor) -> Tensor:
-        return table[2 * (observation[:, 1] >= 0).long()]
-
-    return _named(policy, f"energy pumping with ε = {epsilon}")
+    return TablePolicy(
+        f"energy pumping with ε = {epsilon}",
+        lambda observation: 2 * (observation[:, 1] >= 0),
+        _exploring(3, epsilon),
+    )
 
 
 def cart_pole(epsilon: float) -> Policy:
@@ -50,12 +68,11 @@ def cart_pole(epsilon: float) -> Policy:
 
     With probability `epsilon` the action is drawn uniformly instead.
     """
-    table = _exploring(2, epsilon)
-
-    def policy(observation: Tensor) -> Tensor:
-        return table[(observation[:, 2] + 0.3 * observation[:, 3] > 0).long()]
-
-    return _named(policy, f"balancing with ε = {epsilon}")
+    return TablePolicy(
+        f"balancing with ε = {epsilon}",
+        lambda observation: 1 * (observation[:, 2] + 0.3 * observation[:, 3] > 0),
+        _exploring(2, epsilon),
+    )
 
 
 def acrobot(epsilon: float) -> Policy:
@@ -63,12 +80,11 @@ def acrobot(epsilon: float) -> Policy:
 
     With probability `epsilon` the action is drawn uniformly instead.
     """
-    table = _exploring(3, epsilon)
-
-    def policy(observation: Tensor) -> Tensor:
-        return table[2 * (observation[:, 5] >= 0).long()]
-
-    return _named(policy, f"energy pumping with ε = {epsilon}")
+    return TablePolicy(
+        f"energy pumping with ε = {epsilon}",
+        lambda observation: 2 * (observation[:, 5] >= 0),
+        _exploring(3, epsilon),
+    )
 
 
 # What the names "default" and "soft" mean for a problem; "uniform" means the same for all.
@@ -134,3 +150,22 @@ def drawn(
     # it, so that an action of probability 0 at the end of a row stays out of reach.
     level = uniform * reached[:, -1]
     return (reached <= level[:, None]).sum(1)
+
+
+def decisions(
+    policy: Policy, uniform: Float[np.ndarray, "n time"], actions: int
+) -> Callable[[int, np.ndarray, np.ndarray], np.ndarray]:
+    """Return what takes a policy's actions from the uniform numbers of n environments.
+
+    The result takes a time, which of the environments [m], and their observations [m, …]; it
+    returns the drawn actions [m] and raises as `probabilities` does.
+    """
+    if isinstance(policy, TablePolicy) and policy.table.shape[1] == actions:
+        table = policy.table.double().numpy()
+        each = [np.broadcast_to(row, (uniform.size, actions)) for row in table]
+        drawn_by_row = np.stack([drawn(row, uniform.ravel()) for row in each])
+        choices = drawn_by_row.reshape(len(table), *uniform.shape)
+        return lambda time, which, observation: choices[policy.row(observation), which, time]
+    return lambda time, which, observation: drawn(
+        probabilities(policy, observation, actions), uniform[which, time]
+    )

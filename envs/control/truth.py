@@ -3,7 +3,7 @@
 import copy
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -15,8 +15,9 @@ from torch import Tensor
 from envs.control.collection import Recording, record, recording_bytes
 from envs.control.environments import discrete_actions, observation_encoder, without_time_limit
 from envs.control.global_chance import OwnChance
-from envs.control.policies import drawn, probabilities
+from envs.control.policies import decisions
 from envs.control.problems import ControlProblem
+from envs.control.workers import equal_parts, in_parallel, worker_count
 from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator
 
@@ -27,6 +28,8 @@ _Branch = Callable[[int | None], gymnasium.Env]
 
 # A state that rollouts branch off from takes at least so much: a copy of the environment.
 BRANCH_BYTES = 2_000
+# Uniform numbers of the rollouts are drawn for so many steps at once.
+_BLOCK = 64
 # Steps of the behaviour policy per state at which the truth is estimated.
 SPACING = 50
 
@@ -77,6 +80,7 @@ def monte_carlo_truth(
     spacing: int = SPACING,
     max_episode_steps: int = 10_000,
     progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
 ) -> MonteCarloTruth:
     """Estimate the target policy's value at states of a separate run of the behaviour policy.
 
@@ -86,7 +90,8 @@ def monte_carlo_truth(
     environment follow the target policy without a time limit, with their own chance (every random
     generator found inside is reseeded), until they terminate or γ^t < `tolerance`: what is cut
     off is at most `tolerance` times the largest value. Leaves [state, …], float32, CPU.
-    `progress` hears how many states are done.
+    `progress` hears how many states are done. `workers` processes share the rollouts, by default
+    one per thread of torch; their number changes nothing.
 
     ValueError: fewer than 2 rollouts (one has no standard error), an environment that can be
     neither copied nor repeated or that truncates by itself, a rollout that neither terminates nor
@@ -110,16 +115,20 @@ def monte_carlo_truth(
     together = max(1, 256 // rollouts)
     for begin in range(0, states, together):
         chosen = branches[begin : begin + together]
-        environments = [
-            branch(int(torch.randint(2**62, (), generator=chance)))
+        copies = [
+            partial(branch, int(torch.randint(2**62, (), generator=chance)))
             for branch in chosen
             for _ in range(rollouts)
         ]
         start = observation[begin : begin + together].numpy().repeat(rollouts, axis=0)
-        total = _returns(problem, environments, start, draws, tolerance, max_episode_steps)
-        returns[begin : begin + together] = total.reshape(-1, rollouts)
-        for environment in environments:
-            environment.close()
+        parts = [
+            partial(_returns, problem, copies, part, start, draws, tolerance, max_episode_steps)
+            for part in equal_parts(len(copies), worker_count(spacing * states, workers))
+        ]
+        totals, steps = zip(*in_parallel(parts), strict=True)
+        returns[begin : begin + together] = np.concatenate(totals).reshape(-1, rollouts)
+        # What follows draws on from where the longest rollout has stopped.
+        torch.rand(max(steps) * len(copies), generator=draws, dtype=torch.float64)
         if progress is not None:
             progress(begin + len(chosen))
     # Measured from the first rollout, equal returns have exactly no variance.
@@ -215,16 +224,51 @@ def _goes_on(recording: Recording, time: int, branch: _Branch) -> bool:
 
 def _returns(
     problem: ControlProblem,
-    environments: list[gymnasium.Env],
+    copies: list[Callable[[], gymnasium.Env]],
+    part: slice,
     observation: np.ndarray,
     draws: torch.Generator,
     tolerance: float,
     max_episode_steps: int,
-) -> np.ndarray:
-    """Follow the target policy in all environments at once; return the discounted returns."""
+) -> tuple[np.ndarray, int]:
+    """Follow the target policy in one part of the environments, side by side.
+
+    copies: make the environments; observation: where they start; both of all parts
+    draws:  is left as it is; every step takes a number for each environment of all parts
+
+    Returns the discounted returns of the part and the number of steps until all had ended.
+    """
+    environments = [make() for make in copies[part]]
+    try:
+        draws = draws.clone_state()
+        uniforms = _uniforms(draws, len(copies), part)
+        return _followed(
+            problem, environments, observation[part].copy(), uniforms, tolerance, max_episode_steps
+        )
+    finally:
+        for environment in environments:
+            environment.close()
+
+
+def _uniforms(draws: torch.Generator, together: int, part: slice) -> Iterator[np.ndarray]:
+    """Yield uniform numbers [environment of the part, time], block after block of steps."""
+    while True:
+        block = torch.rand(_BLOCK, together, generator=draws, dtype=torch.float64)
+        yield block[:, part].T.numpy()
+
+
+def _followed(
+    problem: ControlProblem,
+    environments: list[gymnasium.Env],
+    observation: np.ndarray,
+    uniforms: Iterator[np.ndarray],
+    tolerance: float,
+    max_episode_steps: int,
+) -> tuple[np.ndarray, int]:
     actions, start = discrete_actions(problem.name, environments[0].action_space)
     _, encode = observation_encoder(problem.name, environments[0].observation_space)
     end = horizon(problem.discount, tolerance)
+    acting = [environment.step for environment in environments]
     returns = np.zeros(len(environments))
     running = np.arange(len(environments))
     weight = 1.0
@@ -236,12 +280,12 @@ def _returns(
                 f"terminate within {max_episode_steps} steps: lower the discount "
                 f"{problem.discount}, raise the tolerance {tolerance}, or allow longer rollouts"
             )
-        probability = probabilities(problem.target, observation[running], actions)
-        uniform = torch.rand(len(environments), generator=draws, dtype=torch.float64).numpy()
-        choice = drawn(probability, uniform[running]) + start
+        if steps % _BLOCK == 0:
+            decide = decisions(problem.target, next(uniforms), actions)
+        choice = decide(steps % _BLOCK, running, observation[running]) + start
         going = []
         for index, action in zip(running.tolist(), choice, strict=True):
-            state, reward, terminated, truncated, _ = environments[index].step(action)
+            state, reward, terminated, truncated, _ = acting[index](action)
             returns[index] += weight * float(reward)
             if terminated:
                 continue
@@ -255,4 +299,4 @@ def _returns(
         running = np.array(going, dtype=np.int64)
         weight *= problem.discount
         steps += 1
-    return returns
+    return returns, steps

@@ -5,8 +5,8 @@ sampling scheme is a way to index the same tensors. A scheme is a frozen datacla
 with the attributes of `Sampling`, and one line of `SAMPLINGS`.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -206,9 +206,10 @@ def follows_stream(sampling: Sampling) -> bool:
 
 def in_segments(sampling: Sampling) -> bool:
     """Tell whether a batch is made of segments of consecutive transitions."""
-    # Only the shape is asked for, of a batch that may be larger than the memory.
-    zero = torch.zeros((), dtype=torch.int64, device="meta")
-    return sampling.times(zero[None], zero, sampling.transitions(1)).dim() == 3
+    # Only the shape is asked for, of one transition: a batch may be larger than the memory.
+    single: Any = replace(cast("Any", sampling), batch=1)
+    zero = torch.zeros((), dtype=torch.int64)
+    return bool(single.times(zero[None], zero, single.transitions(1)).dim() == 3)
 
 
 def gather(experience: Experience, index: Int[Tensor, "run batch *segment"]) -> Transition:
