@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.action_values.preparation import action_problem, completed, state_rows
+from neural_tdc.action_values.rows import ActionRows, body_of_rows
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import OPTIMIZER_NAMES, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
@@ -35,6 +37,7 @@ class Evaluation(NamedTuple):
     steps:         the numbers of updates after which was measured
     measurements:  {name: [measurement, run]}, NaN from where a run diverged
     diverged:      [run]
+    rows, policy:  with values of actions, how rows are made and the policy; else None
     """
 
     parameters: Parameters
@@ -42,15 +45,32 @@ class Evaluation(NamedTuple):
     steps: list[int]
     measurements: dict[str, Tensor]
     diverged: Tensor
+    rows: ActionRows | None = None
+    policy: Any = None
 
     def value(
-        self, observation: Float[Tensor, "batch *observation"], run: int | None = None
+        self,
+        observation: Float[Tensor, "batch *observation"],
+        run: int | None = None,
+        action: Tensor | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Return V(observation) of one run, or the mean over the runs that did not diverge."""
-        parameters = self.parameters
+        """Return V(observation) of one run, or the mean over the runs that did not diverge.
+
+        action: [batch] where values of actions were learned, for q(observation, action)
+        """
+        parameters, rows = self.parameters, self.rows
+        inputs = observation.to(parameters.head)[None]
+        if rows is not None and action is None:
+            inputs = state_rows(rows, self.policy, inputs[0], inputs[0])
+        elif rows is not None:
+            weights = rows.weights(action, inputs[0].flatten(1)[:, 0])
+            inputs = rows.at(inputs[0], weights)[None]
+        elif action is not None:
+            raise ValueError("values of states were learned, not of actions: give no action")
 
         def one(parameters: Parameters) -> Tensor:
-            return self.features(parameters.body, observation.to(parameters.head)) @ parameters.head
+            values = self.features(parameters.body, inputs.flatten(0, 1)) @ parameters.head
+            return values.view(inputs.shape[:2]).mean(0)
 
         with torch.no_grad():
             values = torch.vmap(one)(parameters)
@@ -75,6 +95,9 @@ def evaluate(
     constraint: str = "none",
     held_out: float = 0.2,
     trace_decay: float = 0.0,
+    values: str = "v",
+    action: Tensor | None = None,
+    policy: Any = None,
     measure_every: int = 100,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -99,6 +122,12 @@ def evaluate(
                    `neural_tdc.rules.lambda_returns`); else by eligibility traces, for given
                    features and an ordered stream (see `neural_tdc.rules.traces`). `first` must
                    then mark every start of an episode
+    values:        `v`, or `q` for values of actions (see `neural_tdc.action_values.rows`): no ratio
+                   weighs an error, and only λ > 0 reads `ratio`
+    action, policy: for `q`: the actions taken, shaped as reward, whole numbers from 0 or
+                   floating-point numbers; and the evaluated policy, from observations
+                   [n, *observation] to probabilities [n, actions] (others, and continuous
+                   actions: `neural_tdc.action_values.policies`)
     compiled:      learn by a compiled program; worth its 10 to 20 seconds from some 10,000 steps on
     progress:      called with the number of updates done
 
@@ -119,6 +148,12 @@ def evaluate(
         streams = mapped(transitions, lambda leaf: leaf[None])
     streams = _checked(streams, device)
     time = streams.reward.shape[1]
+    actions = None
+    if _asks_for_actions(values, action, policy):
+        taken = action.to(device) if action is not None else streams.reward
+        taken = taken[None] if transitions.reward.dim() == 1 else taken
+        actions = action_problem(streams, taken, policy, given=body is None, seed=seed)
+        streams = actions.transitions
     for name, number in (
         ("steps", steps),
         ("runs", runs),
@@ -143,10 +178,14 @@ def evaluate(
     if not 0 < held_out < 1 or kept < 1:
         raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
-    judged = mapped(streams, lambda leaf: leaf[:, kept:].flatten(0, 1))
+    whole = streams if actions is None else completed(actions)
+    judged = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
     chosen = RULES[rule] if isinstance(rule, str) else rule
     if not isinstance(chosen, Rule):
         raise ValueError(f"rule is of type {type(chosen).__name__}; it must be a neural_tdc.Rule")
+    if actions is not None:
+        chosen = chosen.with_action_values()
+        body = body_of_rows(actions.rows, body)
     if in_segments(scheme):
         chosen = chosen.with_lambda_returns(trace_decay)
     elif trace_decay != 0:
@@ -172,7 +211,10 @@ def evaluate(
         constraint=constraint,
     )
     stream_index = torch.arange(runs, device=device) % len(learned.reward)
-    experience = Experience(learned, None, stream_index, keys(seed, runs, "sampling").to(device))
+    drawn = None if actions is None else actions.next_action
+    experience = Experience(
+        learned, None, stream_index, keys(seed, runs, "sampling").to(device), drawn
+    )
     sizes = base_steps(algorithm.rule, (body_step, head_step, auxiliary), runs, learned.reward)
     after: list[int] = []
     history: list[dict[str, Tensor]] = []
@@ -199,7 +241,21 @@ def evaluate(
         after,
         {name: torch.stack([values[name] for values in history]) for name in history[0]},
         measurement.diverged.to(device),
+        None if actions is None else actions.rows,
+        policy,
     )
+
+
+def _asks_for_actions(values: str, action: Tensor | None, policy: Any) -> bool:
+    """Return whether q is asked for; ValueError for what does not go together."""
+    if values not in ("v", "q"):
+        raise ValueError(f"values {values!r} is not one of v, q")
+    missing = [name for name, part in (("action", action), ("policy", policy)) if part is None]
+    if values == "q" and missing:
+        raise ValueError(f"values 'q' needs {' and '.join(missing)}")
+    if values == "v" and len(missing) < 2:
+        raise ValueError("action and policy have no effect with values 'v'")
+    return values == "q"
 
 
 def _checked(streams: Transition, device: torch.device | str) -> Transition:

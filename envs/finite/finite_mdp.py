@@ -145,12 +145,32 @@ def chain(mdp: FiniteMDP) -> MarkovChain:
     r(s) is the expected reward under the target, terminal rewards included; the weighting is the
     stationary distribution of the behaviour's chain, in which an end leads back to the start.
     """
-    expected = (mdp.transition * mdp.reward).sum(-1) + mdp.termination * mdp.terminal_reward
     behaved = torch.einsum("sa,sat->st", mdp.behaviour, mdp.transition)
     ended = (mdp.behaviour * mdp.termination).sum(1)
     return MarkovChain(
         transition=torch.einsum("sa,sat->st", mdp.target, mdp.transition),
-        reward=(mdp.target * expected).sum(1),
+        reward=(mdp.target * _expected_reward(mdp)).sum(1),
         discount=mdp.discount,
         weighting=stationary_weighting(behaved + torch.outer(ended, mdp.start), mdp.start),
     )
+
+
+def action_chain(mdp: FiniteMDP) -> MarkovChain:
+    """Return the chain of pairs of state and action, whose value is q; pair s·A + a.
+
+    A pair is followed by a state and the target's action there. The weighting is d(s)b(a|s), the
+    frequency of pairs under the behaviour policy.
+    """
+    states, actions, _ = mdp.transition.shape
+    following = torch.einsum("sat,tb->satb", mdp.transition, mdp.target)
+    return MarkovChain(
+        transition=following.reshape(states * actions, states * actions),
+        reward=_expected_reward(mdp).flatten(),
+        discount=mdp.discount,
+        weighting=(chain(mdp).weighting[:, None] * mdp.behaviour).flatten(),
+    )
+
+
+def _expected_reward(mdp: FiniteMDP) -> Tensor:
+    """Return r(s, a), [S, A]."""
+    return (mdp.transition * mdp.reward).sum(-1) + mdp.termination * mdp.terminal_reward

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from envs.finite.finite_mdp import FiniteMDP, chain
@@ -21,6 +21,7 @@ class _Outcomes(NamedTuple):
     """Everything that can happen in one step under the behaviour, in the order of the states."""
 
     state: Tensor
+    action: Tensor
     next_state: Tensor
     ended: Tensor
     reward: Tensor
@@ -37,6 +38,7 @@ def _outcomes(mdp: FiniteMDP) -> _Outcomes:
     ended = following == len(mdp.start)
     return _Outcomes(
         state=state,
+        action=action,
         next_state=torch.where(ended, state, following),
         ended=ended,
         reward=reward[state, action, following],
@@ -104,6 +106,21 @@ def simulate_streams(
 ) -> Transition:
     """Follow the behaviour policy and return streams of transitions, [stream, time].
 
+    Like `simulate_actions`, without the actions.
+    """
+    return simulate_actions(mdp, streams, steps, seed, device, dtype)[0]
+
+
+def simulate_actions(
+    mdp: FiniteMDP,
+    streams: int,
+    steps: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Transition, Int[Tensor, "stream time"]]:
+    """Follow the behaviour policy; return streams of transitions and the actions taken in them.
+
     Observations are state numbers (int64), for a table such as `mdp.observation` or
     `mdp.features`; everything else has the given dtype. Where an episode ends the discount is 0,
     the next observation repeats the state itself (it has no successor, and counts for nothing),
@@ -151,7 +168,7 @@ def simulate_streams(
     taken = taken.mT.contiguous()
     first = torch.ones(streams, steps, dtype=dtype, device=device)
     first[:, 1:] = outcomes.ended[taken[:, :-1]].to(dtype)
-    return Transition(
+    transitions = Transition(
         observation=outcomes.state[taken],
         reward=outcomes.reward.to(dtype)[taken],
         discount=outcomes.discount.to(dtype)[taken],
@@ -159,3 +176,4 @@ def simulate_streams(
         ratio=outcomes.ratio.to(dtype)[taken],
         first=first,
     )
+    return transitions, outcomes.action[taken]

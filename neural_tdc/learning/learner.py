@@ -50,7 +50,7 @@ def updates(
         length = experience.transitions.reward.shape[1]
         for _ in range(count):
             times = sampling.times(experience.key, update, length)
-            batch = joined_segments(gather(experience, times))
+            batch = joined_segments(gather(experience, times, update))
             factors = schedule(update)
             sizes = StepSizes(
                 *((size * factor).to(size.dtype) for size, factor in zip(base, factors))

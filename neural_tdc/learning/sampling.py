@@ -15,6 +15,9 @@ from torch import Tensor
 from neural_tdc.randomness import draw
 from neural_tdc.types import Transition, mapped
 
+# Turns a key of sampling times into one of next actions.
+_OF_ACTIONS = 0x5DEECE66D
+
 
 class Experience(NamedTuple):
     """Streams of transitions, several runs a stream if need be.
@@ -24,12 +27,16 @@ class Experience(NamedTuple):
     stream_index:        [run] the stream that each run learns from
     key:         [run] the key of each run's random numbers; runs that share a stream share it, so
                  that they see the same transitions and can be compared in pairs
+    next_action: [stream, time, draw, action] for values of continuous actions: draws from the
+                 evaluated policy at the next observation, of which each use takes one anew; None
+                 where rows of next observations are complete
     """
 
     transitions: Transition
     table: Tensor | None
     stream_index: Tensor
     key: Tensor
+    next_action: Tensor | None = None
 
 
 @runtime_checkable
@@ -212,10 +219,26 @@ def in_segments(sampling: Sampling) -> bool:
     return bool(single.times(zero[None], zero, single.transitions(1)).dim() == 3)
 
 
-def gather(experience: Experience, index: Int[Tensor, "run batch *segment"]) -> Transition:
-    """Return the batch of every run, leaves of shape [run, batch, *segment, …]."""
+def gather(
+    experience: Experience,
+    index: Int[Tensor, "run batch *segment"],
+    update: Int[Tensor, ""] | int = 0,
+) -> Transition:
+    """Return the batch of every run, leaves of shape [run, batch, *segment, …].
+
+    update: the number of the update, for the next actions that it draws
+    """
     stream_index = experience.stream_index.view(-1, *([1] * (index.dim() - 1)))
     batch = mapped(experience.transitions, lambda leaf: leaf[stream_index, index])
+    if experience.next_action is not None:
+        draws = experience.next_action.shape[2]
+        size = torch.full((), draws, dtype=torch.int64, device=index.device)
+        number = torch.as_tensor(update, device=index.device)
+        # Another key than that of the times.
+        pick = draw(experience.key ^ _OF_ACTIONS, number, index[0].numel(), size)
+        action = experience.next_action[stream_index, index, pick.view(index.shape)]
+        flat = batch.next_observation.flatten(index.dim())
+        return batch._replace(next_observation=torch.cat([flat, action], -1))
     if experience.table is None:
         return batch
     return batch._replace(

@@ -76,6 +76,36 @@ def chain_evaluator(
     return _in_groups(one, len(observation))
 
 
+def action_chain_evaluator(
+    pairs: MarkovChain,
+    rows: Float[Tensor, "pair row"],
+    truth: Truth,
+    features: FeatureMap,
+    rule: Rule,
+) -> Evaluator:
+    """Return the evaluator of values of actions on a finite chain; it is exact.
+
+    pairs: the chain of pairs of state and action; rows: of these pairs
+    truth: V at rows of states under the evaluated policy
+    """
+    count, value = len(rows), pairs.value()
+    everything = torch.cat([rows, truth.observation]).double()
+
+    def one(parameters: Parameters) -> dict[str, Tensor]:
+        feature = features(parameters.body, everything)
+        return measure(
+            Measured(
+                parameters,
+                pairs.moments(feature[:count]),
+                truth=TrueValue(feature[count:], truth.weighting, truth.value, truth.squared_error),
+                action_truth=TrueValue(feature[:count], pairs.weighting, value),
+                auxiliary=_auxiliary(rule, parameters),
+            )
+        )
+
+    return _in_groups(one, len(everything))
+
+
 def sample_evaluator(
     held_out: Transition,
     truth: Truth | None,

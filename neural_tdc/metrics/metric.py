@@ -22,6 +22,7 @@ from neural_tdc.types import Parameters, Transition
 # What a metric may need beyond the moments, in the words of a refusal.
 NEEDS = {
     "truth": "the true value",
+    "action_truth": "the true values of actions, learned with values q",
     "held_out": "transitions that are held out",
     "auxiliary": "a rule that estimates ω*",
 }
@@ -70,7 +71,9 @@ class Measured:
     """One run at one measurement, unbatched, in float64; what several metrics need is kept.
 
     moments:   A, b₀ and C of the run's features
-    truth, held_out, auxiliary: None where the problem or the rule has none
+    truth, action_truth, held_out, auxiliary: None where the problem or the rule has none; with
+        values of actions `truth` has the features x(s, π) and so measures V(s) = Σ_aπ(a|s)q(s, a),
+        and `action_truth` has x(s, a)
 
     A diverged run, with a NaN or an infinity anywhere, must never come in: the decompositions
     raise on it, and take the other runs of a batch with them.
@@ -82,11 +85,13 @@ class Measured:
         moments: Moments,
         *,
         truth: TrueValue | None = None,
+        action_truth: TrueValue | None = None,
         held_out: HeldOut | None = None,
         auxiliary: AuxiliaryEstimate | None = None,
     ) -> None:
         self.parameters, self.moments = parameters, moments
-        self.truth, self.held_out, self.auxiliary = truth, held_out, auxiliary
+        self.truth, self.action_truth = truth, action_truth
+        self.held_out, self.auxiliary = held_out, auxiliary
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -118,8 +123,16 @@ class Measured:
     def value_error(self, head: Float[Tensor, " d"]) -> Float[Tensor, ""]:
         """Return the RMSVE of a head on these features."""
         assert self.truth is not None
-        truth = self.truth
-        return rmsve(truth.features @ head, truth.value, truth.weighting, truth.squared_error)
+        return _error_against(self.truth, head)
+
+    def action_value_error(self, head: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+        """Return the same of q, over pairs of state and action."""
+        assert self.action_truth is not None
+        return _error_against(self.action_truth, head)
+
+
+def _error_against(truth: TrueValue, head: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+    return rmsve(truth.features @ head, truth.value, truth.weighting, truth.squared_error)
 
 
 class Metric(NamedTuple):

@@ -60,6 +60,13 @@ METRICS: dict[str, Metric] = {
             columns=("final", "auc"),
         ),
         Metric(
+            "error/rmsqe",
+            "RMSQE",
+            lambda run: run.action_value_error(run.parameters.head),
+            needs=("action_truth",),
+            columns=("final",),
+        ),
+        Metric(
             "error/rmstde",
             "RMSTDE",
             _rmstde,

@@ -58,6 +58,8 @@ def random_parts(seed=0, d=D):
 def measured(seed=0, d=D, **left_out):
     parameters, moments, truth, held_out, auxiliary = random_parts(seed, d)
     parts = {"truth": truth, "held_out": held_out, "auxiliary": auxiliary}
+    # As if states were pairs of state and action.
+    parts["action_truth"] = truth._replace(value=truth.value + 1)
     return measure(Measured(parameters, moments, **{**parts, **left_out}))
 
 
@@ -79,6 +81,7 @@ def test_every_metric_is_its_formula_written_out():
     eigenvalues = torch.linalg.eigvalsh(moments.C)
     expected = {
         "error/rmsve": error(parameters.head),
+        "error/rmsqe": errors.rmsve(features @ parameters.head, value + 1, weighting, squared),
         "error/rmstde": (ratio * td_error**2).mean().sqrt(),
         "error/rmspbe": errors.mspbe(moments, parameters.head).sqrt(),
         "error/lstd_rmsve": error(fixed_point),
@@ -113,7 +116,12 @@ def test_the_smallest_eigenvalue_by_hand_and_never_negative():
 
 @pytest.mark.parametrize(
     ("part", "left_out"),
-    [("truth", OF_TRUTH), ("auxiliary", OF_OMEGA), ("held_out", {"error/rmstde"})],
+    [
+        ("truth", OF_TRUTH),
+        ("action_truth", {"error/rmsqe"}),
+        ("auxiliary", OF_OMEGA),
+        ("held_out", {"error/rmstde"}),
+    ],
 )
 def test_what_needs_a_part_that_is_missing_is_left_out_and_the_rest_is_the_same(part, left_out):
     whole, found = measured(), measured(**{part: None})
@@ -175,9 +183,8 @@ def test_a_metric_that_replaces_another_is_shown_only_without_it():
 
 
 def test_step_sizes_can_be_selected_by_errors_alone():
-    assert [metric.key for metric in selectable_metrics()] == [
-        f"error/{name}" for name in ("rmsve", "rmstde", "rmspbe", "lstd_rmsve", "best_linear_rmsve")
-    ]
+    errors = ("rmsve", "rmsqe", "rmstde", "rmspbe", "lstd_rmsve", "best_linear_rmsve")
+    assert [metric.key for metric in selectable_metrics()] == [f"error/{name}" for name in errors]
 
 
 def test_a_new_metric_is_a_record_in_the_registry(monkeypatch):

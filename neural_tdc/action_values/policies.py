@@ -1,0 +1,85 @@
+"""What values of actions ask of the evaluated policy: probabilities, or draws of actions.
+
+A policy with discrete actions is a function from observations [n, *observation] to probabilities
+[n, actions]. One with continuous actions is an object with `sample(observation, generator)`, which
+returns actions [n, action] or [n]; or a function that returns a `torch.distributions.Distribution`
+over them, or the actions themselves where it is deterministic.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Rows that a policy is asked about at a time.
+_BLOCK = 4096
+# A softmax in float32 sums to one within this.
+_TOLERANCE = 1e-5
+
+
+@torch.no_grad()
+def action_probabilities(
+    policy: Callable[[Tensor], Any], observation: Float[Tensor, "n ..."]
+) -> Float[Tensor, "n action"]:
+    """Return π(·|s) in the dtype of the observations.
+
+    Raises ValueError in one line for a policy that fails or returns no distributions.
+    """
+    found = []
+    for block in observation.split(_BLOCK):
+        # A copy: a policy that scales its input in place must not touch the observations.
+        given = _asked(policy, block.clone())
+        if not isinstance(given, Tensor) or given.dim() != 2 or len(given) != len(block):
+            shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise ValueError(
+                f"policy returned {shape}; it must return probabilities [{len(block)}, actions]"
+            )
+        if float(given.min()) < 0 or not float((given.sum(1) - 1).abs().max()) <= _TOLERANCE:
+            raise ValueError("policy returned probabilities that are negative or do not sum to 1")
+        found.append(given.to(observation))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def drawn_actions(
+    policy: Any, observation: Float[Tensor, "n ..."], draws: int, seed: int
+) -> Float[Tensor, "n draw action"]:
+    """Return continuous actions drawn from π(·|s), in the dtype of the observations.
+
+    Raises ValueError in one line for a policy that fails or returns no actions.
+    """
+    source = torch.Generator().manual_seed(seed)
+    found = []
+    # Distributions of torch draw from the global generator, which is put back.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for block in observation.split(_BLOCK):
+            found.append(_drawn(policy, block.clone(), draws, source).to(observation))
+    return torch.cat(found)
+
+
+def _drawn(policy: Any, observation: Tensor, draws: int, source: torch.Generator) -> Tensor:
+    count = len(observation)
+    if hasattr(policy, "sample"):
+        each = [_asked(policy.sample, observation, source) for _ in range(draws)]
+    else:
+        given = _asked(policy, observation)
+        sampled = isinstance(given, torch.distributions.Distribution)
+        each = [given.sample() if sampled else given for _ in range(draws)]
+    for action in each:
+        if not isinstance(action, Tensor) or action.dim() not in (1, 2) or len(action) != count:
+            shape = list(action.shape) if isinstance(action, Tensor) else type(action).__name__
+            raise ValueError(f"policy returned {shape}; it must return actions [{count}, action]")
+    return torch.stack([action.reshape(count, -1) for action in each], 1)
+
+
+def _asked(function: Callable[..., Any], observation: Tensor, *others: Any) -> Any:
+    try:
+        return function(observation, *others)
+    except Exception as error:  # A user's own function, which can fail in any way.
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"policy failed on observations of shape {list(observation.shape)}: {said}"
+        ) from error
