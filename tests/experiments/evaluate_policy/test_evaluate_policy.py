@@ -13,7 +13,8 @@ from envs.finite.standard_problems import random_walk_tabular
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.history import read
 from neural_tdc import load_value
-from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK, names, strict
+from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK
+from tests.experiments.run_files import names, strict
 
 TRUTH = "--truth-states 4 --truth-rollouts 2 --held-out 50"
 

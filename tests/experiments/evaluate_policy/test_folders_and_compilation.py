@@ -8,7 +8,8 @@ import pytest
 from experiments.evaluate_policy import algorithms
 from experiments.evaluate_policy import build as evaluation_plan
 from experiments.evaluate_policy.settings import EvaluationSettings
-from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK, names, strict
+from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK
+from tests.experiments.run_files import names, strict
 
 
 def contents(folder):

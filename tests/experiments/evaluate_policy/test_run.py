@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.evaluate_policy import __main__ as program
 from experiments.runs import recorder
@@ -19,26 +18,9 @@ from experiments.runs.history import History, MetricsFile, read
 from experiments.runs.report import Progress
 from experiments.runs.tensorboard_log import TensorBoardLog
 from neural_tdc.tensor_file import save_tensors
+from tests.experiments.run_files import leaves, same_run, scalars
 
 LINE = "--problem random-walk-tabular --runs 3 --steps 14 --measure-every 4 --compile off --seed 5"
-
-
-def leaves(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["leaves"]
-
-
-def same_run(first, second):
-    """Assert that two folders hold the same measurements and the same bits."""
-    assert (first / "metrics.csv").read_bytes() == (second / "metrics.csv").read_bytes()
-    pairs = list(zip(leaves(first), leaves(second), strict=True))
-    assert len(pairs) > 2
-    assert all(torch.equal(one, other) for one, other in pairs)
-
-
-def scalars(folder, tag):
-    log = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    log.Reload()
-    return [(event.step, event.value) for event in log.Scalars(tag)]
 
 
 def interrupted(monkeypatch, evaluate, owner, name, call, line):

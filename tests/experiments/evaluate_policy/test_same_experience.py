@@ -4,11 +4,8 @@ import numpy as np
 import torch
 
 from experiments.runs.history import read
-from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK, names, strict
-
-
-def leaves(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["leaves"]
+from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK
+from tests.experiments.run_files import leaves, names, strict
 
 
 def test_several_rules_have_a_folder_each_and_a_common_figure_and_summary(

@@ -1,6 +1,5 @@
 """What supervised learning leaves on the disk and on the screen, and what goes on after a stop."""
 
-import json
 import shutil
 
 import numpy as np
@@ -14,6 +13,7 @@ from experiments.runs.history import History, MetricsFile, read
 from experiments.runs.report import Progress
 from experiments.runs.tensorboard_log import TensorBoardLog
 from experiments.train_supervised import __main__ as program
+from tests.experiments.run_files import names, same_run, scalars, strict
 
 LINE = (
     "--task friedman --runs 2 --steps 14 --measure-every 4 --hidden 5 --batch 3 --compile off "
@@ -36,38 +36,6 @@ def train(run_program, monkeypatch):
         return run_program(program.train_supervised, line)
 
     return run
-
-
-def strict(path):
-    """Read JSON that may hold neither NaN nor infinity."""
-
-    def never(constant):
-        raise AssertionError(f"{path} holds {constant}")
-
-    return json.loads(path.read_text(), parse_constant=never)
-
-
-def names(folder):
-    return {path.name.partition(".tfevents")[0] for path in folder.iterdir()}
-
-
-def scalars(folder, tag):
-    log = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return [(event.step, event.value) for event in log.Scalars(tag)]
-
-
-def leaves(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["leaves"]
-
-
-def same_run(first, second, arms=ARMS):
-    """Assert that two folders hold the same measurements and the same bits."""
-    for arm in arms:
-        one, other = (folder / arm / "metrics.csv" for folder in (first, second))
-        assert one.read_bytes() == other.read_bytes()
-    pairs = list(zip(leaves(first), leaves(second), strict=True))
-    assert len(pairs) > 2
-    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_four_arms_are_four_folders_and_a_common_figure_summary_and_checkpoint(train, tmp_path):
@@ -264,7 +232,7 @@ def test_ctrl_c_between_any_two_lines_loses_and_repeats_nothing(
     whole = finished(line)
     interrupted(monkeypatch, train, owner, name, call, f"{line} --out parts")
     assert train(f"{line} --out parts --resume").status == 0
-    same_run(whole, tmp_path / "parts")
+    same_run(whole, tmp_path / "parts", ARMS)
     for tag in ("test/loss", "tracking_error/head"):
         for arm in ARMS:
             assert scalars(tmp_path / "parts" / arm, tag) == scalars(whole / arm, tag)
@@ -283,7 +251,7 @@ def test_files_that_know_more_than_the_checkpoint_are_cut_back_to_it(
     with (tmp_path / "parts" / "limit" / "metrics.csv").open("a") as metrics:
         metrics.write("14,0,0,0.5")
     assert train(f"{LINE} --out parts --resume").status == 0
-    same_run(finished(LINE), tmp_path / "parts")
+    same_run(finished(LINE), tmp_path / "parts", ARMS)
 
 
 def test_a_resumed_run_may_be_longer_and_goes_on_as_if_it_had_always_been(train, tmp_path):
@@ -292,7 +260,7 @@ def test_a_resumed_run_may_be_longer_and_goes_on_as_if_it_had_always_been(train,
     assert train(f"{LINE} --out parts").status == 0
     assert train(f"{long} --out parts --resume").status == 0
     # The end of the shorter run was measured too, and is no measurement of the longer one.
-    same_run(tmp_path / "whole", tmp_path / "parts")
+    same_run(tmp_path / "whole", tmp_path / "parts", ARMS)
     assert strict(tmp_path / "parts" / "config.json")["steps"] == 20
 
 
