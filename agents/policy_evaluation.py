@@ -13,7 +13,7 @@ from torch import Tensor
 
 from envs.control.collection import collect, held_out, standardisation
 from envs.control.problems import ControlProblem
-from envs.control.truth import check_truth_memory, monte_carlo_truth
+from envs.control.truth import NoTruthError, check_truth_memory, monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain
 from envs.finite.streams import simulate_streams
 from envs.logs.logged_problem import LoggedProblem, held_out_start
@@ -43,7 +43,8 @@ class Task(NamedTuple):
     shift, scale: what observations had subtracted and were divided by, both of an observation's
         shape; None on a chain
     notes:       lines worth printing, such as the size of the truth's own error
-    truth:       the value at some observations of the streams' kind; None with a log
+    truth:       the value at some observations of the streams' kind; None where there is none, as
+        with a log
     """
 
     name: str
@@ -60,11 +61,18 @@ class Task(NamedTuple):
     truth: Truth | None = None
 
 
-def known_parts(problem: FiniteMDP | ControlProblem | LoggedProblem) -> set[str]:
-    """Return what is known of a problem for measuring, in the words of `metric.NEEDS`."""
+def known_parts(
+    problem: FiniteMDP | ControlProblem | LoggedProblem, *, states: int = 1
+) -> set[str]:
+    """Return what is known of a problem for measuring, in the words of `metric.NEEDS`.
+
+    states: where the truth of a Gymnasium problem is estimated; 0 for no truth
+    """
     if isinstance(problem, FiniteMDP):
         return {"truth"}
-    return {"held_out"} if isinstance(problem, LoggedProblem) else {"truth", "held_out"}
+    if isinstance(problem, LoggedProblem) or states == 0:
+        return {"held_out"}
+    return {"truth", "held_out"}
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -126,12 +134,14 @@ def control_task(
     """Make a Gymnasium problem ready: streams, Monte Carlo truth and transitions for judging.
 
     transitions:  length of each run's stream
-    states, rollouts: where the truth is estimated, and by how many returns at each
+    states, rollouts: where the truth is estimated, and by how many returns at each; 0 states
+        for no truth
     held_out_size: transitions of a separate stream, from which A, b₀ and C are estimated
     on_progress:       hears (what is being done, how much of it is done, of how much)
 
     Observations are standardised by the separate stream's means and deviations, once, for every
-    run alike.
+    run alike. An environment from which no true values can be had is measured as a log is, on the
+    separate stream; a note says why.
     """
     # Before any experience is collected.
     check_truth_memory(problem.name, states, rollouts)
@@ -146,16 +156,13 @@ def control_task(
         return ((observation - shift) / scale).to(device, dtype)
 
     streams = collect(problem, runs, transitions, seed, reporting("experience", transitions))
-    estimate = monte_carlo_truth(
-        problem, states, rollouts, seed, progress=reporting("truth", states)
-    )
-    squared_error = float(estimate.standard_error.double().square().mean())
-    truth = Truth(
-        standardised(estimate.observation),
-        torch.full((states,), 1 / states, device=device, dtype=torch.float64),
-        estimate.value.to(device, torch.float64),
-        squared_error,
-    )
+    truth, note = _estimated_truth(problem, states, rollouts, seed, reporting("truth", states))
+    if truth is not None:
+        truth = truth._replace(
+            observation=standardised(truth.observation),
+            weighting=truth.weighting.to(device),
+            value=truth.value.to(device),
+        )
     learned, held = (
         part._replace(
             observation=standardised(part.observation),
@@ -171,12 +178,6 @@ def control_task(
     def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
         return sample_evaluator(held, truth, features, rule)
 
-    spread = float(estimate.value.std(unbiased=False))
-    note = (
-        f"truth of {problem.name}: {states} states, {rollouts} rollouts each, values "
-        f"{float(estimate.value.mean()):.4g} ± {spread:.2g} over states, root mean square standard "
-        f"error {squared_error**0.5:.2g} (its square is subtracted from squared errors)"
-    )
     return Task(
         name=problem.name,
         experience=_experience(learned, None, runs, seed, device),
@@ -190,6 +191,32 @@ def control_task(
         scale=scale,
         notes=(*problem.notes, note),
         truth=truth,
+    )
+
+
+def _estimated_truth(
+    problem: ControlProblem,
+    states: int,
+    rollouts: int,
+    seed: int,
+    on_progress: Callable[[int], None],
+) -> tuple[Truth | None, str]:
+    """Return the truth at raw observations, where one can be had, and a line about it."""
+    judged = "what needs no truth is measured, on held-out transitions"
+    if states == 0:
+        return None, f"without a truth of {problem.name}: {judged}"
+    try:
+        estimate = monte_carlo_truth(problem, states, rollouts, seed, progress=on_progress)
+    except NoTruthError as error:
+        return None, f"{error}; {judged}"
+    squared_error = float(estimate.standard_error.double().square().mean())
+    value = estimate.value.double()
+    weighting = torch.full((states,), 1 / states, dtype=torch.float64)
+    return Truth(estimate.observation, weighting, value, squared_error), (
+        f"truth of {problem.name}: {states} states, {rollouts} rollouts each, values "
+        f"{float(value.mean()):.4g} ± {float(value.std(unbiased=False)):.2g} over states, root "
+        f"mean square standard error {squared_error**0.5:.2g} (its square is subtracted from "
+        "squared errors)"
     )
 
 

@@ -1,6 +1,7 @@
 """Gymnasium environments by name, and what their spaces look like to a network."""
 
 import importlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,25 +12,50 @@ from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from envs.names import closest_names
 
-# Namespaces that register on import: (package to install, module to import).
-_NAMESPACES = {"ALE": ("ale-py", "ale_py")}
+# Environments that a package registers, by how their names begin: (package, module to import).
+_PACKAGES = {
+    "ALE/": ("ale-py", "ale_py"),
+    "MinAtar/": ("minatar", "minatar.gym"),
+    "MiniGrid-": ("minigrid", "minigrid"),
+    "BabyAI-": ("minigrid", "minigrid"),
+}
+# How environments that cut themselves call the number of steps after which they do.
+_OWN_LIMITS = ("max_steps", "max_episode_steps", "_max_episode_steps", "time_limit", "max_cycles")
+NO_LIMIT = 2**31 - 1
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _register_namespace(name: str) -> None:
-    namespace = name.rpartition("/")[0]
-    if ":" in name or namespace not in _NAMESPACES:
-        return
-    package, module = _NAMESPACES[namespace]
-    try:
-        gymnasium.register_envs(importlib.import_module(module))
-    except ImportError:
-        raise ValueError(
-            f"{name} needs the package {package}, which is not installed: pip install {package}"
-        ) from None
+def _register(name: str) -> None:
+    """Register the environments of the package that a name belongs to."""
+    for beginning, (package, module) in _PACKAGES.items():
+        if not name.startswith(beginning):
+            continue
+        # MinAtar complains of plotting libraries that only its pictures need.
+        logging.disable(logging.WARNING)
+        try:
+            imported = importlib.import_module(module)
+        except ImportError:
+            raise ValueError(
+                f"{name} needs the package {package}, which is not installed: pip install {package}"
+            ) from None
+        finally:
+            logging.disable(logging.NOTSET)
+        if not any(known.startswith(beginning) for known in gymnasium.registry):
+            getattr(imported, "register_envs", lambda: None)()
+
+
+def registered_name(name: str) -> str:
+    """Register the environments that a name belongs to, and return it with its version.
+
+    MinAtar's own names, such as MinAtar/Breakout, have none: they mean the minimal set of actions.
+    ValueError: the package is not installed (with what to install).
+    """
+    _register(name)
+    own = name.startswith("MinAtar/") and not name.rpartition("-v")[1]
+    return f"{name}-v1" if own else name
 
 
 def make(name: str) -> gymnasium.Env:
@@ -38,7 +64,7 @@ def make(name: str) -> gymnasium.Env:
     ValueError: there is no such environment (the nearest names are given), or it cannot be made
     because something that it needs is not installed (with what to install).
     """
-    _register_namespace(name)
+    name = registered_name(name)
     try:
         return gymnasium.make(name, disable_env_checker=True)
     except gymnasium.error.NamespaceNotFound:
@@ -72,6 +98,22 @@ def without_time_limit(environment: gymnasium.Env) -> gymnasium.Env:
     return environment
 
 
+def raise_own_limits(environment: gymnasium.Env) -> list[str]:
+    """Raise the limits by which an environment cuts its own episodes; return their names.
+
+    These are whole numbers under one of the usual names. Whether it ends its episodes by them, and
+    whether they matter for anything else, only trying can tell.
+    """
+    raised = []
+    inner = environment.unwrapped
+    for name in _OWN_LIMITS:
+        limit = vars(inner).get(name)
+        if isinstance(limit, int | np.integer) and not isinstance(limit, bool):
+            setattr(inner, name, NO_LIMIT)
+            raised.append(name)
+    return raised
+
+
 def discrete_actions(name: str, space: gymnasium.Space) -> tuple[int, int]:
     """Return how many actions there are and the first one's number.
 
@@ -91,9 +133,10 @@ def observation_encoder(
     """Return the shape of an encoded observation and the function that encodes one.
 
     A Box stays as it is (a scalar becomes a vector of one component), a Discrete observation
-    becomes one-hot, everything else is flattened the way `gymnasium.spaces.flatten` does it.
+    becomes one-hot, everything else is flattened part by part the way `gymnasium.spaces.flatten`
+    does it, without the parts that `parts_left_out` names.
 
-    ValueError: the space has no flat form of a fixed size.
+    ValueError: the space, or a named part of it, has no flat form of a fixed size.
     """
     if isinstance(space, spaces.Box):
         return space.shape or (1,), lambda observation: observation
@@ -101,6 +144,55 @@ def observation_encoder(
         rows = np.eye(int(space.n), dtype=np.float32)
         start = int(space.start)
         return (int(space.n),), lambda observation: rows[observation - start]
-    if not space.is_np_flattenable:
-        raise ValueError(f"{name} has the observation space {space}, which has no fixed size")
-    return (spaces.flatdim(space),), lambda observation: spaces.flatten(space, observation)
+    parts = [(path, part) for path, part in _parts(space) if not _is_foreign(part)]
+    for path, part in parts:
+        if not part.is_np_flattenable:
+            whole = (
+                "the observation space" if path == () else f"the observation part {_named(path)},"
+            )
+            raise ValueError(f"{name} has {whole} {part}, which has no fixed size")
+    if not parts:
+        raise ValueError(f"{name} has the observation space {space}, which holds no numbers")
+    size = sum(spaces.flatdim(part) for _, part in parts)
+
+    def encode(observation: Any) -> np.ndarray:
+        flat = []
+        for path, part in parts:
+            value = observation
+            for key in path:
+                value = value[key]
+            flat.append(np.asarray(spaces.flatten(part, value), dtype=np.float32))
+        return np.concatenate(flat)
+
+    return (size,), encode
+
+
+def parts_left_out(space: gymnasium.Space) -> list[str]:
+    """Return the names of the parts of observations that are no numbers, such as texts."""
+    return [_named(path) for path, part in _parts(space) if path and _is_foreign(part)]
+
+
+def _named(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _parts(
+    space: gymnasium.Space, path: tuple[Any, ...] = ()
+) -> list[tuple[tuple[Any, ...], gymnasium.Space]]:
+    """Return the parts of a space of several, however deep, each with the keys that lead to it."""
+    if isinstance(space, spaces.Dict):
+        inner = list(space.spaces.items())
+    elif isinstance(space, spaces.Tuple):
+        inner = list(enumerate(space.spaces))
+    else:
+        return [(path, space)]
+    return [found for key, part in inner for found in _parts(part, (*path, key))]
+
+
+def _is_foreign(space: gymnasium.Space) -> bool:
+    """Tell whether a space is a kind of its own, of which Gymnasium knows no numbers."""
+    try:
+        space.is_np_flattenable  # noqa: B018
+    except NotImplementedError:
+        return True
+    return False

@@ -8,7 +8,12 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from envs.control.environments import discrete_actions, make, observation_encoder
+from envs.control.environments import (
+    discrete_actions,
+    make,
+    observation_encoder,
+    parts_left_out,
+)
 from envs.control.global_chance import kept_global_state
 from envs.control.inspection import inspected
 from envs.control.policies import POLICIES, Policy, probabilities, uniform
@@ -96,6 +101,9 @@ def control_problem(
         notes: tuple[str, ...] = ()
         if target is None and known is None:
             notes = (f"{name} has no policy of its own here: the uniform random one is evaluated",)
+        if left_out := parts_left_out(environment.observation_space):
+            what = f"{', '.join(left_out)} of the observations of {name}"
+            notes += (f"{what} holds no numbers and is left out",)
         default = "default" if known else "uniform"
         resolved = _resolved("target", default if target is None else target, name, actions)
         acting = resolved

@@ -5,7 +5,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from envs.control.collection import Recording, record, recording_bytes
-from envs.control.environments import discrete_actions, observation_encoder, without_time_limit
+from envs.control.environments import (
+    discrete_actions,
+    observation_encoder,
+    raise_own_limits,
+    without_time_limit,
+)
 from envs.control.global_chance import OwnChance
 from envs.control.policies import decisions
 from envs.control.problems import ControlProblem
@@ -43,6 +48,10 @@ def check_truth_memory(name: str, states: int, rollouts: int, spacing: int = SPA
     """Raise ValueError in one line where a truth does not fit into memory."""
     what = f"a truth at {states:,} states of {name}"
     check_memory(what, 0, "cpu", on_host=truth_bytes(states, rollouts, spacing))
+
+
+class NoTruthError(ValueError):
+    """No true values can be had from an environment; the message says why."""
 
 
 class MonteCarloTruth(NamedTuple):
@@ -89,13 +98,14 @@ def monte_carlo_truth(
     dependent, and out of step with episodes of one length. At each, `rollouts` copies of the
     environment follow the target policy without a time limit, with their own chance (every random
     generator found inside is reseeded), until they terminate or γ^t < `tolerance`: what is cut
-    off is at most `tolerance` times the largest value. Leaves [state, …], float32, CPU.
+    off is at most `tolerance` times the largest value. A limit of the environment's own is raised
+    where the recorded run is the same without it. Leaves [state, …], float32, CPU.
     `progress` hears how many states are done. `workers` processes share the rollouts, by default
     one per thread of torch; their number changes nothing.
 
-    ValueError: fewer than 2 rollouts (one has no standard error), an environment that can be
-    neither copied nor repeated or that truncates by itself, a rollout that neither terminates nor
-    reaches the tolerance within `max_episode_steps`.
+    NoTruthError: an environment that can be neither copied nor repeated, or that truncates by
+    itself. ValueError: fewer than 2 rollouts (one has no standard error), a rollout that neither
+    terminates nor reaches the tolerance within `max_episode_steps`.
     """
     if states < 1 or spacing < 1:
         raise ValueError(f"states {states} and spacing {spacing}: both must be at least 1")
@@ -159,20 +169,44 @@ def _branches(
                 saved.append(None)
 
     recording = record(problem, 1, steps, seed, "truth", visit=save)
-    copies: list[_Branch] = [partial(_copied, environment) for environment in saved if environment]
-    replays: list[_Branch] = [partial(_replayed, problem, recording, time) for time in times]
+    free = _same_without_own_limits(problem, recording)
+    copies: list[_Branch] = [partial(_copied, each, free) for each in saved if each is not None]
+    replays: list[_Branch] = [partial(_replayed, problem, recording, time, free) for time in times]
     for branches in (copies, replays):
         if len(branches) == len(times) and all(
             _goes_on(recording, time, branch) for time, branch in zip(times, branches, strict=True)
         ):
             return recording, branches
-    raise ValueError(
+    raise NoTruthError(
         f"{problem.name} can be put back into a state neither by a deep copy nor by repeating the "
         "actions after a reset with the same seed: no true values can be had from it"
     )
 
 
-def _copied(saved: gymnasium.Env, seed: int | None) -> gymnasium.Env:
+def _same_without_own_limits(problem: ControlProblem, recording: Recording) -> bool:
+    """Tell whether an environment has limits that can be raised, and that matter for nothing else.
+
+    A reward, for example, may depend on the part of the limit that is left.
+    """
+    environment = without_time_limit(problem.make())
+    try:
+        if not raise_own_limits(environment):
+            return False
+        first, discount = recording.transition.first, recording.transition.discount
+        assert first is not None
+        for time, action in enumerate(recording.actions[0]):
+            if first[0, time]:
+                environment.reset(seed=int(recording.reset_seeds[0, time]))
+            state, reward, terminated, *_ = environment.step(action)
+            same_end = bool(terminated) == (problem.discount > 0 and not discount[0, time])
+            if not same_end or not _as_recorded(recording, time, environment, state, reward):
+                return False
+    finally:
+        environment.close()
+    return True
+
+
+def _copied(saved: gymnasium.Env, free: bool, seed: int | None) -> gymnasium.Env:
     # The memo lists every object that was copied: all random generators, however deep.
     memo: dict[int, object] = {}
     environment = copy.deepcopy(saved, memo)
@@ -188,16 +222,20 @@ def _copied(saved: gymnasium.Env, seed: int | None) -> gymnasium.Env:
             else:
                 continue
             seed += 1
+    if free:
+        raise_own_limits(environment)
     return without_time_limit(environment)
 
 
 def _replayed(
-    problem: ControlProblem, recording: Recording, time: int, seed: int | None
+    problem: ControlProblem, recording: Recording, time: int, free: bool, seed: int | None
 ) -> gymnasium.Env:
     starts = recording.transition.first
     assert starts is not None
     start = int(starts[0, : time + 1].nonzero()[-1])
     environment = without_time_limit(problem.make())
+    if free:
+        raise_own_limits(environment)
     environment.reset(seed=int(recording.reset_seeds[0, time]))
     for action in recording.actions[0, start:time]:
         environment.step(action)
@@ -215,6 +253,13 @@ def _goes_on(recording: Recording, time: int, branch: _Branch) -> bool:
     except Exception:  # a copy that is no environment any more fails in its own way
         return False
     environment.close()
+    return _as_recorded(recording, time, environment, state, reward)
+
+
+def _as_recorded(
+    recording: Recording, time: int, environment: gymnasium.Env, state: Any, reward: Any
+) -> bool:
+    """Tell whether a step showed what the recorded one showed."""
     _, encode = observation_encoder("", environment.observation_space)
     expected = recording.transition.next_observation[0, time].numpy()
     reached = np.asarray(encode(state), dtype=np.float32).reshape(expected.shape)
@@ -290,7 +335,7 @@ def _followed(
             if terminated:
                 continue
             if truncated:
-                raise ValueError(
+                raise NoTruthError(
                     f"{problem.name} cuts its episodes by a limit of its own, which cannot be "
                     "taken off as Gymnasium's TimeLimit can: no true values can be had from it"
                 )

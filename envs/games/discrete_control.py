@@ -4,8 +4,6 @@ Control problems show vectors of float32. MinAtar's games show ten by ten cells 
 or 1 (Young and Tian 2019, arXiv 1903.03176), kept as bytes.
 """
 
-import importlib
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +11,12 @@ import gymnasium
 import numpy as np
 import torch
 
-from envs.control.environments import discrete_actions, make, observation_encoder
+from envs.control.environments import (
+    discrete_actions,
+    make,
+    observation_encoder,
+    registered_name,
+)
 from envs.games.saved_state import can_be_saved, load, save
 from envs.games.stepping import GameStep
 from envs.names import closest_names
@@ -133,8 +136,7 @@ def minatar(name: str, count: int, sticky_actions: float | None = None) -> Gymna
                      MinAtar's own, if not given
     Raises ValueError where the package is missing or the game unknown, with the nearest names.
     """
-    _import_minatar(name)
-    plain = name if name.rpartition("-v")[1] else f"{name}-v1"
+    plain = registered_name(name)
     known = sorted(known for known in gymnasium.registry if known.startswith(MINATAR))
     if plain not in known:
         likely = ", ".join(closest_names(plain, known) or known)
@@ -151,18 +153,3 @@ def minatar(name: str, count: int, sticky_actions: float | None = None) -> Gymna
         count,
         protocol,
     )
-
-
-def _import_minatar(name: str) -> None:
-    # It complains of plotting libraries that only its pictures need.
-    logging.disable(logging.WARNING)
-    try:
-        games = importlib.import_module("minatar.gym")
-    except ImportError:
-        raise ValueError(
-            f"{name} needs the package minatar, which is not installed: pip install minatar"
-        ) from None
-    finally:
-        logging.disable(logging.NOTSET)
-    if not any(known.startswith(MINATAR) for known in gymnasium.registry):
-        games.register_envs()

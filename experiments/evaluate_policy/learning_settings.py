@@ -99,8 +99,9 @@ class MeasuringSettings(CheckedSettings):
     and data)."""
     measure_every: Annotated[int, count(1)] = 100
     """Updates between two measurements; the first is after the first update."""
-    truth_states: Annotated[int, count(1)] = 200
-    """Gymnasium problems: states at which the true value is estimated by Monte Carlo."""
+    truth_states: Annotated[int, count(0)] = 200
+    """Gymnasium problems: states at which the true value is estimated by Monte Carlo; 0 for no
+    truth."""
     truth_rollouts: Annotated[int, count(2)] = 8
     """Gymnasium problems: returns averaged at each of these states, at least 2."""
     held_out: Annotated[int, count(2)] = 5000

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium
 import torch
 
+from envs.control.environments import registered_name
 from envs.control.policies import policy_name, probabilities
 from envs.control.policy_modes import settle
 from envs.control.problems import CONTROL_PROBLEMS, ControlProblem, control_problem
@@ -60,6 +61,9 @@ def made_problem(settings: EvaluationSettings, name: str) -> FiniteMDP | Control
         behaviour = _policy(settings.behaviour, "--behaviour")
         with named(problem_flags(settings)):
             return problem_of_checkpoint(name, settings.policy, behaviour, settings.gamma)
+    if not colon:
+        with named(f"--problem {name}"):
+            registered_name(name)
     known = [*FINITE_PROBLEMS, *CONTROL_PROBLEMS, *gymnasium.registry]
     if not colon and "/" not in name and name not in known:
         raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")

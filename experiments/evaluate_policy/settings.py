@@ -205,6 +205,7 @@ def idle_settings(
         (data, OF_TRUTH, "with --data: no truth is known, and --held-out-fraction of it judges"),
         (not data, ("held_out_fraction",), "without --data"),
         (finite, OF_TRUTH, f"on {settings.problem}: the errors of finite problems are exact"),
+        (settings.truth_states == 0, ("truth_rollouts",), "with --truth-states 0"),
         ("psi" not in taken, ("psi", "psi_width"), f"{chosen}, only with generalized"),
         (settings.psi == "observation", ("psi_width",), "with --psi observation"),
         (

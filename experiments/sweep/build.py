@@ -52,7 +52,7 @@ class Cell(NamedTuple):
 
 def check_selection(settings: SweepSettings, problem: str, checked: EvaluationPlan) -> None:
     """Raise UsageError where a problem does not measure what its steps are to be selected by."""
-    known = known_parts(checked.problem)
+    known = known_parts(checked.problem, states=settings.truth_states)
     lacking = {
         summary_key(metric.key): metric.lacks(known)
         for metric in selectable_metrics()

@@ -110,7 +110,13 @@ def _task(settings: EvaluationSettings, checked: EvaluationPlan) -> Task:
     key = repr({name: value for name, value in vars(settings).items() if name not in of_rule})
     if key not in _ready:
         _ready.clear()
-        _ready[key] = checked.task(settings)
+        task = checked.task(settings)
+        if task.truth is None and settings.truth_states and settings.data is None:
+            raise ValueError(
+                f"{' '.join(task.notes)}: study it with --truth-states 0, and --select by an error "
+                "that needs no truth"
+            )
+        _ready[key] = task
     return _ready[key]
 
 
