@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from envs.control.branches import NoTruthError
 from envs.control.collection import collect, held_out, standardisation
 from envs.control.problems import ControlProblem
-from envs.control.truth import NoTruthError, check_truth_memory, monte_carlo_truth
+from envs.control.truth import check_truth_memory, monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain
 from envs.finite.streams import simulate_streams
 from envs.logs.logged_problem import LoggedProblem, held_out_start

@@ -1,35 +1,23 @@
 """The true value of a policy in a Gymnasium environment, by Monte Carlo."""
 
-import copy
 import math
-import random
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from envs.control.collection import Recording, record, recording_bytes
-from envs.control.environments import (
-    discrete_actions,
-    observation_encoder,
-    raise_own_limits,
-    without_time_limit,
-)
-from envs.control.global_chance import OwnChance
+from envs.control.branches import NoTruthError, branches_of
+from envs.control.collection import recording_bytes
+from envs.control.environments import discrete_actions, observation_encoder
 from envs.control.policies import decisions
 from envs.control.problems import ControlProblem
 from envs.control.workers import equal_parts, in_parallel, worker_count
 from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator
-
-# Makes one more environment in a certain state, without a time limit: with its future chance
-# drawn from a seed, or, for None, as it was when the state was recorded.
-_Branch = Callable[[int | None], gymnasium.Env]
-
 
 # A state that rollouts branch off from takes at least so much: a copy of the environment.
 BRANCH_BYTES = 2_000
@@ -48,10 +36,6 @@ def check_truth_memory(name: str, states: int, rollouts: int, spacing: int = SPA
     """Raise ValueError in one line where a truth does not fit into memory."""
     what = f"a truth at {states:,} states of {name}"
     check_memory(what, 0, "cpu", on_host=truth_bytes(states, rollouts, spacing))
-
-
-class NoTruthError(ValueError):
-    """No true values can be had from an environment; the message says why."""
 
 
 class MonteCarloTruth(NamedTuple):
@@ -116,7 +100,7 @@ def monte_carlo_truth(
     check_truth_memory(problem.name, states, rollouts, spacing)
     offsets = torch.randint(spacing, (states,), generator=generator(seed, "truth", "states"))
     times = [block * spacing + int(offset) for block, offset in enumerate(offsets)]
-    recording, branches = _branches(problem, times, states * spacing, seed)
+    recording, branches = branches_of(problem, times, states * spacing, seed)
     chance = generator(seed, "truth", "chance")
     draws = generator(seed, "truth", "action")
     observation = recording.transition.observation[0, times]
@@ -147,124 +131,6 @@ def monte_carlo_truth(
     error = shifted.std(1, ddof=1) / math.sqrt(rollouts)
     values, errors = (torch.from_numpy(each).float() for each in (value, error))
     return MonteCarloTruth(observation, values, errors)
-
-
-def _branches(
-    problem: ControlProblem, times: list[int], steps: int, seed: int
-) -> tuple[Recording, list[_Branch]]:
-    """Record a run of the behaviour policy, and find out how to branch off at `times`.
-
-    A deep copy can silently be another state (Gymnasium's EzPickle copies the constructor's
-    arguments only), so copies count only if all of them make the recorded next step. Otherwise
-    the episodes are lived through again, from their seeds and actions, under the same condition.
-    """
-    wanted = set(times)
-    saved: list[gymnasium.Env | None] = []
-
-    def save(time: int, environments: list[gymnasium.Env]) -> None:
-        if time in wanted and None not in saved:
-            try:
-                saved.append(copy.deepcopy(environments[0]))
-            except Exception:  # whatever an environment's parts raise when they refuse
-                saved.append(None)
-
-    recording = record(problem, 1, steps, seed, "truth", visit=save)
-    free = _same_without_own_limits(problem, recording)
-    copies: list[_Branch] = [partial(_copied, each, free) for each in saved if each is not None]
-    replays: list[_Branch] = [partial(_replayed, problem, recording, time, free) for time in times]
-    for branches in (copies, replays):
-        if len(branches) == len(times) and all(
-            _goes_on(recording, time, branch) for time, branch in zip(times, branches, strict=True)
-        ):
-            return recording, branches
-    raise NoTruthError(
-        f"{problem.name} can be put back into a state neither by a deep copy nor by repeating the "
-        "actions after a reset with the same seed: no true values can be had from it"
-    )
-
-
-def _same_without_own_limits(problem: ControlProblem, recording: Recording) -> bool:
-    """Tell whether an environment has limits that can be raised, and that matter for nothing else.
-
-    A reward, for example, may depend on the part of the limit that is left.
-    """
-    environment = without_time_limit(problem.make())
-    try:
-        if not raise_own_limits(environment):
-            return False
-        first, discount = recording.transition.first, recording.transition.discount
-        assert first is not None
-        for time, action in enumerate(recording.actions[0]):
-            if first[0, time]:
-                environment.reset(seed=int(recording.reset_seeds[0, time]))
-            state, reward, terminated, *_ = environment.step(action)
-            same_end = bool(terminated) == (problem.discount > 0 and not discount[0, time])
-            if not same_end or not _as_recorded(recording, time, environment, state, reward):
-                return False
-    finally:
-        environment.close()
-    return True
-
-
-def _copied(saved: gymnasium.Env, free: bool, seed: int | None) -> gymnasium.Env:
-    # The memo lists every object that was copied: all random generators, however deep.
-    memo: dict[int, object] = {}
-    environment = copy.deepcopy(saved, memo)
-    if seed is not None:
-        for part in memo.values():
-            if isinstance(part, np.random.Generator):
-                bits = part.bit_generator
-                bits.state = type(bits)(seed).state
-            elif isinstance(part, np.random.RandomState | random.Random):
-                part.seed(seed % 2**32)
-            elif isinstance(part, OwnChance):
-                part.reseed(seed)
-            else:
-                continue
-            seed += 1
-    if free:
-        raise_own_limits(environment)
-    return without_time_limit(environment)
-
-
-def _replayed(
-    problem: ControlProblem, recording: Recording, time: int, free: bool, seed: int | None
-) -> gymnasium.Env:
-    starts = recording.transition.first
-    assert starts is not None
-    start = int(starts[0, : time + 1].nonzero()[-1])
-    environment = without_time_limit(problem.make())
-    if free:
-        raise_own_limits(environment)
-    environment.reset(seed=int(recording.reset_seeds[0, time]))
-    for action in recording.actions[0, start:time]:
-        environment.step(action)
-    if seed is not None:
-        environment.unwrapped.np_random = np.random.default_rng(seed)
-        if isinstance(environment, OwnChance):
-            environment.reseed(seed + 1)
-    return environment
-
-
-def _goes_on(recording: Recording, time: int, branch: _Branch) -> bool:
-    try:
-        environment = branch(None)
-        state, reward, *_ = environment.step(recording.actions[0, time])
-    except Exception:  # a copy that is no environment any more fails in its own way
-        return False
-    environment.close()
-    return _as_recorded(recording, time, environment, state, reward)
-
-
-def _as_recorded(
-    recording: Recording, time: int, environment: gymnasium.Env, state: Any, reward: Any
-) -> bool:
-    """Tell whether a step showed what the recorded one showed."""
-    _, encode = observation_encoder("", environment.observation_space)
-    expected = recording.transition.next_observation[0, time].numpy()
-    reached = np.asarray(encode(state), dtype=np.float32).reshape(expected.shape)
-    same_reward = np.float32(reward) == np.float32(recording.transition.reward[0, time])
-    return bool(same_reward) and np.array_equal(reached, expected)
 
 
 def _returns(

@@ -9,10 +9,11 @@ import torch
 from gymnasium import spaces
 
 from agents.policy_evaluation import control_task
+from envs.control.branches import NoTruthError
 from envs.control.collection import collect
 from envs.control.environments import observation_encoder, parts_left_out
 from envs.control.problems import control_problem
-from envs.control.truth import NoTruthError, monte_carlo_truth
+from envs.control.truth import monte_carlo_truth
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters
