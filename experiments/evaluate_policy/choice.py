@@ -13,7 +13,8 @@ from experiments.runs.files import atomic_write
 from experiments.runs.report import number
 from experiments.runs.statistics import number_or_none
 from neural_tdc.baselines.feature_blocks import module_parameters
-from neural_tdc.best_value import BestValue, LinearValue
+from neural_tdc.baselines.linear_value import LinearValue
+from neural_tdc.best_value import BestValue
 from neural_tdc.metrics.value_errors import rmsve
 from neural_tdc.types import Transition
 from neural_tdc.value_function import description

@@ -1,0 +1,122 @@
+"""All candidates for the best value function of a log, learned and not yet judged."""
+
+import time
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from neural_tdc.baselines.candidates import CandidateGroup, Folds, group_values
+from neural_tdc.baselines.families import CandidateProgress, candidate_groups
+from neural_tdc.baselines.feature_blocks import Block, on_raw_inputs
+from neural_tdc.baselines.lambda_returns import at_both_states
+from neural_tdc.baselines.linear_value import LinearValue
+from neural_tdc.baselines.log_preparation import (
+    ValueUnits,
+    in_units,
+    observation_units,
+    parts_of,
+    value_units,
+)
+from neural_tdc.types import Transition
+
+
+class LearnedCandidates(NamedTuple):
+    """Candidates of several families, each learned on every fold.
+
+    groups:       candidates that share features
+    parts:        of the log, each held out by one fold; observations and rewards in units
+    units:        of the values
+    shift, scale: [input] what raw observations have subtracted and are divided by
+    seconds:      of learning, by family
+    """
+
+    groups: list[CandidateGroup]
+    parts: list[Transition]
+    units: ValueUnits
+    shift: Float[Tensor, " input"]
+    scale: Float[Tensor, " input"]
+    seconds: dict[str, float]
+
+    @property
+    def names(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return family and settings of every candidate."""
+        return [(group.family, each) for group in self.groups for each in group.settings]
+
+
+def learn_candidates(
+    stream: Transition,
+    folds: int,
+    seed: int,
+    width: int,
+    updates: int,
+    budget: float | None = None,
+    on_progress: CandidateProgress | None = None,
+) -> LearnedCandidates:
+    """Learn all candidates from an ordered stream in raw units; see `best_value`."""
+    begin = started = time.monotonic()
+    shift, scale = observation_units(stream.observation)
+    units = value_units(stream)
+    parts = parts_of(in_units(stream, units, shift, scale), folds)
+    rest = [[part for part in range(folds) if part != fold] for fold in range(folds)]
+    deadline = None if budget is None else begin + budget
+    groups: list[CandidateGroup] = []
+    seconds: dict[str, float] = {}
+    for group in candidate_groups(Folds(parts, rest), seed, width, updates, deadline, on_progress):
+        groups.append(group)
+        now = time.monotonic()
+        seconds[group.family] = seconds.get(group.family, 0.0) + now - started
+        started = now
+    return LearnedCandidates(groups, parts, units, shift, scale, seconds)
+
+
+def held_out_values(
+    candidates: LearnedCandidates,
+) -> tuple[Float[Tensor, "time candidate"], Float[Tensor, "time candidate"]]:
+    """Return the values of all candidates at s and at s', each part by the fold without it."""
+    found = []
+    for fold, part in enumerate(candidates.parts):
+        each = [
+            at_both_states(partial(group_values, group, fold), part) for group in candidates.groups
+        ]
+        found.append([torch.cat(columns, 1) for columns in zip(*each)])
+    value, next_value = (torch.cat(rows) for rows in zip(*found))
+    return value, next_value
+
+
+def weighted_value(
+    candidates: LearnedCandidates, weights: Float[Tensor, " candidate"]
+) -> LinearValue:
+    """Return the weighted mean of candidates and of their folds, in the user's units.
+
+    A block that several candidates share appears once.
+    """
+    blocks: dict[int, Block] = {}
+    heads: dict[int, Tensor] = {}
+    constant = weights.new_zeros(1)
+    start = 0
+    for group in candidates.groups:
+        folds, count, _ = group.head.shape
+        share = weights[start : start + count]
+        start += count
+        if not bool(share.any()):
+            continue
+        # A candidate without weight may have a head that is not finite.
+        used = share > 0
+        head = torch.einsum("c,fcd->fd", share[used], group.head[:, used]) / folds
+        for fold in range(folds):
+            place = 0
+            for block in group.blocks[fold]:
+                width = len(block.layers[-1].bias)
+                piece = head[fold, place : place + width]
+                place += width
+                blocks[id(block)] = block
+                heads[id(block)] = heads.get(id(block), 0) + piece
+            constant = constant + head[fold, -1:]
+    raw = on_raw_inputs(list(blocks.values()), candidates.shift, candidates.scale)
+    units = candidates.units
+    head = torch.cat([*(units.scale * piece for piece in heads.values()), units.scale * constant])
+    head[-1] += units.level
+    return LinearValue(raw, head)
