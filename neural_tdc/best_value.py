@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.baselines.candidates import held_out_group_values
 from neural_tdc.baselines.families import CandidateProgress
 from neural_tdc.baselines.learned_candidates import (
     LearnedCandidates,
-    held_out_values,
     learn_candidates,
     weighted_value,
 )
@@ -138,7 +138,7 @@ class _Choice(NamedTuple):
 def _chosen(candidates: LearnedCandidates) -> _Choice:
     """Judge all candidates on the parts that they did not see."""
     names, whole = candidates.names, joined(candidates.parts)
-    value, next_value = held_out_values(candidates)
+    value, next_value = held_out_group_values(candidates.groups, candidates.parts)
     finite = (value.isfinite() & next_value.isfinite()).all(0)
     judges = judging_returns(value[:, finite], next_value[:, finite], whole)
     error = (judges.value[judges.usable, None] - value[judges.usable]).square()

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from neural_tdc.action_values.preparation import action_problem, completed, state_rows
 from neural_tdc.action_values.rows import ActionRows, body_of_rows
+from neural_tdc.baselines.method import Method
+from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
+from neural_tdc.baselines.methods import rule_or_method
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import OPTIMIZER_NAMES, Optimizer
 from neural_tdc.learning.preparation import base_steps, prepare
@@ -24,7 +27,6 @@ from neural_tdc.learning.schedules import schedule as named_schedule
 from neural_tdc.metrics.evaluators import sample_evaluator
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
-from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, MakeBody, Parameters, Transition, mapped
 
@@ -80,7 +82,7 @@ class Evaluation(NamedTuple):
 def evaluate(
     transitions: Transition,
     *,
-    rule: str | Rule = "tdc",
+    rule: str | Rule | Method = "tdc",
     body: MakeBody | None = mlp,
     steps: int = 10_000,
     runs: int = 1,
@@ -107,7 +109,10 @@ def evaluate(
     """Evaluate a policy from nothing but tensors of transitions, in their order.
 
     transitions:   [time, …] one stream, or [stream, time, …], one stream a run in turn
-    rule:          a name of `RULES`, a composition `body+head`, or a rule of one's own
+    rule:          a name of `RULES`, a composition `body+head`, or a rule of one's own; or a
+                   method that learns from all transitions at once: a name of `METHODS`, or an
+                   object with other settings. A method takes transitions, runs, held_out,
+                   trace_decay, seed and progress, and is measured once
     body:          function of the observation's shape that makes the body; None if the
                    observations are the features, which are then given
     steps, batch:  updates, and transitions an update (segments for `sequences`)
@@ -143,6 +148,7 @@ def evaluate(
     >>> bool((result.value(torch.eye(5)) - 10).abs().max() < 0.1)
     True
     """
+    method = asked_method(rule, locals(), evaluate)
     streams = transitions
     if transitions.reward.dim() == 1:
         streams = mapped(transitions, lambda leaf: leaf[None])
@@ -180,7 +186,9 @@ def evaluate(
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     whole = streams if actions is None else completed(actions)
     judged = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
-    chosen = RULES[rule] if isinstance(rule, str) else rule
+    if method is not None:
+        return Evaluation(*evaluate_method(method, learned, judged, runs, seed, progress))
+    chosen = rule_or_method(rule) if isinstance(rule, str) else rule
     if not isinstance(chosen, Rule):
         raise ValueError(f"rule is of type {type(chosen).__name__}; it must be a neural_tdc.Rule")
     if actions is not None:

@@ -60,6 +60,18 @@ def group_values(
     return block_features(group.blocks[fold], observation) @ group.head[fold].T
 
 
+def held_out_group_values(
+    groups: Sequence[CandidateGroup], parts: Sequence[Transition]
+) -> tuple[Float[Tensor, "time candidate"], Float[Tensor, "time candidate"]]:
+    """Return the values of all candidates at s and at s', on part k those that fold k learned."""
+    found = []
+    for fold, part in enumerate(parts):
+        each = [at_both_states(partial(group_values, group, fold), part) for group in groups]
+        found.append([torch.cat(columns, 1) for columns in zip(*each)])
+    value, next_value = (torch.cat(rows) for rows in zip(*found))
+    return value, next_value
+
+
 def least_squares_group(
     family: str,
     folds: Folds,

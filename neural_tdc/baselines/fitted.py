@@ -27,7 +27,7 @@ from neural_tdc.networks.mlp_population import (
     initial_networks,
 )
 from neural_tdc.randomness import generator
-from neural_tdc.types import Parameters, Transition
+from neural_tdc.types import Parameters, Transition, mapped
 
 _TANH = NetworkObjective(SQUARED, ACTIVATIONS["tanh"], 0.0)
 # Rows that go through all networks at a time when λ-returns are computed.
@@ -51,6 +51,19 @@ class FittedPlan(NamedTuple):
     refits: int = 40
 
 
+class HeadResponse(NamedTuple):
+    """Heads that are set, not learned, and the value of what is next to the networks' features.
+
+    head:        [network, feature, 1]
+    beside:      [time, network] the share of V(s) that other features have
+    next_beside: [time, network] likewise of V(s')
+    """
+
+    head: Tensor
+    beside: Tensor
+    next_beside: Tensor
+
+
 def fit_lambda_returns(
     transitions: Transition,
     used: Bool[Tensor, "network time"],
@@ -59,6 +72,9 @@ def fit_lambda_returns(
     seed: int,
     trace_limit: float = 1.0,
     on_progress: Callable[[int], None] | None = None,
+    *,
+    lengths: Sequence[int] | None = None,
+    respond: Callable[[Parameters], HeadResponse] | None = None,
 ) -> Parameters:
     """Fit one network per λ to the λ-returns of its own part of an ordered stream.
 
@@ -69,6 +85,9 @@ def fit_lambda_returns(
     decays:      [network] λ
     trace_limit: c̄, the largest ratio by which a λ-return carries on
     on_progress: hears the number of updates done
+    lengths:     of the streams that follow one another in `transitions`, one for each network; if
+        not given there is one stream, which all networks share
+    respond:     sets the heads whenever the λ-returns are computed; they do not learn then
 
     Raises ValueError for a network without a transition to learn from.
     """
@@ -85,29 +104,70 @@ def fit_lambda_returns(
     body = tuple(Layer(*(leaf.to(inputs) for leaf in layer)) for layer in networks.body)
     networks = Parameters(body, networks.head.to(inputs), {})
     leaves = _leaves(networks)
-    optimiser = torch.optim.Adam(leaves, lr=plan.learning_rate, foreach=True)
-    source = generator(seed, "fitted")
+    learned = leaves if respond is None else leaves[:-1]
+    optimiser = torch.optim.Adam(learned, lr=plan.learning_rate, foreach=True)
     decay = torch.tensor(decays, dtype=torch.float64, device=inputs.device)
     refits = max(1, min(plan.refits, plan.updates))
+    draw = _batches(seed, len(decays), plan.batch_size, shared=lengths is None)
     for updates in torch.arange(plan.updates).tensor_split(refits):
-        value, next_value = at_both_states(partial(network_values, networks), single)
-        td_error = td_errors(value.double(), next_value.double(), transitions)
+        value, next_value = _both_values(networks, single, lengths)
+        beside = next_beside = torch.zeros(())
+        if respond is not None:
+            head, beside, next_beside = respond(networks)
+            networks.head.copy_(head)
+            value, next_value = _both_values(networks, single, lengths)
+        td_error = td_errors(
+            value.double() + beside, next_value.double() + next_beside, transitions
+        )
         errors = lambda_errors(td_error, transitions, decay, used.T, trace_limit)
         goal = (value + errors).float()
-        draws = torch.rand(len(updates), len(decays), plan.batch_size, generator=source)
-        picks = (draws.to(inputs.device) * count).long()
+        picks = (draw(len(updates)).to(inputs.device) * count).long()
         for update, pick in zip(updates.tolist(), picks):
             index = rows.gather(1, pick)
             target = goal.gather(0, index.T).T[..., None]
-            for leaf, gradient in zip(
-                leaves, _leaves(gradients(_TANH, networks, inputs[index], target))
-            ):
+            found = _leaves(gradients(_TANH, networks, inputs[index], target))
+            for leaf, gradient in zip(learned, found):
                 leaf.grad = gradient
             optimiser.param_groups[0]["lr"] = plan.learning_rate * (1 - update / plan.updates)
             optimiser.step()
         if on_progress is not None:
             on_progress(int(updates[-1]) + 1)
     return networks
+
+
+def _batches(
+    seed: int, networks: int, batch_size: int, *, shared: bool
+) -> Callable[[int], Float[Tensor, "update network batch"]]:
+    """Return the function that draws numbers in [0, 1) for so many updates of all networks.
+
+    shared: whether one source draws for all networks, or network i depends on (seed, i) only
+    """
+    if shared:
+        whole = generator(seed, "fitted")
+        return lambda updates: torch.rand(updates, networks, batch_size, generator=whole)
+    sources = [generator(seed, "fitted", network) for network in range(networks)]
+    return lambda updates: torch.stack(
+        [torch.rand(updates, batch_size, generator=source) for source in sources], 1
+    )
+
+
+def _both_values(
+    networks: Parameters, transitions: Transition, lengths: Sequence[int] | None
+) -> tuple[Float[Tensor, "time network"], Float[Tensor, "time network"]]:
+    """Return the values of all networks at s and at s'; 0 at the streams of other networks."""
+    if lengths is None:
+        return at_both_states(partial(network_values, networks), transitions)
+    value = transitions.observation.new_zeros(len(transitions.reward), len(lengths))
+    next_value, start = value.clone(), 0
+    for index, length in enumerate(lengths):
+        span = slice(start, start + length)
+        start += length
+        body = tuple(Layer(*(leaf[index, None] for leaf in layer)) for layer in networks.body)
+        one = Parameters(body, networks.head[index, None], {})
+        own = mapped(transitions, lambda leaf, span=span: leaf[span])
+        found = at_both_states(partial(network_values, one), own)
+        value[span, index], next_value[span, index] = (each[:, 0] for each in found)
+    return value, next_value
 
 
 def _leaves(networks: Parameters) -> list[Tensor]:

@@ -1,18 +1,16 @@
 """All candidates for the best value function of a log, learned and not yet judged."""
 
 import time
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.baselines.candidates import CandidateGroup, Folds, group_values
+from neural_tdc.baselines.candidates import CandidateGroup, Folds
 from neural_tdc.baselines.families import CandidateProgress, candidate_groups
-from neural_tdc.baselines.feature_blocks import Block, on_raw_inputs
-from neural_tdc.baselines.lambda_returns import at_both_states
-from neural_tdc.baselines.linear_value import LinearValue
+from neural_tdc.baselines.feature_blocks import Block
+from neural_tdc.baselines.linear_value import LinearValue, in_raw_units
 from neural_tdc.baselines.log_preparation import (
     ValueUnits,
     in_units,
@@ -72,20 +70,6 @@ def learn_candidates(
     return LearnedCandidates(groups, parts, units, shift, scale, seconds)
 
 
-def held_out_values(
-    candidates: LearnedCandidates,
-) -> tuple[Float[Tensor, "time candidate"], Float[Tensor, "time candidate"]]:
-    """Return the values of all candidates at s and at s', each part by the fold without it."""
-    found = []
-    for fold, part in enumerate(candidates.parts):
-        each = [
-            at_both_states(partial(group_values, group, fold), part) for group in candidates.groups
-        ]
-        found.append([torch.cat(columns, 1) for columns in zip(*each)])
-    value, next_value = (torch.cat(rows) for rows in zip(*found))
-    return value, next_value
-
-
 def weighted_value(
     candidates: LearnedCandidates, weights: Float[Tensor, " candidate"]
 ) -> LinearValue:
@@ -115,8 +99,5 @@ def weighted_value(
                 blocks[id(block)] = block
                 heads[id(block)] = heads.get(id(block), 0) + piece
             constant = constant + head[fold, -1:]
-    raw = on_raw_inputs(list(blocks.values()), candidates.shift, candidates.scale)
-    units = candidates.units
-    head = torch.cat([*(units.scale * piece for piece in heads.values()), units.scale * constant])
-    head[-1] += units.level
-    return LinearValue(raw, head)
+    value = LinearValue([*blocks.values()], torch.cat([*heads.values(), constant]))
+    return in_raw_units(value, candidates.units, candidates.shift, candidates.scale)

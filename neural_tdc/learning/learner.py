@@ -208,11 +208,14 @@ def learn(
             state, update = advance(state, update, target - done)
             done = target
             lost = lost | diverged_runs(state.parameters, limit)
-            values = _evaluated(evaluator, state.parameters, lost)
+            values = evaluated(evaluator, state.parameters, lost)
         yield Measurement(done, values, lost.cpu(), state)
 
 
-def _evaluated(evaluator: Evaluator, parameters: Parameters, lost: Tensor) -> dict[str, Tensor]:
+def evaluated(
+    evaluator: Evaluator, parameters: Parameters, lost: Bool[Tensor, " run"]
+) -> dict[str, Tensor]:
+    """Return every metric of all runs, [run] each on the CPU, NaN for those that are lost."""
     double: Any = tree_map(lambda leaf: leaf.double(), without(parameters, lost))
     values = evaluator(Parameters(*double))
     missing = torch.full_like(lost, torch.nan, dtype=torch.float64)

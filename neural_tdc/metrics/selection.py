@@ -181,3 +181,23 @@ def equally_good(
     sizes = difference.new_zeros(groups).index_add(0, group, torch.ones_like(difference[:, 0]))
     residual = (sums - average * sizes[:, None]).square().sum(0) * groups / max(1, groups - 1)
     return finite & (average <= residual.sqrt() / len(error))
+
+
+def held_out_scores(
+    value: Float[Tensor, "time candidate"],
+    next_value: Float[Tensor, "time candidate"],
+    transitions: Transition,
+) -> Float[Tensor, " candidate"]:
+    """Return the mean squared error of every candidate on transitions that it did not see.
+
+    The error is against the returns of `judging_returns`; infinite where a value is not finite.
+    """
+    finite = (value.isfinite() & next_value.isfinite()).all(0)
+    scores = torch.full_like(value[0], torch.inf)
+    if not bool(finite.any()):
+        return scores
+    value, next_value = value[:, finite], next_value[:, finite]
+    judges = judging_returns(value, next_value, transitions)
+    error = judges.value[judges.usable, None] - value[judges.usable]
+    scores[finite] = error.square().mean(0)
+    return scores

@@ -5,6 +5,7 @@ line of BODY_ROWS or HEAD_ROWS, a new rule one of RULES.
 """
 
 import difflib
+from collections.abc import Sequence
 
 from neural_tdc.rules.bodies import (
     BodyRow,
@@ -66,18 +67,19 @@ class Rules(dict[str, Rule]):
     def __missing__(self, name: str) -> ComposedRule:
         body, plus, head = name.partition("+")
         if not plus:
-            raise ValueError(f"rule {name!r} is not one of {self._choices(name, list(self))}")
+            raise ValueError(f"rule {name!r} is not one of {listed_names(name, list(self))}")
         if body not in BODY_ROWS:
-            raise ValueError(f"body {body!r} is not one of {self._choices(body, list(BODY_ROWS))}")
+            raise ValueError(f"body {body!r} is not one of {listed_names(body, list(BODY_ROWS))}")
         if head not in HEAD_ROWS:
-            raise ValueError(f"head {head!r} is not one of {self._choices(head, list(HEAD_ROWS))}")
+            raise ValueError(f"head {head!r} is not one of {listed_names(head, list(HEAD_ROWS))}")
         return compose(BODY_ROWS[body], HEAD_ROWS[head])
 
-    @staticmethod
-    def _choices(name: str, names: list[str]) -> str:
-        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
-        nearest = f" (did you mean {' or '.join(near)}?)" if near else ""
-        return ", ".join(names) + nearest
+
+def listed_names(name: str, names: Sequence[str]) -> str:
+    """Return names as a list in words, with those that are nearest to an unknown one."""
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    nearest = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return ", ".join(names) + nearest
 
 
 _RULES: tuple[Rule, ...] = (

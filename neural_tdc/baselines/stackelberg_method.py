@@ -1,0 +1,105 @@
+"""Stackelberg TD(λ) as a method: a body that learns by λ-returns, a head that LSTD(λ) solves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+
+from neural_tdc.baselines.candidates import Folds, least_squares_group
+from neural_tdc.baselines.feature_blocks import Block, block_features
+from neural_tdc.baselines.fitted import (
+    FittedPlan,
+    HeadResponse,
+    fit_lambda_returns,
+    network_block,
+)
+from neural_tdc.baselines.held_out_ridge import ridge_head
+from neural_tdc.baselines.lambda_returns import at_both_states
+from neural_tdc.baselines.linear_value import LinearValue
+from neural_tdc.baselines.log_preparation import joined
+from neural_tdc.baselines.method import Method, OnMethodProgress
+from neural_tdc.baselines.random_features import random_tanh
+from neural_tdc.randomness import generator
+from neural_tdc.types import Parameters, Transition
+
+# The ridge of heads that are solved while the body learns.
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class StackelbergTd(Method):
+    """Stackelberg TD(λ); see docs/stackelberg-td.md.
+
+    trace_decay:     λ, of the body's λ-returns and of LSTD(λ)
+    updates:         of the body by Adam
+    hidden:          units of the body's layers; the last layer's are its features
+    random_features: frozen tanh features next to the learned ones
+    solves:          when the head is solved: `end`, while the body learns with a head of its own;
+        `refits`: whenever the λ-returns are computed as well, and the body learns under that head
+    """
+
+    name: ClassVar[str] = "stackelberg-td"
+    passes: ClassVar[str] = "`updates` batches of 128, 40 passes for λ-returns, and LSTD(λ)"
+    trace_decay: float = 0.9
+    updates: int = 8_000
+    hidden: tuple[int, ...] = (64, 64)
+    random_features: int = 192
+    feature_scale: float = 2.0
+    solves: str = "end"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a word that `solves` does not know."""
+        if self.solves not in ("end", "refits"):
+            raise ValueError(f"solves is {self.solves!r}; it must be 'end' or 'refits'")
+
+    def learn(
+        self, streams: Sequence[Transition], seed: int, on_progress: OnMethodProgress
+    ) -> list[LinearValue]:
+        """Learn a body for every stream, then solve for its head; see `Method.learn`."""
+        inputs = streams[0].observation.shape[1]
+        random = [
+            random_tanh(
+                inputs, self.random_features, self.feature_scale, generator(seed, self.name, run)
+            )
+            for run in range(len(streams))
+        ]
+        lengths = [len(stream.reward) for stream in streams]
+        owner = torch.arange(len(streams)).repeat_interleave(torch.tensor(lengths))
+        networks = fit_lambda_returns(
+            joined(streams),
+            owner == torch.arange(len(streams))[:, None],
+            [self.trace_decay] * len(streams),
+            FittedPlan(hidden=self.hidden, updates=self.updates),
+            seed,
+            on_progress=lambda done: on_progress(done, self.updates),
+            lengths=lengths,
+            respond=partial(self._response, streams, random) if self.solves == "refits" else None,
+        )
+        found = []
+        for index, stream in enumerate(streams):
+            blocks = [network_block(networks, index)[0], random[index]]
+            found.append(LinearValue(blocks, ridge_head(blocks, stream, self.trace_decay)))
+        return found
+
+    def _response(
+        self, streams: Sequence[Transition], random: Sequence[Block], networks: Parameters
+    ) -> HeadResponse:
+        """Solve for all heads over the present features."""
+        heads, start = [], 0
+        total = sum(len(stream.reward) for stream in streams)
+        beside = torch.zeros(2, total, len(streams), dtype=torch.float64)
+        for index, stream in enumerate(streams):
+            block, _ = network_block(networks, index)
+            everything = Folds([stream], [[0]])
+            group = least_squares_group(
+                "", everything, [[block, random[index]]], (self.trace_decay,), (_RIDGE,)
+            )
+            head, width = group.head[0, 0], len(block.layers[-1].bias)
+            heads.append(head[:width, None])
+            features = partial(block_features, [random[index]])
+            for place, feature in enumerate(at_both_states(features, stream)):
+                beside[place, start : start + len(feature), index] = feature @ head[width:]
+            start += len(stream.reward)
+        return HeadResponse(torch.stack(heads).to(networks.head), *beside)
