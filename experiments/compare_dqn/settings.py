@@ -36,11 +36,11 @@ class ComparisonSettings(CheckedSettings):
     """One or several environments; see python -m experiments.train_dqn --help."""
     arm: Annotated[tuple[str, ...], several, one_of(DQN_ARMS)] = ("split", "body", "head")
     """The arms to compare."""
-    seeds: Annotated[int, count(1)] = 3
+    seeds: Annotated[int, count(1, 1000)] = 3
     """Seeds per game and arm: 0, 1, 2, …; arms of one seed share initial values and games."""
-    random_games: Annotated[int, count(1)] = 100
+    random_games: Annotated[int, count(1, 100_000)] = 100
     """Games of the random policy that the arms are compared with."""
-    parallel: Annotated[int, count(1)] = 1
+    parallel: Annotated[int, count(1, 1000)] = 1
     """Runs at a time, each in a process of its own with a log next to its folder; they share the
     processor's threads unless --threads says how many each has."""
     out: Path = Path("runs/compare_dqn")

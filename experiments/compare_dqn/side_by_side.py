@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from experiments.runs.command_line import Stopped, main
 from experiments.runs.processes import deaf_to_stops, end_with_parent
-from experiments.train_dqn.__main__ import train
 from experiments.train_dqn.settings import DQNSettings
+from experiments.train_dqn.train import train
 
 
 def log_of(run: DQNSettings) -> Path:

@@ -67,6 +67,18 @@ def training(
     return Training(learner, environments, replay, schedule, settings.seed)
 
 
+def policy_description(settings: DQNSettings, environments: Environments) -> dict[str, Any]:
+    """Return what it takes to make the network again, without any environment."""
+    return {
+        "name": settings.network,
+        "observation_shape": list(observation_shape(environments)),
+        "actions": environments.actions,
+        "scale": environments.scale,
+        "features": settings.features,
+        "hidden": list(settings.hidden),
+    }
+
+
 def _replay(settings: DQNSettings, environments: Environments, device: torch.device) -> Replay:
     try:
         return Replay(

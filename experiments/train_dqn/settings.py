@@ -59,8 +59,8 @@ class AgentSettings(CheckedSettings):
     """The gradient is shortened to this norm; 0 leaves it as it is."""
     steps: Annotated[int, count(1)]
     """Agent steps in all: actions, each of 4 frames on Atari."""
-    environments: Annotated[int, count(1)] = 1
-    """Games that are played side by side; the ratio of updates to agent steps stays."""
+    environments: Annotated[int, count(1, 1000)] = 1
+    """Games played side by side, at most 1000; the ratio of updates to agent steps stays."""
     batch: Annotated[int, count(1)]
     """Transitions per update."""
     update_every: Annotated[int, count(1)]
@@ -93,8 +93,8 @@ class AgentSettings(CheckedSettings):
     """Agent steps between two measurements."""
     evaluate_every: Annotated[int, count(1)]
     """Agent steps between two evaluations."""
-    evaluation_episodes: Annotated[int, count(1)] = 10
-    """Whole games an evaluation plays, each from a seed of its own."""
+    evaluation_episodes: Annotated[int, count(1, 1000)] = 10
+    """Whole games that an evaluation plays side by side, at most 1000, each from its own seed."""
     evaluation_epsilon: Annotated[float, from_to(0, 1)] = 0.05
     """Probability of a random action in evaluations."""
     evaluation_longest: Annotated[int, count(1)] = 27_000

@@ -86,6 +86,7 @@ def killed(
 
     wait: returns when the run in the folder it is given shall be killed
     """
+    folder.mkdir(parents=True, exist_ok=True)
     whole, broken = folder / "whole", folder / "broken"
     _, status = os.waitpid(start(program, line, whole, False), 0)
     assert status == 0, "the uninterrupted run failed"

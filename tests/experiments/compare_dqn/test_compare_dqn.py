@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from experiments.compare_dqn import __main__ as program
+from experiments.compare_dqn import run as comparison_run
 from experiments.compare_dqn.comparison import (
     Finished,
     curves,
     protocols_differ,
 )
 from experiments.runs.intervals import interquartile_interval
-from experiments.train_dqn import __main__ as train_dqn
+from experiments.train_dqn import train as train_dqn
 
 TINY = (
     "--problem CartPole-v1 --arm split body --seeds 2 --steps 120 --learning-starts 60 "
@@ -26,8 +27,8 @@ TINY = (
 @pytest.fixture
 def compare(run_program, monkeypatch):
     """Return a function that runs the program; its figures, which take longest, are stubs."""
-    monkeypatch.setattr(train_dqn, "run_figure", lambda path, *_: path.write_bytes(b"figure"))
-    monkeypatch.setattr(program, "comparison_figure", lambda path, *_: path.write_bytes(b"figure"))
+    for module, name in ((train_dqn, "run_figure"), (comparison_run, "comparison_figure")):
+        monkeypatch.setattr(module, name, lambda path, *_: path.write_bytes(b"figure"))
     return lambda line: run_program(program.compare_dqn, line)
 
 
@@ -59,7 +60,7 @@ def test_every_game_arm_and_seed_has_a_run_of_its_own_and_a_line_in_the_table(co
 
 
 def test_a_comparison_goes_on_where_it_was_and_keeps_finished_runs(compare, tmp_path, monkeypatch):
-    train, runs = program.train, []
+    train, runs = comparison_run.train, []
 
     def counted(settings):
         if len(runs) == 2:
@@ -67,11 +68,11 @@ def test_a_comparison_goes_on_where_it_was_and_keeps_finished_runs(compare, tmp_
         runs.append(settings.out.relative_to("all"))
         return train(settings)
 
-    monkeypatch.setattr(program, "train", counted)
+    monkeypatch.setattr(comparison_run, "train", counted)
     stopped = compare(TINY)
     assert stopped.status == 130
     assert stopped.lines[-1].endswith(f"{TINY} --resume")
-    monkeypatch.setattr(program, "train", train)
+    monkeypatch.setattr(comparison_run, "train", train)
     before = (tmp_path / "all" / "CartPole-v1" / "split" / "seed-0" / "config.json").read_bytes()
     again = compare(f"{TINY} --resume")
     assert again.status == 0, again.error
@@ -128,6 +129,10 @@ def test_several_runs_at_a_time_give_the_scores_of_one_after_another(
             "--frame-limit 9 has no effect on CartPole-v1",
         ),
         ("--problem CartPole-v1 --seeds 0 --out all", "--seeds 0 is not allowed"),
+        (
+            "--problem CartPole-v1 --seeds 1000000000 --out all",
+            "--seeds 1000000000 is not allowed: give a whole number of at most 1000",
+        ),
         ("--problem CartPole-v1 --out " + "n" * 300, "cannot be read: File name too long"),
         ("--problem CartPole-v1 --resume --out all", "holds no comparison to resume"),
     ],
@@ -143,19 +148,37 @@ def test_what_a_user_can_get_wrong_gives_one_line_before_anything_runs(
 
 
 def test_a_full_disk_while_the_figure_is_drawn_is_one_line_and_is_resumed(compare, monkeypatch):
-    drawn = program.comparison_figure
+    drawn = comparison_run.comparison_figure
 
     def full(*given):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(program, "comparison_figure", full)
+    monkeypatch.setattr(comparison_run, "comparison_figure", full)
     line = TINY.replace("--arm split body --seeds 2", "--arm split --seeds 1")
     done = compare(line)
     assert done.status == 1
     said = "error: No space left on device; finished runs and last checkpoints are kept, go on with"
     assert done.lines[-1].startswith(said)
-    monkeypatch.setattr(program, "comparison_figure", drawn)
+    monkeypatch.setattr(comparison_run, "comparison_figure", drawn)
     assert compare(f"{line} --resume").status == 0
+
+
+def test_a_run_s_figure_that_a_full_disk_took_is_drawn_again(compare, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    drawn = train_dqn.run_figure
+    monkeypatch.setattr(train_dqn, "run_figure", full)
+    line = TINY.replace("--arm split body --seeds 2", "--arm split --seeds 1")
+    assert compare(line).status == 1
+    folder = tmp_path / "all" / "CartPole-v1" / "split" / "seed-0"
+    learned = (folder / "metrics.csv").read_bytes()
+    assert not (folder / "figure.png").exists()
+    monkeypatch.setattr(train_dqn, "run_figure", drawn)
+    done = compare(f"{line} --resume")
+    assert done.status == 0, done.error
+    assert (folder / "figure.png").read_bytes() == b"figure"
+    assert (folder / "metrics.csv").read_bytes() == learned
 
 
 def test_another_comparison_in_the_folder_is_refused(compare):

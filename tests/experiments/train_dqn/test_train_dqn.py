@@ -14,6 +14,7 @@ from agents.dqn.learner import Learner
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.train_dqn import __main__ as program
 from experiments.train_dqn import run as dqn_run
+from experiments.train_dqn import train as dqn_train
 from experiments.train_dqn.policy import load_policy, load_trained
 from neural_tdc.split_rates import effective_rates
 
@@ -28,7 +29,7 @@ TINY = f"{SHORT} --steps 400"
 @pytest.fixture
 def train(run_program, monkeypatch):
     """Return a function that runs the program; its figure, which takes longest, is a stub."""
-    monkeypatch.setattr(program, "run_figure", lambda path, *_: path.write_bytes(b"figure"))
+    monkeypatch.setattr(dqn_train, "run_figure", lambda path, *_: path.write_bytes(b"figure"))
 
     def run(line):
         return run_program(program.train_dqn, line)
@@ -253,7 +254,11 @@ REFUSED = {
     "--problem MinAtar/Breakout --hidden 9": "--hidden 9 has no effect with --network paper, only",
     "--problem CartPole-v1 --optimizer sgd --damping 1": "--damping 1.0 has no effect with --opt",
     "--problem CartPole-v1 --environments 0": "--environments 0 is not allowed",
-    "--problem CartPole-v1 --environments 1000000": "is too small: 1000000 environments",
+    "--problem CartPole-v1 --environments 1000000": "--environments 1000000 is not allowed: give a "
+    "whole number of at most 1000",
+    "--problem CartPole-v1 --environments 900 --replay-capacity 900": "is too small: 900 env",
+    "--problem CartPole-v1 --evaluation-episodes 1000000": "--evaluation-episodes 1000000 is not "
+    "allowed: give a whole number of at most 1000",
     "--problem CartPole-v1 --seed -1": "--seed -1 is not allowed",
     "--problem CartPole-v1 --resume": "does not exist; leave --resume away",
     "--problem CartPole-v1 --steps 10 --steps 20": "--steps is given 2 times",

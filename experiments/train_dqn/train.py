@@ -1,0 +1,114 @@
+"""A run of deep Q-learning from its settings to its end; a comparison has many of them."""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.dqn.replay import check_capacity
+from envs.games.atari import ATARI
+from experiments.runs.checks import named
+from experiments.runs.common_settings import stored
+from experiments.runs.computing import resolve_device
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json
+from experiments.runs.processes import interruptible
+from experiments.runs.run_folder import (
+    CONFIG,
+    FIGURE,
+    check_folder,
+    folder_name,
+    prepare_folder,
+    resumed_config,
+)
+from experiments.train_dqn.build import games, memory_line, protocol_line, training
+from experiments.train_dqn.figures import run_figure
+from experiments.train_dqn.run import DQNRun
+from experiments.train_dqn.settings import DQNSettings
+from neural_tdc.learning.compilation import compiler_available
+
+
+def _threads(settings: DQNSettings, at_once: int) -> int:
+    """Return how many threads compute: small layers lose more by waiting than they gain."""
+    if settings.threads:
+        return settings.threads
+    if not settings.problem.startswith(ATARI):
+        return 1
+    return max(1, torch.get_num_threads() // at_once)
+
+
+def train(
+    settings: DQNSettings, stopping: Callable[[], bool] | None = None, at_once: int = 1
+) -> tuple[dict[str, Any], Path]:
+    """Run the settings to their end, and return the summary and the folder of the run.
+
+    stopping:  tells whether to stop after the present measurement; None: after Ctrl-C or SIGTERM
+    at_once:   runs that share the machine
+
+    Raises UsageError for what is not allowed, KeyboardInterrupt after a stop with all saved, and
+    Stopped where the loss is not finite.
+    """
+    device = resolve_device(settings.device)
+    settings = replace(settings, device=device.type)
+    out = settings.out or Path("runs") / folder_name(settings.problem)
+    check_folder(out, settings.overwrite, settings.resume)
+    compiled = settings.compile and compiler_available(device)
+    if settings.compile and not compiled:
+        print("warning: --compile: there is no C++ compiler here", file=sys.stderr)
+    # A longer resumed run keeps its rates where they were: their fall ends where it was to end.
+    rate_end = settings.steps
+    if settings.resume:
+        # Threads that are left to the program are those that it chose before.
+        given = stored(settings)
+        chosen = {name: value for name, value in given.items() if name != "threads" or value}
+        also = ("compiled", "rate_end", *given)
+        config = resumed_config(out, chosen, also, settings.may_differ)
+        compiled, rate_end = config["compiled"], config["rate_end"]
+        settings = replace(settings, threads=config["threads"])
+    settings = replace(settings, threads=_threads(settings, at_once))
+    torch.set_num_threads(settings.threads)
+    # Before any is made: an observation has one frame at least.
+    with named(f"--replay-capacity {settings.replay_capacity}"):
+        check_capacity(
+            settings.replay_capacity, settings.environments, stack=1, steps=settings.n_step
+        )
+    environments = games(settings, settings.environments)
+    evaluation = games(settings, settings.evaluation_episodes, evaluation=True)
+    try:
+        print(memory_line(settings, environments, device))
+        learning = training(settings, environments, device, compiled)
+        learning.schedule = learning.schedule._replace(steps=rate_end)
+        with prepare_folder(out, settings.overwrite, settings.resume) as folder:
+            # All is read before anything is written: a checkpoint may turn out to be damaged.
+            run = DQNRun(folder, settings, learning, evaluation)
+            chosen = {**stored(settings), "compiled": compiled, "rate_end": rate_end}
+            write_json(
+                out / CONFIG,
+                {
+                    **configuration(chosen, device),
+                    "protocol_training": environments.protocol,
+                    "protocol_evaluation": evaluation.protocol,
+                },
+            )
+            print(f"{settings.problem}: {protocol_line(run.protocol)}, on {device}")
+            if rate_end < settings.steps and settings.rate_last < 1:
+                run.notes.append(
+                    f"the rates keep their last factor {settings.rate_last:g} from step "
+                    f"{rate_end:,} on, where the run was to end"
+                )
+            for note in run.notes:
+                print(f"resumed: {note}")
+            with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:
+                run.learn(asked)
+            title = f"{settings.arm} on {settings.problem}"
+            run_figure(out / FIGURE, run.history, title, run.protocol)
+            # Last: a comparison takes a run with a summary for finished.
+            result = run.summary()
+    finally:
+        environments.close()
+        evaluation.close()
+    return result, out
