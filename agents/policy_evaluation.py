@@ -20,6 +20,7 @@ from envs.finite.streams import simulate_streams
 from envs.logs.logged_problem import LoggedProblem, held_out_start
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
+from neural_tdc.metrics.samples import in_rows
 from neural_tdc.randomness import keys
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Evaluator, FeatureMap, Transition, mapped
@@ -176,8 +177,10 @@ def control_task(
         for part in (streams, test)
     )
 
+    measured, threads = in_rows(held), torch.get_num_threads()
+
     def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
-        return sample_evaluator(held, truth, features, rule)
+        return sample_evaluator(measured, truth, features, rule, threads)
 
     return Task(
         name=problem.name,
@@ -268,8 +271,10 @@ def logged_task(
     learned = mapped(whole, lambda leaf: leaf[:, :begin])
     unseen = mapped(whole, lambda leaf: leaf[0, begin:])
 
+    measured, threads = in_rows(unseen), torch.get_num_threads()
+
     def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
-        return sample_evaluator(unseen, None, features, rule)
+        return sample_evaluator(measured, None, features, rule, threads)
 
     cut_at_its_end = bool(learned.discount[0, -1] > 0)
     notes = [

@@ -25,6 +25,7 @@ from neural_tdc.learning.sampling import (
 )
 from neural_tdc.learning.schedules import schedule as named_schedule
 from neural_tdc.metrics.evaluators import sample_evaluator
+from neural_tdc.metrics.samples import in_rows
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.rule import Rule
@@ -233,7 +234,7 @@ def evaluate(
         sizes,
         named_schedule(schedule),
         scheme,
-        sample_evaluator(judged, None, algorithm.features, algorithm.rule),
+        sample_evaluator(in_rows(judged), None, algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=measure_every,
         limit=divergence_limit(state.parameters),

@@ -5,18 +5,18 @@ that the learner did not see, and the truth, where there is one, is a Monte Carl
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.metrics.markov_chain import MarkovChain
 from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, TrueValue
 from neural_tdc.metrics.registry import measure
-from neural_tdc.metrics.value_errors import Moments
+from neural_tdc.metrics.samples import Sample, sampled_moments
 from neural_tdc.rules.rule import Rule
-from neural_tdc.types import Evaluator, FeatureMap, Parameters, Transition, mapped
+from neural_tdc.types import Evaluator, FeatureMap, Parameters
 
 # Bytes of features that an evaluator holds at a time; it takes a large population part by part.
 MEMORY = 2**28
@@ -35,21 +35,6 @@ class Truth(NamedTuple):
     weighting: Tensor
     value: Tensor
     squared_error: float
-
-
-def sampled_moments(
-    transitions: Transition,
-    feature: Float[Tensor, "sample d"],
-    next_feature: Float[Tensor, "sample d"],
-) -> Moments:
-    """Return the means A, b₀, C over a sample of transitions drawn by the behaviour policy."""
-    weighted = feature * transitions.ratio[:, None] / len(feature)
-    difference = feature - transitions.discount[:, None] * next_feature
-    return Moments(
-        A=weighted.mT @ difference,
-        b0=weighted.mT @ transitions.reward,
-        C=feature.mT @ feature / len(feature),
-    )
 
 
 def chain_evaluator(
@@ -107,28 +92,29 @@ def action_chain_evaluator(
 
 
 def sample_evaluator(
-    held_out: Transition,
+    held_out: Sample,
     truth: Truth | None,
     features: FeatureMap,
     rule: Rule,
+    threads: int | None = None,
 ) -> Evaluator:
     """Return the evaluator of a problem that is known by transitions alone.
 
-    held_out: transitions [sample, …] that the learner does not see, for A, b₀, C and the errors
-        of transitions
+    held_out: transitions that the learner does not see (`neural_tdc.metrics.samples.in_rows`), for
+        A, b₀, C and the errors of transitions
     truth:    the value at some states; None leaves out the metrics that need it
+    threads:  of torch, to evaluate with; None for as many as there are then
     """
-    held_out = mapped(held_out, Tensor.double)
-    count = len(held_out.reward)
-    observations, next_row = _distinct_rows(held_out)
+    held_out = Sample(*map(_double, held_out))
+    observations = held_out.observation
     states = len(observations)
     if truth is not None:
         observations = torch.cat([observations, truth.observation.double()])
 
     def one(parameters: Parameters) -> dict[str, Tensor]:
         everywhere = features(parameters.body, observations)
-        feature, next_feature = everywhere[:count], everywhere[next_row]
-        moments = sampled_moments(held_out, feature, next_feature)
+        features_held_out = everywhere[:states]
+        moments = sampled_moments(held_out, features_held_out)
         known = None
         if truth is not None:
             weighting, value = truth.weighting.double(), truth.value.double()
@@ -138,32 +124,16 @@ def sample_evaluator(
                 parameters,
                 moments,
                 truth=known,
-                held_out=HeldOut(held_out, feature, next_feature),
+                held_out=HeldOut(held_out, features_held_out[:-1], features_held_out[1:]),
                 auxiliary=_auxiliary(rule, parameters),
             )
         )
 
-    return _in_groups(one, len(observations))
+    return _on_threads(threads, _in_groups(one, len(observations)))
 
 
-def _distinct_rows(
-    transitions: Transition,
-) -> tuple[Float[Tensor, "row *observation"], Int[Tensor, " sample"]]:
-    """Return the observations with the next ones that are no observation, and the rows of the next.
-
-    In a stream nearly every next observation is the observation of the following transition: a
-    network that is asked for both would compute nearly everything twice.
-    """
-    observation, after = transitions.observation, transitions.next_observation
-    count = len(observation)
-    if observation.is_meta:
-        # Tensors without numbers cannot be compared.
-        return torch.cat([observation, after]), torch.arange(count, 2 * count, device="meta")
-    same = (after[:-1] == observation[1:]).flatten(1).all(1)
-    alone = ~torch.cat([same, same.new_zeros(1)])
-    row = torch.arange(1, count + 1, device=observation.device)
-    row[alone] = count + torch.arange(int(alone.sum()), device=observation.device)
-    return torch.cat([observation, after[alone]]), row
+def _double(leaf: Any) -> Any:
+    return leaf.double() if isinstance(leaf, Tensor) else leaf
 
 
 def _auxiliary(rule: Rule, parameters: Parameters) -> AuxiliaryEstimate | None:
@@ -182,3 +152,19 @@ def _in_groups(one: Callable[[Parameters], dict[str, Tensor]], observations: int
         return values
 
     return evaluator
+
+
+def _on_threads(threads: int | None, evaluator: Evaluator) -> Evaluator:
+    """Evaluate with another number of threads than what is around it."""
+    if threads is None:
+        return evaluator
+
+    def threaded(parameters: Parameters) -> dict[str, Tensor]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return evaluator(parameters)
+        finally:
+            torch.set_num_threads(before)
+
+    return threaded

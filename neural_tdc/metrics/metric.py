@@ -7,6 +7,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.metrics.samples import Sample
 from neural_tdc.metrics.value_errors import (
     Moments,
     Spectrum,
@@ -17,7 +18,7 @@ from neural_tdc.metrics.value_errors import (
     spectrum,
     td_fixed_point,
 )
-from neural_tdc.types import Parameters, Transition
+from neural_tdc.types import Parameters
 
 # What a metric may need beyond the moments, in the words of a refusal.
 NEEDS = {
@@ -46,12 +47,12 @@ class TrueValue(NamedTuple):
 class HeldOut(NamedTuple):
     """Transitions that the learner did not see, and the features there.
 
-    transitions:   [sample, …]
-    features:      [sample, d] φ
-    next_features: [sample, d] φ'
+    sample:        the transitions, in rows
+    features:      [row, d] φ
+    next_features: [row, d] φ'
     """
 
-    transitions: Transition
+    sample: Sample
     features: Tensor
     next_features: Tensor
 

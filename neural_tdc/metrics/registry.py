@@ -22,10 +22,10 @@ def _rmspbe(run: Measured) -> Float[Tensor, ""]:
 def _rmstde(run: Measured) -> Float[Tensor, ""]:
     """Return the root mean square of δ over held-out transitions, weighted by the ratio ρ."""
     assert run.held_out is not None
-    (transitions, feature, next_feature), head = run.held_out, run.parameters.head
-    following = transitions.discount * (next_feature @ head)
-    td_error = transitions.reward + following - feature @ head
-    return (transitions.ratio * td_error.square()).mean().sqrt()
+    (sample, feature, next_feature), head = run.held_out, run.parameters.head
+    following = sample.discount * (next_feature @ head)
+    td_error = sample.reward + following - feature @ head
+    return (sample.weight * sample.ratio * td_error.square()).sum().sqrt()
 
 
 def _head_tracking_error(run: Measured) -> Float[Tensor, ""]:

@@ -13,7 +13,7 @@ from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import sampling_scheme
 from neural_tdc.learning.schedules import schedule
-from neural_tdc.metrics.evaluators import sampled_moments
+from neural_tdc.metrics.samples import in_rows, sampled_moments
 from neural_tdc.metrics.value_errors import td_fixed_point
 from neural_tdc.rules.registry import RULES
 
@@ -112,7 +112,8 @@ def test_lstd_of_a_chains_log_is_the_chains_value(tmp_path, target, ends):
     if target is not None:
         assert abs(float(problem.transition.ratio.mean()) - 1) < 0.02
     batch = type(problem.transition)(*(leaf[0] for leaf in problem.transition))
-    moments = sampled_moments(batch, batch.observation, batch.next_observation)
+    sample = in_rows(batch)
+    moments = sampled_moments(sample, sample.observation)
     value = chain(mdp).value()
     # Values span about 3; the errors of 20,000 transitions are some hundredths of that.
     assert float(value.max() - value.min()) > 1

@@ -25,6 +25,7 @@ from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import Experience, IidSampling, MarkovSampling, ReplaySampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
+from neural_tdc.metrics.samples import Sample, in_rows
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.randomness import keys
@@ -160,9 +161,8 @@ def test_an_evaluator_on_samples_stays_on_its_device(one_device_at_rest):
     weighting = torch.full((4,), 0.25, dtype=torch.float64)
     truth = Truth(held_out.observation[:4], weighting, 3 * weighting, 0.01)
     truth = Truth(*to(tuple(truth), "meta"))
-    evaluator = sample_evaluator(
-        Transition(*to(tuple(held_out), "meta")), truth, algorithm.features, algorithm.rule
-    )
+    sample = Sample(*to(tuple(in_rows(held_out)), "meta"))
+    evaluator = sample_evaluator(sample, truth, algorithm.features, algorithm.rule)
     parameters = tree_map(lambda leaf: leaf.double().to("meta"), state.parameters)
     with torch.no_grad(), one_device_at_rest:
         values = evaluator(parameters)
@@ -248,7 +248,7 @@ def learned(device, name, dtype, sampling, optimizer, steps=25):
         sizes,
         schedule("general"),
         sampling,
-        sample_evaluator(held_out, None, algorithm.features, algorithm.rule),
+        sample_evaluator(in_rows(held_out), None, algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=10,
         limit=divergence_limit(state.parameters),

@@ -12,8 +12,8 @@ from neural_tdc.metrics.evaluators import (
     Truth,
     chain_evaluator,
     sample_evaluator,
-    sampled_moments,
 )
+from neural_tdc.metrics.samples import in_rows
 from neural_tdc.metrics.value_errors import auxiliary_solution
 from neural_tdc.networks.bodies import initial_bodies, mlp
 from neural_tdc.networks.feature_map import feature_map, given_features
@@ -152,7 +152,7 @@ def test_on_a_sample_that_is_exact_the_sample_judge_is_the_chains():
     features, parameters = neural(mdp)
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     exact = chain_evaluator(c, mdp.observation, features, RULES["tdc"])(parameters)
-    values = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
+    values = sample_evaluator(in_rows(sample), truth, features, RULES["tdc"])(parameters)
     assert set(values) == {*exact, "error/rmstde"}
     for key, value in exact.items():
         assert torch.allclose(values[key], value, rtol=1e-9, atol=1e-12)
@@ -170,24 +170,10 @@ def test_a_large_sample_approaches_the_chain():
     sample = Transition(*(leaf.flatten(0, 1) for leaf in looked_up(seen, mdp.observation)))
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     exact = chain_evaluator(c, mdp.observation, features, RULES["tdc"])(parameters)
-    values = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
+    values = sample_evaluator(in_rows(sample), truth, features, RULES["tdc"])(parameters)
     for key in ("error/rmspbe", "tracking_error/auxiliary_size", "features/effective_rank"):
         assert torch.allclose(values[key], exact[key], rtol=0.05)
         assert not torch.allclose(values[key], exact[key], rtol=1e-6)
-
-
-def test_moments_of_a_sample_are_means_written_out():
-    g = torch.Generator().manual_seed(0)
-    phi, phi_next = torch.randn(2, 7, 3, generator=g, dtype=F64)
-    reward, discount, ratio = torch.rand(3, 7, generator=g, dtype=F64)
-    moments = sampled_moments(Transition(phi, reward, discount, phi_next, ratio), phi, phi_next)
-    A, b0, C = torch.zeros(3, 3, dtype=F64), torch.zeros(3, dtype=F64), torch.zeros(3, 3, dtype=F64)
-    for i in range(7):
-        A += ratio[i] * torch.outer(phi[i], phi[i] - discount[i] * phi_next[i]) / 7
-        b0 += ratio[i] * reward[i] * phi[i] / 7
-        C += torch.outer(phi[i], phi[i]) / 7
-    for got, expected in zip(moments, (A, b0, C)):
-        assert torch.allclose(got, expected, atol=1e-15)
 
 
 def test_without_the_truth_what_needs_it_is_left_out_and_the_rest_is_the_same():
@@ -195,8 +181,8 @@ def test_without_the_truth_what_needs_it_is_left_out_and_the_rest_is_the_same():
     c = chain(mdp)
     features, parameters = neural(mdp)
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
-    known = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
-    unknown = sample_evaluator(sample, None, features, RULES["tdc"])(parameters)
+    known = sample_evaluator(in_rows(sample), truth, features, RULES["tdc"])(parameters)
+    unknown = sample_evaluator(in_rows(sample), None, features, RULES["tdc"])(parameters)
     left_out = {"error/rmsve", "error/lstd_rmsve", "error/best_linear_rmsve"}
     assert set(unknown) == set(known) - left_out
     for key, value in unknown.items():
@@ -210,7 +196,9 @@ def test_the_square_of_the_truths_own_error_is_subtracted():
 
     def rmsve(squared_error):
         truth = Truth(mdp.observation, c.weighting, c.value(), squared_error)
-        return sample_evaluator(sample, truth, features, RULES["td"])(parameters)["error/rmsve"]
+        return sample_evaluator(in_rows(sample), truth, features, RULES["td"])(parameters)[
+            "error/rmsve"
+        ]
 
     assert torch.allclose(rmsve(0.01) ** 2, rmsve(0.0) ** 2 - 0.01, rtol=1e-12)
     assert rmsve(1e6).tolist() == [0.0] * RUNS
@@ -223,8 +211,8 @@ def test_observations_in_single_precision_are_judged_in_double():
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     single_truth = Truth(*(leaf.float() for leaf in truth[:3]), 0.0)
     single = Transition(*(leaf.float() for leaf in sample[:5]))
-    values = sample_evaluator(single, single_truth, features, RULES["tdc"])(parameters)
-    exact = sample_evaluator(sample, truth, features, RULES["tdc"])(parameters)
+    values = sample_evaluator(in_rows(single), single_truth, features, RULES["tdc"])(parameters)
+    exact = sample_evaluator(in_rows(sample), truth, features, RULES["tdc"])(parameters)
     assert {value.dtype for value in values.values()} == {F64}
     assert torch.allclose(values["error/rmspbe"], exact["error/rmspbe"], rtol=1e-5)
     chains = chain_evaluator(c, mdp.observation.float(), features, RULES["tdc"])(parameters)
@@ -244,8 +232,8 @@ def test_a_run_of_zeros_is_judged_without_a_nan(rule):
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     for evaluator in (
         chain_evaluator(c, mdp.observation, features, RULES[rule]),
-        sample_evaluator(sample, truth, features, RULES[rule]),
-        sample_evaluator(sample, None, features, RULES[rule]),
+        sample_evaluator(in_rows(sample), truth, features, RULES[rule]),
+        sample_evaluator(in_rows(sample), None, features, RULES[rule]),
     ):
         values, before = evaluator(zero), evaluator(parameters)
         for key, value in values.items():
@@ -260,7 +248,7 @@ def test_a_run_of_zeros_is_judged_without_a_nan(rule):
 def test_judging_part_by_part_gives_the_same(monkeypatch):
     mdp, sample = walk_as_a_sample()
     features, parameters = neural(mdp)
-    evaluator = sample_evaluator(sample, None, features, RULES["tdc"])
+    evaluator = sample_evaluator(in_rows(sample), None, features, RULES["tdc"])
     whole = evaluator(parameters)
     for memory in (1, 3 * 4 * FEATURE * 36 * 8):
         monkeypatch.setattr(evaluators, "MEMORY", memory)
@@ -289,12 +277,26 @@ def test_a_row_that_is_observation_and_next_observation_is_evaluated_once():
         asked.append(len(observation))
         return feature_map(module)(body, observation)
 
-    values = sample_evaluator(held_out, None, counted, RULES["td"])(parameters)
+    values = sample_evaluator(in_rows(held_out), None, counted, RULES["td"])(parameters)
     assert set(asked) == {11}
     # The same transitions in another order: no next observation is the following observation.
     order = [0, 2, 1, 3, 4, 6, 5, 8, 7]
     shuffled = Transition(*(leaf[order] for leaf in held_out[:5]))
-    again = sample_evaluator(shuffled, None, counted, RULES["td"])(parameters)
+    again = sample_evaluator(in_rows(shuffled), None, counted, RULES["td"])(parameters)
     assert max(asked) > 11
     for name, value in values.items():
         torch.testing.assert_close(again[name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_an_evaluator_works_on_its_own_number_of_threads():
+    mdp, sample = walk_as_a_sample()
+    features, parameters = neural(mdp)
+    before, seen = torch.get_num_threads(), []
+
+    def watching(body, observation):
+        seen.append(torch.get_num_threads())
+        return features(body, observation)
+
+    sample_evaluator(in_rows(sample), None, watching, RULES["td"], before + 1)(parameters)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before

@@ -14,8 +14,9 @@ from neural_tdc.metrics.metric import (
     TrueValue,
 )
 from neural_tdc.metrics.registry import METRICS, measure, selectable_metrics, shown_metrics
+from neural_tdc.metrics.samples import Sample
 from neural_tdc.metrics.value_errors import Moments
-from neural_tdc.types import Parameters, Transition
+from neural_tdc.types import Parameters
 
 STATES, D, RUNS = 7, 4, 3
 F64 = torch.float64
@@ -45,7 +46,8 @@ def random_parts(seed=0, d=D):
     moments = Moments(weighted @ (features - following), weighted @ reward, weighted @ features)
     body = {"weight": random(2, 3, seed=seed + 4), "bias": random(3, seed=seed + 5)}
     unused = random(STATES, 0)
-    seen = Transition(unused, reward, reward.abs().clamp(max=1), unused, weighting)
+    equal = torch.full_like(reward, 1 / STATES)
+    seen = Sample(unused, reward, reward.abs().clamp(max=1), weighting, equal, on_policy=False)
     return (
         Parameters(body, head, omega),
         moments,
@@ -72,7 +74,7 @@ def test_every_metric_is_its_formula_written_out():
 
     fixed_point = errors.td_fixed_point(moments)
     solution = errors.auxiliary_solution(moments, parameters.head, epsilon)
-    reward, discount, ratio = held_out.transitions[1:3] + held_out.transitions[4:5]
+    _, reward, discount, ratio, *_ = held_out.sample
     td_error = (
         reward
         + discount * (held_out.next_features @ parameters.head)
@@ -139,14 +141,14 @@ def test_a_batch_of_runs_is_measured_like_each_run_alone(d):
     stacked = tree_map(lambda *leaves: torch.stack(leaves), *[run[:2] for run in runs])
     of_runs = [torch.stack([run[part].features for run in runs]) for part in (2, 3)]
     following = torch.stack([run[3].next_features for run in runs])
-    _, _, truth, (transitions, *_), _ = runs[0]
+    _, _, truth, (sample, *_), _ = runs[0]
 
     def one(both, at_truth, feature, next_feature):
         return measure(
             Measured(
                 *both,
                 truth=truth._replace(features=at_truth),
-                held_out=HeldOut(transitions, feature, next_feature),
+                held_out=HeldOut(sample, feature, next_feature),
                 auxiliary=AuxiliaryEstimate(both[0].auxiliary, 0.3),
             )
         )
