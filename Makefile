@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 RUNS ?= runs
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.evaluate_policy --problem MountainCar-v0 \
@@ -20,6 +20,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/site
+	@echo "open docs/site/index.html"
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.learner
 
@@ -29,5 +33,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,atari,minatar,distributed,dev]'
 	touch $(STAMP)
 
+.venv/installed-docs: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs build docs/site docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

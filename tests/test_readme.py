@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    # The reference is generated.
+    if "reference" not in path.parts
 }
 BLOCKS: dict[str, list[str]] = {
     page: blocks

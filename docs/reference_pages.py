@@ -1,0 +1,150 @@
+"""The generated pages of the reference: command lines, metrics and the modules of the library."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import neural_tdc
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = (
+    "evaluate_policy",
+    "sweep",
+    "train_dqn",
+    "compare_dqn",
+    "train_supervised",
+    "convergence",
+    "landscape",
+    "two_step",
+    "plot",
+)
+ROOMS = {
+    "The library": "neural_tdc",
+    "Rules": "neural_tdc.rules",
+    "Networks": "neural_tdc.networks",
+    "Learning": "neural_tdc.learning",
+    "Values of actions": "neural_tdc.action_values",
+    "Metrics": "neural_tdc.metrics",
+    "Baselines": "neural_tdc.baselines",
+    "Split learning rates": "neural_tdc.split_rates",
+    "The Stackelberg objective": "neural_tdc.stackelberg",
+    "Finite problems": "envs.finite",
+    "Gymnasium problems": "envs.control",
+    "Logged data": "envs.logs",
+    "Games": "envs.games",
+    "DQN": "agents.dqn",
+}
+
+
+def write(folder: Path) -> None:
+    """Write the pages into a folder; a page that would not change is left alone."""
+    pages = {"programs.md": "\n".join(_programs()), "metrics.md": "\n".join(_metrics())}
+    names = []
+    for title, package in ROOMS.items():
+        name = package.replace(".", "-")
+        names.append(name)
+        pages[f"api-{name}.rst"] = "\n".join(_room(title, package))
+    pages["api.md"] = "\n".join(_contents(names))
+    folder.mkdir(exist_ok=True)
+    for name, text in pages.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def _programs() -> Iterator[str]:
+    from experiments.runs.settings import CheckedSettings
+
+    yield "# Command lines"
+    yield ""
+    yield "Every program is started by `python -m experiments.NAME`. `--help` prints the same."
+    for name in PROGRAMS:
+        module = importlib.import_module(f"experiments.{name}.settings")
+        kinds = [
+            each
+            for each in vars(module).values()
+            if isinstance(each, type)
+            and issubclass(each, CheckedSettings)
+            and each.__module__ == module.__name__
+            and each.program
+        ]
+        yield ""
+        yield f"## {name}"
+        for kind in kinds:
+            yield ""
+            yield kind.description().split("\n\n")[0].replace("\n", " ")
+            yield ""
+            yield from _flags(kind)
+
+
+def _flags(kind: type) -> Iterator[str]:
+    from experiments.runs.command_line import help_texts
+    from experiments.runs.settings import setting_fields
+
+    texts = help_texts(kind)
+    yield "| flag | default | meaning |"
+    yield "|---|---|---|"
+    for setting in setting_fields(kind).values():
+        default = setting.default
+        if setting.kind is bool:
+            default = "on" if default else "off"
+        elif not isinstance(default, str | int | float | tuple | Path) or default == ():
+            default = ""
+        elif setting.several:
+            default = " ".join(map(str, default))
+        cells = (f"`{setting.flag}`", f"`{default}`" if default != "" else "", texts[setting.name])
+        yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _metrics() -> Iterator[str]:
+    from neural_tdc.metrics.registry import METRICS
+
+    yield "# Metrics"
+    yield ""
+    yield "Names in `metrics.csv` and TensorBoard, and as keys of `summary.json`."
+    yield ""
+    yield "| metric | name in tables | unit | needs |"
+    yield "|---|---|---|---|"
+    for metric in METRICS.values():
+        needs = ", ".join(need.replace("_", " ") for need in metric.needs)
+        yield f"| `{metric.key}` | {metric.symbol} | {metric.unit} | {needs} |"
+
+
+def _modules(package: str) -> Iterator[str]:
+    """Return the modules of a room that have something public, without those of rooms below."""
+    folder = ROOT / package.replace(".", "/")
+    for path in sorted(folder.glob("*.py")):
+        name = package if path.stem == "__init__" else f"{package}.{path.stem}"
+        if path.stem != "__init__" and any(_public(path)):
+            yield name
+
+
+def _public(path: Path) -> Iterator[str]:
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name[0] != "_":
+            yield statement.name
+
+
+def _room(title: str, package: str) -> Iterator[str]:
+    yield title
+    yield "=" * len(title)
+    for module in _modules(package):
+        yield ""
+        yield module
+        yield "-" * len(module)
+        yield ""
+        yield f".. automodule:: {module}"
+        yield "   :members:"
+
+
+def _contents(names: list[str]) -> Iterator[str]:
+    yield "# Python reference"
+    yield ""
+    exports = ", ".join(f"`{name}`" for name in sorted(neural_tdc.__all__))
+    yield f"`neural_tdc` exports {exports}."
+    yield "`envs` and `agents` are part of the clone, not of the installed library."
+    yield ""
+    yield "```{toctree}"
+    yield from (f"api-{name}" for name in names)
+    yield "```"
