@@ -149,6 +149,7 @@ def control_task(
     check_truth_memory(problem.name, states, rollouts)
 
     def reporting(what: str, total: int) -> Callable[[int], None]:
+        on_progress(what, 0, total)
         return lambda done: on_progress(what, done, total)
 
     test = held_out(problem, held_out_size, seed, reporting("held-out transitions", held_out_size))

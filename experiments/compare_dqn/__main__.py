@@ -10,15 +10,18 @@ from collections.abc import Sequence
 
 from experiments.compare_dqn.settings import read_comparison
 from experiments.runs.command_line import main, resumable
+from experiments.runs.phases import PhaseClock
 
 
 def compare_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
+    clock = PhaseClock()
     comparison = read_comparison(argv)
     from experiments.compare_dqn.run import compare
 
     with resumable(comparison.settings.program, argv, "finished runs and last checkpoints are"):
-        compare(comparison)
+        compare(comparison, clock)
+    print(clock.line())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from experiments.compare_dqn.settings import Comparison, ComparisonSettings
 from experiments.compare_dqn.side_by_side import side_by_side
 from experiments.runs.computing import resolve_device
 from experiments.runs.files import write_json
+from experiments.runs.phases import PhaseClock, rounded
 from experiments.runs.report import number
 from experiments.runs.run_folder import FIGURE, SUMMARY, holds_run
 from experiments.train_dqn.build import games, network_of, protocol_line, replay_size
@@ -95,18 +96,19 @@ def _finished(runs: Sequence[DQNSettings]) -> dict[str, dict[str, list[Finished]
     return found
 
 
-def compare(comparison: Comparison) -> None:
+def compare(comparison: Comparison, clock: PhaseClock) -> None:
     """Run what is missing, and write the figure and the table of what is there.
 
     A seed after the other, so that an interrupted comparison has the arms at an equal number.
     """
     _check(comparison)
     with comparison_folder(comparison):
-        _compare(comparison)
+        _compare(comparison, clock)
 
 
-def _compare(comparison: Comparison) -> None:
+def _compare(comparison: Comparison, clock: PhaseClock) -> None:
     settings = comparison.settings
+    clock.switch("measure")
     random = {game: random_score(comparison, game)["mean"] for game in settings.problem}
     seeds = [
         [comparison.run(game, arm, seed) for game in settings.problem for arm in settings.arm]
@@ -121,12 +123,14 @@ def _compare(comparison: Comparison) -> None:
     at_a_time = _at_a_time(settings)
     steps = _in_turn(missing) if at_a_time == 1 else _at_once(missing, at_a_time)
     reported = 0
+    clock.switch("learn")
     with contextlib.closing(steps):
         for _ in itertools.chain(steps, (None,)):
             whole = itertools.takewhile(lambda each: all(map(_is_done, each)), seeds)
             if (complete := sum(1 for _ in whole)) > reported:
                 finished = _finished([one for each in seeds[:complete] for one in each])
-                _report(settings, finished, random, complete)
+                with clock.phase("write"):
+                    _report(settings, finished, random, complete, clock)
                 reported = complete
     print(f"\n{comparison_table(finished, random)}\n\nfigure: {settings.out / FIGURE}")
 
@@ -140,6 +144,7 @@ def _report(
     finished: dict[str, dict[str, list[Finished]]],
     random: dict[str, float],
     seeds: int,
+    clock: PhaseClock,
 ) -> None:
     if warning := protocols_differ(finished):
         print(f"warning: {warning}", file=sys.stderr)
@@ -149,4 +154,6 @@ def _report(
     first = next(iter(next(iter(finished.values())).values()))[0]
     note = {name: value for name, value in first.protocol.items() if name != "environment"}
     comparison_figure(settings.out / FIGURE, drawn, random, protocol_line(note), seeds)
-    write_json(settings.out / SUMMARY, summary_of(finished, random))
+    # Of this call: the runs have accounts of their own.
+    seconds = {"seconds": rounded(clock.seconds())}
+    write_json(settings.out / SUMMARY, summary_of(finished, random) | seconds)

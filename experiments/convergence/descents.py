@@ -118,15 +118,23 @@ class Population:
 
 
 def descents(
-    populations: Sequence[Population], updates: int, smoothing: float
+    populations: Sequence[Population],
+    updates: int,
+    smoothing: float,
+    on_phase: Callable[[str], object],
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (updates done, measurements) at the log-spaced updates that are still to come."""
+    """Yield (updates done, measurements) at the log-spaced updates that are still to come.
+
+    on_phase: hears what begins: `learn` or `measure`
+    """
     done = populations[0].done
     for update in measured_updates(updates):
         if update <= done:
             continue
         values: dict[str, np.ndarray] = {}
         for population in populations:
+            on_phase("learn")
             population.advance(update)
+            on_phase("measure")
             values |= population.measure(smoothing)
         yield update, values

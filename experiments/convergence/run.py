@@ -26,6 +26,7 @@ from experiments.runs.command_line import resumable
 from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
+from experiments.runs.phases import PhaseClock
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress, tensorboard_line
 from experiments.runs.run_folder import CHECKPOINT, CONFIG, FIGURE, prepare_folder, resumed_config
@@ -38,14 +39,20 @@ class Descents:
     """Descents in their folder, from the beginning or from their checkpoint."""
 
     def __init__(
-        self, folder: Path, settings: ConvergenceSettings, paces: Mapping[str, Pace]
+        self,
+        folder: Path,
+        settings: ConvergenceSettings,
+        paces: Mapping[str, Pace],
+        clock: PhaseClock,
     ) -> None:
         self.settings = settings
         self.populations = [
             Population(name, pace, settings.runs, settings.seed) for name, pace in paces.items()
         ]
         # What is measured is cheap to keep and dear to compute: it is saved at once.
-        self.recorder = Recorder(folder / CHECKPOINT, {NAME: folder}, {"leaves"}, every=0.0)
+        self.recorder = Recorder(
+            folder / CHECKPOINT, {NAME: folder}, {"leaves"}, every=0.0, clock=clock
+        )
         if (saved := self.recorder.saved) is not None:
             state = restored(self._state(), saved["leaves"], self.recorder.path)
             self.recorder.resume([saved["step"]])
@@ -63,7 +70,9 @@ class Descents:
         lines = runs * len(self.populations) * len(SCHEDULES)
         lost = np.zeros(runs, dtype=bool)
         with recorder.writing(), Progress(NAME, steps, lines, recorder.start) as progress:
-            for update, values in descents(self.populations, steps, self.settings.smoothing):
+            for update, values in descents(
+                self.populations, steps, self.settings.smoothing, recorder.clock.switch
+            ):
                 leaves = tree_flatten(self._state())[0]
                 recorder.record(update, {NAME: values}, {NAME: lost}, partial(dict, leaves=leaves))
                 progress.update(update)
@@ -71,6 +80,7 @@ class Descents:
 
 def run_convergence(settings: ConvergenceSettings, argv: Sequence[str]) -> None:
     """Descend in the folder of checked settings, write and print what was found."""
+    clock = PhaseClock()
     # Tensors of some hundred numbers: a second thread would only wait.
     torch.set_num_threads(1)
     fit_from = settings.fit_from or max(1, settings.steps // 20)
@@ -88,17 +98,20 @@ def run_convergence(settings: ConvergenceSettings, argv: Sequence[str]) -> None:
         prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
         resumable(settings.program, argv),
     ):
+        clock.switch("write")
         # All is read before anything is written: a checkpoint may turn out to be damaged.
-        run = Descents(folder, settings, paces)
+        run = Descents(folder, settings, paces, clock)
         write_json(folder / CONFIG, configuration(kept))
         run.descend()
         history = run.recorder.histories[NAME]
+        clock.switch("measure")
         slopes = all_slopes(history, settings.instance, fit_from)
         structure: dict[str, Any] = {
             "curvature": {name: least_curvatures(INSTANCES[name]()) for name in paces},
             "without_ridge": without_ridge(),
             "kink": kink(),
         }
+        clock.switch("write")
         run.recorder.summaries(
             " ".join(settings.instance),
             settings.steps,
@@ -112,3 +125,4 @@ def run_convergence(settings: ConvergenceSettings, argv: Sequence[str]) -> None:
     print(structure_lines(structure["curvature"], structure["without_ridge"], structure["kink"]))
     print(f"\nfigure: {folder / FIGURE}")
     print(f"watch:  {tensorboard_line(folder)}")
+    print(clock.line())

@@ -31,6 +31,7 @@ from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
 from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import write_json
+from experiments.runs.phases import PhaseClock
 from experiments.runs.report import divergence_warning, table, tensorboard_line
 from experiments.runs.run_folder import (
     CONFIG,
@@ -63,6 +64,7 @@ def _stored(settings: EvaluationSettings, plan: EvaluationPlan) -> dict[str, Any
 
 def evaluate_policy(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
+    clock = PhaseClock()
     settings = read_evaluation_settings(argv)
     plan = evaluation_plan(settings)
     out = settings.out or Path("runs") / folder_name(settings.problem or plan.problem.name)
@@ -77,13 +79,20 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     for line in (*plan.idle_steps, *plan.warnings, *([warning] if warning else [])):
         print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
 
-    task = plan.task(settings, pool, _report)
+    def on_progress(what: str, done: int, total: int) -> None:
+        clock.switch("truth" if what == "truth" else "experience")
+        _report(what, done, total)
+
+    clock.switch("experience")
+    task = plan.task(settings, pool, on_progress)
     prepared = prepared_rules(settings, plan, task)
     flags = f"--data {settings.data}" if settings.data else problem_flags(settings)
     with named(flags):
         stream = first_stream(plan, task) if AUTO in settings.rule else None
+    clock.switch("compile")
     if compiled and not settings.resume:
         compiled = can_be_compiled(prepared, settings, plan, task)
+    clock.switch("write")
     print(f"{task.name}: {policies_in_words(plan.problem)}, on {plan.device}")
     for note in task.notes:
         print(note)
@@ -94,8 +103,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
-            return SearchRun(folder, kept, stream, flags, task, _report)
-        return EvaluationRun(name, folder, kept, compiled, *prepared[name], plan, task)
+            return SearchRun(folder, kept, stream, flags, task, _report, clock)
+        return EvaluationRun(name, folder, kept, compiled, *prepared[name], plan, task, clock)
 
     with (
         prepare_folders(out, settings.rule, settings.overwrite, settings.resume) as folders,
@@ -112,6 +121,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
             summaries = {done.name: done.summary() for done in runs[:number]}
             _draw(out, runs[:number], len(runs) == 1, summaries)
     _tell(out, runs, summaries)
+    print(clock.line())
 
 
 def _draw(out: Path, runs: list[Run], single: bool, summaries: dict[str, Any]) -> None:

@@ -77,6 +77,7 @@ def choice_summary(best: BestValue, task: Task, stream: Transition) -> dict[str,
             }
             for row in best.ranking
         ],
+        "family_seconds": {name: round(spent, 3) for name, spent in best.seconds.items()},
         "notes": list(best.notes),
     }
 

@@ -1,7 +1,6 @@
 """One rule's run of policy evaluation: what is learned, measured and saved."""
 
 import io
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from experiments.evaluate_policy.build import EvaluationPlan
 from experiments.runs.checkpoint import restored
 from experiments.runs.files import write_bytes
 from experiments.runs.history import History
+from experiments.runs.phases import PhaseClock
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, VALUE
@@ -44,10 +44,13 @@ class EvaluationRun:
         state: State,
         plan: EvaluationPlan,
         task: Task,
+        clock: PhaseClock,
     ) -> None:
         self.name, self.folder, self.settings = name, folder, settings
         self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
-        self.recorder = Recorder(folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device)
+        self.recorder = Recorder(
+            folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device, clock=clock
+        )
         self.limit = divergence_limit(state.parameters)
         self.diverged: torch.Tensor | None = None
         self.state = state
@@ -100,7 +103,6 @@ class EvaluationRun:
             return
         factors = schedule(self.settings["schedule"])
         label, runs = f"{self.name} on {task.name}", task_runs(task)
-        begun = time.perf_counter()
         with recorder.writing(), Progress(label, plan.steps, runs, recorder.start) as progress:
             for measurement in learn(
                 self.algorithm,
@@ -116,14 +118,15 @@ class EvaluationRun:
                 start=recorder.start,
                 diverged=self.diverged,
                 compiled=self.compiled,
+                on_phase=recorder.clock.switch,
             ):
-                done = (measurement.step - recorder.start) * runs
+                done, learning = measurement.step * runs, recorder.spent()["learn"]
                 recorder.record(
                     measurement.step,
                     {self.name: self._values(measurement, factors)},
                     {self.name: measurement.diverged.numpy()},
                     partial(self._contents, measurement),
-                    {"speed/run_steps_per_second": done / (time.perf_counter() - begun)},
+                    {"speed/run_steps_per_second": done / max(learning, 1e-9)},
                 )
                 progress.update(measurement.step, *self._present_error())
             recorder.write_hparams({self.name: self._hparams()})

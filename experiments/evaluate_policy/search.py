@@ -25,6 +25,7 @@ from experiments.evaluate_policy.settings import AUTO, FOR_AUTO
 from experiments.runs.checks import named
 from experiments.runs.files import write_bytes
 from experiments.runs.history import History
+from experiments.runs.phases import PhaseClock
 from experiments.runs.recorder import Recorder
 from experiments.runs.run_folder import CHECKPOINT, FIGURE, VALUE
 from neural_tdc.baselines.families import CandidateProgress
@@ -74,11 +75,12 @@ class SearchRun:
         flags: str,
         task: Task,
         on_progress: CandidateProgress,
+        clock: PhaseClock,
     ) -> None:
         self.folder, self.settings, self.stream, self.task = folder, settings, stream, task
         self.flags, self.on_progress = flags, on_progress
         self.steps = len(stream.reward)
-        self.recorder = Recorder(folder / CHECKPOINT, {AUTO: folder}, {"choice"})
+        self.recorder = Recorder(folder / CHECKPOINT, {AUTO: folder}, {"choice"}, clock=clock)
         self.choice: dict[str, Any] | None = None
         if (saved := self.recorder.saved) is not None:
             self.choice = saved["choice"]
@@ -103,6 +105,7 @@ class SearchRun:
                     budget=settings["budget"],
                     on_progress=self.on_progress,
                 )
+            recorder.clock.switch("measure")
             error = value_error(best.value, self.task)
             values = {} if error is None else {"error/rmsve": np.array([error])}
             self.choice = choice_summary(best, self.task, self.stream)
@@ -129,7 +132,9 @@ class SearchRun:
 
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished search."""
-        seed, more = self.settings["seed"], self.choice or {}
+        # Updates of candidates are not those of a rule.
+        more = {"run_steps_per_second": None, **(self.choice or {})}
+        seed = self.settings["seed"]
         return self.recorder.summaries(self.task.name, self.steps, seed, **more)[AUTO]
 
     def lines(self) -> list[str]:

@@ -115,6 +115,7 @@ def draw_landscape(argv: Sequence[str]) -> None:
         print(line)
     print(f"figures: {run.out / FIGURE}, {run.out / CURVATURE_FIGURE}")
     print(f"watch:   {tensorboard_line(run.out)}")
+    print(run.recorder.clock.line())
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def plot(argv: Sequence[str]) -> None:
             rule=run.rule,
             steps=int(run.history.steps[-1]),
             seed=run.seed,
-            seconds=0.0,
+            seconds={},
         )
         for name, run in zip(names, runs)
     }

@@ -27,6 +27,7 @@ import torch
 from experiments.runs.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.files import write_json
 from experiments.runs.history import History, MetricsFile, cut, read
+from experiments.runs.phases import PHASES, SHARED, PhaseClock
 from experiments.runs.run_folder import METRICS_FILE, SUMMARY
 from experiments.runs.statistics import summary
 from experiments.runs.tensorboard_log import TensorBoardLog
@@ -46,8 +47,10 @@ class Recorder:
     saved:     what the checkpoint holds when the run is resumed; None for a new run
     start:     updates done by then
     histories: {part: its measurements so far}
-    seconds:   time spent at work by the last measurement, over every resumption and without
-               writing checkpoints
+    clock:     of the program. The phase is "learn" within `writing`, where the learner does not say
+               otherwise, and "write" within `record`.
+    seconds:   {phase: seconds} by the last measurement, over every resumption. Of a program with
+               several runs, those of a run are its own, but for the phases before all runs.
 
     in_place:  learning changes the state that is saved, so that it is known at a measurement only
     every:     seconds between two checkpoints
@@ -65,10 +68,13 @@ class Recorder:
         device: torch.device | str = "cpu",
         in_place: bool = False,
         every: float | None = None,
+        clock: PhaseClock | None = None,
     ) -> None:
         self.path, self.folders = path, dict(folders)
         self.histories = {part: History() for part in folders}
-        self.seconds, self.start = 0.0, 0
+        self.clock = PhaseClock() if clock is None else clock
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.start = 0
         self._in_place, self._every = in_place, every
         # The step of the last measurement that the checkpoint knows.
         self._kept: int | None = None
@@ -79,6 +85,8 @@ class Recorder:
             if not self.saved.keys() >= _COMMON | contents:
                 raise ValueError(f"{path} belongs to another program's run, or to an older version")
             self.start, self.seconds = self.saved["step"], self.saved["seconds"]
+            if not isinstance(self.seconds, dict):
+                raise ValueError(f"{path} belongs to another program's run, or to an older version")
 
     def resume(self, grid: Iterable[int]) -> None:
         """Read the measurements up to the checkpoint; ValueError in one line where the last misses.
@@ -123,15 +131,16 @@ class Recorder:
                 self._metrics[part] = files.enter_context(contextlib.closing(metrics))
                 log = TensorBoardLog(folder, purge)
                 self._logs[part] = files.enter_context(contextlib.closing(log))
-            self._spent = self.seconds
-            self._clock = self._saved_at = time.perf_counter()
-            try:
-                yield
-            except BaseException:
-                if not self._in_place:
-                    self._save_rest()
-                raise
-            self._save_rest()
+            self._before, self._begun = self.seconds, self.clock.seconds()
+            self._saved_at = time.perf_counter()
+            with self.clock.phase("learn"):
+                try:
+                    yield
+                except BaseException:
+                    if not self._in_place:
+                        self._save_rest()
+                    raise
+                self._save_rest()
 
     def record(
         self,
@@ -149,16 +158,15 @@ class Recorder:
                   measurement has reached the disk, and may write what else belongs to it.
         scalars:  {tag: number} for the events alone, such as the speed
         """
-        self._tick()
-        self.seconds = self._spent
-        for part, history in self.histories.items():
-            lost = np.zeros(1, dtype=bool) if diverged is None else diverged[part]
-            history.append(step, values[part], lost)
-            self._metrics[part].write()
-            self._logs[part].write(history, count_diverged=diverged is not None)
-            for tag, value in (scalars or {}).items():
-                self._logs[part].scalar(tag, value, step)
-        seconds = self.seconds
+        with self.clock.phase("write"):
+            for part, history in self.histories.items():
+                lost = np.zeros(1, dtype=bool) if diverged is None else diverged[part]
+                history.append(step, values[part], lost)
+                self._metrics[part].write()
+                self._logs[part].write(history, count_diverged=diverged is not None)
+                for tag, value in (scalars or {}).items():
+                    self._logs[part].scalar(tag, value, step)
+        self.seconds = seconds = self.spent()
         self._unsaved = lambda: {"step": step, "seconds": seconds, **contents()}
         every = CHECKPOINT_EVERY if self._every is None else self._every
         if time.perf_counter() - self._saved_at > every or self._stopping():
@@ -174,7 +182,8 @@ class Recorder:
     ) -> dict[str, dict[str, Any]]:
         """Write and return the summaries of a finished run, {part: summary}.
 
-        `seconds` is that of all parts together: they learn as one population. more: further entries
+        `seconds` are those of all parts together: they learn as one population. more: further
+        entries
         """
         found = {}
         for part, history in self.histories.items():
@@ -185,25 +194,18 @@ class Recorder:
             write_json(self.folders[part] / SUMMARY, found[part])
         return found
 
-    @contextlib.contextmanager
-    def untimed(self) -> Iterator[None]:
-        """Leave out of `seconds` what is done meanwhile."""
-        self._tick()
-        try:
-            yield
-        finally:
-            self._clock = time.perf_counter()
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self._spent += now - self._clock
-        self._clock = now
+    def spent(self) -> dict[str, float]:
+        """Return {phase: seconds} of this run by now, over every resumption; within `writing`."""
+        now, begun = self.clock.seconds(), self._begun
+        # What came before all runs belongs to each of them.
+        own = {phase: now[phase] - (0.0 if phase in SHARED else begun[phase]) for phase in PHASES}
+        return {phase: self._before[phase] + own[phase] for phase in PHASES}
 
     def _save_rest(self) -> None:
         """Write the checkpoint of the last measurement, after what it relies on is on the disk."""
         if self._unsaved is None:
             return
-        with self.untimed():
+        with self.clock.phase("write"):
             for part in self.folders:
                 self._metrics[part].flush()
                 self._logs[part].flush()

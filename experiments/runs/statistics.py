@@ -6,6 +6,7 @@ such as `tracking_error_head`, `features_effective_rank`, `norm_body`. Step size
 out.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float
 
 from experiments.runs.history import History
 from experiments.runs.intervals import Interval, mean_interval
+from experiments.runs.phases import rounded
 
 NOT_SUMMARISED = ("step_size", "speed")
 # An error below this part of the values that it was computed from is rounding of float64.
@@ -86,9 +88,19 @@ def summarise(history: History) -> dict[str, dict[str, dict[str, float | None]]]
 
 
 def summary(
-    history: History, *, problem: str, rule: str, steps: int, seed: int, seconds: float
+    history: History,
+    *,
+    problem: str,
+    rule: str,
+    steps: int,
+    seed: int,
+    seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return what `summary.json` holds of one run folder; `seconds` is the time spent learning."""
+    """Return what `summary.json` holds of one run folder.
+
+    seconds: {phase: seconds}; the speed is that of the phase "learn"
+    """
+    learning = seconds.get("learn")
     return {
         "problem": problem,
         "rule": rule,
@@ -96,7 +108,7 @@ def summary(
         "steps": steps,
         "seed": seed,
         "diverged": int(history.diverged.sum()),
-        "seconds": number_or_none(seconds),
-        "run_steps_per_second": number_or_none(history.runs * steps / seconds) if seconds else None,
+        "seconds": rounded(seconds),
+        "run_steps_per_second": history.runs * steps / learning if learning else None,
         "metrics": summarise(history),
     }

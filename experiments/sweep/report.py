@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.files import write_json, write_text
+from experiments.runs.phases import rounded
 from experiments.runs.report import large_number, tensorboard_line
 from experiments.runs.run_folder import SUMMARY, folder_name
 from experiments.sweep import figures, tables
@@ -54,6 +55,7 @@ def write_report(out: Path, study: Study) -> str:
             *(f"best:   {line}" for line in winners),
             f"figure: {out / SENSITIVITY}-{first}.png",
             f"watch:  {tensorboard_line(out / HPARAMS)}",
+            study.clock.line(),
         ]
     )
 
@@ -98,7 +100,7 @@ def _summary(study: Study, answers: Mapping[str, list[Report]]) -> dict[str, Any
         "configurations_with_divergence": sum(bool(row.diverged.any()) for row in swept),
         "configurations_all_diverged": sum(bool(row.diverged.all()) for row in swept),
         "dropped": study.notes,
-        "seconds": study.seconds,
+        "seconds": rounded(study.clock.seconds() | {"learn": study.seconds}),
         "run_steps": study.run_steps,
         "run_steps_per_second": study.run_steps / study.seconds if study.seconds else None,
         "best": {

@@ -10,6 +10,7 @@ import torch
 
 from experiments.runs.common_settings import stored
 from experiments.runs.finished_parts import Engine, FinishedParts
+from experiments.runs.phases import PhaseClock
 from experiments.runs.report import large_number
 from experiments.sweep.build import Cell, Configuration, cells
 from experiments.sweep.engines import make_engine
@@ -28,7 +29,8 @@ class Study:
     most:    the largest number of configurations per shard, of each cell
     memory:  bytes of the device for all workers together
     swept:   rows of all configurations;  fresh: rows of the selected ones on seeds of their own
-    seconds: the time spent, over every resumption
+    clock:   of the program
+    seconds: the time spent on shards, over every resumption
     """
 
     settings: SweepSettings
@@ -42,6 +44,7 @@ class Study:
     swept: list[Row] = field(default_factory=list)
     fresh: list[Row] = field(default_factory=list)
     run_steps: int = 0
+    clock: PhaseClock = field(default_factory=PhaseClock)
     seconds: float = 0.0
 
     @property
@@ -82,6 +85,7 @@ class Study:
 
     def run(self, out: Path) -> None:
         """Run the shards that are missing in a folder, then the selected on fresh runs."""
+        self.clock.switch("write")
         parts = FinishedParts(out)
         self.swept = self._rows(parts, self.cut(), "sweep")
         self.fresh = self._rows(parts, self._fresh_cut(), "fresh runs")
@@ -91,7 +95,9 @@ class Study:
         self, parts: FinishedParts, cut: Sequence[tuple[Cell, list[Shard]]], label: str
     ) -> list[Row]:
         pieces = [shard for _, several in cut for shard in several]
-        results = parts.complete(pieces, self.engine, label, "run-steps")
+        # What shards do is one phase here: several run at the same time, on any machine.
+        with self.clock.phase("learn"):
+            results = parts.complete(pieces, self.engine, label, "run-steps")
         self.run_steps += sum({shard.name: shard.size for shard in pieces}.values())
         return [row for cell, several in cut for row in rows(cell, results, several)]
 

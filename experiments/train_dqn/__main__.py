@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.runs.command_line import main, resumable
+from experiments.runs.phases import PhaseClock
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import FIGURE
 from experiments.train_dqn.settings import read_dqn_settings
@@ -14,17 +15,19 @@ from experiments.train_dqn.settings import read_dqn_settings
 
 def train_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
+    clock = PhaseClock()
     settings = read_dqn_settings(argv)
     from experiments.train_dqn.train import train
 
     with resumable(settings.program, argv):
-        result, out = train(settings)
+        result, out = train(settings, clock=clock)
     print(
         f"score: {mean_with_interval(result['final'])} over {len(result['final']['scores'])} games"
     )
     print(f"speed: {result['agent_steps_per_second'] or 0:.0f} agent steps a second")
     print(f"figure: {out / FIGURE}")
     print(f"watch:  {tensorboard_line(out)}")
+    print(clock.line())
 
 
 if __name__ == "__main__":

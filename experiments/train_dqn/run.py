@@ -14,10 +14,10 @@ from experiments.runs.command_line import Stopped
 from experiments.runs.common_settings import stored
 from experiments.runs.files import write_json
 from experiments.runs.history import History
+from experiments.runs.phases import PhaseClock, rounded
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, SCORES, SUMMARY
-from experiments.runs.statistics import number_or_none
 from experiments.train_dqn.build import policy_description
 from experiments.train_dqn.measurement import (
     EVALUATED,
@@ -48,6 +48,7 @@ class DQNRun:
         settings: DQNSettings,
         training: Training,
         evaluation: Environments,
+        clock: PhaseClock,
     ) -> None:
         self.folder, self.settings, self.training = folder, settings, training
         self.evaluation = evaluation
@@ -61,6 +62,7 @@ class DQNRun:
             device=training.learner.device,
             in_place=True,
             every=settings.checkpoint_every,
+            clock=clock,
         )
         if (saved := self.recorder.saved) is None:
             training.begin()
@@ -96,16 +98,17 @@ class DQNRun:
     def _advance(self) -> None:
         """Learn until the next measurement, and evaluate where it is time."""
         settings, training = self.settings, self.training
-        before, begun = training.step, time.perf_counter()
+        clock, before, begun = self.recorder.clock, training.step, time.perf_counter()
         every = settings.measure_every
+        clock.switch("learn")
         progress = training.advance(min((before // every + 1) * every, settings.steps))
         self._check_finite(progress)
-        values = measured_training(training, progress)
         speed = (progress.step - before) / (time.perf_counter() - begun)
+        clock.switch("measure")
+        values = measured_training(training, progress)
         every = settings.evaluate_every
         if progress.step // every > before // every or progress.step >= settings.steps:
-            with self.recorder.untimed():
-                values |= self._evaluated()
+            values |= self._evaluated()
         else:
             values |= dict.fromkeys(EVALUATED, NO_GAME)
         self.recorder.record(
@@ -154,14 +157,15 @@ class DQNRun:
     def summary(self) -> dict[str, Any]:
         """Write and return the summary, which says that the run is finished."""
         settings, seconds, step = self.settings, self.recorder.seconds, self.training.step
+        learning = seconds["learn"]
         result = {
             "problem": settings.problem,
             "arm": settings.arm,
             "steps": step,
             "updates": self.training.updates,
             "seed": settings.seed,
-            "seconds": number_or_none(seconds),
-            "agent_steps_per_second": number_or_none(step / seconds) if seconds else None,
+            "seconds": rounded(seconds),
+            "agent_steps_per_second": step / learning if learning else None,
             "protocol": self.protocol,
             **summary_of_scores(self.scores),
         }

@@ -16,6 +16,7 @@ from experiments.runs.common_settings import stored
 from experiments.runs.computing import resolve_device
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
+from experiments.runs.phases import PhaseClock
 from experiments.runs.processes import interruptible
 from experiments.runs.run_folder import (
     CONFIG,
@@ -42,16 +43,21 @@ def _threads(settings: DQNSettings, at_once: int) -> int:
 
 
 def train(
-    settings: DQNSettings, stopping: Callable[[], bool] | None = None, at_once: int = 1
+    settings: DQNSettings,
+    stopping: Callable[[], bool] | None = None,
+    at_once: int = 1,
+    clock: PhaseClock | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run the settings to their end, and return the summary and the folder of the run.
 
     stopping:  tells whether to stop after the present measurement; None: after Ctrl-C or SIGTERM
     at_once:   runs that share the machine
+    clock:     of the program; a new one if not given
 
     Raises UsageError for what is not allowed, KeyboardInterrupt after a stop with all saved, and
     Stopped where the loss is not finite.
     """
+    clock = PhaseClock() if clock is None else clock
     device = resolve_device(settings.device)
     settings = replace(settings, device=device.type)
     out = settings.out or Path("runs") / folder_name(settings.problem)
@@ -76,6 +82,7 @@ def train(
         check_capacity(
             settings.replay_capacity, settings.environments, stack=1, steps=settings.n_step
         )
+    clock.switch("write")
     environments = games(settings, settings.environments)
     evaluation = games(settings, settings.evaluation_episodes, evaluation=True)
     try:
@@ -84,7 +91,7 @@ def train(
         learning.schedule = learning.schedule._replace(steps=rate_end)
         with prepare_folder(out, settings.overwrite, settings.resume) as folder:
             # All is read before anything is written: a checkpoint may turn out to be damaged.
-            run = DQNRun(folder, settings, learning, evaluation)
+            run = DQNRun(folder, settings, learning, evaluation, clock)
             chosen = {**stored(settings), "compiled": compiled, "rate_end": rate_end}
             write_json(
                 out / CONFIG,

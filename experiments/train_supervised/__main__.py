@@ -18,6 +18,7 @@ from experiments.runs.command_line import main, resumable
 from experiments.runs.figures import Panel, evaluation_figure
 from experiments.runs.history import History
 from experiments.runs.intervals import Interval, paired_difference
+from experiments.runs.phases import PhaseClock
 from experiments.runs.report import divergence_warning, mean_with_interval, table, tensorboard_line
 from experiments.runs.run_folder import FIGURE, check_folder, prepare_folders, resumed_config
 from experiments.runs.statistics import auc
@@ -62,9 +63,12 @@ def supervised_run(
     watched: makes what looks at every measurement, see `SupervisedRun.learn`
     Raises Stopped after Ctrl-C and SIGTERM, all saved.
     """
+    clock = PhaseClock()
     out = default_folder(settings)
     check_folder(out, settings.overwrite, settings.resume)
+    clock.switch("experience")
     made = supervised_plan(settings)
+    clock.switch("write")
     compiled = made.compiled
     if settings.resume:
         compiled = resumed_config(out, made.stored, ("compiled",), settings.may_differ)["compiled"]
@@ -75,7 +79,7 @@ def supervised_run(
         resumable(settings.program, argv),
     ):
         # All is read before anything is written: a checkpoint may turn out to be damaged.
-        run = SupervisedRun(made, out, folders, compiled)
+        run = SupervisedRun(made, out, folders, compiled, clock)
         run.write_configuration()
         run.learn(watched(made) if watched else None)
         yield run
@@ -196,6 +200,7 @@ def train_supervised(argv: Sequence[str]) -> None:
         print(unsolved, file=sys.stderr)
     print(f"figure: {figure}")
     print(f"watch:  {tensorboard_line(run.out)}")
+    print(run.recorder.clock.line())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten
 from experiments.runs.checkpoint import restored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
+from experiments.runs.phases import PhaseClock
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
 from experiments.runs.run_folder import CHECKPOINT, CONFIG, SUMMARY
@@ -35,10 +36,15 @@ class SupervisedRun:
     """A population of arms and seeds, from the beginning or from its checkpoint."""
 
     def __init__(
-        self, plan: SupervisedPlan, out: Path, folders: dict[str, Path], compiled: bool
+        self,
+        plan: SupervisedPlan,
+        out: Path,
+        folders: dict[str, Path],
+        compiled: bool,
+        clock: PhaseClock,
     ) -> None:
         self.plan, self.out, self.folders, self.compiled = plan, out, folders, compiled
-        self.recorder = Recorder(out / CHECKPOINT, folders, _KEPT, device=plan.device)
+        self.recorder = Recorder(out / CHECKPOINT, folders, _KEPT, device=plan.device, clock=clock)
         self.histories = self.recorder.histories
         self.start: int | None = None
         self.state, self.limit = plan.state, plan.limit
@@ -89,7 +95,9 @@ class SupervisedRun:
                 start=start,
                 diverged=self.diverged,
                 compiled=self.compiled,
+                on_phase=recorder.clock.switch,
             ):
+                recorder.clock.switch("measure")
                 values = measured(self.plan, measurement)
                 if watch is not None:
                     watch(measurement, self.extra)

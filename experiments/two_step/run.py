@@ -10,6 +10,7 @@ from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json, write_text
 from experiments.runs.finished_parts import FinishedParts
+from experiments.runs.phases import PhaseClock, rounded
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
@@ -26,6 +27,7 @@ from experiments.two_step.tables import line_verdicts, metrics_csv, optima_lines
 
 def run_two_step(settings: TwoStepSettings, argv: Sequence[str]) -> None:
     """Compute what is missing in the folder of checked settings, write and print what was found."""
+    clock = PhaseClock()
     torch.set_num_threads(1)
     kept = stored(settings)
     if settings.resume:
@@ -34,11 +36,13 @@ def run_two_step(settings: TwoStepSettings, argv: Sequence[str]) -> None:
         prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
         resumable(settings.program, argv, "finished parts are"),
     ):
+        clock.switch("write")
         # Read before anything is written: the file may turn out to be damaged.
         parts = FinishedParts(folder)
         write_json(folder / CONFIG, configuration(kept))
         wanted = study_parts(settings)
-        values = parts.complete(wanted, in_turn, "two_step", "parts")
+        with clock.phase("learn"):
+            values = parts.complete(wanted, in_turn, "two_step", "parts")
         found: dict[str, dict[Any, Any]] = {}
         for part in wanted:
             found.setdefault(part.kind, {})[part.key] = values[part.name]
@@ -47,7 +51,7 @@ def run_two_step(settings: TwoStepSettings, argv: Sequence[str]) -> None:
         summary = {
             "problem": "linear networks",
             "seed": settings.seed,
-            "seconds": parts.seconds,
+            "seconds": rounded(clock.seconds() | {"learn": parts.seconds}),
         }
         write_json(folder / SUMMARY, {**summary, **found})
         optima = found["one_step_optima"]
@@ -57,3 +61,4 @@ def run_two_step(settings: TwoStepSettings, argv: Sequence[str]) -> None:
     print("\none exact step at its best, training loss over that before it (mean over draws):")
     print(*optima_lines(optima), sep="\n")
     print(f"\nfigure: {folder / FIGURE}")
+    print(clock.line())

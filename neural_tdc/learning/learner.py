@@ -34,6 +34,10 @@ BLOCK_RUNS = 1024
 Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
 
 
+def no_phase(phase: str) -> None:
+    """Hear what begins and do nothing."""
+
+
 def updates(
     algorithm: Algorithm, schedule: Schedule, sampling: Sampling, count: int = 1
 ) -> Updates:
@@ -179,6 +183,7 @@ def learn(
     start: int = 0,
     diverged: Bool[Tensor, " run"] | None = None,
     compiled: bool = False,
+    on_phase: Callable[[str], object] = no_phase,
 ) -> Iterator[Measurement]:
     """Learn and yield a measurement after updates 1, 1 + measure_every, … and the last.
 
@@ -186,7 +191,9 @@ def learn(
     evaluator:  from the parameters of all runs, in float64, to named values [run]
     limit:      see `divergence_limit`
     start, diverged: updates already done, and the runs lost by then, when a run is resumed
+    on_phase:   hears what begins: `compile`, `learn` or `measure`
     """
+    on_phase("compile")
     device = experience.stream_index.device
     short = len(limit) <= SMALL and steps >= LONG
     advance = repeated_updates(
@@ -203,13 +210,17 @@ def learn(
     lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)
     done = start
     for target in measured_steps(steps, measure_every, after=start):
+        on_phase("learn")
         # Not around the `yield`: the caller's own gradients are the caller's business.
         with torch.no_grad():
             state, update = advance(state, update, target - done)
             done = target
             lost = lost | diverged_runs(state.parameters, limit)
+            # A device has then done its updates, so that both phases are what they say.
+            known = lost.cpu()
+            on_phase("measure")
             values = evaluated(evaluator, state.parameters, lost)
-        yield Measurement(done, values, lost.cpu(), state)
+        yield Measurement(done, values, known, state)
 
 
 def evaluated(

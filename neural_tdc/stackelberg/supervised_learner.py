@@ -1,14 +1,14 @@
 """The training loop of a supervised population, and the heads that answer in it."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from neural_tdc.learning.learner import diverged_runs
+from neural_tdc.learning.learner import diverged_runs, no_phase
 from neural_tdc.learning.schedules import measured_steps
 from neural_tdc.networks.mlp_population import CROSS_ENTROPY, NetworkObjective, features
 from neural_tdc.stackelberg.best_responses import BestResponse, ridge_response, softmax_response
@@ -91,17 +91,20 @@ def learn_supervised(
     start: int | None = None,
     diverged: Bool[Tensor, "arm seed"] | None = None,
     compiled: bool = False,
+    on_phase: Callable[[str], object] = no_phase,
 ) -> Iterator[Measurement]:
     """Learn and yield a measurement before the first update, every `measure_every`, and at the end.
 
     key:   of each seed's batches, from `randomness.keys`
     limit: [seed] the magnitude of a parameter beyond which a run counts as diverged
     start, diverged: updates done and measured, and the runs lost by then, when a run is resumed
+    on_phase: hears what begins: `compile` or `learn`
 
     The arm `limit` answers before update 0 and every `responder.every` updates from there on. The
     value `response/residual`, [arm, seed], is the largest residual of a run's answers since the
     last measurement, 0 where none was given.
     """
+    on_phase("compile")
     advance = supervised_updates(learning, samples, key, state, compiled=compiled)
     done = start or 0
     update = torch.tensor(done, device=key.device)
@@ -110,6 +113,7 @@ def learn_supervised(
     every = learning.responder.every if "limit" in learning.arms else steps
     measured = -1 if start is None else start
     for target in measured_steps(steps, measure_every, first=0, after=measured):
+        on_phase("learn")
         residual = torch.zeros(shape, dtype=torch.float64)
         # Not around the `yield`: the caller's own gradients are the caller's business.
         with torch.no_grad():

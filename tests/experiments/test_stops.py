@@ -89,7 +89,7 @@ PROGRAMS = {
     ),
 }
 # What differs between two runs of one command.
-CLOCK = ("date", "seconds", "run_steps_per_second", "agent_steps_per_second")
+CLOCK = ("date", "seconds", "family_seconds", "run_steps_per_second", "agent_steps_per_second")
 every_program = pytest.mark.parametrize("name", PROGRAMS)
 
 

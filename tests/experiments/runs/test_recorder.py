@@ -11,6 +11,7 @@ from experiments.runs import recorder as module
 from experiments.runs.checkpoint import load_checkpoint, restored
 from experiments.runs.files import read_json
 from experiments.runs.history import History, MetricsFile, read
+from experiments.runs.phases import PhaseClock
 from experiments.runs.recorder import Recorder
 from experiments.runs.tensorboard_log import TensorBoardLog
 
@@ -183,13 +184,13 @@ def test_a_checkpoint_is_written_when_so_many_seconds_have_passed_and_at_the_end
     work(tmp_path / "default", stop=pass_time)
     # Ten seconds after the start, and ten after that: at 12 and at 24 seconds.
     assert [state["step"] for state in saved] == [4, 7]
-    assert [state["seconds"] for state in saved] == [12.0, 24.0]
+    assert [state["seconds"]["learn"] for state in saved] == [12.0, 24.0]
     saved.clear()
     work(tmp_path / "often", stop=pass_time, every=7.0)
     assert [state["step"] for state in saved] == [3, 5, 7]
 
 
-def test_seconds_add_up_over_resumptions_without_what_is_untimed(tmp_path, monkeypatch):
+def test_seconds_add_up_phase_by_phase_over_resumptions(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
 
@@ -197,20 +198,28 @@ def test_seconds_add_up_over_resumptions_without_what_is_untimed(tmp_path, monke
         now[0] += 3.0
 
     # The last measurement is the end of what is counted.
-    assert work(tmp_path, steps=3, stop=pass_time).seconds == 6.0
+    assert work(tmp_path, steps=3, stop=pass_time).seconds["learn"] == 6.0
     now[0] += 1000.0
-    assert work(tmp_path, steps=5, stop=pass_time).seconds == 9.0
-    recorder = Recorder(tmp_path / "checkpoint.pt", folders(tmp_path), set())
+    assert work(tmp_path, steps=5, stop=pass_time).seconds["learn"] == 9.0
+    clock = PhaseClock()
+    recorder = Recorder(tmp_path / "checkpoint.pt", folders(tmp_path), set(), clock=clock)
     recorder.resume([5])
+    now[0] += 7.0
+    clock.switch("experience")
+    now[0] += 20.0
+    # A run before this one.
+    clock.switch("learn")
+    now[0] += 400.0
     with recorder.writing():
         now[0] += 1.0
-        with recorder.untimed():
-            now[0] += 50.0
-        now[0] += 0.5
+        clock.switch("measure")
+        now[0] += 50.0
         x = {part: {"error/x": np.zeros(runs)} for part, runs in RUNS.items()}
         lost = {part: np.zeros(runs, dtype=bool) for part, runs in RUNS.items()}
         recorder.record(6, x, lost, dict)
-    assert recorder.seconds == load_checkpoint(tmp_path / "checkpoint.pt")["seconds"] == 10.5
+    found = recorder.seconds
+    assert found == load_checkpoint(tmp_path / "checkpoint.pt")["seconds"]
+    assert [found[phase] for phase in ("experience", "learn", "measure")] == [20.0, 10.0, 50.0]
 
 
 def test_a_state_that_learning_changes_is_saved_at_a_measurement_or_not_at_all(tmp_path):
@@ -240,8 +249,9 @@ def test_every_part_has_its_summary_with_the_seconds_of_all(tmp_path):
     found = recorder.summaries("walk", 7, 3, note="more")
     for part, runs in RUNS.items():
         assert read_json(tmp_path / part / "summary.json") == found[part]
+        assert found[part]["seconds"] == pytest.approx(recorder.seconds, abs=1e-6)
         shown = {"problem": "walk", "rule": part, "runs": runs, "steps": 7, "seed": 3}
-        assert found[part].items() >= {**shown, "note": "more", "seconds": recorder.seconds}.items()
+        assert found[part].items() >= {**shown, "note": "more"}.items()
 
 
 def test_a_single_run_shows_no_count_of_diverged_runs(tmp_path):
