@@ -22,6 +22,7 @@ from neural_tdc.baselines.learned_candidates import (
 )
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.baselines.log_preparation import episode_numbers, joined, ordered_stream
+from neural_tdc.baselines.resampled_heads import start_values
 from neural_tdc.metrics.selection import (
     PairedDifference,
     effective_sample_size,
@@ -63,6 +64,9 @@ class BestValue(NamedTuple):
     effective_sample_size: of the ratios, the number of transitions on-policy
     seconds:        by phase
     notes:          lines worth printing
+    start_values:   [resample] the mean value over the starts of the data: of the log itself, then
+        of every resample
+    resampled:      what the resamples drew, in words; "" without resamples
     """
 
     value: LinearValue
@@ -73,6 +77,8 @@ class BestValue(NamedTuple):
     effective_sample_size: float
     seconds: dict[str, float]
     notes: tuple[str, ...]
+    start_values: Float[Tensor, " resample"]
+    resampled: str
 
 
 def best_value(
@@ -83,6 +89,7 @@ def best_value(
     width: int = 256,
     updates: int = 8_000,
     budget: float | None = None,
+    resamples: int = 1,
     on_progress: CandidateProgress | None = None,
 ) -> BestValue:
     """Find the best value function of the policy that a log allows to find.
@@ -94,6 +101,8 @@ def best_value(
     updates:     of the networks that learn; 0 leaves them out
     budget:      seconds; the number of updates is lowered to what is measured to fit. The result
         then depends on the machine's speed, not on the seed alone
+    resamples:   of the log, for an interval of the mean value over its starts; 1 is the log itself.
+        Each solves the heads of the chosen candidates anew, see `baselines.resampled_heads`
     on_progress: hears (what is being done, how much of it is done, of how much)
 
     Raises ValueError in one line for transitions that cannot be, and for a log of too few episodes
@@ -103,6 +112,8 @@ def best_value(
         raise ValueError(f"folds is {folds}; it must be at least 2")
     if width < 1:
         raise ValueError(f"width is {width}; it must be at least 1")
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; it must be at least 1")
     if updates < 0:
         raise ValueError(f"updates is {updates}; it must be at least 0")
     if budget is not None and not budget > 0:
@@ -114,6 +125,12 @@ def best_value(
     started = time.monotonic()
     choice = _chosen(candidates)
     seconds["choose"] = time.monotonic() - started
+    started = time.monotonic()
+    at_starts, drawn = start_values(
+        candidates.groups, choice.weights, candidates.folds, stream, resamples, seed
+    )
+    if resamples > 1:
+        seconds["resample"] = time.monotonic() - started
     return BestValue(
         weighted_value(candidates, choice.weights),
         tuple(transitions.observation.shape[transitions.reward.dim() :]),
@@ -123,6 +140,8 @@ def best_value(
         effective_sample_size(stream.ratio),
         seconds,
         (*choice.notes, *spent),
+        candidates.units.level + candidates.units.scale * at_starts,
+        drawn,
     )
 
 

@@ -39,6 +39,12 @@ class LearnedCandidates(NamedTuple):
     seconds: dict[str, float]
 
     @property
+    def folds(self) -> Folds:
+        """Return the parts, and which of them each fold learned from: all but its own."""
+        every = range(len(self.parts))
+        return Folds(self.parts, [[part for part in every if part != fold] for fold in every])
+
+    @property
     def names(self) -> list[tuple[str, dict[str, Any]]]:
         """Return family and settings of every candidate."""
         return [(group.family, each) for group in self.groups for each in group.settings]

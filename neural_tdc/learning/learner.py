@@ -102,10 +102,13 @@ def repeated_updates(
 
     runs = len(experience.stream_index)
     count = equal_blocks(runs)
-    stream_indices, keys = experience.stream_index.chunk(count), experience.key.chunk(count)
+    # Transitions and table are shared; the rest has a run axis.
+    own = {"stream_index": experience.stream_index, "key": experience.key}
+    if experience.rows is not None:
+        own["rows"] = experience.rows
     constants = [
-        (experience._replace(stream_index=stream_index, key=key), sizes)
-        for stream_index, key, sizes in zip(stream_indices, keys, in_blocks(base, count))
+        (experience._replace(**block), sizes)
+        for block, sizes in zip(in_blocks(own, count), in_blocks(base, count))
     ]
     zero = torch.zeros((), dtype=torch.int64, device=experience.stream_index.device)
     program = compile_repeatable(

@@ -30,6 +30,8 @@ class Experience(NamedTuple):
     next_action: [stream, time, draw, action] for values of continuous actions: draws from the
                  evaluated policy at the next observation, of which each use takes one anew; None
                  where rows of next observations are complete
+    rows:        [run, time] the rows of its stream that each run learns from, in this order, see
+                 `neural_tdc.learning.resampling`; None for the stream as it is
     """
 
     transitions: Transition
@@ -37,6 +39,7 @@ class Experience(NamedTuple):
     stream_index: Tensor
     key: Tensor
     next_action: Tensor | None = None
+    rows: Tensor | None = None
 
 
 @runtime_checkable
@@ -227,9 +230,21 @@ def gather(
     """Return the batch of every run, leaves of shape [run, batch, *segment, …].
 
     update: the number of the update, for the next actions that it draws
+
+    Where rows are resampled, `first` is 1 as well where a row does not follow the one before.
     """
     stream_index = experience.stream_index.view(-1, *([1] * (index.dim() - 1)))
+    rows, joined = experience.rows, None
+    if rows is not None:
+        run = torch.arange(len(rows), device=rows.device).view_as(stream_index)
+        before = rows[run, (index - 1) % rows.shape[1]]
+        index = rows[run, index]
+        joined = index != before + 1
     batch = mapped(experience.transitions, lambda leaf: leaf[stream_index, index])
+    if joined is not None:
+        starts = joined.to(batch.reward.dtype)
+        first = starts if batch.first is None else torch.maximum(batch.first, starts)
+        batch = batch._replace(first=first)
     if experience.next_action is not None:
         draws = experience.next_action.shape[2]
         size = torch.full((), draws, dtype=torch.int64, device=index.device)
