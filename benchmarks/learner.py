@@ -20,7 +20,7 @@ import torch
 from benchmarks.machine import copy_window, matrix_window, seconds
 from benchmarks.plain_loop import plain_loop
 from neural_tdc.learning.learner import SMALL, UNROLLED, repeated_updates
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, MarkovSampling
 from neural_tdc.learning.schedules import schedule
@@ -62,7 +62,7 @@ def learner(
         observation[0, :100],
         runs=runs,
         seed=0,
-        optimizer=Optimizer(optimizer, optimizer, optimizer),
+        optimizers=part_optimizers(optimizer),
     )
     sizes = StepSizes(*(torch.full((runs,), size, device=device) for size in (1e-3, 1e-2, 1e-2)))
     count = UNROLLED if runs <= SMALL else 1

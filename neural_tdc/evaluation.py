@@ -1,7 +1,7 @@
 """`evaluate`: transitions in, value function and measurements out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,9 +13,11 @@ from neural_tdc.action_values.rows import ActionRows, body_of_rows
 from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
 from neural_tdc.baselines.methods import rule_or_method
+from neural_tdc.learning.averaging import averaging
 from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.optimisers import OPTIMIZER_NAMES, Optimizer
+from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
+from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_returns
 from neural_tdc.learning.sampling import (
     Experience,
     Sampling,
@@ -35,7 +37,7 @@ from neural_tdc.types import FeatureMap, MakeBody, Parameters, Transition, mappe
 class Evaluation(NamedTuple):
     """What `evaluate` returns.
 
-    parameters:    of all runs, with a leading run axis
+    parameters:    of all runs, with a leading run axis; averaged where parts are averaged
     features:      `features(body, observation)`
     steps:         the numbers of updates after which was measured
     measurements:  {name: [measurement, run]}, NaN from where a run diverged
@@ -93,8 +95,12 @@ def evaluate(
     sampling: str | Sampling = "markov",
     batch: int = 1,
     sequence_length: int = 8,
-    optimizer: str | Optimizer = "sgd",
+    optimizer: str | Sequence[str] | PartOptimizers = "sgd",
+    max_grad_norm: float | None = None,
     schedule: str = "constant",
+    average: str = "none",
+    average_after: int = 0,
+    reward_scale: str | float = "none",
     constraint: str = "none",
     held_out: float = 0.2,
     trace_decay: float = 0.0,
@@ -122,7 +128,14 @@ def evaluate(
     sampling:      `markov`, `iid`, `replay` or `sequences`, or a sampling scheme of one's own with
                    its own batch
     sequence_length: transitions in a segment of `sequences`
-    optimizer:     `sgd` or `rmsprop` for all parts, or an `Optimizer` with a choice each
+    optimizer:     `sgd`, `rmsprop` or `adam` for all parts, three of them for body, head and
+                   auxiliary, or `PartOptimizers`, whose parts have their own settings
+    max_grad_norm: the largest Euclidean norm of a direction, of each part by itself; None: no limit
+    schedule:      `constant`, `linear` (to 0 at the end), or as `schedules.exponents` reads it
+    average:       `none`, or `head` or `all` parameters: their mean over the updates is measured
+                   and gives the values; the first `average_after` updates are left out
+    reward_scale:  a number that rewards are divided by for learning, `none`, or `auto`: the
+                   standard deviation of the returns. Values and errors are in the rewards' own unit
     held_out:      the last part of each stream, which is not learned from and judges
     trace_decay:   λ: with `sequences` over each segment, for any body (see
                    `neural_tdc.rules.lambda_returns`); else by eligibility traces, for given
@@ -205,19 +218,21 @@ def evaluate(
             f"rule {chosen.name!r}{traced} wants an ordered stream of batch 1: "
             f"sampling 'markov' and batch 1, not {sampling!r} and {scheme.batch}"
         )
-    if isinstance(optimizer, str):
-        optimizer = Optimizer(optimizer, optimizer, optimizer)
-    for name in optimizer[:3]:
-        if name not in OPTIMIZER_NAMES:
-            raise ValueError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZER_NAMES)}")
+    optimizers = optimizer
+    if not isinstance(optimizers, PartOptimizers):
+        optimizers = part_optimizers(optimizers, max_grad_norm)
+    elif max_grad_norm is not None:
+        raise ValueError("max_grad_norm is for optimizers given by name: use `limited` on others")
+    scale = fixed_reward_scale(str(reward_scale))
     algorithm, state = prepare(
         chosen,
         body,
         learned.observation[0, :256],
         runs=runs,
         seed=seed,
-        optimizer=optimizer,
+        optimizers=optimizers,
         constraint=constraint,
+        averaging=averaging(average, average_after),
     )
     stream_index = torch.arange(runs, device=device) % len(learned.reward)
     drawn = None if actions is None else actions.next_action
@@ -232,20 +247,21 @@ def evaluate(
         state,
         experience,
         sizes,
-        named_schedule(schedule),
+        named_schedule(schedule, steps),
         scheme,
         sample_evaluator(in_rows(judged), None, algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=measure_every,
         limit=divergence_limit(state.parameters),
         compiled=compiled,
+        reward_scale=scale_of_returns(learned) if scale is None else scale,
     ):
         after.append(measurement.step)
         history.append(measurement.values)
         if progress:
             progress(measurement.step)
     return Evaluation(
-        measurement.state.parameters,
+        measurement.parameters,
         algorithm.features,
         after,
         {name: torch.stack([values[name] for values in history]) for name in history[0]},

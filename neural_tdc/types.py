@@ -72,9 +72,12 @@ class Measurement(NamedTuple):
     values:   {name: [run]} float64 on the CPU, NaN for a diverged run
     diverged: [run] whether the run has ever diverged, on the CPU
     state:    the population's state on the device, e.g. for a checkpoint
+    parameters: those that were measured and that give the values: averaged where parts are
+        averaged, in the unit of the rewards as they were given
     """
 
     step: int
     values: dict[str, Tensor]
     diverged: Tensor
     state: Any
+    parameters: Any

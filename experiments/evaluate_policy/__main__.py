@@ -14,6 +14,7 @@ from experiments.evaluate_policy.algorithms import (
     can_be_compiled,
     compiles,
     prepared_rules,
+    scale_of_rewards,
     use_threads_for,
 )
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
@@ -23,6 +24,7 @@ from experiments.evaluate_policy.search import SearchRun, first_stream
 from experiments.evaluate_policy.settings import (
     AUTO,
     EvaluationSettings,
+    check_same_end,
     read_evaluation_settings,
 )
 from experiments.runs.checks import named
@@ -42,6 +44,7 @@ from experiments.runs.run_folder import (
     prepare_folders,
     resumed_config,
 )
+from neural_tdc.learning.reward_scale import AUTO_SCALE
 
 Run = EvaluationRun | SearchRun
 
@@ -72,10 +75,12 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     compiled, warning = compiles(settings, plan)
     kept = _stored(settings, plan)
     # i.i.d. draws come from a pool whose size a longer resumed run must not change.
-    pool = plan.steps
+    pool, before = plan.steps, None
     if settings.resume:
-        before = resumed_config(out, kept, ("compiled", "pool"), settings.may_differ)
+        also_kept = ("compiled", "pool", "rewards_divided_by")
+        before = resumed_config(out, kept, also_kept, settings.may_differ)
         compiled, pool = before["compiled"], before["pool"]
+        check_same_end(settings, plan.steps, before["steps"])
     for line in (*plan.idle_steps, *plan.warnings, *([warning] if warning else [])):
         print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
 
@@ -97,14 +102,26 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     for note in task.notes:
         print(note)
 
+    # A longer resumed run has a longer stream, whose returns have another scale.
+    scale = scale_of_rewards(settings, task) if before is None else before["rewards_divided_by"]
+    if settings.reward_scale == AUTO_SCALE:
+        print(f"rewards are divided by {scale:.4g}, the deviation of their returns, for learning")
+
     use_threads_for(prepared)
-    also = {"preset": settings.preset, "compiled": compiled, "pool": pool}
+    also = {
+        "preset": settings.preset,
+        "compiled": compiled,
+        "pool": pool,
+        "rewards_divided_by": scale,
+    }
     config = configuration({**kept, **also}, plan.device)
 
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
             return SearchRun(folder, kept, stream, flags, task, _report, clock)
-        return EvaluationRun(name, folder, kept, compiled, *prepared[name], plan, task, clock)
+        return EvaluationRun(
+            name, folder, kept, compiled, *prepared[name], plan, task, clock, scale
+        )
 
     with (
         prepare_folders(out, settings.rule, settings.overwrite, settings.resume) as folders,

@@ -16,8 +16,9 @@ from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
+from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_returns
 from neural_tdc.learning.schedules import schedule
-from neural_tdc.types import StepSizes
+from neural_tdc.types import StepSizes, mapped
 
 # Below this many updates a compiled program does not win back the time of its compilation.
 UPDATES_WORTH_COMPILING = 10_000
@@ -66,7 +67,8 @@ def _prepared(
             task.example,
             runs=settings.runs,
             seed=settings.seed,
-            optimizer=plan.optimizer,
+            optimizers=plan.optimizers,
+            averaging=plan.averaging,
             constraint=settings.constraint,
             head=task.head,
         )
@@ -103,6 +105,14 @@ def can_be_compiled(
             print(f"warning: {own} runs without compilation: {said}", file=sys.stderr)
             return False
     return True
+
+
+def scale_of_rewards(settings: EvaluationSettings, task: Task) -> float:
+    """Return what rewards are divided by for learning, `auto` from the first stream of the task."""
+    fixed = fixed_reward_scale(settings.reward_scale)
+    if fixed is not None:
+        return fixed
+    return scale_of_returns(mapped(task.experience.transitions, lambda leaf: leaf[0]))
 
 
 def task_runs(task: Task) -> int:

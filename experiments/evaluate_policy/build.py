@@ -33,7 +33,8 @@ from experiments.evaluate_policy.settings import (
 from experiments.runs.checks import UsageError, load_part, named
 from experiments.runs.computing import resolve_device, torch_dtype
 from experiments.runs.settings import changed, check_effects, idle_flags
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.averaging import Averaging, averaging
+from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
 from neural_tdc.learning.sampling import Sampling, in_segments
 from neural_tdc.networks.bodies import BODIES, mlp
 from neural_tdc.networks.validation import check_body
@@ -65,7 +66,8 @@ class EvaluationPlan(NamedTuple):
     width: int
     steps: int
     step_sizes: tuple[float, float, float]
-    optimizer: Optimizer
+    optimizers: PartOptimizers
+    averaging: Averaging
     sampling: Sampling
     device: torch.device
     dtype: torch.dtype
@@ -125,7 +127,7 @@ class EvaluationPlan(NamedTuple):
             "steps": self.steps,
             "runs": self.runs,
             "auxiliary_step": self.step_sizes[2],
-            "optimizer": [self.optimizer.body, self.optimizer.head, self.optimizer.auxiliary],
+            "optimizer": [*settings.optimizer] * (3 // len(settings.optimizer)),
             "gamma": self.problem.discount,
             "hidden": [*HIDDEN] if of_mlp and settings.hidden is None else settings.hidden,
             "width": self.width,
@@ -178,8 +180,6 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
             )
     else:
         check_run_memory(settings, problem, None, steps, device)
-    names = settings.optimizer
-    of_body, of_head, of_auxiliary = names * 3 if len(names) == 1 else names
     auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step
     return EvaluationPlan(
         problem=problem,
@@ -189,7 +189,8 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         width=width,
         steps=steps,
         step_sizes=(settings.body_step, settings.head_step, auxiliary),
-        optimizer=Optimizer(of_body, of_head, of_auxiliary),
+        optimizers=part_optimizers(settings.optimizer, settings.max_grad_norm),
+        averaging=averaging(settings.average, settings.average_after),
         sampling=settings.scheme,
         device=device,
         dtype=torch_dtype(settings.dtype),
@@ -263,6 +264,7 @@ def _body(settings: EvaluationSettings, problem: Problem) -> MakeBody:
         hidden=HIDDEN if settings.hidden is None else tuple(settings.hidden),
         activation=settings.activation,
         constant=settings.constant_feature,
+        layer_norm=settings.layer_norm,
     )
 
 

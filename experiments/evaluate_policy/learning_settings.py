@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from experiments.runs.common_settings import ComputingSettings, FolderSettings
-from experiments.runs.requirements import at_least, count, from_to, one_of, read_by
+from experiments.runs.requirements import above, at_least, count, from_to, one_of, read_by
 from experiments.runs.settings import CheckedSettings
-from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
+from neural_tdc.learning.averaging import AVERAGED_PARTS
+from neural_tdc.learning.optimisers import OPTIMIZERS
 from neural_tdc.learning.projections import projection
-from neural_tdc.learning.schedules import exponents
+from neural_tdc.learning.reward_scale import fixed_reward_scale
+from neural_tdc.learning.schedules import check_schedule
 from neural_tdc.networks.activations import ACTIVATIONS
 from neural_tdc.networks.bodies import BODIES
 from neural_tdc.rules.projection_features import PSI_KINDS
@@ -53,18 +55,32 @@ class FeatureSettings(CheckedSettings):
     """Activation of the mlp: tanh, relu, softplus, silu, gelu, sigmoid."""
     constant_feature: bool = False
     """Make one of the mlp's features the constant 1, a bias of the head."""
+    layer_norm: bool = False
+    """Normalise what enters every activation of the mlp, over the layer's units."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateSettings(CheckedSettings):
     """How an update is made."""
 
-    schedule: Annotated[str, read_by(exponents)] = "constant"
-    """constant; general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
+    schedule: Annotated[str, read_by(check_schedule)] = "constant"
+    """constant; linear (falls to 0 at the end of the run, which --resume cannot make longer);
+    general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
     optimizer: Annotated[
-        tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZER_NAMES)
+        tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZERS)
     ] = ("sgd",)
-    """sgd or rmsprop: one for all parts, or three for body, head and auxiliary."""
+    """sgd, rmsprop or adam: one for all parts, or three for body, head and auxiliary."""
+    max_grad_norm: Annotated[float | None, above(0)] = None
+    """Largest Euclidean norm of a direction, of each part (body, head, auxiliary) of each run by
+    itself; longer ones are shrunk. No limit if not given."""
+    average: Annotated[str, one_of(AVERAGED_PARTS)] = "none"
+    """Polyak averaging: none, head, or all parameters. The mean over the updates is measured and
+    saved as the value function; learning does not read it."""
+    average_after: Annotated[int, count(0)] = 0
+    """For --average: updates at the beginning that the mean leaves out."""
+    reward_scale: Annotated[str, read_by(fixed_reward_scale)] = "none"
+    """What rewards are divided by for learning: none, a number, or auto, the standard deviation of
+    the returns of the first stream. Values and errors keep the unit of the rewards."""
     batch: Annotated[int, count(1)] = 1
     """Transitions per update; their directions are averaged."""
     replay_window: Annotated[int, count(0)] = 0

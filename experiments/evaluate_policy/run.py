@@ -45,13 +45,14 @@ class EvaluationRun:
         plan: EvaluationPlan,
         task: Task,
         clock: PhaseClock,
+        reward_scale: float,
     ) -> None:
         self.name, self.folder, self.settings = name, folder, settings
         self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
         self.recorder = Recorder(
             folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device, clock=clock
         )
-        self.limit = divergence_limit(state.parameters)
+        self.limit, self.reward_scale = divergence_limit(state.parameters), reward_scale
         self.diverged: torch.Tensor | None = None
         self.state = state
         if (saved := self.recorder.saved) is not None:
@@ -80,7 +81,7 @@ class EvaluationRun:
             # A body of the user's own is called with the observation's shape alone.
             keywords = getattr(make_body, "keywords", {})
             make = {"name": settings["body"], "settings": keywords, "seed": settings["seed"]}
-        parameters = last.state.parameters
+        parameters = last.parameters
         saved = description(
             parameters.body,
             parameters.head,
@@ -101,7 +102,7 @@ class EvaluationRun:
         plan, task, recorder = self.plan, self.task, self.recorder
         if recorder.start >= plan.steps:
             return
-        factors = schedule(self.settings["schedule"])
+        factors = schedule(self.settings["schedule"], plan.steps)
         label, runs = f"{self.name} on {task.name}", task_runs(task)
         with recorder.writing(), Progress(label, plan.steps, runs, recorder.start) as progress:
             for measurement in learn(
@@ -119,6 +120,7 @@ class EvaluationRun:
                 diverged=self.diverged,
                 compiled=self.compiled,
                 on_phase=recorder.clock.switch,
+                reward_scale=self.reward_scale,
             ):
                 done, learning = measurement.step * runs, recorder.spent()["learn"]
                 recorder.record(

@@ -22,6 +22,7 @@ from neural_tdc.learning.sampling import (
     sampling_scheme,
     scheme_options,
 )
+from neural_tdc.learning.schedules import LINEAR
 
 # No more fits into float32.
 LARGEST = 3e38
@@ -35,7 +36,7 @@ FOR_AUTO = frozenset(
     )
 )
 # What only the body `mlp` takes, and what only an estimated truth needs.
-OF_MLP = ("hidden", "activation", "constant_feature")
+OF_MLP = ("hidden", "activation", "constant_feature", "layer_norm")
 OF_TRUTH = ("truth_states", "truth_rollouts", "held_out")
 
 
@@ -219,6 +220,12 @@ def idle_settings(
             f"{chosen}: it is for vectors that estimate C⁻¹E[ρδφ]",
         ),
         ("ridge" not in taken, ("ridge",), chosen),
+        (
+            bool(rules) and all(_only_assigned(rule, settings) for rule in rules.values()),
+            ("max_grad_norm",),
+            f"{chosen}: an lstd head is assigned, and nothing else learns",
+        ),
+        (settings.average == "none", ("average_after",), "without --average"),
     )
     idle = [Idle(names, why) for holds, names, why in rows if holds]
     for option, schemes in scheme_options().items():
@@ -226,6 +233,21 @@ def idle_settings(
             why = f"with --sampling {settings.sampling}, only with {' or '.join(schemes)}"
             idle.append(Idle((option,), why))
     return idle
+
+
+def check_same_end(settings: EvaluationSettings, steps: int, steps_before: int) -> None:
+    """Raise UsageError where a run whose schedule ends with it is to be made longer."""
+    if settings.schedule == LINEAR and steps != steps_before:
+        raise UsageError(
+            f"--steps {steps}: with --schedule {LINEAR} the step sizes reach 0 at the "
+            f"{steps_before} steps of this run, and a longer one is another run: give another --out"
+        )
+
+
+def _only_assigned(rule: Any, settings: EvaluationSettings) -> bool:
+    """Tell whether a rule does nothing but assign its head."""
+    learns_body = settings.features == "neural" and rule.learns_body
+    return rule.best_response_head and not rule.auxiliaries and not learns_body
 
 
 def idle_steps(settings: EvaluationSettings, rules: Mapping[str, Any]) -> list[str]:

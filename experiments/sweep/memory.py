@@ -59,7 +59,15 @@ def estimate(cell: Cell) -> Estimate:
     values = math.prod(shape)
     example = torch.randn(3, *shape).to(checked.dtype)
     (rule,) = checked.rules.values()
-    _, state = prepare(rule, checked.make_body, example, runs=1, seed=0)
+    _, state = prepare(
+        rule,
+        checked.make_body,
+        example,
+        runs=1,
+        seed=0,
+        optimizers=checked.optimizers,
+        averaging=checked.averaging,
+    )
     numbers = sum(leaf.numel() for leaf in tree_leaves(state))
     units = sum(settings.hidden or [32]) + checked.width
     batch = settings.batch * (2 * values + 8 * units)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import Task
+from experiments.evaluate_policy.algorithms import scale_of_rewards
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.common_settings import stored
@@ -155,7 +156,8 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         task.example,
         runs=runs,
         seed=settings.seed,
-        optimizer=checked.optimizer,
+        optimizers=checked.optimizers,
+        averaging=checked.averaging,
         constraint=settings.constraint,
         head=task.head,
     )
@@ -174,13 +176,14 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         whole,
         experience,
         _step_sizes(shard, runs, algorithm.rule, like),
-        schedule(settings.schedule),
+        schedule(settings.schedule, checked.steps),
         checked.sampling,
         task.evaluator(algorithm.features, algorithm.rule),
         steps=checked.steps,
         measure_every=settings.measure_every,
         limit=divergence_limit(whole.parameters),
         compiled=shard.compiled,
+        reward_scale=scale_of_rewards(settings, task),
     ):
         errors = {
             name.removeprefix("error/"): value

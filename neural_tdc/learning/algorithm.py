@@ -10,14 +10,19 @@ part's own.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_map
 
+from neural_tdc.learning.averaging import NO_AVERAGE, Averaging, initial_average, updated_average
 from neural_tdc.learning.compilation import compiled_at_first_call
-from neural_tdc.learning.optimisers import SGD, Optimizer, initial_second_moment, precondition
+from neural_tdc.learning.optimisers import (
+    PLAIN_STEPS,
+    PartOptimizers,
+    initial_optimizer_state,
+    optimized,
+)
 from neural_tdc.learning.projections import Projection, projection
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, Parameters, StepSizes, Transition
@@ -28,48 +33,52 @@ class Algorithm(NamedTuple):
 
     rule: Rule
     features: FeatureMap
-    optimizer: Optimizer = SGD
+    optimizers: PartOptimizers = PLAIN_STEPS
     project: Projection = projection("none")
+    averaging: Averaging = NO_AVERAGE
 
 
 class State(NamedTuple):
     """What one run carries from step to step.
 
-    rule_state:    what the rule keeps besides the parameters
-    second_moment: RMSProp's mean squares of each part, {} for a part without
+    rule_state:      what the rule keeps besides the parameters
+    optimizer_state: what each part's optimiser keeps, {} for one that keeps nothing
+    average:         the means of the parameters over the updates, {} where nothing is averaged
     """
 
     parameters: Parameters
     rule_state: Any
-    second_moment: Parameters
+    optimizer_state: Parameters
+    average: Any
 
 
 def initial_state(algorithm: Algorithm, parameters: Parameters, rule_state: Any) -> State:
     """Return the state before the first step."""
-    return State(parameters, rule_state, initial_second_moment(algorithm.optimizer, parameters))
+    return State(
+        parameters,
+        rule_state,
+        initial_optimizer_state(algorithm.optimizers, parameters),
+        initial_average(algorithm.averaging, parameters),
+    )
 
 
 def step(algorithm: Algorithm, state: State, batch: Transition, step_sizes: StepSizes) -> State:
-    """Take one step of one run: directions, step sizes, projection.
+    """Take one step of one run: directions, optimisers, projection.
 
     batch: transitions with a leading batch axis; the directions are means over it.
     step_sizes: α_k, β_k, η_k as they are at this step.
     """
-    rule, features, optimizer, project = algorithm
-    parameters, rule_state, second_moment = state
+    rule, features, optimizers, project, averaging = algorithm
+    parameters, rule_state, optimizer_state, average = state
     rule_state = rule.update(features, parameters, batch, rule_state)
     directions = rule.directions(features, parameters, batch, rule_state)
-    directions, second_moment = precondition(optimizer, directions, second_moment)
-    moved = (
-        tree_map(partial(_subtract, size), part, direction)
-        for size, part, direction in zip(step_sizes, parameters, directions)
+    subtracted, optimizer_state = optimized(optimizers, directions, optimizer_state, step_sizes)
+    body, head, auxiliary = (
+        tree_map(torch.sub, part, amount) for part, amount in zip(parameters, subtracted)
     )
-    body, head, auxiliary = moved
-    return State(Parameters(project(body), project(head), auxiliary), rule_state, second_moment)
-
-
-def _subtract(size: Any, value: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    return value - size * direction
+    moved = Parameters(project(body), project(head), auxiliary)
+    average = updated_average(averaging, average, moved)
+    return State(moved, rule_state, optimizer_state, average)
 
 
 Step = Callable[[State, Transition, StepSizes], State]

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
+from neural_tdc.learning.averaging import averaged
 from neural_tdc.learning.compilation import compile_repeatable
+from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
 from neural_tdc.learning.schedules import Schedule, measured_steps
 from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
@@ -187,6 +189,7 @@ def learn(
     diverged: Bool[Tensor, " run"] | None = None,
     compiled: bool = False,
     on_phase: Callable[[str], object] = no_phase,
+    reward_scale: float = 1.0,
 ) -> Iterator[Measurement]:
     """Learn and yield a measurement after updates 1, 1 + measure_every, … and the last.
 
@@ -195,9 +198,13 @@ def learn(
     limit:      see `divergence_limit`
     start, diverged: updates already done, and the runs lost by then, when a run is resumed
     on_phase:   hears what begins: `compile`, `learn` or `measure`
+    reward_scale: what rewards are divided by for learning; what is measured and yielded as
+        parameters is in the unit of the rewards that were given
     """
     on_phase("compile")
     device = experience.stream_index.device
+    transitions = with_scaled_rewards(experience.transitions, reward_scale)
+    experience = experience._replace(transitions=transitions)
     short = len(limit) <= SMALL and steps >= LONG
     advance = repeated_updates(
         algorithm,
@@ -222,8 +229,10 @@ def learn(
             # A device has then done its updates, so that both phases are what they say.
             known = lost.cpu()
             on_phase("measure")
-            values = evaluated(evaluator, state.parameters, lost)
-        yield Measurement(done, values, known, state)
+            means = averaged(state.parameters, state.average)
+            measured = in_reward_units(means, reward_scale)
+            values = evaluated(evaluator, measured, lost)
+        yield Measurement(done, values, known, state, measured)
 
 
 def evaluated(

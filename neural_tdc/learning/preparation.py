@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from neural_tdc.learning.algorithm import Algorithm, State, initial_state
-from neural_tdc.learning.optimisers import SGD, Optimizer
+from neural_tdc.learning.averaging import NO_AVERAGE, Averaging
+from neural_tdc.learning.optimisers import PLAIN_STEPS, SGD, PartOptimizers
 from neural_tdc.learning.projections import projection
 from neural_tdc.networks.bodies import initial_bodies
 from neural_tdc.networks.feature_map import feature_map, given_features
@@ -24,8 +25,9 @@ def prepare(
     *,
     runs: int,
     seed: int,
-    optimizer: Optimizer = SGD,
+    optimizers: PartOptimizers = PLAIN_STEPS,
     constraint: str = "none",
+    averaging: Averaging = NO_AVERAGE,
     head: Tensor | None = None,
 ) -> tuple[Algorithm, State]:
     """Return the algorithm and the initial state of all runs, on the observations' device.
@@ -51,8 +53,10 @@ def prepare(
         bodies = {name: tensor.to(observation) for name, tensor in bodies.items()}
         # Its buffers too, which an update would else bring to the device again and again.
         features = feature_map(module.to(observation.device))
-    optimizer = optimizer._replace(head=rule.head_optimizer(optimizer.head))
-    algorithm = Algorithm(rule, features, optimizer, projection(constraint))
+    if rule.best_response_head:
+        # Rescaled, the direction would miss the assignment that it leads to.
+        optimizers = optimizers._replace(head=SGD)
+    algorithm = Algorithm(rule, features, optimizers, projection(constraint), averaging)
     start = observation.new_zeros(width) if head is None else head.to(observation)
     return algorithm, initial_population(algorithm, bodies, start, observation, seed, runs)
 

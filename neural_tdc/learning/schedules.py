@@ -1,8 +1,9 @@
 """Step sizes over time, as factors that multiply each part's own base step, and when to measure.
 
 A schedule is `factors(update) -> StepSizes`, with update = 0, 1, 2, … as a tensor, so that it can
-stand inside a compiled program. The split between the parts is in the base steps and, for the
-papers' schedules, in the exponents; no schedule overwrites it.
+stand inside a compiled program. `linear` ends with the run, the others do not know its length. The
+split between the parts is in the base steps and, for the papers' schedules, in the exponents; no
+schedule overwrites it.
 """
 
 from collections.abc import Callable
@@ -34,6 +35,10 @@ EXPONENTS: dict[str, Exponents] = {
 }
 
 
+# The same for all parts, from 1 down to 0 at the end of the run.
+LINEAR = "linear"
+
+
 def exponents(name: str) -> Exponents:
     """Read a schedule's name: one of EXPONENTS, `polynomial:a` or `polynomial:body,head,auxiliary`.
 
@@ -56,13 +61,40 @@ def exponents(name: str) -> Exponents:
     return Exponents(*powers)
 
 
-def schedule(name: str) -> Schedule:
-    """Return the factors of a named schedule; see `exponents` for the names."""
+def check_schedule(name: str) -> None:
+    """Raise ValueError where `schedule` does not know a name."""
+    if name != LINEAR:
+        try:
+            exponents(name)
+        except ValueError as error:
+            said = str(error).replace("not one of constant", f"not one of {LINEAR}, constant")
+            raise ValueError(said) from None
+
+
+def schedule(name: str, steps: int | None = None) -> Schedule:
+    """Return the factors of a named schedule: `linear`, or a name that `exponents` reads.
+
+    steps: updates of the whole run, for `linear`: its factor 1 − update/steps is 0 at the end
+
+    Raises ValueError for another name, and for `linear` without steps.
+    """
+    if name == LINEAR:
+        if steps is None or steps < 1:
+            raise ValueError(f"schedule {name!r} ends with the run: its steps must be given")
+        return _falling(steps)
     powers = exponents(name)
 
     def factors(update: Int[Tensor, ""]) -> StepSizes:
         count = update.to(torch.float64) + 1
         return StepSizes(*(torch.ones_like(count) if a == 0 else count**-a for a in powers))
+
+    return factors
+
+
+def _falling(steps: int) -> Schedule:
+    def factors(update: Int[Tensor, ""]) -> StepSizes:
+        factor = (1 - update.to(torch.float64) / steps).clamp(min=0)
+        return StepSizes(factor, factor, factor)
 
     return factors
 

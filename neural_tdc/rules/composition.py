@@ -132,10 +132,6 @@ class ComposedRule(Rule):
         """Return the step sizes, the head's as its row takes it."""
         return sizes._replace(head=self.head.step_size(sizes.head))
 
-    def head_optimizer(self, name: str) -> str:
-        """Return the optimiser of the head, as its row takes it."""
-        return self.head.optimizer(name)
-
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> tuple[Parameters, RuleState]:

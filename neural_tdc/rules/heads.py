@@ -48,10 +48,6 @@ class HeadRow(Part):
         """Return the step size that the head takes where `size` is given."""
         return size
 
-    def optimizer(self, name: str) -> str:
-        """Return the optimiser that the head takes where `name` is given."""
-        return name
-
     def direction(self, s: BatchTerms, inner: InnerProducts | None, state: PartState) -> Tensor:
         """Return what is subtracted from θ; inner: of the head's auxiliary vector, if it has one.
 

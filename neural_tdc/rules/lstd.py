@@ -38,10 +38,6 @@ class LstdHead(HeadRow):
         """Return 1."""
         return torch.ones_like(size) if isinstance(size, Tensor) else 1.0
 
-    def optimizer(self, name: str) -> str:
-        """Return `sgd`: rescaled, the direction would miss its end."""
-        return "sgd"
-
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> PartState:

@@ -18,7 +18,8 @@ class Rule:
     It has a `name` and writes `directions`; `init` and `update` where it keeps more than body and
     head. All of it acts on one run; many runs are `torch.vmap` of it.
 
-    best_response_head:    whether the head's direction is the whole way to an assignment
+    best_response_head:    whether the head's direction is the whole way to an assignment, which
+        no optimiser rescales
     learns_body:           whether the body learns
     body_stands_still:     whether a body that could learn does not, under this head
     auxiliaries:           names of the auxiliary vectors that it keeps
@@ -66,10 +67,6 @@ class Rule:
     def step_sizes(self, sizes: StepSizes) -> StepSizes:
         """Return the step sizes that the rule takes where these are given."""
         return sizes
-
-    def head_optimizer(self, name: str) -> str:
-        """Return the optimiser that the head takes where `name` is given."""
-        return name
 
     def omega(self, parameters: Parameters) -> tuple[Tensor, float] | None:
         """Return the ω that estimates ω* = (C + εI)⁻¹E[ρδφ], and ε; None without an estimate."""

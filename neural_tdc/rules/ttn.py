@@ -75,10 +75,6 @@ class TwoTimescaleNetwork(Rule):
         """Return the step sizes as the fast head takes them."""
         return self.fast_head.step_sizes(sizes)
 
-    def head_optimizer(self, name: str) -> str:
-        """Return the optimiser as the fast head takes it."""
-        return self.fast_head.head_optimizer(name)
-
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> tuple[Parameters, RuleState]:

@@ -129,4 +129,4 @@ def learn_supervised(
                 diverged_runs(arm_parameters(learning, state, arm), limit) for arm in learning.arms
             ]
             lost = lost | torch.stack(now).cpu()
-        yield Measurement(done, {"response/residual": residual}, lost, state)
+        yield Measurement(done, {"response/residual": residual}, lost, state, state)

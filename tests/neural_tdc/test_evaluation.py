@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from neural_tdc import RULES, Evaluation, Parameters, Transition, evaluate
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import PartOptimizers, rmsprop
 from neural_tdc.rules.rule import Rule
 from tests.neural_tdc.constant_reward import STATES, STREAMS, cycle, quick, small
 
@@ -176,7 +176,14 @@ def test_settings_reach_the_learner():
         {"schedule": "general"},
         {"constraint": "ball:0.1"},
         {"optimizer": "rmsprop"},
-        {"optimizer": Optimizer(head="rmsprop")},
+        {"optimizer": PartOptimizers(head=rmsprop())},
+        {"optimizer": "adam"},
+        {"optimizer": ("sgd", "adam", "sgd")},
+        {"max_grad_norm": 0.1},
+        {"schedule": "linear"},
+        {"average": "head"},
+        {"average": "all"},
+        {"reward_scale": 3.0},
         {"batch": 3},
         {"rule": "gtd2"},
         {"rule": "semi_gradient+lstd"},

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import PartOptimizers, adam
 from tests.neural_tdc.constant_reward import STREAMS, cycle, quick
 
 
@@ -24,8 +24,16 @@ REFUSED = {
     "sampling": ({"sampling": "online"}, "'online' is not one of markov, iid, replay"),
     "rule": ({"rule": "tcd"}, "did you mean"),
     "composition": ({"rule": "mspbe+vtrace"}, "goes with the bodies"),
-    "optimizer": ({"optimizer": "adam"}, "optimizer 'adam' is not one of sgd, rmsprop"),
-    "one of the optimizers": ({"optimizer": Optimizer(head="sdg")}, "optimizer 'sdg'"),
+    "optimizer": ({"optimizer": "adma"}, "optimizer 'adma' is not one of sgd, rmsprop, adam"),
+    "one of the optimizers": ({"optimizer": ("sgd", "sdg", "sgd")}, "optimizer 'sdg'"),
+    "limit": ({"max_grad_norm": 0.0}, "max_grad_norm is 0; it must be finite and above 0"),
+    "limit of an own optimizer": (
+        {"optimizer": PartOptimizers(adam()), "max_grad_norm": 1.0},
+        "max_grad_norm is for optimizers given by name",
+    ),
+    "average": ({"average": "body"}, "average 'body' is not one of none, head, all"),
+    "average after": ({"average": "all", "average_after": -1}, "average_after is -1"),
+    "reward scale": ({"reward_scale": 0.0}, "reward scale '0.0' is not auto, none or a finite"),
     "schedule": ({"schedule": "cosine"}, "schedule 'cosine'"),
     "constraint": ({"constraint": "ball"}, "constraint 'ball'"),
     "held_out none": ({"held_out": 0.0}, "held_out is 0"),

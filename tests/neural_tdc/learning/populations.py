@@ -7,7 +7,7 @@ from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_streams
 from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.optimisers import SGD
+from neural_tdc.learning.optimisers import PLAIN_STEPS
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import (
     Experience,
@@ -37,7 +37,9 @@ def of_runs(seen, runs):
 RUNS = 3
 
 
-def neural(rule="tdc", runs=RUNS, optimizer=SGD, constraint="none", name="garnet-off-policy"):
+def neural(
+    rule="tdc", runs=RUNS, optimizers=PLAIN_STEPS, constraint="none", name="garnet-off-policy"
+):
     """Return (algorithm, state, experience, judge) of a neural population, in float64."""
     mdp = problem(name)
     observation = mdp.observation
@@ -47,7 +49,7 @@ def neural(rule="tdc", runs=RUNS, optimizer=SGD, constraint="none", name="garnet
         observation,
         runs=runs,
         seed=1,
-        optimizer=optimizer,
+        optimizers=optimizers,
         constraint=constraint,
     )
     evaluator = chain_evaluator(chain(mdp), observation, algorithm.features, algorithm.rule)

@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.learning.algorithm import Algorithm, State, initial_state, population, step
-from neural_tdc.learning.optimisers import SGD, Optimizer
+from neural_tdc.learning.optimisers import PLAIN_STEPS, PartOptimizers, rmsprop, sgd
 from neural_tdc.learning.preparation import initial_population
 from neural_tdc.learning.projections import projection
 from neural_tdc.networks.bodies import initial_bodies, mlp
@@ -44,7 +44,7 @@ def batches(count, *leading, batch=BATCH, seed=0):
     ]
 
 
-def one_layer(seed=0, project="none", optimizer=SGD):
+def one_layer(seed=0, project="none", optimizers=PLAIN_STEPS):
     """Make Algorithm 1 on a body φ = tanh(Us + u), with a start where nothing is 0."""
     g = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -55,7 +55,7 @@ def one_layer(seed=0, project="none", optimizer=SGD):
         torch.randn(FEATURE, generator=g, dtype=F64),
         {"tdc": torch.randn(FEATURE, generator=g, dtype=F64)},
     )
-    algorithm = Algorithm(RULES["tdc"], feature_map(module), optimizer, projection(project))
+    algorithm = Algorithm(RULES["tdc"], feature_map(module), optimizers, projection(project))
     return algorithm, initial_state(algorithm, parameters, NO_STATE)
 
 
@@ -166,8 +166,8 @@ def test_a_step_size_moves_its_own_part_and_no_other(still):
 
 
 def test_rmsprop_rescales_the_direction_before_the_step_size():
-    optimizer = Optimizer("sgd", "rmsprop", "sgd", decay=0.9, eps=1e-3)
-    algorithm, start = one_layer(optimizer=optimizer)
+    optimizers = PartOptimizers(head=rmsprop(decay=0.9, eps=1e-3))
+    algorithm, start = one_layer(optimizers=optimizers)
     seen = batches(2)
     square = torch.zeros(FEATURE, dtype=F64)
     state = start
@@ -177,7 +177,7 @@ def test_rmsprop_rescales_the_direction_before_the_step_size():
         expected = state.parameters.head - size.head * direction / (square.sqrt() + 1e-3)
         state = step(algorithm, state, batch, size)
         assert torch.allclose(state.parameters.head, expected, rtol=1e-14)
-    assert torch.allclose(state.second_moment.head, square, rtol=1e-14)
+    assert torch.allclose(state.optimizer_state.head, square, rtol=1e-14)
 
 
 def one_run(states, run):
@@ -190,10 +190,11 @@ COMPOSITIONS = ["semi_gradient+lstd", "generalized+lstd", "mspbe+htd", "semi_gra
 @pytest.mark.parametrize("name", [*RULES, *COMPOSITIONS])
 def test_a_population_equals_one_run_at_a_time(name):
     rule = RULES[name]
-    optimizer = Optimizer("rmsprop", "sgd" if "lstd" in name else "rmsprop", "sgd", eps=1e-2)
+    head = sgd() if "lstd" in name else rmsprop(eps=1e-2)
+    optimizers = PartOptimizers(rmsprop(eps=1e-2), head)
     module, bodies = initial_bodies(lambda shape: mlp(shape, FEATURE, (7,)), (STATE,), 0, RUNS)
     bodies = {key: tensor.double() for key, tensor in bodies.items()}
-    algorithm = Algorithm(rule, feature_map(module), optimizer, projection("ball:6"))
+    algorithm = Algorithm(rule, feature_map(module), optimizers, projection("ball:6"))
     g = torch.Generator().manual_seed(1)
     head = torch.randn(FEATURE, generator=g, dtype=F64)
     start = initial_population(algorithm, bodies, head, torch.ones(4, STATE, dtype=F64), 0, RUNS)
@@ -237,8 +238,8 @@ def test_a_compiled_population_equals_the_eager_one():
     draw = partial(torch.randn, dtype=F64)
     module, bodies = initial_bodies(lambda shape: mlp(shape, 6, (7,)), (state,), 0, runs)
     bodies = {name: tensor.double() for name, tensor in bodies.items()}
-    optimizer = Optimizer("rmsprop", "sgd", "sgd", eps=1e-2)
-    algorithm = Algorithm(RULES["tdc"], feature_map(module), optimizer, projection("ball:4"))
+    optimizers = PartOptimizers(rmsprop(eps=1e-2))
+    algorithm = Algorithm(RULES["tdc"], feature_map(module), optimizers, projection("ball:4"))
     start = initial_population(algorithm, bodies, draw(6), draw(4, state), 0, runs)
     sizes = StepSizes(*(a * torch.rand(runs, dtype=F64) for a in (0.02, 0.05, 0.1)))
     eager = population(partial(step, algorithm))

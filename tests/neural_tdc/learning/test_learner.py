@@ -10,7 +10,7 @@ from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from neural_tdc.learning.algorithm import Algorithm, initial_state
 from neural_tdc.learning.learner import divergence_limit, learn, updates
-from neural_tdc.learning.optimisers import SGD, Optimizer
+from neural_tdc.learning.optimisers import PLAIN_STEPS, part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import (
     IidSampling,
@@ -63,21 +63,22 @@ def test_measurements_come_after_the_first_update_then_regularly_and_at_the_end(
 
 
 RESUMED = {
-    "markov": ("tdc", MarkovSampling(3), SGD, "none"),
-    "replay": ("generalized", ReplaySampling(4, 7), SGD, "ball:5"),
-    "rmsprop": ("tdc", IidSampling(5), Optimizer("rmsprop", "rmsprop", "sgd"), "none"),
-    "statistics": ("semi_gradient+lstd", IidSampling(5), SGD, "none"),
-    "trace": ("etd", MarkovSampling(), SGD, "none"),
+    "markov": ("tdc", MarkovSampling(3), PLAIN_STEPS, "none"),
+    "replay": ("generalized", ReplaySampling(4, 7), PLAIN_STEPS, "ball:5"),
+    "rmsprop": ("tdc", IidSampling(5), part_optimizers(("rmsprop", "rmsprop", "sgd")), "none"),
+    "adam": ("tdrc", IidSampling(5), part_optimizers("adam", 0.5), "none"),
+    "statistics": ("semi_gradient+lstd", IidSampling(5), PLAIN_STEPS, "none"),
+    "trace": ("etd", MarkovSampling(), PLAIN_STEPS, "none"),
 }
 
 
 @pytest.mark.parametrize(
-    ("rule", "sampling", "optimizer", "constraint"), RESUMED.values(), ids=RESUMED
+    ("rule", "sampling", "optimizers", "constraint"), RESUMED.values(), ids=RESUMED
 )
 def test_resuming_from_a_state_in_the_middle_gives_the_bits_of_the_whole(
-    rule, sampling, optimizer, constraint
+    rule, sampling, optimizers, constraint
 ):
-    setting = neural(rule, optimizer=optimizer, constraint=constraint)
+    setting = neural(rule, optimizers=optimizers, constraint=constraint)
     sizes = sizes_of(0.01, 0.02, 0.005)
     whole = history(setting, sizes, steps=11, every=4, sampling=sampling)
     assert [m.step for m in whole] == [1, 5, 9, 11]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import SGD, part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import given_features
@@ -41,12 +41,12 @@ def test_a_population_has_a_body_a_head_and_an_auxiliary_vector_a_run():
     }
     assert state.parameters.head.tolist() == [[0.0] * FEATURE] * RUNS
     assert state.parameters.auxiliary["tdc"].tolist() == [[0.0] * FEATURE] * RUNS
-    assert (tree_leaves(state.rule_state), state.second_moment) == ([], ({}, {}, {}))
+    assert (tree_leaves(state.rule_state), state.optimizer_state) == ([], ({}, {}, {}))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_everything_has_the_dtype_of_the_observations(dtype):
-    _, state = prepared("generalized", dtype=dtype, optimizer=Optimizer(*["rmsprop"] * 3))
+    _, state = prepared("generalized", dtype=dtype, optimizers=part_optimizers("rmsprop"))
     assert {leaf.dtype for leaf in tree_leaves(state)} == {dtype}
 
 
@@ -127,13 +127,13 @@ def test_the_constraint_is_the_algorithms_projection():
 
 
 def test_rmsprop_starts_from_mean_squares_of_zero_and_leaves_an_assigned_head_alone():
-    algorithm, state = prepared("semi_gradient+lstd", optimizer=Optimizer(*["rmsprop"] * 3))
-    assert algorithm.optimizer[:3] == ("rmsprop", "sgd", "rmsprop")
-    assert state.second_moment.head == {}
-    assert all(not square.any() for square in state.second_moment.body.values())
-    assert set(state.second_moment.body) == set(state.parameters.body)
-    algorithm, _ = prepared("tdc", optimizer=Optimizer(*["rmsprop"] * 3))
-    assert algorithm.optimizer[:3] == ("rmsprop", "rmsprop", "rmsprop")
+    algorithm, state = prepared("semi_gradient+lstd", optimizers=part_optimizers("rmsprop"))
+    assert algorithm.optimizers.head is SGD
+    assert state.optimizer_state.head == {}
+    assert all(not square.any() for square in state.optimizer_state.body.values())
+    assert set(state.optimizer_state.body) == set(state.parameters.body)
+    algorithm, _ = prepared("tdc", optimizers=part_optimizers("rmsprop"))
+    assert algorithm.optimizers.head is not SGD
 
 
 def test_base_steps_are_one_a_run_in_the_dtype_of_learning():

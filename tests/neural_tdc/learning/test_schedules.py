@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neural_tdc.learning.schedules import EXPONENTS, exponents, schedule
+from neural_tdc.learning.schedules import EXPONENTS, check_schedule, exponents, schedule
 
 
 def factors(name, update):
@@ -74,3 +74,17 @@ def test_a_name_that_is_no_schedule_is_refused_in_one_line_that_names_it(name):
     with pytest.raises(ValueError, match=r"^[^\n]*$") as refusal:
         schedule(name)
     assert repr(name) in str(refusal.value)
+
+
+def test_the_linear_schedule_falls_from_1_to_0_at_the_end_of_the_run_for_all_parts():
+    falling = schedule("linear", 4)
+    found = [[float(part) for part in falling(torch.tensor(update))] for update in range(6)]
+    assert found == [[1.0] * 3, [0.75] * 3, [0.5] * 3, [0.25] * 3, [0.0] * 3, [0.0] * 3]
+
+
+def test_a_schedule_that_ends_with_the_run_must_know_its_steps():
+    check_schedule("linear")
+    with pytest.raises(ValueError, match="schedule 'linear' ends with the run: its steps"):
+        schedule("linear")
+    with pytest.raises(ValueError, match="schedule 'linaer' is not one of linear, constant, gen"):
+        check_schedule("linaer")
