@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.machine import matrix_window, seconds
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
@@ -100,7 +100,7 @@ def population(case: Case, compiled: bool, device: torch.device) -> Callable[[],
         ARMS,
         RATES,
         case.batch,
-        Optimizer("rmsprop", "rmsprop"),
+        part_optimizers("rmsprop"),
         schedule("constant"),
         projection("none"),
     )

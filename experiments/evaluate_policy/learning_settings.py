@@ -9,7 +9,7 @@ from experiments.runs.common_settings import ComputingSettings, FolderSettings
 from experiments.runs.requirements import above, at_least, count, from_to, one_of, read_by
 from experiments.runs.settings import CheckedSettings
 from neural_tdc.learning.averaging import AVERAGED_PARTS
-from neural_tdc.learning.optimisers import OPTIMIZERS
+from neural_tdc.learning.optimisers import OPTIMIZER_MAKERS
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.reward_scale import fixed_reward_scale
 from neural_tdc.learning.schedules import check_schedule
@@ -67,7 +67,7 @@ class UpdateSettings(CheckedSettings):
     """constant; linear (falls to 0 at the end of the run, which --resume cannot make longer);
     general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
     optimizer: Annotated[
-        tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZERS)
+        tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZER_MAKERS)
     ] = ("sgd",)
     """sgd, rmsprop or adam: one for all parts, or three for body, head and auxiliary."""
     max_grad_norm: Annotated[float | None, above(0)] = None

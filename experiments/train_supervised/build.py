@@ -17,7 +17,7 @@ from experiments.train_supervised.settings import SupervisedSettings
 from neural_tdc.device_memory import check_memory
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
@@ -94,8 +94,7 @@ def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
     dataset = read_dataset(settings.task, settings.data, settings.seed, runs, dtype)
     dataset = dataset._replace(train=_on(dataset.train, device), test=_on(dataset.test, device))
     loss = SQUARED if dataset.classes is None else CROSS_ENTROPY
-    # The arm `limit` assigns its head, and RMSProp's mean squares of it move nothing.
-    names = (settings.optimizer, settings.optimizer)
+    # The arm `limit` assigns its head: what an optimiser keeps of it moves nothing.
     learning = Learning(
         NetworkObjective(loss, CLOSED_FORM_ACTIVATIONS[settings.activation], settings.ridge),
         arms,
@@ -107,7 +106,7 @@ def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
             "long" if settings.automatic_kind == "long" else "short",
         ),
         settings.batch,
-        Optimizer(*names),
+        part_optimizers(settings.optimizer),
         schedule(settings.schedule),
         projection(settings.constraint),
         Responder(

@@ -11,7 +11,7 @@ from experiments.runs.common_settings import ComputingSettings, FolderSettings
 from experiments.runs.requirements import above, at_least, count, one_of, read_by, several
 from experiments.runs.settings import Idle, check_effects, settings_from
 from experiments.train_supervised.data import IMAGES, TASKS
-from neural_tdc.learning.optimisers import OPTIMIZER_NAMES
+from neural_tdc.learning.optimisers import OPTIMIZER_MAKERS
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import exponents
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
@@ -84,8 +84,8 @@ class SupervisedSettings(ComputingSettings, FolderSettings):
     """Units of each hidden layer."""
     activation: Annotated[str, one_of(CLOSED_FORM_ACTIVATIONS)] = "relu"
     """relu, as in the paper's experiments, or tanh, which is smooth as its theory wants."""
-    optimizer: Annotated[str, one_of(OPTIMIZER_NAMES)] = "rmsprop"
-    """rmsprop or sgd, for the arms with given rates."""
+    optimizer: Annotated[str, one_of(OPTIMIZER_MAKERS)] = "rmsprop"
+    """rmsprop, adam or sgd, for the arms with given rates."""
     schedule: Annotated[str, read_by(exponents)] = "constant"
     """constant; general or strongly-convex (the paper's exponents); polynomial:BODY,HEAD,0."""
     constraint: Annotated[str, read_by(projection)] = "none"

@@ -1,6 +1,6 @@
 """Optimisers: from a direction and a step size to what is subtracted, a pair of functions each.
 
-As in optax, `init` makes an optimiser's state and `update` uses it. There is one optimiser per part,
+As in optax, `init` makes an optimiser's state and `update` uses it. There is one optimiser a part,
 since the time scales of body, head and auxiliary are the whole point: an optimiser that rescales
 all of them alike would erase the split.
 """
@@ -127,7 +127,11 @@ def limited(optimizer: Optimizer, max_grad_norm: float) -> Optimizer:
     return Optimizer(optimizer.init, update)
 
 
-OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {"sgd": sgd, "rmsprop": rmsprop, "adam": adam}
+OPTIMIZER_MAKERS: dict[str, Callable[[], Optimizer]] = {
+    "sgd": sgd,
+    "rmsprop": rmsprop,
+    "adam": adam,
+}
 SGD = sgd()
 
 
@@ -145,7 +149,7 @@ PLAIN_STEPS = PartOptimizers()
 def part_optimizers(
     names: str | Sequence[str], max_grad_norm: float | None = None
 ) -> PartOptimizers:
-    """Return the optimisers of names of `OPTIMIZERS`, one for all parts or three.
+    """Return the optimisers of names of `OPTIMIZER_MAKERS`, one for all parts or three.
 
     max_grad_norm: the largest norm of each part's direction, of each run; None for no limit
 
@@ -155,9 +159,9 @@ def part_optimizers(
     if len(given) not in (1, 3):
         raise ValueError("optimizer: give one name, or three for body, head and auxiliary")
     for name in given:
-        if name not in OPTIMIZERS:
-            raise ValueError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZERS)}")
-    parts = [OPTIMIZERS[name]() for name in (given * 3 if len(given) == 1 else given)]
+        if name not in OPTIMIZER_MAKERS:
+            raise ValueError(f"optimizer {name!r} is not one of {', '.join(OPTIMIZER_MAKERS)}")
+    parts = [OPTIMIZER_MAKERS[name]() for name in (given * 3 if len(given) == 1 else given)]
     if max_grad_norm is not None:
         if not 0 < max_grad_norm < math.inf:
             raise ValueError(f"max_grad_norm is {max_grad_norm:g}; it must be finite and above 0")

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.optimisers import Optimizer, initial_second_moment, precondition
+from neural_tdc.learning.optimisers import PartOptimizers, initial_optimizer_state, optimized
 from neural_tdc.learning.projections import Projection
 from neural_tdc.learning.schedules import Schedule
 from neural_tdc.networks.mlp_population import NetworkObjective, gradients
@@ -26,9 +26,8 @@ from neural_tdc.stackelberg.barzilai_borwein_population import (
     PerPart,
     automatic_state,
     automatic_update,
-    descended,
 )
-from neural_tdc.types import Parameters
+from neural_tdc.types import Parameters, StepSizes
 
 AUTOMATIC_ARMS = ("automatic-sgd", "automatic-momentum", "automatic-sign")
 SUPERVISED_ARMS = ("split", "body-rate", "head-rate", "limit", *AUTOMATIC_ARMS)
@@ -85,7 +84,7 @@ class Responder(NamedTuple):
 class Learning(NamedTuple):
     """How a population learns.
 
-    optimizer, schedule, project: of the arms with given rates; an automatic arm is its own
+    optimizers, schedule, project: of the arms with given rates; an automatic arm is its own
     batch: samples an update, drawn with replacement
     """
 
@@ -93,7 +92,7 @@ class Learning(NamedTuple):
     arms: tuple[str, ...]
     rates: Rates
     batch: int
-    optimizer: Optimizer
+    optimizers: PartOptimizers
     schedule: Schedule
     project: Projection
     responder: Responder = Responder()
@@ -110,10 +109,10 @@ class Learning(NamedTuple):
 
 
 class GivenState(NamedTuple):
-    """Parameters of the arms with given rates, and RMSProp's mean squares."""
+    """Parameters of the arms with given rates, and what their optimisers keep."""
 
     parameters: Parameters
-    second_moment: Parameters
+    optimizer_state: Parameters
 
 
 class SupervisedState(NamedTuple):
@@ -128,7 +127,10 @@ def initial_supervised_state(learning: Learning, networks: Parameters) -> Superv
     given, automatic = len(learning.given), len(learning.automatic)
     parameters = _repeated(networks, given)
     return SupervisedState(
-        GivenState(parameters, initial_second_moment(learning.optimizer, parameters))
+        GivenState(
+            parameters,
+            torch.vmap(partial(initial_optimizer_state, learning.optimizers))(parameters),
+        )
         if given
         else (),
         automatic_state(
@@ -194,19 +196,21 @@ def given_update(
 ) -> GivenState:
     """Take one update of the arms with given rates: update (2) of arXiv 2605.15530.
 
-    With RMSProp the steps are those of `torch.optim.RMSprop` with its own defaults.
+    Steps of RMSProp and Adam are those of `torch.optim` with its own defaults.
     """
     directions = gradients(learning.objective, state.parameters, inputs, target)
-    directions, second_moment = precondition(learning.optimizer, directions, state.second_moment)
     factors = learning.schedule(update)
-    after: list[Any] = []
-    for part in PerPart._fields:
-        rate = getattr(rates, part) * getattr(factors, part)
-        moved = tree_map(
-            partial(descended, rate), getattr(state.parameters, part), getattr(directions, part)
-        )
-        after.append(torch.vmap(learning.project)(moved))
-    return GivenState(Parameters(after[0], after[1], {}), second_moment)
+    body, head = rates.body * factors.body, rates.head * factors.head
+
+    def one(
+        parameters: Parameters, directions: Parameters, kept: Parameters, sizes: StepSizes
+    ) -> tuple[Parameters, Parameters]:
+        subtracted, kept = optimized(learning.optimizers, directions, kept, sizes)
+        moved = tree_map(torch.sub, parameters, subtracted)
+        return Parameters(learning.project(moved.body), learning.project(moved.head), {}), kept
+
+    sizes = StepSizes(body, head, head)
+    return GivenState(*torch.vmap(one)(state.parameters, directions, state.optimizer_state, sizes))
 
 
 def supervised_updates(

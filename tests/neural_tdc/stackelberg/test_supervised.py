@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.projections import project_on_ball, projection
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
@@ -33,7 +33,7 @@ from neural_tdc.stackelberg.supervised import (
 F64 = torch.float64
 SEEDS, SIZE, BATCH, STEPS = 3, 40, 8, 200
 RATES = Rates(0.001, 0.01, low=0.01, high=0.5)
-RMSPROP, SGD = (Optimizer(name, name) for name in ("rmsprop", "sgd"))
+RMSPROP, ADAM, SGD = (part_optimizers(name) for name in ("rmsprop", "adam", "sgd"))
 UNIFORM = {"split": (0.001, 0.01), "body-rate": (0.001, 0.001), "head-rate": (0.01, 0.01)}
 
 
@@ -48,14 +48,14 @@ def samples(loss, outputs, inputs=4):
     return Samples(x, y, torch.arange(SEEDS) * SIZE, SIZE)
 
 
-def learning(loss=SQUARED, arms=tuple(UNIFORM), optimizer=RMSPROP, **changed):
+def learning(loss=SQUARED, arms=tuple(UNIFORM), optimizers=RMSPROP, **changed):
     usual = {"schedule": schedule("constant"), "project": projection("none")} | changed
     return Learning(
         NetworkObjective(loss, CLOSED_FORM_ACTIVATIONS["relu"], 0.01),
         arms,
         RATES,
         BATCH,
-        optimizer,
+        optimizers,
         **usual,
     )
 
@@ -105,18 +105,26 @@ def assert_same(module, network, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("loss", "sizes"), [(SQUARED, (4, 16, 1)), (CROSS_ENTROPY, (4, 12, 7, 5))], ids=["two", "three"]
+    ("loss", "sizes", "optimizers", "stock"),
+    [
+        (SQUARED, (4, 16, 1), RMSPROP, torch.optim.RMSprop),
+        (CROSS_ENTROPY, (4, 12, 7, 5), RMSPROP, torch.optim.RMSprop),
+        (SQUARED, (4, 16, 1), ADAM, torch.optim.Adam),
+    ],
+    ids=["rmsprop, two", "rmsprop, three", "adam, two"],
 )
-def test_the_population_equals_one_run_at_a_time_of_torch_rmsprop_after_200_steps(loss, sizes):
+def test_the_population_equals_one_run_at_a_time_of_torch_after_200_steps(
+    loss, sizes, optimizers, stock
+):
     data = samples(loss, sizes[-1])
-    state = trained(learning(loss), sizes, data)
+    state = trained(learning(loss, optimizers=optimizers), sizes, data)
     for arm, (body_lr, head_lr) in UNIFORM.items():
         population = arm_parameters(learning(loss), state, arm)
         for seed in range(SEEDS):
 
             def make(module, body_lr=body_lr, head_lr=head_lr):
                 groups = parameter_groups(module, body_lr=body_lr, head_lr=head_lr)
-                optimizer = torch.optim.RMSprop(groups)
+                optimizer = stock(groups)
                 assert effective_rates(optimizer) == {"body": body_lr, "head": head_lr}
                 return optimizer
 
@@ -126,7 +134,10 @@ def test_the_population_equals_one_run_at_a_time_of_torch_rmsprop_after_200_step
 
 def test_sgd_with_diminishing_steps_and_projections_equals_the_update_written_out():
     chosen = learning(
-        optimizer=SGD, schedule=schedule("general"), project=projection("ball:1.2"), arms=("split",)
+        optimizers=SGD,
+        schedule=schedule("general"),
+        project=projection("ball:1.2"),
+        arms=("split",),
     )
     data, sizes, steps = samples(SQUARED, 1), (4, 6, 1), 30
     state = trained(chosen, sizes, data, steps)

@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.learning.learner import divergence_limit
-from neural_tdc.learning.optimisers import Optimizer
+from neural_tdc.learning.optimisers import PLAIN_STEPS
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS
@@ -58,7 +58,7 @@ def learning(arms=("split", "limit"), loss=SQUARED, rates=RATES, every=1, sample
         arms,
         rates,
         BATCH,
-        Optimizer("sgd", "sgd"),
+        PLAIN_STEPS,
         schedule("constant"),
         projection("none"),
         Responder(every, samples, 1e-8),
