@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from envs.finite.finite_mdp import chain
+from envs.finite.standard_problems import problem
 from neural_tdc import load_value
 
 TINY = "--problem garnet --rule tdc --runs 2 --steps 12 --measure-every 4 --compile off"
@@ -71,10 +73,9 @@ def test_the_saved_values_are_averaged_and_in_the_unit_of_the_rewards(evaluate, 
     flags = "--measure-every 40 --head-step 0.5 --average head --reward-scale 0.25"
     assert evaluate(f"{line} {flags} --compile off --out run").status == 0
     value = load_value(tmp_path / "run")
-    truth = torch.arange(1, 6, dtype=torch.float64) / 3 - 1
-    weighting = torch.tensor([1.0, 2, 3, 2, 1], dtype=torch.float64) / 9
+    known = chain(problem("random-walk-tabular"))
     values = value.of_runs(torch.arange(5)).double()
-    expected = (weighting * (values - truth).square()).sum(1).sqrt().mean()
+    expected = (known.weighting * (values - known.value()).square()).sum(1).sqrt().mean()
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["metrics"]["rmsve"]["final"]["mean"] == pytest.approx(float(expected), rel=1e-5)
 
