@@ -51,7 +51,7 @@ def prefix_measurements(
         lost = lost | ~found.parameters.head.isfinite().all(1).cpu()
         with torch.no_grad():
             measured = evaluated(evaluator(found.features), found.parameters, lost)
-        yield Measurement(step, measured, lost, found)
+        yield Measurement(step, measured, lost, found, found.parameters)
 
 
 def prefix_steps(steps: int, prefixes: int) -> list[int]:
