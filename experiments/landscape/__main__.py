@@ -20,10 +20,9 @@ from experiments.runs.history import History
 from experiments.runs.intervals import mean_interval
 from experiments.runs.report import mean_with_interval, tensorboard_line
 from experiments.runs.run_folder import FIGURE
-from experiments.train_supervised.__main__ import supervised_run
 from experiments.train_supervised.build import SupervisedPlan
-from experiments.train_supervised.measurement import run_problem
-from experiments.train_supervised.run import Watch
+from experiments.train_supervised.metrics import run_problem
+from experiments.train_supervised.run import Watch, supervised_run
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.landscape import Landscape, landscape, random_directions
 from neural_tdc.stackelberg.supervised import arm_parameters

@@ -1,6 +1,6 @@
 """Figures of runs: means over the surviving runs with their 95 % intervals, one colour a rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,7 +58,7 @@ class Panel(NamedTuple):
 
 
 def _registered(metric: Metric) -> Panel:
-    label = f"{metric.label} ({metric.unit})"
+    label = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
     return Panel(metric.key, metric.title, label, metric.dashed, metric.linear)
 
 
@@ -235,6 +235,11 @@ def _measured(panels: Sequence[Panel], histories: Mapping[str, History]) -> list
     return [panel for panel in panels if sizes[panel.metric] >= max(least[panel.metric], 0.0)]
 
 
+def metric_panels(metrics: Iterable[Metric], histories: Mapping[str, History]) -> list[Panel]:
+    """Return the panels of metrics for which a rule has a finite value."""
+    return _measured([_registered(metric) for metric in metrics if metric.panel], histories)
+
+
 def _rows(
     histories: Mapping[str, History], metrics: Sequence[str | Panel] | None, width: int
 ) -> list[list[Panel]]:
@@ -243,12 +248,11 @@ def _rows(
         shown = [metric for metric in shown_metrics(measured) if metric.panel]
         # Where nothing was measured there is one empty panel.
         shown = shown or list(METRICS.values())[:1]
-        panels = [
-            [_registered(metric) for metric in shown if metric.panel == row]
+        rows = [
+            metric_panels([metric for metric in shown if metric.panel == row], histories)
             for row in sorted({metric.panel for metric in shown})
         ]
-        rows = [_measured(row, histories) for row in panels]
-        return [row for row in rows if row] or [panels[0][:1]]
+        return [row for row in rows if row] or [[_registered(shown[0])]]
     known = {key: _registered(metric) for key, metric in METRICS.items() if metric.panel}
     chosen = [
         metric if isinstance(metric, Panel) else known.get(metric, Panel(metric, metric, metric))

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from experiments.runs.intervals import interval_name
 from experiments.runs.statistics import ROUNDING, summary_key
+from neural_tdc.metrics.metric import Metric
 from neural_tdc.metrics.registry import METRICS, shown_metrics
 
 _NONE = "–"
@@ -59,13 +60,16 @@ def mean_with_interval(entry: Mapping[str, float | None] | None, scale: float = 
     return f"{number(mean, half)} [{number(low, half)}, {number(high, half)}]"
 
 
-def metric_columns(measured: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Return the table's columns for policy evaluation: (title, key, "final" or "auc") each.
+def metric_columns(
+    measured: Iterable[str], metrics: Mapping[str, Metric] = METRICS
+) -> list[tuple[str, str, str]]:
+    """Return the table's columns: (title, key, "final" or "auc") each.
 
     measured: the summary keys of what was measured
+    metrics:  the registry, that of policy evaluation if not given
     """
-    keys = {summary_key(key): key for key in METRICS}
-    shown = shown_metrics(keys[name] for name in measured if name in keys)
+    keys = {summary_key(key): key for key in metrics}
+    shown = shown_metrics((keys[name] for name in measured if name in keys), metrics)
     return [
         (f"{prefix}{metric.symbol}", summary_key(metric.key), kind)
         for kind, prefix in (("final", ""), ("auc", "AUC "))

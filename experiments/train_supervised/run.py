@@ -4,7 +4,8 @@ All arms are one population with one checkpoint, in --out; each arm has a folder
 measurements and events.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,28 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from experiments.runs.checkpoint import restored
+from experiments.runs.command_line import resumable
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
 from experiments.runs.phases import PhaseClock
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT, CONFIG, SUMMARY
-from experiments.train_supervised.build import SupervisedPlan
-from experiments.train_supervised.measurement import finite_mean, measured
+from experiments.runs.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    SUMMARY,
+    check_folder,
+    prepare_folders,
+    resumed_config,
+)
+from experiments.train_supervised.build import (
+    SupervisedPlan,
+    default_folder,
+    supervised_plan,
+    threads,
+)
+from experiments.train_supervised.measurement import measured
+from experiments.train_supervised.settings import SupervisedSettings
 from neural_tdc.learning.schedules import measured_steps
 from neural_tdc.stackelberg.supervised_learner import learn_supervised
 from neural_tdc.types import Measurement
@@ -110,10 +125,11 @@ class SupervisedRun:
                 progress.update(measurement.step, self._test_loss(), "test loss")
             recorder.write_hparams({arm: {**self.plan.stored, "arm": arm} for arm in self.folders})
 
-    def _test_loss(self) -> float | None:
-        return finite_mean(
-            np.concatenate([history.last("test/loss") for history in self.histories.values()])
-        )
+    def _test_loss(self) -> float:
+        """Return the mean over the arms and seeds that have one; NaN without any."""
+        losses = np.concatenate([each.last("test/loss") for each in self.histories.values()])
+        known = losses[np.isfinite(losses)]
+        return float(known.mean()) if known.size else np.nan
 
     def summaries(self) -> dict[str, dict[str, Any]]:
         """Write and return the summaries of the finished run, {arm: summary}."""
@@ -122,3 +138,36 @@ class SupervisedRun:
         if len(found) > 1:
             write_json(self.out / SUMMARY, found)
         return found
+
+
+@contextlib.contextmanager
+def supervised_run(
+    settings: SupervisedSettings,
+    argv: Sequence[str],
+    watched: Callable[[SupervisedPlan], Any] | None = None,
+) -> Iterator[SupervisedRun]:
+    """Run checked settings in their folder to the end, and keep the folder for what follows.
+
+    watched: makes what looks at every measurement, see `SupervisedRun.learn`
+    Raises Stopped after Ctrl-C and SIGTERM, all saved.
+    """
+    clock = PhaseClock()
+    out = default_folder(settings)
+    check_folder(out, settings.overwrite, settings.resume)
+    clock.switch("experience")
+    made = supervised_plan(settings)
+    clock.switch("write")
+    compiled = made.compiled
+    if settings.resume:
+        compiled = resumed_config(out, made.stored, ("compiled",), settings.may_differ)["compiled"]
+    torch.set_num_threads(threads(made))
+    arms, overwrite, resume = settings.arm, settings.overwrite, settings.resume
+    with (
+        prepare_folders(out, arms, overwrite, resume, one_checkpoint=True) as folders,
+        resumable(settings.program, argv),
+    ):
+        # All is read before anything is written: a checkpoint may turn out to be damaged.
+        run = SupervisedRun(made, out, folders, compiled, clock)
+        run.write_configuration()
+        run.learn(watched(made) if watched else None)
+        yield run

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Set
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -142,8 +142,9 @@ class Metric(NamedTuple):
     key:      `group/name` in logs and files. Of the group `error` less is better, and step sizes
               can be selected by it
     symbol:   its name in tables
-    function: from `Measured` to the number; it is batched over runs by `torch.vmap`
-    needs:    names of `NEEDS` without which it cannot be measured
+    function: from `Measured` to the number, batched over runs by `torch.vmap`; a program with other
+              metrics gives what it measures of a run in place of `Measured`
+    needs:    what it cannot be measured without: names of `NEEDS`, or the program's own words
     unit:     in words
     panel:    the row of the figure that has a panel of it, 1 or 2; 0 for none
     title, label: of the panel and, without the unit, of its axis
@@ -155,7 +156,7 @@ class Metric(NamedTuple):
 
     key: str
     symbol: str
-    function: Callable[[Measured], Tensor]
+    function: Callable[[Any], Any]
     needs: tuple[str, ...] = ()
     unit: str = "units of value"
     panel: int = 0

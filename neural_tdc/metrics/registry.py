@@ -1,6 +1,6 @@
 """The metrics of policy evaluation: one record each, in the order of tables and figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -175,9 +175,9 @@ def selectable_metrics() -> list[Metric]:
     return [metric for metric in METRICS.values() if metric.key.startswith("error/")]
 
 
-def shown_metrics(measured: Iterable[str]) -> list[Metric]:
+def shown_metrics(measured: Iterable[str], metrics: Mapping[str, Metric] = METRICS) -> list[Metric]:
     """Return the metrics to show of those measured, by key; one that only replaces is left out."""
     keys = set(measured)
     return [
-        metric for metric in METRICS.values() if metric.key in keys and metric.replaces not in keys
+        metric for metric in metrics.values() if metric.key in keys and metric.replaces not in keys
     ]
