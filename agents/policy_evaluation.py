@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs.control.branches import NoTruthError
 from envs.control.collection import collect, held_out, standardisation
+from envs.control.importance import ratio_note
 from envs.control.problems import ControlProblem
 from envs.control.truth import check_truth_memory, monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain
@@ -183,6 +184,9 @@ def control_task(
     def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
         return sample_evaluator(measured, truth, features, rule, threads)
 
+    notes = [*problem.notes, note]
+    if problem.target is not problem.behaviour:
+        notes.append(ratio_note(problem.name, streams.ratio.numpy(), problem.ratio_limit))
     return Task(
         name=problem.name,
         experience=_experience(learned, None, runs, seed, device),
@@ -194,7 +198,7 @@ def control_task(
         truncates=_truncates(streams),
         shift=shift,
         scale=scale,
-        notes=(*problem.notes, note),
+        notes=tuple(notes),
         truth=truth,
     )
 

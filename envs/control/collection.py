@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from envs.control.environments import discrete_actions, observation_encoder
-from envs.control.policies import decisions, policy_name, probabilities
+from envs.control.actions import Actions, BoxActions, actions_of
+from envs.control.environments import observation_encoder
+from envs.control.importance import importance_ratios
 from envs.control.problems import ControlProblem
 from envs.control.workers import equal_parts, in_parallel, shared_array, worker_count
 from neural_tdc.device_memory import check_memory
@@ -35,7 +36,7 @@ class Recording(NamedTuple):
     """Streams of experience with what it takes to live through them again.
 
     transition:   leaves [stream, time, …]
-    actions:      [stream, time] as given to the environment
+    actions:      [stream, time, *action] as given to the environment
     reset_seeds:  [stream, time] the seed with which the running episode was reset
     """
 
@@ -63,26 +64,9 @@ class _Stream:
         self.reset_seed = int(torch.randint(2**31, (), generator=self._resets))
         return self.environment.reset(seed=self.reset_seed)[0]
 
-    def uniforms(self) -> np.ndarray:
-        return torch.rand(_BLOCK, generator=self._actions, dtype=torch.float64).numpy()
-
-
-def _ratios(
-    problem: ControlProblem, observation: np.ndarray, choice: np.ndarray, actions: int
-) -> np.ndarray:
-    """Return π(a|s) / b(a|s) of the chosen actions [n], and check that b covers π."""
-    target = probabilities(problem.target, observation, actions)
-    behaviour = probabilities(problem.behaviour, observation, actions)
-    missing = (behaviour == 0) & (target > 0)
-    if missing.any():
-        row, action = np.argwhere(missing)[0]
-        raise ValueError(
-            f"the behaviour policy {policy_name(problem.behaviour)} never takes action {action} "
-            f"at the observation {observation[row].tolist()}, where the target policy "
-            f"{policy_name(problem.target)} takes it with probability {target[row, action]:.3g}"
-        )
-    rows = np.arange(len(choice))
-    return target[rows, choice] / behaviour[rows, choice]
+    def uniforms(self, actions: Actions) -> np.ndarray:
+        size = (_BLOCK, *actions.numbers)
+        return torch.rand(size, generator=self._actions, dtype=torch.float64).numpy()
 
 
 @torch.no_grad()
@@ -126,6 +110,7 @@ def _empty_recording(problem: ControlProblem, streams: int, steps: int) -> Recor
     environment = problem.make()
     try:
         shape, _ = observation_encoder(problem.name, environment.observation_space)
+        actions = actions_of(problem.name, environment.action_space)
     finally:
         environment.close()
     what = f"experience of {streams:,} × {steps:,} transitions of {problem.name}"
@@ -135,8 +120,8 @@ def _empty_recording(problem: ControlProblem, streams: int, steps: int) -> Recor
         name: torch.from_numpy(shared_array((streams, steps, *shapes.get(name, ())), np.float32))
         for name in Transition._fields
     }
-    numbers = [shared_array((streams, steps), np.int64) for _ in range(2)]
-    return Recording(Transition(**leaves), *numbers)
+    taken = shared_array((streams, steps, *actions.shape), actions.dtype)
+    return Recording(Transition(**leaves), taken, shared_array((streams, steps), np.int64))
 
 
 def _fill(
@@ -180,30 +165,35 @@ def _live(
 ) -> None:
     """Step streams side by side and write all that happens into a recording of arrays."""
     environments = [stream.environment for stream in streams]
-    actions, lowest = discrete_actions(problem.name, environments[0].action_space)
+    actions = actions_of(problem.name, environments[0].action_space)
     shape, encode = observation_encoder(problem.name, environments[0].observation_space)
-    (observation, reward, discount, next_observation, ratio, first), choice, reset_seeds = arrays
+    (observation, reward, discount, next_observation, ratio, first), taken, reset_seeds = arrays
     steps = reward.shape[1]
     discount[:], ratio[:], first[:, 0] = problem.discount, 1, 1
     # From array to array: a loop over names would cost as much as a step of some environments.
     current = np.empty((len(streams), *shape), dtype=np.float32)
     for index, stream in enumerate(streams):
         current[index] = encode(stream.restart())
+    # As drawn, before bounds: of the latest block, for ratios.
+    number = np.float64 if isinstance(actions, BoxActions) else np.int64
+    drawn = np.empty((len(streams), _BLOCK, *actions.shape), number)
     everybody = np.arange(len(streams))
     seeds = np.array([stream.reset_seed for stream in streams])
     acting = [environment.step for environment in environments]
     for time in range(steps):
         if time % _BLOCK == 0:
-            uniforms = np.stack([stream.uniforms() for stream in streams])
-            decide = decisions(problem.behaviour, uniforms, actions)
+            uniforms = np.stack([stream.uniforms(actions) for stream in streams])
+            decide = actions.decisions(problem.behaviour, uniforms, together=False)
         if visit is not None:
             visit(time, environments)
         chosen = decide(time % _BLOCK, everybody, current)
-        choice[:, time] = chosen
+        drawn[:, time % _BLOCK] = chosen
+        executed = actions.executed(chosen)
+        taken[:, time] = executed
         observation[:, time] = current
         reset_seeds[:, time] = seeds
         ended = []
-        for index, (step, action) in enumerate(zip(acting, chosen + lowest, strict=True)):
+        for index, (step, action) in enumerate(zip(acting, executed, strict=True)):
             state, gain, terminated, truncated, _ = step(action)
             current[index] = encode(state)
             reward[index, time] = gain
@@ -221,11 +211,12 @@ def _live(
         if problem.target is not problem.behaviour and (done % _BLOCK == 0 or done == steps):
             block = slice((time // _BLOCK) * _BLOCK, done)
             rows = observation[:, block].reshape(-1, *shape)
-            ratios = _ratios(problem, rows, choice[:, block].reshape(-1), actions)
+            chosen = drawn[:, : done - block.start].reshape(-1, *actions.shape)
+            policies = (problem.target, problem.behaviour)
+            ratios = importance_ratios(actions, *policies, rows, chosen, problem.ratio_limit)
             ratio[:, block] = ratios.reshape(len(streams), -1)
         if progress is not None:
             progress(done)
-    choice += lowest
 
 
 def collect(
@@ -242,9 +233,10 @@ def collect(
     new episode, with `first` 1, as at t = 0. The next observation is always the true one, an
     episode's last included; the discount is 0 at a termination and γ at a truncation; rewards are
     the environment's own. Stream i depends on (seed, i) only and a longer stream begins as a
-    shorter one, provided that the policies judge every row by itself. `progress` hears how many
-    of the `steps` are done. `workers` processes share the streams, by default one per thread of
-    torch for a long collection; their number changes nothing.
+    shorter one, provided that the policies judge every row by itself. Continuous actions
+    reach the environment within its bounds; ratios are those of the actions as they were drawn.
+    `progress` hears how many of the `steps` are done. `workers` processes share the streams, by
+    default one per thread of torch for a long collection; their number changes nothing.
 
     ValueError: a policy returns something that is no distribution, or the target takes an action
     that the behaviour never takes; non-finite experience; more than the machine's memory.

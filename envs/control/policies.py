@@ -1,15 +1,28 @@
-"""Fixed policies: functions from raw observations to the probabilities of the actions."""
+"""Fixed policies: functions of raw observations, or objects that sample actions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Policy = Callable[[Tensor], Tensor]
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A policy that draws its actions itself.
+
+    For importance ratios it also has `log_probability(observation, action) -> [n]`.
+    """
+
+    def sample(self, observation: Tensor, generator: torch.Generator) -> Any:
+        """Return actions [n, …] at observations [n, …], drawn with the generator."""
+
+
+# What a function returns is told in `envs.control.actions`.
+Policy = Callable[[Tensor], Any] | Sampler
 
 # A softmax in float32 sums to one within this.
 _TOLERANCE = 1e-5
@@ -87,17 +100,52 @@ def acrobot(epsilon: float) -> Policy:
     )
 
 
+def pendulum(deviation: float) -> Policy:
+    """Make the policy that swings the pendulum up and balances it, with normal noise on its torque.
+
+    Near the top the mean torque is −10 sin θ − 2 θ̇; elsewhere θ̇(5 − E) for the energy
+    E = θ̇²/6 + 5 cos θ, which is 5 at rest on top. Both are kept within the bounds ±2.
+    """
+
+    def policy(observation: Tensor) -> torch.distributions.Distribution:
+        upward, aside, speed = observation.unbind(1)
+        swinging = speed * (5 - speed.square() / 6 - 5 * upward)
+        mean = torch.where(upward > 0.9, -10 * aside - 2 * speed, swinging).clamp(-2, 2)
+        return torch.distributions.Normal(mean[:, None], deviation, validate_args=False)
+
+    policy.__name__ = f"swinging up with noise of {deviation}"
+    return policy
+
+
 # What the names "default" and "soft" mean for a problem; "uniform" means the same for all.
 POLICIES: dict[str, dict[str, Policy]] = {
     "MountainCar-v0": {"default": mountain_car(0.1), "soft": mountain_car(0.5)},
     "CartPole-v1": {"default": cart_pole(0.3), "soft": cart_pole(0.6)},
     "Acrobot-v1": {"default": acrobot(0.1), "soft": acrobot(0.5)},
+    "Pendulum-v1": {"default": pendulum(0.2), "soft": pendulum(1.0)},
 }
 
 
 def policy_name(policy: Policy) -> str:
     """Return how messages call a policy: its own name, or that of its type."""
     return getattr(policy, "__name__", type(policy).__name__)
+
+
+def is_sampler(policy: Any) -> TypeGuard[Sampler]:
+    """Tell whether a policy draws its actions itself."""
+    return hasattr(policy, "sample")
+
+
+def asked(policy: Any, observation: Float[np.ndarray, "n ..."]) -> Any:
+    """Return what a policy returns at raw observations; ValueError where it fails."""
+    # A copy: a policy that scales its input in place must not touch the stored experience.
+    try:
+        return policy(torch.from_numpy(observation.copy()))
+    except Exception as error:  # a user's own function, which can fail in any way
+        raise ValueError(
+            f"the policy {policy_name(policy)} failed on observations of shape "
+            f"{list(observation.shape)}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def probabilities(
@@ -108,14 +156,9 @@ def probabilities(
     ValueError: the policy fails, the answer has another shape, or a row is no distribution
     (negative, not finite, a sum that is off by more than 1e-5).
     """
-    # A copy: a policy that scales its input in place must not touch the stored experience.
-    try:
-        given = policy(torch.from_numpy(observation.copy()))
-    except Exception as error:  # a user's own function, which can fail in any way
-        raise ValueError(
-            f"the policy {policy_name(policy)} failed on observations of shape "
-            f"{list(observation.shape)}: {type(error).__name__}: {error}"
-        ) from error
+    given = asked(policy, observation)
+    if isinstance(given, torch.distributions.Categorical | torch.distributions.OneHotCategorical):
+        given = given.probs
     if not isinstance(given, torch.Tensor | np.ndarray):
         raise ValueError(
             f"the policy {policy_name(policy)} returned {type(given).__name__}; "

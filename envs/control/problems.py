@@ -8,15 +8,16 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
+from envs.control.actions import Actions, BoxActions, actions_of
 from envs.control.environments import (
-    discrete_actions,
     make,
     observation_encoder,
     parts_left_out,
 )
 from envs.control.global_chance import kept_global_state
+from envs.control.importance import importance_ratios
 from envs.control.inspection import inspected
-from envs.control.policies import POLICIES, Policy, probabilities, uniform
+from envs.control.policies import POLICIES, Policy
 from envs.control.policy_modes import settle
 from envs.names import closest_names
 
@@ -29,6 +30,7 @@ class ControlProblem(NamedTuple):
     target:     the policy whose value is sought
     behaviour:  the policy that acts; the same function on-policy
     discount:   γ in [0, 1]
+    ratio_limit: the largest importance ratio; greater ones are lowered to it
     notes:      lines that a program should print, e.g. that a policy was chosen for the user
     """
 
@@ -38,6 +40,7 @@ class ControlProblem(NamedTuple):
     behaviour: Policy
     discount: float = 0.99
     notes: tuple[str, ...] = ()
+    ratio_limit: float = math.inf
 
 
 def _registered(name: str) -> ControlProblem:
@@ -48,12 +51,15 @@ def _registered(name: str) -> ControlProblem:
 CONTROL_PROBLEMS: dict[str, ControlProblem] = {name: _registered(name) for name in POLICIES}
 
 
-def _resolved(role: str, given: str | Policy, name: str, actions: int) -> Policy:
+def _resolved(role: str, given: str | Policy, name: str, actions: Actions) -> Policy:
     if not isinstance(given, str):
         return given
-    known = {**POLICIES.get(name, {}), "uniform": uniform(actions)}
+    if given == "uniform":
+        return actions.uniform()
+    known = POLICIES.get(name, {})
     if given not in known:
-        matches = closest_names(given, known) or sorted(known)
+        names = (*known, "uniform")
+        matches = closest_names(given, names) or sorted(names)
         raise ValueError(
             f"unknown {role} policy {given!r} for {name}; policies by name: {', '.join(matches)}"
         )
@@ -66,6 +72,7 @@ def control_problem(
     target: str | Policy | None = None,
     behaviour: str | Policy | None = None,
     discount: float | None = None,
+    ratio_limit: float = math.inf,
 ) -> ControlProblem:
     """Set up a prediction problem on an environment, and try it and its policies beforehand.
 
@@ -75,15 +82,16 @@ def control_problem(
 
     problem:    a Gymnasium id (`module:ID` imports the module first), or a function that makes
                 an environment
-    target:     a function from raw observations [n, …] to probabilities [n, actions], or a name:
-                "default", "soft" (more random) for the environments in `CONTROL_PROBLEMS`,
-                "uniform" for all. Left out: "default" where there is one, else "uniform", which a
-                note says
+    target:     a function or an object as `envs.control.actions` tells, such as one from raw
+                observations [n, …] to probabilities [n, actions]; or a name: "default", "soft"
+                (more random) for the environments in `CONTROL_PROBLEMS`, "uniform" for all. Left
+                out: "default" where there is one, else "uniform", which a note says
     behaviour:  likewise; left out: the target, that is on-policy
     discount:   γ in [0, 1], 0.99 if left out
+    ratio_limit: importance ratios are lowered to it; none if left out
 
-    ValueError: unknown names, an environment that cannot be made, actions that are not discrete,
-    observations without a fixed size, a policy that does not return probabilities or that answers
+    ValueError: unknown names, an environment that cannot be made, actions of another kind,
+    observations without a fixed size, a policy that does not return what it should or that answers
     the same observation differently twice.
     """
     name = problem if isinstance(problem, str) else getattr(problem, "__name__", repr(problem))
@@ -91,12 +99,14 @@ def control_problem(
     gamma = 0.99 if discount is None else discount
     if not 0 <= gamma <= 1:
         raise ValueError(f"discount {gamma}: it must lie between 0 and 1")
+    if not ratio_limit > 0:
+        raise ValueError(f"ratio limit {ratio_limit}: it must be above 0")
     maker = (lambda: make(problem)) if isinstance(problem, str) else problem
     environment = maker()
     if not isinstance(environment, gymnasium.Env):
         raise ValueError(f"{name} made {type(environment).__name__}; it must make a gymnasium.Env")
     try:
-        actions, _ = discrete_actions(name, environment.action_space)
+        actions = actions_of(name, environment.action_space)
         shape, encode = observation_encoder(name, environment.observation_space)
         notes: tuple[str, ...] = ()
         if target is None and known is None:
@@ -118,9 +128,12 @@ def control_problem(
         # Three rows of one observation: a policy that forgets the leading axis shows here.
         rows = sample.reshape(1, *shape).repeat(3, axis=0)
         for policy in (resolved,) if acting is resolved else (resolved, acting):
-            notes += settle(policy, partial(probabilities, policy, rows, actions))
+            notes += settle(policy, partial(actions.answers, policy, rows))
+        if acting is not resolved and isinstance(actions, BoxActions):
+            # What has no density is refused before anything is collected.
+            importance_ratios(actions, resolved, acting, rows, actions.answers(acting, rows))
     finally:
         environment.close()
     maker, faults = inspected(name, maker, encode)
     notes += faults
-    return ControlProblem(name, maker, resolved, acting, float(gamma), notes)
+    return ControlProblem(name, maker, resolved, acting, float(gamma), notes, ratio_limit)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.control.actions import Actions, actions_of
 from envs.control.branches import NoTruthError, branches_of
 from envs.control.collection import recording_bytes
-from envs.control.environments import discrete_actions, observation_encoder
-from envs.control.policies import decisions
+from envs.control.environments import observation_encoder
 from envs.control.problems import ControlProblem
 from envs.control.workers import equal_parts, in_parallel, worker_count
 from neural_tdc.device_memory import check_memory
@@ -104,6 +104,12 @@ def monte_carlo_truth(
     chance = generator(seed, "truth", "chance")
     draws = generator(seed, "truth", "action")
     observation = recording.transition.observation[0, times]
+    environment = problem.make()
+    actions = actions_of(problem.name, environment.action_space)
+    environment.close()
+    # What a policy that samples by itself draws depends on which rollouts it is asked for at once.
+    alone = actions.samples_itself(problem.target, observation[:1].numpy())
+    count = worker_count(spacing * states, 1 if alone else workers)
     returns = np.empty((states, rollouts))
     # Some hundred environments at a time are asked together: more would leave the cache.
     together = max(1, 256 // rollouts)
@@ -116,13 +122,15 @@ def monte_carlo_truth(
         ]
         start = observation[begin : begin + together].numpy().repeat(rollouts, axis=0)
         parts = [
-            partial(_returns, problem, copies, part, start, draws, tolerance, max_episode_steps)
-            for part in equal_parts(len(copies), worker_count(spacing * states, workers))
+            partial(
+                _returns, problem, actions, copies, part, start, draws, tolerance, max_episode_steps
+            )
+            for part in equal_parts(len(copies), count)
         ]
         totals, steps = zip(*in_parallel(parts), strict=True)
         returns[begin : begin + together] = np.concatenate(totals).reshape(-1, rollouts)
         # What follows draws on from where the longest rollout has stopped.
-        torch.rand(max(steps) * len(copies), generator=draws, dtype=torch.float64)
+        torch.rand(max(steps), len(copies), *actions.numbers, generator=draws, dtype=torch.float64)
         if progress is not None:
             progress(begin + len(chosen))
     # Measured from the first rollout, equal returns have exactly no variance.
@@ -135,6 +143,7 @@ def monte_carlo_truth(
 
 def _returns(
     problem: ControlProblem,
+    actions: Actions,
     copies: list[Callable[[], gymnasium.Env]],
     part: slice,
     observation: np.ndarray,
@@ -151,32 +160,35 @@ def _returns(
     """
     environments = [make() for make in copies[part]]
     try:
-        draws = draws.clone_state()
-        uniforms = _uniforms(draws, len(copies), part)
+        uniforms = _uniforms(draws.clone_state(), (len(copies), *actions.numbers), part)
+        start = observation[part].copy()
         return _followed(
-            problem, environments, observation[part].copy(), uniforms, tolerance, max_episode_steps
+            problem, environments, actions, start, uniforms, tolerance, max_episode_steps
         )
     finally:
         for environment in environments:
             environment.close()
 
 
-def _uniforms(draws: torch.Generator, together: int, part: slice) -> Iterator[np.ndarray]:
-    """Yield uniform numbers [environment of the part, time], block after block of steps."""
+def _uniforms(draws: torch.Generator, size: tuple[int, ...], part: slice) -> Iterator[np.ndarray]:
+    """Yield uniform numbers [environment of the part, time, …], block after block of steps.
+
+    size: of the numbers of one step of all parts
+    """
     while True:
-        block = torch.rand(_BLOCK, together, generator=draws, dtype=torch.float64)
-        yield block[:, part].T.numpy()
+        block = torch.rand(_BLOCK, *size, generator=draws, dtype=torch.float64)
+        yield block[:, part].transpose(0, 1).numpy()
 
 
 def _followed(
     problem: ControlProblem,
     environments: list[gymnasium.Env],
+    actions: Actions,
     observation: np.ndarray,
     uniforms: Iterator[np.ndarray],
     tolerance: float,
     max_episode_steps: int,
 ) -> tuple[np.ndarray, int]:
-    actions, start = discrete_actions(problem.name, environments[0].action_space)
     _, encode = observation_encoder(problem.name, environments[0].observation_space)
     end = horizon(problem.discount, tolerance)
     acting = [environment.step for environment in environments]
@@ -192,8 +204,8 @@ def _followed(
                 f"{problem.discount}, raise the tolerance {tolerance}, or allow longer rollouts"
             )
         if steps % _BLOCK == 0:
-            decide = decisions(problem.target, next(uniforms), actions)
-        choice = decide(steps % _BLOCK, running, observation[running]) + start
+            decide = actions.decisions(problem.target, next(uniforms), together=True)
+        choice = actions.executed(decide(steps % _BLOCK, running, observation[running]))
         going = []
         for index, action in zip(running.tolist(), choice, strict=True):
             state, reward, terminated, truncated, _ = acting[index](action)

@@ -1,5 +1,6 @@
 """Prediction problems from logged data: the values of a policy without an environment."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.control.importance import ratio_note
 from envs.control.policies import Policy, policy_name, probabilities
 from envs.control.policy_modes import settle
 from envs.logs.log import Log, check_rows, checked_log
@@ -52,13 +54,17 @@ def read_log(path: Path | str) -> Log:
 
 
 def logged_problem(
-    path: Path | str, discount: float, policy: Policy | None = None
+    path: Path | str,
+    discount: float,
+    policy: Policy | None = None,
+    ratio_limit: float = math.inf,
 ) -> LoggedProblem:
     """Read a log and return the problem of evaluating a policy from it.
 
     discount: γ
     policy:   from raw observations [n, …] in float32 to probabilities [n, actions]; the policy
         that acted if not given
+    ratio_limit: importance ratios are lowered to it
 
     Order is kept: entry t + 1 of the stream continues entry t, or starts an episode, with `first`
     1. The discount is 0 where an episode terminated, and the next observation then repeats the
@@ -76,10 +82,8 @@ def logged_problem(
     if policy is not None:
         ratio, faults = _ratios(log, policy)
         notes += faults
-        notes.append(
-            f"importance ratios of {log.path}: mean {ratio.mean():.3g} (1 is expected), "
-            f"largest {ratio.max():.3g}"
-        )
+        ratio = np.minimum(ratio, ratio_limit)
+        notes.append(ratio_note(str(log.path), ratio, ratio_limit))
     ended = log.terminated | log.truncated
     first = np.ones(time)
     first[1:] = ended[:-1]

@@ -1,6 +1,7 @@
 """Policy evaluation from logged data: what --data stands for, and what it leaves without effect."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def logged(settings: EvaluationSettings, data: str) -> LoggedProblem:
         policy = load_part(settings.policy, "--policy")
     gamma = DISCOUNT if settings.gamma is None else settings.gamma
     try:
-        problem = logged_problem(data, gamma, policy)
+        limit = math.inf if settings.ratio_limit is None else settings.ratio_limit
+        problem = logged_problem(data, gamma, policy, limit)
     except ValueError as error:
         raise UsageError(f"--data {' '.join(str(error).split())}") from error
     shape = problem.transition.observation.shape[2:]

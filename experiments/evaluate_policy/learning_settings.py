@@ -32,6 +32,9 @@ class PolicySettings(CheckedSettings):
     checkpoint.pt of train_dqn; with --data the one that acted if not given."""
     behaviour: str | None = None
     """The policy that acts, likewise; the evaluated one if not given (a chain's own on chains)."""
+    ratio_limit: Annotated[float | None, above(0)] = None
+    """Largest importance ratio π(a|s)/b(a|s) (dimensionless); greater ones are lowered to it and
+    counted; no limit if not given."""
     gamma: Annotated[float | None, from_to(0, 1)] = None
     """Discount γ in [0, 1]; the problem's own if not given (0.99 on Gymnasium problems
     and data)."""

@@ -1,5 +1,6 @@
 """The problems that policy evaluation is asked for by name, with the policies that go with them."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -70,7 +71,8 @@ def made_problem(settings: EvaluationSettings, name: str) -> FiniteMDP | Control
     policy = _policy(settings.policy, "--policy")
     behaviour = _policy(settings.behaviour, "--behaviour")
     with named(problem_flags(settings)):
-        problem = control_problem(made or name, policy, behaviour, settings.gamma)
+        limit = math.inf if settings.ratio_limit is None else settings.ratio_limit
+        problem = control_problem(made or name, policy, behaviour, settings.gamma, limit)
     return _from_its_table(problem, settings) or problem
 
 
@@ -92,7 +94,13 @@ def _from_its_table(problem: ControlProblem, settings: EvaluationSettings) -> Fi
 
 
 def _policy(value: str | None, flag: str) -> Any:
-    return load_part(value, flag) if value and ":" in value else value
+    if not value or ":" not in value:
+        return value
+    part = load_part(value, flag)
+    if isinstance(part, type):
+        with named(f"{flag} {value}"):
+            return part()
+    return part
 
 
 def _with_policies(mdp: FiniteMDP, settings: EvaluationSettings) -> FiniteMDP:

@@ -31,7 +31,17 @@ LARGEST = 3e38
 AUTO = "auto"
 FOR_AUTO = frozenset(
     (
-        *("problem", "data", "policy", "behaviour", "gamma", "rule", "steps", "seed"),
+        *(
+            "problem",
+            "data",
+            "policy",
+            "behaviour",
+            "ratio_limit",
+            "gamma",
+            "rule",
+            "steps",
+            "seed",
+        ),
         *("truth_states", "truth_rollouts", "budget", "updates", "out", "resume", "overwrite"),
     )
 )
@@ -205,6 +215,13 @@ def idle_settings(
         (data, ("behaviour",), "with --data: its behaviour_probability tells how it acted"),
         (data, OF_TRUTH, "with --data: no truth is known, and --held-out-fraction of it judges"),
         (not data, ("held_out_fraction",), "without --data"),
+        (data and settings.policy is None, ("ratio_limit",), "without --policy: all ratios are 1"),
+        (finite, ("ratio_limit",), f"on {settings.problem}: its ratios are used as they are"),
+        (
+            not data and settings.behaviour is None,
+            ("ratio_limit",),
+            "without --behaviour: all ratios are 1",
+        ),
         (finite, OF_TRUTH, f"on {settings.problem}: the errors of finite problems are exact"),
         (settings.truth_states == 0, ("truth_rollouts",), "with --truth-states 0"),
         ("psi" not in taken, ("psi", "psi_width"), f"{chosen}, only with generalized"),

@@ -92,7 +92,10 @@ def test_progress_is_told_once():
     assert heard == list(range(1, 21))
 
 
-@pytest.mark.parametrize("name", [*POLICIES, "uniform"])
+TABLES = [name for name, known in POLICIES.items() if hasattr(known["soft"], "table")]
+
+
+@pytest.mark.parametrize("name", [*TABLES, "uniform"])
 def test_answers_from_a_table_are_those_of_the_probabilities(name):
     policy = uniform(4) if name == "uniform" else POLICIES[name]["soft"]
     actions = policy.table.shape[1]
