@@ -2,7 +2,7 @@
 
 A `Task` is a prediction problem made ready on a device. What it holds depends on the seed and on
 the numbers of runs and transitions alone, never on a rule or a step size, so that all rules and
-step sizes of one seed learn from the same experience and are judged by the same truth.
+step sizes of one seed learn from the same experience and are measured by the same truth.
 """
 
 from collections.abc import Callable
@@ -134,7 +134,7 @@ def control_task(
     dtype: torch.dtype = torch.float32,
     on_progress: OnTaskProgress = no_progress,
 ) -> Task:
-    """Make a Gymnasium problem ready: streams, Monte Carlo truth and transitions for judging.
+    """Make a Gymnasium problem ready: streams, Monte Carlo truth and held-out transitions.
 
     transitions:  length of each run's stream
     states, rollouts: where the truth is estimated, and by how many returns at each; 0 states
@@ -211,13 +211,13 @@ def _estimated_truth(
     on_progress: Callable[[int], None],
 ) -> tuple[Truth | None, str]:
     """Return the truth at raw observations, where one can be had, and a line about it."""
-    judged = "what needs no truth is measured, on held-out transitions"
+    without = "what needs no truth is measured, on held-out transitions"
     if states == 0:
-        return None, f"without a truth of {problem.name}: {judged}"
+        return None, f"without a truth of {problem.name}: {without}"
     try:
         estimate = monte_carlo_truth(problem, states, rollouts, seed, progress=on_progress)
     except NoTruthError as error:
-        return None, f"{error}; {judged}"
+        return None, f"{error}; {without}"
     squared_error = float(estimate.standard_error.double().square().mean())
     value = estimate.value.double()
     weighting = torch.full((states,), 1 / states, dtype=torch.float64)
@@ -240,7 +240,7 @@ def logged_task(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Task:
-    """Make a log ready: one stream that all runs learn from, and its end to judge by.
+    """Make a log ready: one stream that all runs learn from, and its end as held-out transitions.
 
     given:       whether the observations are the features, which are then left as they are;
         otherwise they are standardised by means and deviations of the part to learn from
@@ -285,7 +285,7 @@ def logged_task(
     notes = [
         *problem.notes,
         f"{problem.path}: {begin:,} transitions to learn from, the last {held:,} held out to "
-        "judge by",
+        "measure on",
     ]
     if transitions > begin:
         notes.append(f"{problem.path}: gone through {transitions / begin:.3g} times, in its order")

@@ -1,7 +1,7 @@
 """The best value function that a log tells of: many candidates, one choice, without a truth.
 
 Candidates of several families (`neural_tdc.baselines`) learn from all parts of the log but one and
-are judged on the part that they did not see, each part in turn. The result is the mean of all
+are evaluated on the part that they did not see, each part in turn. The result is the mean of all
 candidates that the held-out errors cannot tell from the best one, each the mean of what its folds
 learned. So every transition serves learning and choosing.
 """
@@ -27,8 +27,8 @@ from neural_tdc.metrics.selection import (
     PairedDifference,
     effective_sample_size,
     equally_good,
-    judging_returns,
     paired_error_difference,
+    selection_returns,
 )
 from neural_tdc.types import Transition
 
@@ -59,7 +59,7 @@ class BestValue(NamedTuple):
     value:          V of raw observations
     observation_shape: of one observation
     chosen:         the candidates whose mean is taken: family and settings
-    criterion:      `returns`, or `bootstrapped returns`, see `metrics.selection.judging_returns`
+    criterion:      `returns`, or `bootstrapped returns`, see `metrics.selection.selection_returns`
     ranking:        one entry per family, the best first
     effective_sample_size: of the ratios, the number of transitions on-policy
     seconds:        by phase
@@ -155,13 +155,13 @@ class _Choice(NamedTuple):
 
 
 def _chosen(candidates: LearnedCandidates) -> _Choice:
-    """Judge all candidates on the parts that they did not see."""
+    """Evaluate all candidates on the parts that they did not see."""
     names, whole = candidates.names, joined(candidates.parts)
     value, next_value = held_out_group_values(candidates.groups, candidates.parts)
     finite = (value.isfinite() & next_value.isfinite()).all(0)
-    judges = judging_returns(value[:, finite], next_value[:, finite], whole)
-    error = (judges.value[judges.usable, None] - value[judges.usable]).square()
-    episode = episode_numbers(whole)[judges.usable]
+    returns = selection_returns(value[:, finite], next_value[:, finite], whole)
+    error = (returns.value[returns.usable, None] - value[returns.usable]).square()
+    episode = episode_numbers(whole)[returns.usable]
     good = equally_good(error, episode)
     score = torch.where(finite, error.mean(0), torch.inf)
     best: dict[str, int] = {}
@@ -176,4 +176,4 @@ def _chosen(candidates: LearnedCandidates) -> _Choice:
         alone[row] = 1
         value_of_row = weighted_value(candidates, alone)
         ranking.append(FamilyResult(*names[row], value_of_row, square * float(score[row]), in_unit))
-    return _Choice(good.double() / good.sum(), judges.criterion, ranking, (judges.note,))
+    return _Choice(good.double() / good.sum(), returns.criterion, ranking, (returns.note,))

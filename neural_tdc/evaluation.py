@@ -136,7 +136,7 @@ def evaluate(
                    and gives the values; the first `average_after` updates are left out
     reward_scale:  a number that rewards are divided by for learning, `none`, or `auto`: the
                    standard deviation of the returns. Values and errors are in the rewards' own unit
-    held_out:      the last part of each stream, which is not learned from and judges
+    held_out:      the last part of each stream, not learned from, on which errors are measured
     trace_decay:   λ: with `sequences` over each segment, for any body (see
                    `neural_tdc.rules.lambda_returns`); else by eligibility traces, for given
                    features and an ordered stream (see `neural_tdc.rules.traces`). `first` must
@@ -199,9 +199,9 @@ def evaluate(
         raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     whole = streams if actions is None else completed(actions)
-    judged = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
+    unseen = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
     if method is not None:
-        return Evaluation(*evaluate_method(method, learned, judged, runs, seed, progress))
+        return Evaluation(*evaluate_method(method, learned, unseen, runs, seed, progress))
     chosen = rule_or_method(rule) if isinstance(rule, str) else rule
     if not isinstance(chosen, Rule):
         raise ValueError(f"rule is of type {type(chosen).__name__}; it must be a neural_tdc.Rule")
@@ -249,7 +249,7 @@ def evaluate(
         sizes,
         named_schedule(schedule, steps),
         scheme,
-        sample_evaluator(in_rows(judged), None, algorithm.features, algorithm.rule),
+        sample_evaluator(in_rows(unseen), None, algorithm.features, algorithm.rule),
         steps=steps,
         measure_every=measure_every,
         limit=divergence_limit(state.parameters),

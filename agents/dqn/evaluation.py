@@ -73,7 +73,7 @@ def evaluate_episodes(
     max_episode_steps:  agent steps after which a game is left, with the score it has then
 
     Learns nothing and touches no random number of a training. Games depend on (seed, ε) and on the
-    player alone.
+    actor alone.
     """
     memory = Replay(
         (environments.stack + 3) * environments.count,

@@ -53,8 +53,8 @@ def td_targets(
 
     online_values:  the network's own values at s' for double DQN; None for the target's
     """
-    judged = target_values if online_values is None else online_values
-    best = judged.argmax(1, keepdim=True)
+    choosing = target_values if online_values is None else online_values
+    best = choosing.argmax(1, keepdim=True)
     return reward + discount * target_values.gather(1, best).squeeze(1)
 
 

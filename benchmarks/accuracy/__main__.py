@@ -1,7 +1,7 @@
 """How near values come to the truth: python -m benchmarks.accuracy [--problems …] [--seeds N].
 
 Every method learns from the same logs of 20,000 transitions of simulators on which nothing was
-tuned, and is judged by the same truth, which none of them sees. Errors are RMSVE divided by the
+tuned, and is measured by the same truth, which none of them sees. Errors are RMSVE divided by the
 spread of the true values over states: 1 is as good as the best constant. Jobs (problem, seed) are
 independent processes; finished ones are found again in --out.
 """

@@ -50,7 +50,7 @@ def errors(name: str, seed: int) -> dict[str, Any]:
     at = torch.as_tensor(known.observation, dtype=torch.float64)
     results: dict[str, Any] = {}
 
-    def judged(method: str, learn: Callable[[], Any]) -> None:
+    def measured(method: str, learn: Callable[[], Any]) -> None:
         begun = time.perf_counter()
         value = np.asarray(learn(), dtype=np.float64)
         squared = float(np.square(value - known.value).mean())
@@ -65,7 +65,7 @@ def errors(name: str, seed: int) -> dict[str, Any]:
         chosen.append([found.criterion, [each.family for each in found.ranking]])
         return found.value(at)
 
-    judged(AUTO, auto)
+    measured(AUTO, auto)
     mean, deviation = stream.observation.mean(0), stream.observation.std(0, unbiased=False)
     scaled = stream._replace(
         observation=((stream.observation - mean) / deviation).float(),
@@ -88,10 +88,10 @@ def errors(name: str, seed: int) -> dict[str, Any]:
             )
             return result.value(((at - mean) / deviation).float(), run=0)
 
-        judged(method, rule)
+        measured(method, rule)
     for method, (learn, off_policy) in PEERS.items():
         if problem.behaviour is None or off_policy:
-            judged(
+            measured(
                 method,
                 lambda learn=learn: learn(log, problem.discount)(known.observation, known.policy),
             )

@@ -233,7 +233,7 @@ def collect(
     new episode, with `first` 1, as at t = 0. The next observation is always the true one, an
     episode's last included; the discount is 0 at a termination and γ at a truncation; rewards are
     the environment's own. Stream i depends on (seed, i) only and a longer stream begins as a
-    shorter one, provided that the policies judge every row by itself. Continuous actions
+    shorter one, provided that the policies treat every row by itself. Continuous actions
     reach the environment within its bounds; ratios are those of the actions as they were drawn.
     `progress` hears how many of the `steps` are done. `workers` processes share the streams, by
     default one per thread of torch for a long collection; their number changes nothing.

@@ -213,6 +213,6 @@ def held_out_start(first: Tensor, fraction: float) -> int:
     if not 2 <= begin <= time - 2:
         raise ValueError(
             f"holding out {fraction:g} of {time} transitions leaves {begin} to learn from and "
-            f"{time - begin} to judge by; both must be at least 2"
+            f"{time - begin} to measure on; both must be at least 2"
         )
     return begin

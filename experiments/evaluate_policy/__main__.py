@@ -1,6 +1,6 @@
 """Evaluate a fixed policy: python -m experiments.evaluate_policy --problem NAME [--rule NAME …]
 
-Every rule learns from the same streams and is judged by the same truth; auto, the default, is the
+Every rule learns from the same streams and is measured by the same truth; auto, the default, is the
 search for the best value function. One rule's run is the folder --out; of several each has a
 folder of its own in it, and --out has the common figure.
 """

@@ -97,7 +97,7 @@ class EvaluationSettings(SearchSettings, LearningSettings):
     trace. Above 0 it needs --sampling sequences, or --features given, --sampling markov and
     --batch 1."""
     held_out_fraction: Annotated[float, between(0, 1)] = 0.2
-    """With --data: the part of the file, at its end, that is not learned from and judges."""
+    """With --data: the last part of the file, which is held out for measuring errors."""
 
     def __post_init__(self) -> None:
         """Check every field, and what several of them say together."""
@@ -213,7 +213,11 @@ def idle_settings(
         (settings.features == "given", ("body", "width", *OF_MLP), "with --features given"),
         (settings.body != "mlp", OF_MLP, f"with --body {settings.body}, only with mlp"),
         (data, ("behaviour",), "with --data: its behaviour_probability tells how it acted"),
-        (data, OF_TRUTH, "with --data: no truth is known, and --held-out-fraction of it judges"),
+        (
+            data,
+            OF_TRUTH,
+            "with --data: no truth is known; --held-out-fraction of it measures errors",
+        ),
         (not data, ("held_out_fraction",), "without --data"),
         (data and settings.policy is None, ("ratio_limit",), "without --policy: all ratios are 1"),
         (finite, ("ratio_limit",), f"on {settings.problem}: its ratios are used as they are"),

@@ -25,4 +25,4 @@ class PlotSettings(CheckedSettings):
     comparison.png in the current folder for several."""
     metric: tuple[str, ...] = ()
     """Metrics to draw, one panel each, such as rmsve or tracking_error_head. If not given:
-    errors, lags and rank."""
+    errors, tracking errors and rank."""

@@ -321,7 +321,7 @@ def evaluation_figure(
     metrics: Sequence[str | Panel] | None = None,
     references: Mapping[str, tuple[float, str]] | None = None,
 ) -> None:
-    """Draw errors and lags of several rules over their updates, and write the file.
+    """Draw errors and tracking errors of several rules over their updates, and write the file.
 
     histories:   {rule: history}; a rule's colour depends on its name, so order does not matter
     metrics:     the metrics to draw, or panels of one's own; if not given the panels above, of

@@ -22,7 +22,7 @@ ROUNDING = 1e-12
 
 
 def is_error(name: str) -> bool:
-    """Return whether a metric is an error or a loss: not negative, skewed, judged by its size."""
+    """Return whether a metric is an error or a loss: not negative, skewed, better if smaller."""
     group, _, metric = name.partition("/")
     return group in ("error", "tracking_error") or metric in ("loss", "rmse")
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # A new interval at each measurement: fewer resamples than in a summary.
 EVENT_RESAMPLES = 2_000
 # Groups of metrics that say how good a run is.
-JUDGING = ("error", "test")
+ERROR_GROUPS = ("error", "test")
 # The last of all groups: what has one point only.
 _SINGLE = "whole_run"
 
@@ -118,7 +118,7 @@ class TensorBoardLog:
         step = int(history.steps[-1])
         tags: dict[str, float] = {}
         for name in history.names:
-            if name.split("/")[0] in JUDGING:
+            if name.split("/")[0] in ERROR_GROUPS:
                 tag = f"{_SINGLE}/auc_{summary_key(name)}"
                 values = auc(history, name) if averages is None else averages[name]
                 self.scalar(tag, float(mean_interval(values).mean), step)

@@ -47,7 +47,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(cell: Cell) -> Estimate:
-    """Estimate the memory of a cell: its streams and judge once, state and activations a run.
+    """Estimate the memory of a cell: its streams and evaluator once, state and activations per run.
 
     A run's share is that of its state in as many copies as an update makes, and of its batch with
     all that is computed from it.

@@ -1,4 +1,4 @@
-"""From the settings of deep Q-learning to what they stand for: games, network, replay, course."""
+"""From the settings of deep Q-learning to games, network, replay and schedule."""
 
 from typing import Any
 

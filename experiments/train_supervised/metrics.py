@@ -204,11 +204,11 @@ SUPERVISED_METRICS: dict[str, Metric] = {
         ),
         Metric(
             "tracking_error/head",
-            "lag of the head",
+            "tracking error of θ",
             MeasuredNetwork.tracking_error,
             unit="",
             panel=1,
-            title="Lag of the head",
+            title="Tracking error of the head",
             label=r"RMS of $Z(\theta-\theta^*)$",
             columns=("final",),
         ),

@@ -95,7 +95,7 @@ class SupervisedSettings(ComputingSettings, FolderSettings):
     response_every: Annotated[int, count(1)]
     """Updates between two answers of the limit's head."""
     response_samples: Annotated[int, count(1)] = 2000
-    """Training samples that a best response is for, at most; the lag is measured on them."""
+    """Most training samples of a best response and of the head's tracking error."""
     response_tolerance: Annotated[float, above(0)] = 1e-4
     """Largest entry of the gradient at which a softmax best response counts as found."""
     automatic_low: Annotated[float, above(0)] = 1e-5

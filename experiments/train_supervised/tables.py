@@ -86,5 +86,6 @@ def unsolved_warning(run: SupervisedRun) -> str | None:
         return None
     return (
         f"warning: a softmax best response did not converge: residual {worst:.1e} above the "
-        f"--response-tolerance {tolerance:.1e}; lags and the arm limit are off by as much"
+        f"--response-tolerance {tolerance:.1e}; "
+        "tracking errors and the arm limit are off by as much"
     )

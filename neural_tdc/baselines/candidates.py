@@ -1,6 +1,6 @@
 """Candidates for the best value function: several settings of one family, learned on several folds.
 
-A log is cut into parts. Fold k learns from all parts but part k, so that part k can judge it. A
+A log is cut into parts. Fold k learns from all parts but part k, so that part k can evaluate it. A
 candidate is one setting, for every fold: its values on part k are those that fold k learned.
 """
 

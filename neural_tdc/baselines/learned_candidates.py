@@ -1,4 +1,4 @@
-"""All candidates for the best value function of a log, learned and not yet judged."""
+"""All candidates for the best value function of a log, learned and not yet evaluated."""
 
 import time
 from typing import Any, NamedTuple

@@ -51,14 +51,14 @@ def asked_method(rule: Any, given: Mapping[str, Any], evaluate: Any) -> Method |
 def evaluate_method(
     method: Method,
     learned: Transition,
-    judged: Transition,
+    unseen: Transition,
     runs: int,
     seed: int,
     progress: Callable[[int], Any] | None,
 ) -> MethodEvaluation:
     """Learn by a method, run i from stream i in turn, and measure it once.
 
-    learned: [stream, time, …]; judged: [sample, …]
+    learned: [stream, time, …]; unseen: [sample, …]
     """
     streams = [
         mapped(learned, lambda leaf, run=run: leaf[run % len(learned.reward)])
@@ -68,7 +68,7 @@ def evaluate_method(
     (measurement,) = prefix_measurements(
         method,
         streams,
-        lambda features: sample_evaluator(judged, None, features, Rule()),
+        lambda features: sample_evaluator(unseen, None, features, Rule()),
         steps=time,
         prefixes=1,
         seed=seed,

@@ -21,7 +21,7 @@ from neural_tdc.types import Transition
 
 # The quantile of the normal distribution of a two-sided interval of 95 %.
 _NORMAL = 1.959963984540054
-# The share of complete returns from which on they alone judge.
+# The share of complete returns from which on they alone are the criterion.
 _ENOUGH = 0.1
 # How often the reference of bootstrapped returns is replaced, and by how many candidates' mean.
 _ROUNDS, _NEAREST = 3, 20
@@ -35,7 +35,7 @@ class PairedDifference(NamedTuple):
     high: float
 
 
-class JudgingReturns(NamedTuple):
+class SelectionReturns(NamedTuple):
     """The returns that held-out values are compared with.
 
     value:     [time]
@@ -50,12 +50,12 @@ class JudgingReturns(NamedTuple):
     note: str
 
 
-def judging_returns(
+def selection_returns(
     value: Float[Tensor, "time candidate"],
     next_value: Float[Tensor, "time candidate"],
     transitions: Transition,
-) -> JudgingReturns:
-    """Return the returns that judge candidates on an ordered stream.
+) -> SelectionReturns:
+    """Return the returns that candidates are compared with on an ordered stream.
 
     value, next_value: held-out values of all candidates, finite
 
@@ -72,7 +72,7 @@ def judging_returns(
     share = float(returns.complete.double().mean())
     if on_policy and share >= _ENOUGH:
         note = f"{share:.1%} of the held-out returns are complete and used"
-        return JudgingReturns(returns.value, returns.complete, "returns", note)
+        return SelectionReturns(returns.value, returns.complete, "returns", note)
     scores = tournament_scores(value, next_value, transitions)
     top = scores.argsort()[: (len(scores) + 1) // 2]
     for _ in range(_ROUNDS + 1):
@@ -81,9 +81,9 @@ def judging_returns(
         target = reference + lambda_errors(td_error, transitions, 1.0, trace_limit=1.0)
         top = (target[:, None] - value).square().mean(0).argsort()[:_NEAREST]
     why = "hardly any return is complete" if on_policy else "the data are off-policy"
-    note = f"{why}: candidates are judged by returns that are bootstrapped from what they agree on"
+    note = f"{why}: candidates are compared with returns bootstrapped from what they agree on"
     everywhere = torch.ones_like(returns.complete)
-    return JudgingReturns(target, everywhere, "bootstrapped returns", note)
+    return SelectionReturns(target, everywhere, "bootstrapped returns", note)
 
 
 def tournament_scores(
@@ -102,7 +102,7 @@ def td_error_scores(
     next_value: Float[Tensor, "time candidate"],
     transitions: Transition,
 ) -> Float[Tensor, " candidate"]:
-    """Return √mean ρδ², a bad judge that serves as a control."""
+    """Return √mean ρδ², a bad criterion that serves as a control."""
     errors = td_errors(value, next_value, transitions).square()
     return (transitions.ratio.to(value)[:, None] * errors).mean(0).sqrt()
 
@@ -190,14 +190,14 @@ def held_out_scores(
 ) -> Float[Tensor, " candidate"]:
     """Return the mean squared error of every candidate on transitions that it did not see.
 
-    The error is against the returns of `judging_returns`; infinite where a value is not finite.
+    The error is against the returns of `selection_returns`; infinite where a value is not finite.
     """
     finite = (value.isfinite() & next_value.isfinite()).all(0)
     scores = torch.full_like(value[0], torch.inf)
     if not bool(finite.any()):
         return scores
     value, next_value = value[:, finite], next_value[:, finite]
-    judges = judging_returns(value, next_value, transitions)
-    error = judges.value[judges.usable, None] - value[judges.usable]
+    returns = selection_returns(value, next_value, transitions)
+    error = returns.value[returns.usable, None] - value[returns.usable]
     scores[finite] = error.square().mean(0)
     return scores

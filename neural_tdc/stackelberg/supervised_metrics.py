@@ -1,4 +1,4 @@
-"""What is measured of one network: losses, accuracy, the head's lag, and curvature."""
+"""What is measured of one network: losses, accuracy, the head's tracking error, and curvature."""
 
 from collections.abc import Callable
 from functools import partial

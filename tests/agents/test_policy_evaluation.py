@@ -108,21 +108,21 @@ def test_a_prescribed_head_comes_with_given_features_only():
     assert chain_task(boyan(), given=True, **common).head is None
 
 
-def test_the_judge_of_a_chain_is_exact():
+def test_the_evaluator_of_a_chain_is_exact():
     mdp = random_walk_dependent()
     task = chain_task(mdp, given=True, runs=2, transitions=3, seed=0)
     heads = [[0.3, -0.2, 0.5], [0.0, 0.0, 0.0]]
-    judged = task.evaluator(given_features, TDC)(parameters(*heads))
+    measured = task.evaluator(given_features, TDC)(parameters(*heads))
     exact = chain(mdp)
     for run, head in enumerate(torch.tensor(heads, dtype=torch.float64)):
         error = mdp.features @ head - exact.value()
         rmsve = (exact.weighting * error.square()).sum().sqrt()
-        torch.testing.assert_close(judged["error/rmsve"][run], rmsve, rtol=1e-12, atol=0)
+        torch.testing.assert_close(measured["error/rmsve"][run], rmsve, rtol=1e-12, atol=0)
         rmspbe = exact.mspbe(mdp.features, head).sqrt()
-        torch.testing.assert_close(judged["error/rmspbe"][run], rmspbe, rtol=1e-10, atol=0)
+        torch.testing.assert_close(measured["error/rmspbe"][run], rmspbe, rtol=1e-10, atol=0)
 
 
-def test_the_stream_of_a_chain_has_the_expectations_that_its_judge_uses():
+def test_the_stream_of_a_chain_has_the_expectations_that_its_evaluator_uses():
     mdp = random_walk_dependent()
     task = chain_task(mdp, given=True, runs=40, transitions=500, seed=1, dtype=torch.float64)
     batch, weights = exact_transitions(mdp)
@@ -194,16 +194,16 @@ def test_the_first_runs_and_steps_do_not_depend_on_how_many_there_are(walk, task
         assert torch.equal(first[name], second[name])
 
 
-def test_the_judge_measures_against_the_truth_less_its_own_error(walk, task):
+def test_the_evaluator_measures_against_the_truth_less_its_own_error(walk, task):
     truth = monte_carlo_truth(walk, 5, 2, 3)
     observation = ((truth.observation - task.shift) / task.scale).double()
     heads = [[0.5, 0.1, 0.2], [0.0, 0.0, 0.0]]
-    judged = task.evaluator(given_features, TDC)(parameters(*heads))
+    measured = task.evaluator(given_features, TDC)(parameters(*heads))
     noise = truth.standard_error.double().square().mean()
     for run, head in enumerate(torch.tensor(heads, dtype=torch.float64)):
         squared = (observation @ head - truth.value.double()).square().mean()
         expected = (squared - noise).clamp(min=0).sqrt()
-        torch.testing.assert_close(judged["error/rmsve"][run], expected, rtol=1e-9, atol=0)
+        torch.testing.assert_close(measured["error/rmsve"][run], expected, rtol=1e-9, atol=0)
 
 
 def test_the_truth_is_the_one_that_can_be_computed_by_hand(walk, task):
@@ -225,8 +225,8 @@ def test_rmstde_is_measured_on_the_held_out_stream(walk, task):
     head = torch.tensor([0.5, 0.1, 0.2], dtype=torch.float64)
     error = test.reward + test.discount * (after @ head) - now @ head
     expected = (test.ratio * error.square()).mean().sqrt()
-    judged = task.evaluator(given_features, TDC)(parameters(head.tolist()))
-    torch.testing.assert_close(judged["error/rmstde"], expected[None], rtol=1e-6, atol=0)
+    measured = task.evaluator(given_features, TDC)(parameters(head.tolist()))
+    torch.testing.assert_close(measured["error/rmstde"], expected[None], rtol=1e-6, atol=0)
 
 
 def test_the_note_says_how_good_the_truth_is(task):

@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(sampling):
     assert not same(one, quick(runs=2, sampling=sampling, seed=4))
 
 
-def test_the_last_part_of_a_stream_judges_and_is_not_learned_from():
+def test_the_last_part_of_a_stream_is_measured_on_and_not_learned_from():
     transitions = cycle()
     # Of 60 transitions a fifth is held out: the last 12.
     reward = transitions.reward.clone()

@@ -115,8 +115,8 @@ def test_runs_of_a_shard_are_the_bits_of_the_single_run(evaluate, tmp_path, rule
     others = [(0.5, 1.0, 0.5), sizes, (0.25, 1.0, 0.125), (0.25, 1.0, 0.5)]
     results = run_shard(Shard("x", settings, others, 1, False, True))
     ours = {name: results[f"curve/{name}"][:, 1] for name in ("rmsve", "rmspbe", "lstd_rmsve")}
-    # What is learned is the same to the bit; the rounding of the judge's batched float64 products
-    # depends on how many runs are judged at once.
+    # What is learned is the same to the bit; the rounding of the evaluator's batched float64
+    # products depends on how many runs are measured at once.
     np.testing.assert_array_equal(ours["rmsve"], single.values("error/rmsve"), strict=True)
     for name in ours:
         np.testing.assert_allclose(ours[name], single.values(f"error/{name}"), rtol=1e-9)

@@ -87,7 +87,7 @@ def test_a_run_leaves_everything_in_its_folder(train, tmp_path):
     assert "epsilon 0.05" in done.out
 
 
-def test_tensorboard_shows_what_a_run_is_judged_by(train, tmp_path):
+def test_tensorboard_shows_what_a_run_is_measured_by(train, tmp_path):
     train(f"{TINY} --out run --body-step 0.0001 --head-step 0.0004")
     events = EventAccumulator(str(tmp_path / "run"))
     events.Reload()

@@ -63,7 +63,7 @@ def test_four_arms_are_four_folders_and_a_common_figure_summary_and_checkpoint(t
     config = strict(out / "config.json")
     assert (config["folders"], config["task"], config["hidden"]) == (list(ARMS), "friedman", [5])
     assert (config["compiled"], config["data_sha256"]) == (False, None)
-    for said in ("test RMSE", "lag of the head", "split − limit: test loss", "tensorboard"):
+    for said in ("test RMSE", "tracking error of θ", "split − limit: test loss", "tensorboard"):
         assert said in outcome.out
 
 

@@ -40,7 +40,7 @@ RUNS = 3
 def neural(
     rule="tdc", runs=RUNS, optimizers=PLAIN_STEPS, constraint="none", name="garnet-off-policy"
 ):
-    """Return (algorithm, state, experience, judge) of a neural population, in float64."""
+    """Return (algorithm, state, experience, evaluator) of a neural population, in float64."""
     mdp = problem(name)
     observation = mdp.observation
     algorithm, state = prepare(

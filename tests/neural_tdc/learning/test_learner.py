@@ -145,7 +145,7 @@ def test_an_update_uses_the_step_sizes_and_the_transitions_of_its_number():
             assert torch.allclose(moved.parameters.body[name][run], body, rtol=1e-13, atol=1e-15)
 
 
-def test_single_precision_stays_single_and_is_judged_in_double():
+def test_single_precision_stays_single_and_is_measured_in_double():
     mdp = problem("random-walk-tabular")
     observation = mdp.observation.float()
     algorithm, state = prepare(

@@ -49,7 +49,7 @@ def looked_up(transitions, table):
 
 
 @pytest.mark.parametrize("name", ["garnet-off-policy", "random-walk-dependent", "boyan"])
-def test_the_judge_of_a_chain_gives_the_chains_own_quantities(name):
+def test_the_evaluator_of_a_chain_gives_the_chains_own_quantities(name):
     mdp = problem(name)
     c = chain(mdp)
     features, parameters = neural(mdp)
@@ -146,7 +146,7 @@ def walk_as_a_sample():
     return mdp, looked_up(sample, mdp.observation)
 
 
-def test_on_a_sample_that_is_exact_the_sample_judge_is_the_chains():
+def test_on_a_sample_that_is_exact_the_sample_evaluator_is_the_chains():
     mdp, sample = walk_as_a_sample()
     c = chain(mdp)
     features, parameters = neural(mdp)
@@ -204,7 +204,7 @@ def test_the_square_of_the_truths_own_error_is_subtracted():
     assert rmsve(1e6).tolist() == [0.0] * RUNS
 
 
-def test_observations_in_single_precision_are_judged_in_double():
+def test_observations_in_single_precision_are_measured_in_double():
     mdp, sample = walk_as_a_sample()
     c = chain(mdp)
     features, parameters = neural(mdp)
@@ -220,7 +220,7 @@ def test_observations_in_single_precision_are_judged_in_double():
 
 
 @pytest.mark.parametrize("rule", ["tdc", "tdrc", "td"])
-def test_a_run_of_zeros_is_judged_without_a_nan(rule):
+def test_a_run_of_zeros_is_measured_without_a_nan(rule):
     mdp, sample = walk_as_a_sample()
     c = chain(mdp)
     features, parameters = neural(mdp)
@@ -245,7 +245,7 @@ def test_a_run_of_zeros_is_judged_without_a_nan(rule):
             assert float(values["error/rmsve"][1]) == pytest.approx(float(size), rel=1e-12)
 
 
-def test_judging_part_by_part_gives_the_same(monkeypatch):
+def test_measuring_part_by_part_gives_the_same(monkeypatch):
     mdp, sample = walk_as_a_sample()
     features, parameters = neural(mdp)
     evaluator = sample_evaluator(in_rows(sample), None, features, RULES["tdc"])

@@ -135,7 +135,7 @@ def test_errors_of_many_runs_by_vmap():
         torch.testing.assert_close(torch.vmap(method)(many), alone)
 
 
-def test_features_in_single_precision_are_judged_in_double():
+def test_features_in_single_precision_are_measured_in_double():
     chain, _ = decision_problem(True)
     assert chain.mspbe(features.float(), head.float()).dtype == F64
     expected = float(chain.mspbe(features, head))

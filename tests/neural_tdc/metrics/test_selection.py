@@ -9,8 +9,8 @@ from neural_tdc.baselines.log_preparation import best_constant, episode_numbers
 from neural_tdc.metrics.selection import (
     effective_sample_size,
     equally_good,
-    judging_returns,
     paired_error_difference,
+    selection_returns,
     student_quantile,
     td_error_scores,
     tournament_scores,
@@ -84,38 +84,40 @@ def test_tournament_scores_are_the_maximum_of_a_literal_loop():
         torch.testing.assert_close(scores[i], max(products))
 
 
-def test_complete_returns_judge_on_policy():
+def test_complete_returns_are_the_criterion_on_policy():
     stream = ring(500)
     value, next_value = candidates(stream, TABLES)
-    judges = judging_returns(value, next_value, stream)
-    assert judges.criterion == "returns"
+    found = selection_returns(value, next_value, stream)
+    assert found.criterion == "returns"
     returns = discounted_returns(stream)
-    assert torch.equal(judges.value, returns.value)
-    assert torch.equal(judges.usable, returns.complete)
+    assert torch.equal(found.value, returns.value)
+    assert torch.equal(found.usable, returns.complete)
     share = returns.complete.double().mean()
-    assert judges.note == f"{share:.1%} of the held-out returns are complete and used"
+    assert found.note == f"{share:.1%} of the held-out returns are complete and used"
 
 
 @pytest.mark.parametrize("behaviour_end", [0.2, 0.05])
-def test_bootstrapped_returns_judge_off_policy_and_put_the_true_values_first(behaviour_end):
+def test_bootstrapped_returns_are_the_criterion_off_policy_and_rank_true_values_first(
+    behaviour_end,
+):
     stream = ring(30_000, behaviour_end)
     value, next_value = candidates(stream, TABLES)
-    judges = judging_returns(value, next_value, stream)
-    assert judges.criterion == "bootstrapped returns"
-    error = (judges.value[:, None] - value).square().mean(0)
+    found = selection_returns(value, next_value, stream)
+    assert found.criterion == "bootstrapped returns"
+    error = (found.value[:, None] - value).square().mean(0)
     assert error.argsort().tolist() == [0, 1, 2, 3]
 
 
-def test_bootstrapped_returns_judge_where_no_return_is_complete():
+def test_bootstrapped_returns_are_the_criterion_where_no_return_is_complete():
     stream = ring(40)
     stream = stream._replace(first=torch.ones(40), discount=torch.full((40,), 0.9).double())
     value, next_value = candidates(stream, TABLES)
-    judges = judging_returns(value, next_value, stream)
-    assert judges.criterion == "bootstrapped returns"
-    assert "hardly any return is complete" in judges.note
+    found = selection_returns(value, next_value, stream)
+    assert found.criterion == "bootstrapped returns"
+    assert "hardly any return is complete" in found.note
     # Every transition is cut: the return is r + 0.9·V(s') of the reference, all four's mean.
     expected = stream.reward + 0.9 * next_value.mean(1)
-    torch.testing.assert_close(judges.value, expected)
+    torch.testing.assert_close(found.value, expected)
 
 
 def test_the_td_error_prefers_values_that_have_learned_nothing():

@@ -296,7 +296,7 @@ def test_a_rule_wants_an_ordered_stream_only_with_a_trace():
     assert [rule("tdc", decay).ordered for decay in (0.0, 0.1)] == [False, True]
 
 
-def test_a_trace_estimates_another_auxiliary_vector_which_no_judge_measures():
+def test_a_trace_estimates_another_auxiliary_vector_which_no_evaluator_measures():
     parameters, _ = begun(rule("tdc", 0.5))
     assert rule("tdc", 0.5).omega(parameters) is None
     assert rule("tdc", 0.0).omega(parameters) is not None
