@@ -166,7 +166,7 @@ def evaluate(
     streams = transitions
     if transitions.reward.dim() == 1:
         streams = mapped(transitions, lambda leaf: leaf[None])
-    streams = _checked(streams, device)
+    streams = _checked(streams, checked_device(device))
     time = streams.reward.shape[1]
     actions = None
     if _asks_for_actions(values, action, policy):
@@ -281,6 +281,18 @@ def _asks_for_actions(values: str, action: Tensor | None, policy: Any) -> bool:
     if values == "v" and len(missing) < 2:
         raise ValueError("action and policy have no effect with values 'v'")
     return values == "q"
+
+
+def checked_device(device: torch.device | str) -> torch.device:
+    """Return the device; raise ValueError for a kind that the learner cannot use.
+
+    Errors are measured in float64 and random draws are hashes of 64-bit integers, which Apple's
+    `mps` does not have; `xpu` was never tried. `meta` is for tests.
+    """
+    found = torch.device(device)
+    if found.type not in ("cpu", "cuda", "meta"):
+        raise ValueError(f"device {str(found)!r} is not supported: use 'cpu' or 'cuda'")
+    return found
 
 
 def _checked(streams: Transition, device: torch.device | str) -> Transition:
