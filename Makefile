@@ -30,7 +30,7 @@ bench: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,atari,minatar,distributed,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,atari,minatar,minigrid,mujoco,sb3,distributed,dev]'
 	touch $(STAMP)
 
 .venv/installed-docs: $(STAMP)

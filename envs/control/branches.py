@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import EzPickle
 
 from envs.control.collection import Recording, record
 from envs.control.environments import observation_encoder, raise_own_limits, without_time_limit
@@ -28,8 +29,8 @@ def branches_of(
 ) -> tuple[Recording, list[Branch]]:
     """Record a run of the behaviour policy, and find out how to branch off at `times`.
 
-    A deep copy can silently be another state (Gymnasium's EzPickle copies the constructor's
-    arguments only), so copies count only if all of them make the recorded next step. Otherwise
+    A copy can silently be another state, so copies count only if all of them make the recorded next
+    step. Otherwise
     the episodes are lived through again, from their seeds and actions, under the same condition.
     """
     wanted = set(times)
@@ -38,7 +39,7 @@ def branches_of(
     def save(time: int, environments: list[gymnasium.Env]) -> None:
         if time in wanted and None not in saved:
             try:
-                saved.append(copy.deepcopy(environments[0]))
+                saved.append(_exact_copy(environments[0], {}))
             except Exception:  # whatever an environment's parts raise when they refuse
                 saved.append(None)
 
@@ -80,10 +81,26 @@ def _same_without_own_limits(problem: ControlProblem, recording: Recording) -> b
     return True
 
 
+def _exact_copy(environment: gymnasium.Env, memo: dict[int, Any]) -> gymnasium.Env:
+    """Return a deep copy, also of what Gymnasium's EzPickle would make anew from its arguments.
+
+    MuJoCo's models, large and constant, are shared.
+    """
+    inner = environment.unwrapped
+    if isinstance(inner, EzPickle):
+        twin = object.__new__(type(inner))
+        memo[id(inner)] = twin
+        for part in vars(inner).values():
+            if type(part).__name__ == "MjModel":
+                memo[id(part)] = part
+        vars(twin).update(copy.deepcopy(vars(inner), memo))
+    return copy.deepcopy(environment, memo)
+
+
 def _copied(saved: gymnasium.Env, free: bool, seed: int | None) -> gymnasium.Env:
     # The memo lists every object that was copied: all random generators, however deep.
     memo: dict[int, object] = {}
-    environment = copy.deepcopy(saved, memo)
+    environment = _exact_copy(saved, memo)
     if seed is not None:
         for part in memo.values():
             if isinstance(part, np.random.Generator):
