@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.machine import copy_window, matrix_window, seconds
 from benchmarks.plain_loop import plain_loop
-from neural_tdc.learning.learner import SMALL, UNROLLED, repeated_updates
+from neural_tdc.learning.learner import SMALL, repeated_updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, MarkovSampling
@@ -65,7 +65,6 @@ def learner(
         optimizers=part_optimizers(optimizer),
     )
     sizes = StepSizes(*(torch.full((runs,), size, device=device) for size in (1e-3, 1e-2, 1e-2)))
-    count = UNROLLED if runs <= SMALL else 1
     advance = repeated_updates(
         algorithm,
         schedule("constant"),
@@ -74,7 +73,6 @@ def learner(
         sizes,
         state,
         compiled=True,
-        unroll=count,
     )
     update = torch.zeros((), dtype=torch.int64, device=device)
 

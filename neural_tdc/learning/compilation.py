@@ -9,8 +9,9 @@ The function is traced once and handed to the compiler as a graph, without Torch
 settings do not change while a population learns, so that there is nothing to check at a call, and
 the check would take longer than an update of a small population.
 
-Nothing else in the library knows the compiler. It is private to torch and takes longer to import
-than torch itself, so that it is imported when something is compiled.
+Nothing else in the library knows the compiler, but for `kernel_loop`, which repeats what it made.
+It is private to torch and takes longer to import than torch itself, so that it is imported when
+something is compiled.
 """
 
 import importlib
@@ -22,8 +23,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-# Multiplications in one of a batch's matrix products up to which it is written out.
+from neural_tdc.learning.kernel_loop import kernel_loop
+
+# Multiplications in one of a batch's matrix products up to which it is written out, and in all of
+# them: a single run's products cost less than the call of a library.
 SMALL_PRODUCT = 4096
+FEW_PRODUCTS = 2**16
+# Bytes that are carried up to which calls are repeated in C++; a longer call hides Python's time.
+SMALL_STATE = 2**26
 # The versions of torch that compiled programs were tried on, first and last.
 OLDEST, NEWEST = (2, 11), (2, 15)
 
@@ -88,7 +95,8 @@ def compiler_available(device: torch.device) -> bool:
 
 def written_out(left: Tensor, right: Tensor) -> Any:
     """Return the batched product [n, i, k] × [n, k, j], or NotImplemented where it is large."""
-    if left.shape[1] * left.shape[2] * right.shape[2] > SMALL_PRODUCT:
+    each = left.shape[1] * left.shape[2] * right.shape[2]
+    if each > SMALL_PRODUCT and len(left) * each > FEW_PRODUCTS:
         return NotImplemented
     return (left[:, :, :, None] * right[:, None, :, :]).sum(2)
 
@@ -151,11 +159,15 @@ def compile_repeatable(
             fake.from_tensor(leaf, static_shapes=True) for leaf in (*leaves, *present)
         ]
         program = inductor.compile(graph, shapes)
+        small = sum(leaf.nbytes for leaf in leaves) <= SMALL_STATE
+        loop = kernel_loop(program, leaves, present) if small else None
 
     def repeat(carried: Any, constant: Any, calls: int) -> Any:
         tensors = tree_flatten(carried)[0]
         bound = [leaf for leaf in tree_flatten(constant)[0] if isinstance(leaf, Tensor)]
         with torch.no_grad():
+            if loop is not None and calls > 1:
+                return tree_unflatten(loop(tensors, bound, calls), structure)
             for _ in range(calls):
                 tensors = list(program(*tensors, *bound))
         return tree_unflatten(tensors, structure)

@@ -24,11 +24,8 @@ from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
 # A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
 DIVERGENCE = 1e6
 
-# A small population's update is shorter than the call of a program: several are put into one,
-# where there are enough of them to win back the longer compilation.
-UNROLLED = 10
+# Runs above which a value that several loops read is stored, see `compile_repeatable`.
 SMALL = 256
-LONG = 100_000
 # A large population learns block after block, between two measurements: a block's parameters stay
 # in the cache. Runs do not touch one another, so it makes no difference to them. About so many:
 BLOCK_RUNS = 1024
@@ -40,10 +37,8 @@ def no_phase(phase: str) -> None:
     """Hear what begins and do nothing."""
 
 
-def updates(
-    algorithm: Algorithm, schedule: Schedule, sampling: Sampling, count: int = 1
-) -> Updates:
-    """Return the function that takes `count` updates of a whole population.
+def updates(algorithm: Algorithm, schedule: Schedule, sampling: Sampling) -> Updates:
+    """Return the function that takes one update of a whole population.
 
     The function takes (state, experience, number of the first update, base step sizes [run]) and
     returns the new state and the number of the next update; all of it stays on the device.
@@ -54,16 +49,11 @@ def updates(
         state: State, experience: Experience, update: Tensor, base: StepSizes
     ) -> tuple[State, Tensor]:
         length = experience.transitions.reward.shape[1]
-        for _ in range(count):
-            times = sampling.times(experience.key, update, length)
-            batch = joined_segments(gather(experience, times, update))
-            factors = schedule(update)
-            sizes = StepSizes(
-                *((size * factor).to(size.dtype) for size, factor in zip(base, factors))
-            )
-            state = many(state, batch, sizes)
-            update = update + 1
-        return state, update
+        times = sampling.times(experience.key, update, length)
+        batch = joined_segments(gather(experience, times, update))
+        factors = schedule(update)
+        sizes = StepSizes(*((size * factor).to(size.dtype) for size, factor in zip(base, factors)))
+        return many(state, batch, sizes), update + 1
 
     return advance
 
@@ -77,12 +67,10 @@ def repeated_updates(
     state: State,
     *,
     compiled: bool,
-    unroll: int = 1,
 ) -> Callable[[State, Tensor, int], tuple[State, Tensor]]:
     """Return the function that takes a number of updates, compiled or not.
 
-    state:  of the shapes that the program is for
-    unroll: updates in one call of the compiled program; what is left over is taken singly
+    state: of the shapes that the program is for
 
     The function takes (state, number of the first update, how many) and returns the new state and
     the number of the next update.
@@ -96,11 +84,10 @@ def repeated_updates(
 
     if not compiled:
         return singly
-    several = updates(algorithm, schedule, sampling, unroll)
 
     def function(carried: Any, constant: Any) -> tuple[State, Tensor]:
         (state, update), (experience, base) = carried, constant
-        return several(state, experience, update, base)
+        return single(state, experience, update, base)
 
     runs = len(experience.stream_index)
     count = equal_blocks(runs)
@@ -118,14 +105,12 @@ def repeated_updates(
     )
 
     def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
-        calls = times // unroll
         blocks = [
-            program((block, update), constant, calls)
+            program((block, update), constant, times)
             for block, constant in zip(in_blocks(state, count), constants)
         ]
         states, (update, *_) = zip(*blocks)
-        joined = states[0] if count == 1 else tree_map(lambda *x: torch.cat(x), *states)
-        return singly(joined, update, times % unroll)
+        return states[0] if count == 1 else tree_map(lambda *x: torch.cat(x), *states), update
 
     return advance
 
@@ -205,7 +190,6 @@ def learn(
     device = experience.stream_index.device
     transitions = with_scaled_rewards(experience.transitions, reward_scale)
     experience = experience._replace(transitions=transitions)
-    short = len(limit) <= SMALL and steps >= LONG
     advance = repeated_updates(
         algorithm,
         schedule,
@@ -214,7 +198,6 @@ def learn(
         step_sizes,
         state,
         compiled=compiled,
-        unroll=UNROLLED if short else 1,
     )
     update = torch.tensor(start, device=device)
     lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)

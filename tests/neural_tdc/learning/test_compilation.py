@@ -15,6 +15,7 @@ from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_streams
 from neural_tdc.learning import compilation, learner
 from neural_tdc.learning.compilation import (
+    FEW_PRODUCTS,
     SMALL_PRODUCT,
     compile_repeatable,
     compiled_at_first_call,
@@ -43,10 +44,17 @@ def test_a_small_product_is_written_out_and_equals_the_library_s():
 def test_only_a_large_product_is_left_to_the_library(rows, kept):
     table = {torch.ops.aten.bmm.default: written_out}
     graph = make_fx(torch.bmm, decomposition_table=table)(
-        torch.zeros(2, rows, 8), torch.zeros(2, 8, 8)
+        torch.zeros(20, rows, 8), torch.zeros(20, 8, 8)
     )
     targets = [node.target for node in graph.graph.nodes]
     assert (torch.ops.aten.bmm.default in targets) == kept
+
+
+def test_a_product_of_few_runs_is_written_out_though_it_is_large():
+    few = FEW_PRODUCTS // (2 * SMALL_PRODUCT)
+    for runs, out in ((few, True), (few + 1, False)):
+        made = written_out(torch.ones(runs, SMALL_PRODUCT // 32, 8), torch.ones(runs, 8, 8))
+        assert (made is not NotImplemented) == out
 
 
 @pytest.mark.slow

@@ -114,18 +114,6 @@ def test_the_same_setting_gives_the_same_bits_twice():
     assert not torch.equal(first[-1].state.parameters.head[2], other[-1].state.parameters.head[2])
 
 
-def test_several_updates_in_a_chunk_are_the_updates_one_by_one():
-    algorithm, state, seen, _ = neural()
-    sampling, sizes = ReplaySampling(3), sizes_of(*CALM)
-    one, three = (updates(algorithm, schedule("general"), sampling, count) for count in (1, 3))
-    chunk, update = three(state, seen, torch.tensor(7), sizes)
-    assert int(update) == 10
-    single, update = state, torch.tensor(7)
-    for _ in range(3):
-        single, update = one(single, seen, update, sizes)
-    assert same_bits(chunk, single)
-
-
 def test_an_update_uses_the_step_sizes_and_the_transitions_of_its_number():
     algorithm, state, seen, _ = neural()
     sampling, sizes = MarkovSampling(2), sizes_of(*CALM)

@@ -1,0 +1,119 @@
+"""A loop in C++ over a program's kernels computes what calls of the program compute."""
+
+import pytest
+import torch
+from torch.utils._pytree import tree_flatten
+
+from neural_tdc.learning import compilation, kernel_loop
+from neural_tdc.learning.compilation import compile_repeatable
+
+pytestmark = pytest.mark.slow
+F64 = torch.float64
+
+
+def function(carried, constant):
+    """Carry a matrix, a vector that is drawn into it, one that never changes, and a counter."""
+    matrix, vector, still, count = carried
+    table, factor = constant
+    row = table[count[None]][0]
+    turned = (matrix * row[None, :]).tanh().sum(1) + still
+    return matrix * factor + turned[:, None] * row, vector + turned, still, count + 1
+
+
+def start(seed=0):
+    source = torch.Generator().manual_seed(seed)
+    carried = (
+        torch.randn(3, 5, generator=source, dtype=F64),
+        torch.randn(3, generator=source, dtype=F64),
+        torch.randn(3, generator=source, dtype=F64),
+        torch.zeros((), dtype=torch.int64),
+    )
+    table = torch.randn(12, 5, generator=source, dtype=F64)
+    return carried, (table, torch.tensor(0.5, dtype=F64))
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Return the repeated program and the loop in it, which it must have."""
+    loops = []
+    original = compilation.kernel_loop
+
+    def watched(*arguments):
+        loops.append(original(*arguments))
+        return loops[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compilation, "kernel_loop", watched)
+        repeat = compile_repeatable(function, *start())
+    assert loops[0] is not None
+    return repeat, loops[0]
+
+
+@pytest.mark.parametrize("times", [2, 3, 8, 9])
+def test_many_calls_in_one_are_as_many_calls(compiled, times):
+    repeat, _ = compiled
+    # Other tensors than it was compiled with.
+    carried, constant = start(seed=times)
+    before = [leaf.clone() for leaf in tree_flatten((carried, constant))[0]]
+    at_once = repeat(carried, constant, times)
+    one_by_one, expected = carried, carried
+    for _ in range(times):
+        one_by_one = repeat(one_by_one, constant, 1)
+        expected = function(expected, constant)
+    for found, same, near in zip(at_once, one_by_one, expected):
+        assert torch.equal(found, same)
+        assert found.shape == near.shape
+        torch.testing.assert_close(found, near, rtol=1e-12, atol=1e-13)
+    after = tree_flatten((carried, constant))[0]
+    assert all(map(torch.equal, before, after))
+
+
+def test_what_was_returned_stays_as_it_is_when_it_is_called_again(compiled):
+    repeat, _ = compiled
+    carried, constant = start()
+    first = repeat(carried, constant, 4)
+    kept = [leaf.clone() for leaf in first]
+    repeat(*start(seed=5), 4)
+    assert all(map(torch.equal, kept, first))
+
+
+def test_what_a_kernel_refuses_is_raised(compiled):
+    repeat, _ = compiled
+    (*carried, count), constant = start()
+    with pytest.raises(RuntimeError, match="index out of bounds"):
+        repeat((*carried, count + 10), constant, 3)
+
+
+def test_a_program_that_is_not_kernels_alone_is_repeated_from_python():
+    def large(carried, constant):
+        return torch.bmm(carried, constant).tanh()
+
+    matrix, other = torch.randn(2, 20, 40, 40, dtype=F64) / 6
+    loops = []
+    original = compilation.kernel_loop
+
+    def watched(*arguments):
+        loops.append(original(*arguments))
+        return loops[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compilation, "kernel_loop", watched)
+        repeat = compile_repeatable(large, matrix, other)
+    assert loops == [None]
+    expected = large(large(matrix, other), other)
+    torch.testing.assert_close(repeat(matrix, other, 2), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_loop_that_computes_something_else_is_not_used(monkeypatch):
+    monkeypatch.setattr(kernel_loop, "_same_bits", lambda one, other: False)
+    loops = []
+    original = compilation.kernel_loop
+
+    def watched(*arguments):
+        loops.append(original(*arguments))
+        return loops[-1]
+
+    monkeypatch.setattr(compilation, "kernel_loop", watched)
+    repeat = compile_repeatable(function, *start())
+    assert loops == [None]
+    assert int(repeat(*start(), 3)[3]) == 3
