@@ -48,6 +48,8 @@ class Task(NamedTuple):
     notes:       lines worth printing, such as the size of the truth's own error
     truth:       the value at some observations of the streams' kind; None where there is none, as
         with a log
+    resampled:   what the runs but the first drew of one stream, in words such as "30 episodes"; ""
+        for runs with streams as they are
     """
 
     name: str
@@ -62,6 +64,7 @@ class Task(NamedTuple):
     scale: Tensor | None
     notes: tuple[str, ...]
     truth: Truth | None = None
+    resampled: str = ""
 
 
 def known_parts(

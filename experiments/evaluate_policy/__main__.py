@@ -27,6 +27,7 @@ from experiments.evaluate_policy.settings import (
     check_same_end,
     read_evaluation_settings,
 )
+from experiments.evaluate_policy.start_value import data_warnings, value_line
 from experiments.runs.checks import named
 from experiments.runs.command_line import main, resumable
 from experiments.runs.common_settings import stored
@@ -137,7 +138,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
             run.learn()
             summaries = {done.name: done.summary() for done in runs[:number]}
             _draw(out, runs[:number], len(runs) == 1, summaries)
-    _tell(out, runs, summaries)
+    _tell(settings, out, runs, summaries)
     print(clock.line())
 
 
@@ -155,7 +156,9 @@ def _draw(out: Path, runs: list[Run], single: bool, summaries: dict[str, Any]) -
         write_json(out / SUMMARY, summaries)
 
 
-def _tell(out: Path, runs: list[Run], summaries: dict[str, Any]) -> None:
+def _tell(
+    settings: EvaluationSettings, out: Path, runs: list[Run], summaries: dict[str, Any]
+) -> None:
     """Print the errors of the rules, the ranking of auto, and where everything is."""
     if runs[1:] or isinstance(runs[0], EvaluationRun):
         print(f"\n{table(summaries)}")
@@ -163,6 +166,10 @@ def _tell(out: Path, runs: list[Run], summaries: dict[str, Any]) -> None:
         if isinstance(run, SearchRun):
             print("", *run.lines(), sep="\n")
     print()
+    for run in runs:
+        print(value_line(run.name, summaries[run.name], run.evidence))
+    warnings = {line for run in runs for line in data_warnings(settings, run.evidence)}
+    print(*sorted(warnings), sep="\n", end="\n" if warnings else "", file=sys.stderr)
     for result in summaries.values():
         if diverged := divergence_warning(result):
             print(diverged, file=sys.stderr)

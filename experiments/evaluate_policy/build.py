@@ -15,6 +15,7 @@ from agents.policy_evaluation import (
     logged_task,
     no_progress,
 )
+from agents.resampled_task import resampled
 from envs.control.collection import collect
 from envs.control.problems import ControlProblem
 from envs.finite.finite_mdp import FiniteMDP
@@ -85,15 +86,29 @@ class EvaluationPlan(NamedTuple):
 
         updates: those of the first run where the stream must not grow with a resumed one's
         """
-        needed = updates if updates and self.sampling.depends_on_length else self.steps
+        resample = settings.resample != "none" and bool(self.rules)
+        # Draws of a longer stream would be others.
+        kept = self.sampling.depends_on_length or resample
+        needed = updates if updates and kept else self.steps
         transitions = self.sampling.transitions(needed)
         common: dict[str, Any] = {
-            "runs": self.runs,
+            "runs": 1 if resample else self.runs,
             "transitions": transitions,
             "seed": settings.seed,
             "device": self.device,
             "dtype": self.dtype,
         }
+        task = self._made_task(settings, common, on_progress)
+        if not resample:
+            return task
+        flags = problem_flags(settings) or f"--data {settings.data}"
+        with named(f"{flags} --resample {settings.resample}"):
+            return resampled(task, self.runs, settings.seed)
+
+    def _made_task(
+        self, settings: EvaluationSettings, common: dict[str, Any], on_progress: OnTaskProgress
+    ) -> Task:
+        """Make the problem ready as it is, without resampling."""
         if isinstance(self.problem, FiniteMDP):
             return chain_task(self.problem, given=settings.features == "given", **common)
         if isinstance(self.problem, LoggedProblem):

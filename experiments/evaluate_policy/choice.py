@@ -8,19 +8,20 @@ import numpy as np
 import torch
 
 from agents.policy_evaluation import Task
+from agents.resampled_task import evidence
 from experiments.evaluate_policy.settings import AUTO
+from experiments.evaluate_policy.start_value import resampled_over, value_entry
 from experiments.runs.files import atomic_write
 from experiments.runs.report import number
 from experiments.runs.statistics import number_or_none
 from neural_tdc.baselines.feature_blocks import module_parameters
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.best_value import BestValue
+from neural_tdc.learning.resampling import data_interval
 from neural_tdc.metrics.value_errors import rmsve
 from neural_tdc.types import Transition
 from neural_tdc.value_function import description
 
-# The share of effective transitions below which a warning is printed.
-_FEW = 0.1
 _COLUMNS = ("family", "RMSVE", "held-out error above the least one", "settings")
 
 
@@ -54,18 +55,12 @@ def choice_summary(best: BestValue, task: Task, stream: Transition) -> dict[str,
 
     stream: the transitions that were learned from, observations as in the task
     """
-    starts = (
-        stream.observation[:1] if stream.first is None else stream.observation[stream.first > 0]
-    )
+    over = "none; give --resample episodes"
+    if best.resampled:
+        over = resampled_over(len(best.start_values), best.resampled)
     return {
-        "value": {
-            "mean": float(best.value(starts).mean()),
-            "low": None,
-            "high": None,
-            "over": "the starts of the data; without an interval",
-        },
+        **value_entry(*data_interval(best.start_values), over, evidence(stream)),
         "criterion": best.criterion,
-        "effective_sample_size": best.effective_sample_size,
         "chosen": [{"family": family, **chosen} for family, chosen in best.chosen],
         "ranking": [
             {
@@ -109,16 +104,11 @@ def choice_lines(summary: Mapping[str, Any], *, truth: bool) -> list[str]:
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
     """Return a line for each reason not to believe the values."""
-    lines, transitions = [], summary["steps"]
+    lines = []
     (constant,) = [row for row in summary["ranking"] if row["family"] == "constant"]
     low = constant["difference"][1]
     if low is None or not low > 0:
         lines.append("warning: the data cannot tell these values from a constant")
-    if summary["effective_sample_size"] < _FEW * transitions:
-        lines.append(
-            f"warning: the importance ratios leave {summary['effective_sample_size']:,.0f} of "
-            f"{transitions:,} transitions in effect"
-        )
     return lines
 
 

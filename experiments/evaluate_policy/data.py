@@ -39,6 +39,7 @@ def runs_alike(settings: EvaluationSettings, rules: dict[str, Any]) -> list[str]
     """Return a warning where nothing tells the runs of a log apart."""
     if (
         settings.runs == 1
+        or settings.resample != "none"
         or settings.features != "given"
         or not SAMPLINGS[settings.sampling].ordered
     ):

@@ -87,11 +87,19 @@ def needs(
     transitions = sampling.transitions(steps)
     of_batch = f" --batch {settings.batch}" if settings.batch > 1 else ""
     of_streams = f"--runs {runs} --steps {steps}{of_batch}"
+    # Resampled runs share one stream, and have row numbers of their own.
+    streams = runs if settings.resample == "none" else 1
+    if streams < runs:
+        length = transitions
+        if not isinstance(problem, (FiniteMDP, ControlProblem)):
+            length = problem.transition.reward.shape[1]
+        flags = f"--runs {runs} --resample {settings.resample}"
+        found.append(Need(flags, "the resampled rows", 8 * runs * length, 0))
     if isinstance(problem, FiniteMDP):
-        on_device = runs * stream_bytes(1, transitions, dtype)
-        found.append(Need(of_streams, "the streams", on_device, runs * GENERATOR_BYTES))
+        on_device = streams * stream_bytes(1, transitions, dtype)
+        found.append(Need(of_streams, "the streams", on_device, streams * GENERATOR_BYTES))
     elif isinstance(problem, ControlProblem):
-        on_host = recording_bytes(runs, transitions, size)
+        on_host = recording_bytes(streams, transitions, size)
         found.append(Need(of_streams, "the experience", 0, on_host))
         states, rollouts = settings.truth_states, settings.truth_rollouts
         flags = f"--truth-states {states} --truth-rollouts {rollouts}"

@@ -10,8 +10,11 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from agents.policy_evaluation import Task
+from agents.resampled_task import Evidence
+from agents.starts import start_states, with_start_values
 from experiments.evaluate_policy.algorithms import run_step_sizes, task_runs
 from experiments.evaluate_policy.build import EvaluationPlan
+from experiments.evaluate_policy.start_value import run_evidence, value_of_runs
 from experiments.runs.checkpoint import restored
 from experiments.runs.files import write_bytes
 from experiments.runs.history import History
@@ -24,7 +27,7 @@ from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.schedules import Schedule, measured_steps, schedule
 from neural_tdc.metrics.registry import shown_metrics
 from neural_tdc.tensor_file import save_tensors
-from neural_tdc.types import Measurement
+from neural_tdc.types import Evaluator, Measurement
 from neural_tdc.value_function import description
 
 # What a checkpoint holds.
@@ -112,7 +115,7 @@ class EvaluationRun:
                 self.base,
                 factors,
                 plan.sampling,
-                task.evaluator(self.algorithm.features, self.algorithm.rule),
+                self._evaluator(),
                 steps=plan.steps,
                 measure_every=self.settings["measure_every"],
                 limit=self.limit,
@@ -133,6 +136,12 @@ class EvaluationRun:
                 progress.update(measurement.step, *self._present_error())
             recorder.write_hparams({self.name: self._hparams()})
 
+    def _evaluator(self) -> Evaluator:
+        """Return the task's evaluator, with the value of the starts."""
+        features, rule = self.algorithm.features, self.algorithm.rule
+        starts = start_states(self.task)
+        return with_start_values(self.task.evaluator(features, rule), features, starts)
+
     def _values(self, measurement: Measurement, factors: Schedule) -> dict[str, np.ndarray]:
         """Return the errors and the step sizes of a measurement, [run] each."""
         values = {name: value.numpy() for name, value in measurement.values.items()}
@@ -152,7 +161,13 @@ class EvaluationRun:
         kept = {name: value for name, value in self.settings.items() if name not in left_out}
         return {**kept, "rule": self.name}
 
+    @property
+    def evidence(self) -> Evidence:
+        """Return how much data the first run learns from."""
+        return run_evidence(self.task)
+
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run."""
-        found = self.recorder.summaries(self.task.name, self.plan.steps, self.settings["seed"])
-        return found[self.name]
+        steps, seed = self.plan.steps, self.settings["seed"]
+        more = value_of_runs(self.history, self.task)
+        return self.recorder.summaries(self.task.name, steps, seed, **more)[self.name]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agents.policy_evaluation import Task
+from agents.resampled_task import Evidence, evidence
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.build import EvaluationPlan
 from experiments.evaluate_policy.choice import (
@@ -33,6 +34,9 @@ from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
 from neural_tdc.best_value import FOLDS, BestValue, best_value
 from neural_tdc.tensor_file import save_tensors
 from neural_tdc.types import Transition, mapped
+
+# The log itself and draws of it, which are cheap: only heads are solved anew.
+RESAMPLES = 101
 
 
 def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
@@ -103,6 +107,7 @@ class SearchRun:
                     seed=settings["seed"],
                     updates=settings["updates"],
                     budget=settings["budget"],
+                    resamples=1 if settings["resample"] == "none" else RESAMPLES,
                     on_progress=self.on_progress,
                 )
             recorder.clock.switch("measure")
@@ -129,6 +134,11 @@ class SearchRun:
         save_tensors(saved_choice(best, self.task), content)
         write_bytes(self.folder / VALUE, content.getvalue())
         return {"choice": self.choice}
+
+    @property
+    def evidence(self) -> Evidence:
+        """Return how much data is learned from."""
+        return evidence(self.stream)
 
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished search."""

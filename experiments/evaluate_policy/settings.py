@@ -24,6 +24,10 @@ from neural_tdc.learning.sampling import (
 )
 from neural_tdc.learning.schedules import LINEAR
 
+# What --resample takes, and the least number of runs that it says anything with: the data
+# themselves and two draws.
+RESAMPLE = ("none", "episodes")
+FEWEST_RESAMPLES = 3
 # No more fits into float32.
 LARGEST = 3e38
 # The search for the best value function, in place of a rule; and the settings that it takes where
@@ -43,6 +47,7 @@ FOR_AUTO = frozenset(
             "seed",
         ),
         *("truth_states", "truth_rollouts", "budget", "updates", "out", "resume", "overwrite"),
+        "resample",
     )
 )
 # What only the body `mlp` takes, and what only an estimated truth needs.
@@ -99,6 +104,11 @@ class EvaluationSettings(SearchSettings, LearningSettings):
     held_out_fraction: Annotated[float, between(0, 1)] = 0.2
     """With --data: the last part of the file, which is held out for measuring errors."""
 
+    resample: Annotated[str, one_of(RESAMPLE)] = "none"
+    """episodes: run 0 learns from the first stream as it is, every other run from its episodes
+    drawn with replacement (of a continuing stream blocks of 4/(1 − γ) steps), for an interval of
+    the policy's value over the chance of the data; auto solves its heads on 100 such draws."""
+
     def __post_init__(self) -> None:
         """Check every field, and what several of them say together."""
         super().__post_init__()
@@ -109,6 +119,11 @@ class EvaluationSettings(SearchSettings, LearningSettings):
                 f"--problem {self.problem} and --data {self.data} exclude each other: give one"
             )
         if self.rule != (AUTO,):
+            if self.resample != "none" and self.runs < FEWEST_RESAMPLES:
+                raise UsageError(
+                    f"--resample {self.resample} needs several runs, of which the first has the "
+                    f"data as they are: --runs {self.runs} must be at least {FEWEST_RESAMPLES}"
+                )
             _check_float32(self)
             _check_trace(self)
             _check_features(self)

@@ -16,7 +16,7 @@ from experiments.runs.history import History
 from experiments.runs.intervals import Interval, mean_interval
 from experiments.runs.phases import rounded
 
-NOT_SUMMARISED = ("step_size", "speed")
+NOT_SUMMARISED = ("step_size", "speed", "value")
 # An error below this part of the values that it was computed from is rounding of float64.
 ROUNDING = 1e-12
 

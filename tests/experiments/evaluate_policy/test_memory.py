@@ -17,7 +17,14 @@ from neural_tdc.networks.bodies import mlp
 
 CPU = torch.device("cpu")
 SETTINGS = SimpleNamespace(
-    runs=3, width=None, batch=2, steps=10, truth_states=7, truth_rollouts=4, held_out=9
+    runs=3,
+    width=None,
+    batch=2,
+    steps=10,
+    truth_states=7,
+    truth_rollouts=4,
+    held_out=9,
+    resample="none",
 )
 
 

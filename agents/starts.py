@@ -1,0 +1,72 @@
+"""The value of a policy, ρ(π): the mean of V over the starts of the data's episodes."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.policy_evaluation import Task
+from neural_tdc.types import Evaluator, FeatureMap, Parameters
+
+START_VALUE = "value/starts"
+# Of more starts, so many are taken at even distances.
+MOST_STARTS = 1_000
+# Features that are held at a time.
+_AT_ONCE = 2**25
+
+
+class Starts(NamedTuple):
+    """Where the episodes of the data start.
+
+    observation: [start, *observation] as a learner sees them
+    weight:      [run, start] of each run, a row sums to 1; one row where all runs share them
+    """
+
+    observation: Tensor
+    weight: Tensor
+
+
+def start_states(task: Task) -> Starts:
+    """Return the starts of a task's data, at most `MOST_STARTS`, with their weights.
+
+    They are those of all streams for every run alike. Of resampled data a run has each start as
+    often as it has its row; one that has none of them has them all.
+    """
+    transitions, table, _, _, _, rows = task.experience
+    first = transitions.first
+    begins = torch.zeros_like(transitions.reward) if first is None else first.clone()
+    begins[:, 0] = 1
+    stream, time = (begins > 0).nonzero(as_tuple=True)
+    if len(stream) > MOST_STARTS:
+        kept = torch.linspace(0, len(stream) - 1, MOST_STARTS, device=stream.device).long()
+        stream, time = stream[kept], time[kept]
+    observation = transitions.observation[stream, time]
+    weight = torch.ones(1, len(time), dtype=torch.float64, device=time.device)
+    if rows is not None:
+        length = rows.shape[1]
+        weight = torch.stack([torch.bincount(row, minlength=length)[time] for row in rows])
+        none = ~weight.any(1, keepdim=True)
+        weight = torch.where(none, torch.ones_like(weight), weight).double()
+    if table is not None:
+        # Many starts in few states.
+        observation, number = observation.unique(return_inverse=True)
+        weight = weight.new_zeros(len(weight), len(observation)).index_add(1, number, weight)
+        observation = table[observation]
+    return Starts(observation, weight / weight.sum(1, keepdim=True))
+
+
+def with_start_values(evaluator: Evaluator, features: FeatureMap, starts: Starts) -> Evaluator:
+    """Return an evaluator that also measures the mean value of the starts, as `value/starts`."""
+    observation = starts.observation.double()
+
+    def one(parameters: Parameters, weight: Float[Tensor, " start"]) -> Tensor:
+        return weight @ (features(parameters.body, observation) @ parameters.head)
+
+    def evaluate_both(parameters: Parameters) -> dict[str, Tensor]:
+        runs, width = parameters.head.shape
+        chunk = max(1, _AT_ONCE // (len(observation) * width))
+        mean = torch.vmap(one, chunk_size=chunk)(parameters, starts.weight.expand(runs, -1))
+        return {**evaluator(parameters), START_VALUE: mean}
+
+    return evaluate_both
