@@ -3,191 +3,20 @@
 python -m experiments.plot FOLDER [FOLDER …] [--out FILE] [--metric NAME …]
 """
 
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 from experiments.plot.settings import PlotSettings
-from experiments.runs.checks import UsageError, suggestion
 from experiments.runs.command_line import main, parse
-from experiments.runs.figures import evaluation_figure
-from experiments.runs.files import read_json
-from experiments.runs.history import History, read
-from experiments.runs.report import table
-from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, PARTS, SUMMARY
-from experiments.runs.statistics import summary, summary_key
-from neural_tdc.metrics.registry import selectable_metrics
-
-FORMATS = (".png", ".pdf", ".svg")
-
-
-class FinishedRun(NamedTuple):
-    """A run folder that was read; fields that its files do not give are empty."""
-
-    folder: Path
-    problem: str
-    rule: str
-    seed: int
-    history: History
-    truth_standard_error: float | None
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """Return the run folders at a path: itself, or those in it; UsageError where there is none."""
-    try:
-        is_folder = folder.is_dir()
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
-    if not is_folder:
-        raise UsageError(f"{folder} is no folder")
-    if (folder / METRICS_FILE).is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{METRICS_FILE}"))
-    if not found and (folder / PARTS).is_dir():
-        raise UsageError(
-            f"{folder} holds a step-size study and no run: its figures are in it, and "
-            "python -m experiments.sweep draws them again with --resume"
-        )
-    if not found:
-        raise UsageError(
-            f"{folder} holds no run: there is no {METRICS_FILE} in it or in its folders"
-        )
-    # In the order in which the rules were given, where the run tells.
-    listed = _optional(folder / CONFIG).get("folders") or []
-    missing = [name for name in listed if folder / name not in found]
-    if missing:
-        lacking = ", ".join(f"{folder / name}" for name in missing)
-        print(f"note: left out, since there is no {METRICS_FILE}: {lacking}", file=sys.stderr)
-    order = {name: index for index, name in enumerate(listed)}
-    return sorted(found, key=lambda path: order.get(path.name, len(order)))
-
-
-def _optional(path: Path) -> Mapping[str, Any]:
-    content = read_json(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
-
-
-def read_run(folder: Path) -> FinishedRun:
-    """Read a run folder; ValueError where a file is damaged or nothing was measured yet."""
-    history = read(folder / METRICS_FILE)
-    if not len(history):
-        raise UsageError(f"{folder / METRICS_FILE} holds no measurement yet")
-    config, result = _optional(folder / CONFIG), _optional(folder / SUMMARY)
-    rule = result.get("rule") or config.get("rule")
-    if isinstance(rule, list) and len(rule) == 1:
-        rule = rule[0]
-    return FinishedRun(
-        folder=folder,
-        problem=str(result.get("problem") or config.get("problem") or ""),
-        rule=rule if isinstance(rule, str) else folder.resolve().name,
-        seed=int(result.get("seed") or config.get("seed") or 0),
-        history=history,
-        truth_standard_error=result.get("truth_standard_error"),
-    )
-
-
-def labels(runs: Sequence[FinishedRun]) -> list[str]:
-    """Return a name for each run, none alike: its rule, or as much more as tells them apart."""
-    for names in (
-        [run.rule for run in runs],
-        [f"{run.problem} {run.rule}".strip() for run in runs],
-        [str(run.folder) for run in runs],
-    ):
-        if len(set(names)) == len(names):
-            return names
-    raise UsageError("a folder is given twice; give each once")
-
-
-def _chosen_metrics(asked: Sequence[str], runs: Sequence[FinishedRun]) -> list[str] | None:
-    """Return the measured names of metrics that were asked for by name or by summary key."""
-    names = {name: None for run in runs for name in run.history.names}
-    by_key = {summary_key(name): name for name in names} | {name: name for name in names}
-    for metric in asked:
-        if metric not in by_key:
-            known = ", ".join(summary_key(name) for name in names)
-            hint = suggestion(metric, by_key)
-            raise UsageError(f"--metric {metric} was not measured; there are {known}{hint}")
-    return [by_key[metric] for metric in asked] or None
-
-
-def _evaluates_policy(run: FinishedRun) -> bool:
-    """Return whether a run has an error that the figures of policy evaluation show."""
-    return not {metric.key for metric in selectable_metrics()}.isdisjoint(run.history.names)
-
-
-def _check_measured(runs: Sequence[FinishedRun], metrics: Sequence[str] | None) -> None:
-    """Raise UsageError where a run measured nothing of what is drawn."""
-    for run in runs:
-        names = run.history.names
-        if metrics is None and not _evaluates_policy(run):
-            known = ", ".join(summary_key(name) for name in names)
-            raise UsageError(
-                f"{run.folder} is no run of policy evaluation; choose by --metric what to draw of "
-                f"{known}"
-            )
-        if metrics is not None and not {*metrics} & {*names}:
-            asked = " or ".join(map(summary_key, metrics))
-            raise UsageError(f"{run.folder} did not measure {asked}; leave it out")
-
-
-def _output(settings: PlotSettings) -> Path:
-    """Return the file to write; UsageError where it cannot be one."""
-    out = settings.out
-    if out is None:
-        out = settings.folder[0] / FIGURE if len(settings.folder) == 1 else Path("comparison.png")
-    if out.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out {out} must end in {', '.join(FORMATS)}")
-    try:
-        is_folder = out.is_dir()
-    except OSError as error:  # Such as a name that is too long.
-        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from None
-    if is_folder:
-        raise UsageError(f"--out {out} is a folder; give a file")
-    if settings.out is not None and not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}")
-    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):
-        raise UsageError(f"{out} cannot be written; give another file by --out")
-    return out
 
 
 def plot(argv: Sequence[str]) -> None:
     """Draw the figure and print the table of the runs named on a command line."""
     settings = parse(PlotSettings, argv)
-    folders = [path for folder in settings.folder for path in run_folders(folder)]
-    out = _output(settings)
-    runs = [read_run(path) for path in folders]
-    names = labels(runs)
-    metrics = _chosen_metrics(settings.metric, runs)
-    _check_measured(runs, metrics)
-    evaluated = all(map(_evaluates_policy, runs))
-    what = "Policy evaluation" if evaluated else "Runs"
-    problems = list(dict.fromkeys(run.problem for run in runs if run.problem))
-    errors = [run.truth_standard_error for run in runs if run.truth_standard_error]
-    name = "standard error of the truth"
-    references = {"error/rmsve": (errors[0], name)} if errors and len(problems) < 2 else {}
-    evaluation_figure(
-        out,
-        dict(zip(names, (run.history for run in runs))),
-        " on ".join(filter(None, [what, ", ".join(problems)])),
-        metrics,
-        references,
-    )
-    summaries = {
-        name: summary(
-            run.history,
-            problem=run.problem,
-            rule=run.rule,
-            steps=int(run.history.steps[-1]),
-            seed=run.seed,
-            seconds={},
-        )
-        for name, run in zip(names, runs)
-    }
-    asked = [(summary_key(name), summary_key(name), "final") for name in metrics or ()]
-    print(table(summaries, None if evaluated else asked))
-    print(f"figure: {out}")
+    # torch takes longer to import than a command line to be read.
+    from experiments.plot.run import plot_runs
+
+    plot_runs(settings)
 
 
 if __name__ == "__main__":

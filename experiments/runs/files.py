@@ -12,9 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 ASIDE = ".partial"
 
 
@@ -51,7 +48,8 @@ def json_value(value: Any) -> Any:
     """Return a value as JSON holds it: NaN and infinity as null, anything unknown as its text."""
     if isinstance(value, Mapping):
         return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+    # Arrays and tensors, without importing the packages they are of.
+    if hasattr(value, "tolist"):
         return json_value(value.tolist())
     if isinstance(value, (list, tuple)):
         return [json_value(item) for item in value]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.plot.__main__ import labels, plot, read_run, run_folders
+from experiments.plot.__main__ import plot
+from experiments.plot.run import labels, read_run, run_folders
 from experiments.runs.command_line import main
 from experiments.runs.configuration import configuration
 from experiments.runs.files import write_json
@@ -28,7 +29,9 @@ def make_run(folder, rule="td", problem="boyan", seed=0, finished=True, runs=3, 
         file.write()
     file.close()
     if finished:
-        result = summary(history, problem=problem, rule=rule, steps=200, seed=4, seconds=1.0)
+        result = summary(
+            history, problem=problem, rule=rule, steps=200, seed=4, seconds={"learn": 1.0}
+        )
         write_json(folder / "summary.json", result)
     return history
 
