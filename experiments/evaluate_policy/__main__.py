@@ -18,6 +18,7 @@ from experiments.evaluate_policy.algorithms import (
     use_threads_for,
 )
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.method_run import MethodRun
 from experiments.evaluate_policy.problems import policies_in_words, problem_flags
 from experiments.evaluate_policy.run import EvaluationRun
 from experiments.evaluate_policy.search import SearchRun, first_stream
@@ -47,7 +48,7 @@ from experiments.runs.run_folder import (
 )
 from neural_tdc.learning.reward_scale import AUTO_SCALE
 
-Run = EvaluationRun | SearchRun
+Run = EvaluationRun | MethodRun | SearchRun
 
 
 def _report(what: str, done: int, total: int) -> None:
@@ -120,6 +121,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
             return SearchRun(folder, kept, stream, flags, task, _report, clock)
+        if name in plan.methods:
+            return MethodRun(name, folder, kept, flags, plan, task, _report, clock)
         return EvaluationRun(
             name, folder, kept, compiled, *prepared[name], plan, task, clock, scale
         )
@@ -147,7 +150,7 @@ def _draw(out: Path, runs: list[Run], single: bool, summaries: dict[str, Any]) -
     histories = {run.name: run.history for run in runs}
     task, latest = runs[-1].task, runs[-1]
     title = f"Policy evaluation on {task.name}"
-    if isinstance(latest, EvaluationRun):
+    if not isinstance(latest, SearchRun):
         evaluation_figure(
             latest.folder / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
         )
@@ -160,7 +163,7 @@ def _tell(
     settings: EvaluationSettings, out: Path, runs: list[Run], summaries: dict[str, Any]
 ) -> None:
     """Print the errors of the rules, the ranking of auto, and where everything is."""
-    if runs[1:] or isinstance(runs[0], EvaluationRun):
+    if runs[1:] or not isinstance(runs[0], SearchRun):
         print(f"\n{table(summaries)}")
     for run in runs:
         if isinstance(run, SearchRun):

@@ -23,6 +23,7 @@ from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.data import content, logged, runs_alike
 from experiments.evaluate_policy.memory import check_run_memory
 from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
+from experiments.evaluate_policy.rules import rule_of
 from experiments.evaluate_policy.settings import (
     AUTO,
     EvaluationSettings,
@@ -33,14 +34,13 @@ from experiments.evaluate_policy.settings import (
 )
 from experiments.runs.checks import UsageError, load_part, named
 from experiments.runs.computing import resolve_device, torch_dtype
-from experiments.runs.settings import changed, check_effects, idle_flags
+from experiments.runs.settings import check_effects, idle_flags
+from neural_tdc.baselines.method import Method
 from neural_tdc.learning.averaging import Averaging, averaging
 from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
-from neural_tdc.learning.sampling import Sampling, in_segments
+from neural_tdc.learning.sampling import Sampling
 from neural_tdc.networks.bodies import BODIES, mlp
 from neural_tdc.networks.validation import check_body
-from neural_tdc.rules.registry import RULES
-from neural_tdc.rules.rule import Rule
 from neural_tdc.types import MakeBody
 
 GYMNASIUM_STEPS = 20_000
@@ -52,7 +52,8 @@ class EvaluationPlan(NamedTuple):
     """What checked settings stand for.
 
     problem:    a finite problem, a Gymnasium one, or a log
-    rules:      {name as given: rule}, without auto
+    rules:      {name as given: rule}, without auto and methods
+    methods:    {name as given: method that learns from all transitions at once}
     runs:       of every rule; one for auto alone
     make_body:  None for given features
     width:      the number of features, learned or given
@@ -62,6 +63,7 @@ class EvaluationPlan(NamedTuple):
 
     problem: Problem
     rules: dict[str, Any]
+    methods: dict[str, Method]
     runs: int
     make_body: MakeBody | None
     width: int
@@ -122,7 +124,8 @@ class EvaluationPlan(NamedTuple):
                     **common,
                 )
             # Auto alone has no held-out part that it does not learn from.
-            return task if self.rules else task._replace(notes=self.problem.notes)
+            alone = not (self.rules or self.methods)
+            return task._replace(notes=self.problem.notes) if alone else task
         with named(problem_flags(settings)):
             return control_task(
                 self.problem,
@@ -155,9 +158,12 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
 
     effects: whether settings without effect are refused; they are in the plan all the same
     """
-    # The search works on the CPU.
+    chosen = {name: rule_of(name, settings) for name in settings.rule if name != AUTO}
+    methods = {name: each for name, each in chosen.items() if isinstance(each, Method)}
+    rules = {name: each for name, each in chosen.items() if name not in methods}
+    # The search and the methods work on the CPU.
     alone = settings.rule == (AUTO,)
-    device = torch.device("cpu") if alone else resolve_device(settings.device)
+    device = resolve_device(settings.device) if rules else torch.device("cpu")
     problem: Problem
     if settings.data is not None:
         problem = logged(settings, settings.data)
@@ -169,9 +175,8 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         raise UsageError(
             f"--features given: {problem.name} has no given features; use --features neural"
         )
-    rules = {name: _rule(name, settings) for name in settings.rule if name != AUTO}
     check_rules(settings, rules)
-    idle = idle_settings(settings, rules, finite)
+    idle = idle_settings(settings, rules, methods, finite)
     if effects:
         check_effects(settings, idle)
     warnings = still_bodies(rules)
@@ -181,8 +186,9 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     elif isinstance(problem, LoggedProblem):
         width = problem.transition.observation.shape[2]
         warnings += runs_alike(settings, rules)
-    if alone:
-        check_run_memory(replace(settings, runs=1), problem, None, steps, device)
+    if not rules:
+        runs = 1 if alone else settings.runs
+        check_run_memory(replace(settings, runs=runs), problem, None, steps, device)
     elif settings.features == "neural":
         make_body = _body(settings, problem)
         check_run_memory(settings, problem, make_body, steps, device)
@@ -199,6 +205,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     return EvaluationPlan(
         problem=problem,
         rules=rules,
+        methods=methods,
         runs=1 if alone else settings.runs,
         make_body=make_body,
         width=width,
@@ -213,56 +220,6 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         idle_steps=tuple(idle_steps(settings, rules)),
         warnings=tuple(warnings),
     )
-
-
-def _rule(name: str, settings: EvaluationSettings) -> Any:
-    decay = settings.lambda_
-    chosen = {
-        "epsilon": settings.epsilon,
-        "ridge": settings.ridge,
-        "psi": settings.psi,
-        "psi_width": settings.psi_width,
-        "lstd_window": settings.lstd_window,
-        "lstd_epsilon": settings.lstd_epsilon,
-    }
-    if ":" in name:
-        if decay:
-            raise UsageError(
-                f"--lambda {decay:g} is not defined for --rule {name}: a rule of your "
-                "own keeps traces of its own"
-            )
-        make = load_part(name, "--rule")
-        with named(f"--rule {name}"):
-            rule = make()
-        if not isinstance(rule, Rule):
-            raise UsageError(
-                f"--rule {name} returned a {type(rule).__name__}; it must return a neural_tdc.Rule"
-            )
-        # What was not given stays as the rule's author has set it.
-        given = {name for name in chosen.keys() & rule.settings if changed(settings, name)}
-        return rule.with_settings(**{name: chosen[name] for name in given})
-    try:
-        rule = RULES[name]
-    except ValueError as error:
-        raise UsageError(f"--rule: {error}") from None
-    if not rule.settings:
-        for flag, value in (
-            ("--epsilon", settings.epsilon),
-            ("--ridge", settings.ridge),
-            ("--lambda", decay),
-        ):
-            if value:
-                raise UsageError(
-                    f"{flag} {value:g} is not defined for --rule {name}: leave it at 0"
-                )
-        return rule
-    taken = {setting: value for setting, value in chosen.items() if setting in rule.settings}
-    with named(f"--lambda {decay:g} with --rule {name}"):
-        if in_segments(settings.scheme):
-            rule = rule.with_lambda_returns(decay)
-        elif decay:
-            rule = rule.with_settings(trace_decay=decay)
-    return rule.with_settings(**taken)
 
 
 def _body(settings: EvaluationSettings, problem: Problem) -> MakeBody:

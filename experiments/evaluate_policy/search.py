@@ -48,7 +48,7 @@ def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
     """
     stream = mapped(task.experience.transitions, lambda leaf: leaf[0].cpu())
     if isinstance(plan.problem, LoggedProblem):
-        used = len(stream.reward) if plan.rules else None
+        used = len(stream.reward) if plan.rules or plan.methods else None
         # In the precision of the file.
         stream = mapped(plan.problem.transition, lambda leaf: leaf[0, :used])
         if task.shift is not None and task.scale is not None:

@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from experiments.evaluate_policy.learning_settings import LearningSettings
+from experiments.evaluate_policy.method_settings import (
+    FOR_METHODS,
+    MethodSettings,
+    idle_method_settings,
+)
 from experiments.evaluate_policy.presets import PRESETS, preset_values
 from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
 from experiments.runs.requirements import above, at_least, between, count, from_to, one_of, several
 from experiments.runs.settings import CheckedSettings, Idle, changed, setting_fields, settings_from
+from neural_tdc.baselines.method import Method
 from neural_tdc.learning.sampling import (
     SAMPLINGS,
     Sampling,
@@ -63,11 +69,12 @@ class SearchSettings(CheckedSettings):
     """Seconds for learning; fewer updates are made where they would take longer, so that the
     result depends on the machine's speed too."""
     updates: Annotated[int, count(0)] = 8_000
-    """Updates of the networks among the candidates; 0 for none."""
+    """Updates of the networks among the candidates, 0 for none; and of fitted and
+    stackelberg-td."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(SearchSettings, LearningSettings):
+class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
     """Evaluate a fixed policy: by the best value function, or by Algorithm 1 and its relatives.
 
     Without --rule and --preset the best value function is searched for (docs/best-value.md). The
@@ -133,15 +140,17 @@ class EvaluationSettings(SearchSettings, LearningSettings):
         """Return what the program does, and the names that the registries hold."""
         # Here, since only the help page needs them.
         from envs.problems import problem_names
+        from neural_tdc.baselines.methods import METHODS
         from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS, RULES
 
-        problems, rules, bodies, heads = map(
-            ", ".join, (problem_names(), RULES, BODY_ROWS, HEAD_ROWS)
+        problems, rules, methods, bodies, heads = map(
+            ", ".join, (problem_names(), RULES, METHODS, BODY_ROWS, HEAD_ROWS)
         )
         listed = (
             f"Problems: {problems} and any other Gymnasium id; or module:function.",
             f"Rules: auto; {rules}; or BODY+HEAD with a body of {bodies} and a head of {heads}; or "
             "module:function.",
+            f"Methods, which learn from all transitions at once: {methods}.",
         )
         wrapped = (textwrap.fill(each, 92, break_on_hyphens=False) for each in listed)
         return "\n\n".join([super().description(), *wrapped])
@@ -209,22 +218,28 @@ def check_rules(settings: EvaluationSettings, rules: Mapping[str, Any]) -> None:
 
 
 def idle_settings(
-    settings: EvaluationSettings, rules: Mapping[str, Any], finite: bool
+    settings: EvaluationSettings,
+    rules: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    finite: bool,
 ) -> list[Idle]:
     """Return the settings that change nothing on this problem or for any of the rules.
 
     rules: {name as given: rule}, without auto; rules of the user's own have settings of their own
+    methods: {name as given: method}
     finite: whether the problem's errors are exact
     """
-    alone = not rules
-    others = [name for name in setting_fields(type(settings)) if name not in FOR_AUTO]
+    alone, auto = not rules, AUTO in settings.rule
+    named = " ".join(settings.rule)
+    kept = FOR_AUTO | (FOR_METHODS if methods else set())
+    others = [name for name in setting_fields(type(settings)) if name not in kept]
     chosen = "with --rule " + " ".join(rules)
     taken = {setting for rule in rules.values() for setting in rule.settings}
     data = settings.data is not None
     rows = (
-        (alone, others, "with --rule auto, only with learning rules"),
-        (alone and data, ("steps",), "with --data and --rule auto: all of it is learned from"),
-        (AUTO not in settings.rule, ("budget", "updates"), f"{chosen}, only with auto"),
+        (alone, others, f"with --rule {named}, only with learning rules"),
+        (alone and data, ("steps",), f"with --data and --rule {named}: all of it is learned from"),
+        (not auto, ("budget",), f"with --rule {named}, only with auto"),
         (settings.features == "given", ("body", "width", *OF_MLP), "with --features given"),
         (settings.body != "mlp", OF_MLP, f"with --body {settings.body}, only with mlp"),
         (data, ("behaviour",), "with --data: its behaviour_probability tells how it acted"),
@@ -264,6 +279,7 @@ def idle_settings(
         (settings.average == "none", ("average_after",), "without --average"),
     )
     idle = [Idle(names, why) for holds, names, why in rows if holds]
+    idle += idle_method_settings(settings, methods, auto=auto)
     for option, schemes in scheme_options().items():
         if settings.sampling not in schemes:
             why = f"with --sampling {settings.sampling}, only with {' or '.join(schemes)}"

@@ -10,7 +10,7 @@ import torch
 
 from neural_tdc.baselines.linear_value import learned_population
 from neural_tdc.baselines.method import Method, OnMethodProgress, learned_values, no_news
-from neural_tdc.learning.learner import evaluated
+from neural_tdc.learning.learner import evaluated, no_phase
 from neural_tdc.types import Evaluator, FeatureMap, Measurement, Transition, mapped
 
 
@@ -24,6 +24,7 @@ def prefix_measurements(
     seed: int,
     start: int = 0,
     on_progress: OnMethodProgress = no_news,
+    on_phase: Callable[[str], object] = no_phase,
 ) -> Iterator[Measurement]:
     """Learn from every prefix of the streams and yield a measurement of it.
 
@@ -32,6 +33,7 @@ def prefix_measurements(
     steps:     what the whole streams count as; a prefix counts in proportion
     prefixes:  how many there are, evenly spaced
     start:     steps whose prefixes are already measured, when a run is resumed
+    on_phase:  hears what begins: `learn` or `measure`
 
     The state of a measurement is a `LearnedPopulation`. A run whose head is not finite has
     diverged, for this prefix and all later ones.
@@ -46,9 +48,11 @@ def prefix_measurements(
             rows = max(1, len(stream.reward) * step // steps)
             return mapped(stream, lambda leaf: leaf[:rows])
 
+        on_phase("learn")
         values = learned_values(method, [*map(beginning, streams)], seed, on_progress)
         found = learned_population(values, shape)
         lost = lost | ~found.parameters.head.isfinite().all(1).cpu()
+        on_phase("measure")
         with torch.no_grad():
             measured = evaluated(evaluator(found.features), found.parameters, lost)
         yield Measurement(step, measured, lost, found, found.parameters)

@@ -26,6 +26,8 @@ from neural_tdc.types import Parameters, Transition
 
 # The ridge of heads that are solved while the body learns.
 _RIDGE = 1e-3
+# When the head is solved, see `StackelbergTd`.
+SOLVES = ("end", "refits")
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class StackelbergTd(Method):
 
     def __post_init__(self) -> None:
         """Raise ValueError for a word that `solves` does not know."""
-        if self.solves not in ("end", "refits"):
-            raise ValueError(f"solves is {self.solves!r}; it must be 'end' or 'refits'")
+        if self.solves not in SOLVES:
+            raise ValueError(f"solves is {self.solves!r}; it must be {' or '.join(SOLVES)}")
 
     def learn(
         self, streams: Sequence[Transition], seed: int, on_progress: OnMethodProgress

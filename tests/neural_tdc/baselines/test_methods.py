@@ -130,7 +130,7 @@ def test_heads_solved_while_the_body_learns_are_the_best_responses_that_targets_
     # LSTD(λ): Σ δ^λ x = ε·E[x²]·T·θ, so without a ridge on the constant Σ δ^λ = 0.
     errors = lambda_errors(td_errors(value, next_value, streams[1]), streams[1], 0.9)
     assert abs(errors.mean()) < 1e-6
-    with pytest.raises(ValueError, match="solves is 'never'; it must be 'end' or 'refits'"):
+    with pytest.raises(ValueError, match="solves is 'never'; it must be end or refits"):
         StackelbergTd(solves="never")
 
 
