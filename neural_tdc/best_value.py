@@ -1,9 +1,10 @@
 """The best value function that a log tells of: many candidates, one choice, without a truth.
 
 Candidates of several families (`neural_tdc.baselines`) learn from all parts of the log but one and
-are evaluated on the part that they did not see, each part in turn. The result is the mean of all
-candidates that the held-out errors cannot tell from the best one, each the mean of what its folds
-learned. So every transition serves learning and choosing.
+are evaluated on the part that they did not see, each part in turn. On-policy the result is the mean
+of all candidates that the held-out errors cannot tell from the best one, off-policy the weighted
+mean that is nearest to bootstrapped returns; each candidate is the mean of what its folds learned.
+So every transition serves learning and choosing.
 """
 
 import time
@@ -34,6 +35,8 @@ from neural_tdc.types import Transition
 
 # Parts of a log, each held out once.
 FOLDS = 4
+# A candidate with less weight in the result is left out.
+_LEAST_WEIGHT = 1e-3
 _NO_NETWORKS = "the budget left no time for candidates whose networks learn"
 
 
@@ -162,7 +165,11 @@ def _chosen(candidates: LearnedCandidates) -> _Choice:
     returns = selection_returns(value[:, finite], next_value[:, finite], whole)
     error = (returns.value[returns.usable, None] - value[returns.usable]).square()
     episode = episode_numbers(whole)[returns.usable]
-    good = equally_good(error, episode)
+    if returns.weights is None:
+        weights = equally_good(error, episode).double()
+    else:
+        weights = torch.zeros(len(names), dtype=error.dtype, device=error.device)
+        weights[finite] = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
     score = torch.where(finite, error.mean(0), torch.inf)
     best: dict[str, int] = {}
     for index in score.argsort()[: int(finite.sum())].tolist():
@@ -176,4 +183,4 @@ def _chosen(candidates: LearnedCandidates) -> _Choice:
         alone[row] = 1
         value_of_row = weighted_value(candidates, alone)
         ranking.append(FamilyResult(*names[row], value_of_row, square * float(score[row]), in_unit))
-    return _Choice(good.double() / good.sum(), returns.criterion, ranking, (returns.note,))
+    return _Choice(weights / weights.sum(), returns.criterion, ranking, (returns.note,))

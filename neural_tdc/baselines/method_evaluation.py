@@ -10,6 +10,7 @@ from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.methods import METHODS
 from neural_tdc.baselines.prefixes import prefix_measurements
 from neural_tdc.metrics.evaluators import sample_evaluator
+from neural_tdc.metrics.samples import in_rows
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, Parameters, Transition, mapped
 
@@ -68,7 +69,7 @@ def evaluate_method(
     (measurement,) = prefix_measurements(
         method,
         streams,
-        lambda features: sample_evaluator(unseen, None, features, Rule()),
+        lambda features: sample_evaluator(in_rows(unseen), None, features, Rule()),
         steps=time,
         prefixes=1,
         seed=seed,

@@ -13,6 +13,7 @@ from neural_tdc.baselines.prefixes import prefix_measurements, prefix_steps
 from neural_tdc.baselines.random_features import random_tanh
 from neural_tdc.baselines.stackelberg_method import StackelbergTd
 from neural_tdc.metrics.evaluators import Truth, sample_evaluator
+from neural_tdc.metrics.samples import in_rows
 from neural_tdc.networks.mlp_population import initial_networks
 from neural_tdc.randomness import generator
 from neural_tdc.rules.rule import Rule
@@ -168,7 +169,7 @@ def test_prefixes_are_measured_in_proportion_and_resumed_after_any():
             prefix_measurements(
                 FittedReturns(updates=10),
                 streams,
-                lambda features: sample_evaluator(held, truth, features, Rule()),
+                lambda features: sample_evaluator(in_rows(held), truth, features, Rule()),
                 steps=1_200,
                 prefixes=3,
                 seed=0,

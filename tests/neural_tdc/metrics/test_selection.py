@@ -112,12 +112,12 @@ def test_bootstrapped_returns_are_the_criterion_where_no_return_is_complete():
     stream = ring(40)
     stream = stream._replace(first=torch.ones(40), discount=torch.full((40,), 0.9).double())
     value, next_value = candidates(stream, TABLES)
-    found = selection_returns(value, next_value, stream)
-    assert found.criterion == "bootstrapped returns"
-    assert "hardly any return is complete" in found.note
-    # Every transition is cut: the return is r + 0.9·V(s') of the reference, all four's mean.
-    expected = stream.reward + 0.9 * next_value.mean(1)
-    torch.testing.assert_close(found.value, expected)
+    returns = selection_returns(value, next_value, stream)
+    assert returns.criterion == "bootstrapped returns"
+    assert "hardly any return is complete" in returns.note
+    # Every transition is cut: the return is r + 0.9·V(s') of the reference.
+    expected = stream.reward + 0.9 * (next_value @ returns.weights)
+    torch.testing.assert_close(returns.value, expected)
 
 
 def test_the_td_error_prefers_values_that_have_learned_nothing():
