@@ -25,6 +25,7 @@ from neural_tdc.learning.sampling import (
     in_segments,
     sampling_scheme,
 )
+from neural_tdc.learning.schedules import measured_steps
 from neural_tdc.learning.schedules import schedule as named_schedule
 from neural_tdc.metrics.evaluators import sample_evaluator
 from neural_tdc.metrics.samples import in_rows
@@ -107,7 +108,7 @@ def evaluate(
     values: str = "v",
     action: Tensor | None = None,
     policy: Any = None,
-    measure_every: int = 100,
+    measure_every: int | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     compiled: bool = False,
@@ -147,6 +148,7 @@ def evaluate(
                    floating-point numbers; and the evaluated policy, from observations
                    [n, *observation] to probabilities [n, actions] (others, and continuous
                    actions: `neural_tdc.action_values.policies`)
+    measure_every: updates between two measurements; if not given some 50, denser at the beginning
     compiled:      learn by a compiled program; worth its 10 to 20 seconds from some 10,000 steps on
     progress:      called with the number of updates done
 
@@ -179,7 +181,7 @@ def evaluate(
         ("runs", runs),
         ("batch", batch),
         ("sequence_length", sequence_length),
-        ("measure_every", measure_every),
+        ("measure_every", 1 if measure_every is None else measure_every),
     ):
         if number < 1:
             raise ValueError(f"{name} is {number}; it must be at least 1")
@@ -251,7 +253,7 @@ def evaluate(
         scheme,
         sample_evaluator(in_rows(unseen), None, algorithm.features, algorithm.rule),
         steps=steps,
-        measure_every=measure_every,
+        measured=measured_steps(steps, measure_every),
         limit=divergence_limit(state.parameters),
         compiled=compiled,
         reward_scale=scale_of_returns(learned) if scale is None else scale,

@@ -107,7 +107,7 @@ def learned(
         sampling,
         starts,
         steps=updates,
-        measure_every=updates,
+        measured=[updates],
         limit=divergence_limit(state.parameters),
     )
     return last.values["value"].view(count, RESAMPLES).tolist()

@@ -76,7 +76,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     check_folder(out, settings.overwrite, settings.resume)
     compiled, warning = compiles(settings, plan)
     kept = _stored(settings, plan)
-    # i.i.d. draws come from a pool whose size a longer resumed run must not change.
+    # i.i.d. draws come from a pool whose size a longer resumed run must not change, and an uneven
+    # grid of measurements follows from it.
     pool, before = plan.steps, None
     if settings.resume:
         also_kept = ("compiled", "pool", "rewards_divided_by")
@@ -124,7 +125,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         if name in plan.methods:
             return MethodRun(name, folder, kept, flags, plan, task, _report, clock)
         return EvaluationRun(
-            name, folder, kept, compiled, *prepared[name], plan, task, clock, scale
+            name, folder, kept, compiled, pool, *prepared[name], plan, task, clock, scale
         )
 
     with (

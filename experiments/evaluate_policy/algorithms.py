@@ -142,7 +142,7 @@ def try_update(
         plan.sampling,
         task.evaluator(algorithm.features, algorithm.rule),
         steps=1,
-        measure_every=1,
+        measured=[1],
         limit=limit,
         compiled=compiled,
     )

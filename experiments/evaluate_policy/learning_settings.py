@@ -116,8 +116,9 @@ class MeasuringSettings(CheckedSettings):
     steps: Annotated[int | None, count(1)] = None
     """Updates per run; the field's usual number if not given (20,000 on Gymnasium problems
     and data)."""
-    measure_every: Annotated[int, count(1)] = 100
-    """Updates between two measurements; the first is after the first update."""
+    measure_every: Annotated[int | None, count(1)] = None
+    """Updates between two measurements, from the first update on; if not given there are some 50,
+    denser at the beginning: the i-th after (i/50)² of the run."""
     truth_states: Annotated[int, count(0)] = 200
     """Gymnasium problems: states at which the true value is estimated by Monte Carlo; 0 for no
     truth."""

@@ -35,7 +35,10 @@ _KEPT = {"diverged", "limit", "leaves"}
 
 
 class EvaluationRun:
-    """One rule's run, from the beginning or from its checkpoint."""
+    """One rule's run, from the beginning or from its checkpoint.
+
+    pool: the updates that it was begun with, which a longer resumed run keeps measuring by
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class EvaluationRun:
         folder: Path,
         settings: dict[str, Any],
         compiled: bool,
+        pool: int,
         algorithm: Algorithm,
         state: State,
         plan: EvaluationPlan,
@@ -52,6 +56,7 @@ class EvaluationRun:
     ) -> None:
         self.name, self.folder, self.settings = name, folder, settings
         self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
+        self.pool = pool
         self.recorder = Recorder(
             folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device, clock=clock
         )
@@ -61,14 +66,17 @@ class EvaluationRun:
         if (saved := self.recorder.saved) is not None:
             self.state = restored(state, saved["leaves"], self.recorder.path)
             self.diverged, self.limit = saved["diverged"], saved["limit"]
-            end = max(plan.steps, self.recorder.start)
-            self.recorder.resume(measured_steps(end, settings["measure_every"]))
+            self.recorder.resume(self._measured(max(plan.steps, self.recorder.start)))
         self.base = run_step_sizes(algorithm, plan, task, self.limit)
 
     @property
     def history(self) -> History:
         """Return the measurements so far."""
         return self.recorder.histories[self.name]
+
+    def _measured(self, steps: int) -> list[int]:
+        """Return the numbers of updates after which a run of so many is measured."""
+        return measured_steps(steps, self.settings["measure_every"], length=self.pool)
 
     def _contents(self, last: Measurement) -> dict[str, Any]:
         """Return what the checkpoint holds, after the value function is written."""
@@ -117,7 +125,7 @@ class EvaluationRun:
                 plan.sampling,
                 self._evaluator(),
                 steps=plan.steps,
-                measure_every=self.settings["measure_every"],
+                measured=self._measured(plan.steps),
                 limit=self.limit,
                 start=recorder.start,
                 diverged=self.diverged,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from experiments.runs.history import History
 from experiments.runs.intervals import Interval, mean_interval
@@ -27,17 +27,31 @@ def is_error(name: str) -> bool:
     return group in ("error", "tracking_error") or metric in ("loss", "rmse")
 
 
+def measurement_weights(steps: Int[np.ndarray, " time"]) -> Float[np.ndarray, " time"]:
+    """Return the weights of measurements in a mean over a run.
+
+    steps: numbers of updates, increasing
+
+    Equal weights on an even grid, whose last gap may be shorter; else those of the integral over
+    updates by the trapezoidal rule.
+    """
+    gaps = np.diff(steps).astype(np.float64)
+    if len(gaps) < 2 or ((gaps[:-1] == gaps[0]).all() and gaps[-1] <= gaps[0]):
+        return np.ones(len(steps))
+    return np.concatenate([gaps[:1], gaps[:-1] + gaps[1:], gaps[-1:]]) / 2
+
+
 def auc(history: History, name: str, diverged: float = np.nan) -> Float[np.ndarray, " run"]:
-    """Return each run's mean over its measurements; a diverged run gets the value of `diverged`.
+    """Return each run's mean over its updates; a diverged run gets the value of `diverged`.
 
     For a mean over survivors that is NaN, for a selection infinity. Measurements that were not
-    finite are left out.
+    finite are left out. See `measurement_weights`.
     """
     values = history.values(name)
-    finite = np.isfinite(values)
-    number = finite.sum(axis=0)
-    total = np.where(finite, values, 0.0).sum(axis=0)
-    mean = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    weights = np.where(np.isfinite(values), measurement_weights(history.steps)[:, None], 0.0)
+    number = weights.sum(axis=0)
+    total = (weights * np.where(weights > 0, values, 0.0)).sum(axis=0)
+    mean = np.where(number > 0, total / np.where(number > 0, number, 1.0), np.nan)
     return np.where(history.diverged, diverged, mean)
 
 
@@ -68,7 +82,7 @@ def summary_entry(
 def summarise(history: History) -> dict[str, dict[str, dict[str, float | None]]]:
     """Return {key: {"final": …, "auc": …}}, each {"mean", "low", "high", "median"} over survivors.
 
-    `final` is the last measurement, `auc` the mean over a run's measurements. None where no run
+    `final` is the last measurement, `auc` the mean over a run's updates. None where no run
     survived; low and high None where fewer than two did. Intervals of errors are on the logarithm.
     """
     if not len(history):

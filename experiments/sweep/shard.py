@@ -18,13 +18,14 @@ from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.common_settings import stored
 from experiments.runs.computing import compilation
+from experiments.runs.statistics import measurement_weights
 from experiments.sweep.build import Cell, Configuration
 from experiments.sweep.settings import SweepSettings
 from neural_tdc.learning.algorithm import State
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.schedules import schedule
+from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import StepSizes
 
@@ -170,8 +171,9 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
     sums: dict[str, Tensor] = {}
     numbers: dict[str, Tensor] = {}
     curves: dict[str, list[Tensor]] = {}
-    steps, done = [], 0
-    for measurement in learn(
+    steps = measured_steps(checked.steps, settings.measure_every)
+    weights, done = measurement_weights(np.array(steps)), 0
+    measurements = learn(
         algorithm,
         whole,
         experience,
@@ -180,21 +182,21 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         checked.sampling,
         task.evaluator(algorithm.features, algorithm.rule),
         steps=checked.steps,
-        measure_every=settings.measure_every,
+        measured=steps,
         limit=divergence_limit(whole.parameters),
         compiled=shard.compiled,
         reward_scale=scale_of_rewards(settings, task),
-    ):
+    )
+    for measurement, weight in zip(measurements, weights.tolist()):
         errors = {
             name.removeprefix("error/"): value
             for name, value in measurement.values.items()
             if name.startswith("error/")
         }
-        steps.append(measurement.step)
         for name, value in errors.items():
-            finite = value.isfinite()
-            sums[name] = sums.get(name, 0) + torch.where(finite, value, 0.0)
-            numbers[name] = numbers.get(name, 0) + finite
+            finite = value.isfinite().double()
+            sums[name] = sums.get(name, 0) + torch.where(finite > 0, weight * value, 0.0)
+            numbers[name] = numbers.get(name, 0) + weight * finite
             if shard.curves:
                 curves.setdefault(name, []).append(value)
         on_progress((measurement.step - done) * runs * count)
@@ -205,7 +207,7 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
 
     results: Results = {"diverged": table(measurement.diverged)}
     for name, total in sums.items():
-        mean = total / numbers[name].clamp(min=1)
+        mean = total / torch.where(numbers[name] > 0, numbers[name], 1)
         lost = measurement.diverged | (numbers[name] == 0)
         results[f"auc/{name}"] = table(torch.where(lost, torch.nan, mean))
         results[f"final/{name}"] = table(errors[name])

@@ -4,7 +4,7 @@ Nothing inside an update waits for the device. Between chunks the loop looks onc
 parameters, marks the runs that have diverged, and hands out a measurement.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from neural_tdc.learning.averaging import averaged
 from neural_tdc.learning.compilation import compile_repeatable
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
-from neural_tdc.learning.schedules import Schedule, measured_steps
+from neural_tdc.learning.schedules import Schedule
 from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
 
 # A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
@@ -168,7 +168,7 @@ def learn(
     evaluator: Evaluator,
     *,
     steps: int,
-    measure_every: int,
+    measured: Sequence[int],
     limit: Float[Tensor, " run"],
     start: int = 0,
     diverged: Bool[Tensor, " run"] | None = None,
@@ -176,8 +176,9 @@ def learn(
     on_phase: Callable[[str], object] = no_phase,
     reward_scale: float = 1.0,
 ) -> Iterator[Measurement]:
-    """Learn and yield a measurement after updates 1, 1 + measure_every, … and the last.
+    """Learn and yield a measurement after each of the updates that are to be measured.
 
+    measured:   numbers of updates, increasing and up to `steps`, see `schedules.measured_steps`
     step_sizes: base step sizes, [run] each
     evaluator:  from the parameters of all runs, in float64, to named values [run]
     limit:      see `divergence_limit`
@@ -202,7 +203,7 @@ def learn(
     update = torch.tensor(start, device=device)
     lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)
     done = start
-    for target in measured_steps(steps, measure_every, after=start):
+    for target in (each for each in measured if each > start):
         on_phase("learn")
         # Not around the `yield`: the caller's own gradients are the caller's business.
         with torch.no_grad():

@@ -6,6 +6,7 @@ split between the parts is in the base steps and, for the papers' schedules, in 
 schedule overwrites it.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ class Exponents(NamedTuple):
     head: float
     auxiliary: float
 
+
+# Of a run whose grid is not given.
+MEASUREMENTS = 50
 
 Schedule = Callable[[Tensor], StepSizes]
 
@@ -99,10 +103,22 @@ def _falling(steps: int) -> Schedule:
     return factors
 
 
-def measured_steps(steps: int, every: int, *, first: int = 1, after: int = -1) -> list[int]:
+def measured_steps(
+    steps: int, every: int | None, *, first: int = 1, after: int = -1, length: int | None = None
+) -> list[int]:
     """Return the numbers of updates after which to measure: first, first + every, … and the last.
 
-    first: 0 measures what is there before the first update too
-    after: leave out those up to here, which are measured already
+    every:  updates between two measurements; None for MEASUREMENTS of them, of which the i-th is
+            after (i/MEASUREMENTS)² of the run: curves bend at their beginning
+    first:  0 measures what is there before the first update too
+    after:  leave out those up to here, which are measured already
+    length: updates of the run that the uneven grid is made for, `steps` if not given. A longer run
+            goes on along the same square.
     """
-    return sorted(step for step in {*range(first, steps + 1, every), steps} if step > after)
+    if every is None:
+        share = (steps if length is None else length) / MEASUREMENTS**2
+        last = math.isqrt(int(steps / share))
+        chosen = {first, *(round(share * index**2) for index in range(1, last + 1))}
+    else:
+        chosen = set(range(first, steps + 1, every))
+    return sorted(step for step in {*chosen, steps} if step > after and first <= step <= steps)

@@ -93,7 +93,7 @@ def learned(task, rule, steps, dtype, runs=1, kind="markov"):
         sampling_scheme(kind),
         task.evaluator(algorithm.features, algorithm.rule),
         steps=steps,
-        measure_every=steps,
+        measured=[1, steps],
         limit=divergence_limit(state.parameters),
     )
     return list(measurements)[-1]

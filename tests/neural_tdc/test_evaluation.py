@@ -27,9 +27,8 @@ def same(left, right):
 
 
 def test_the_value_of_a_constant_reward_is_found_on_given_features():
-    result = evaluate(
-        cycle(300), body=None, rule="td", steps=150, head_step=2.5, sampling="iid", batch=20
-    )
+    settings = {"rule": "td", "steps": 150, "head_step": 2.5, "sampling": "iid", "batch": 20}
+    result = evaluate(cycle(300), body=None, measure_every=100, **settings)
     assert (result.value(torch.eye(STATES)) - 10).abs().max() < 0.1
     error = result.measurements["error/rmspbe"][:, 0]
     assert result.steps == [1, 101, 150]

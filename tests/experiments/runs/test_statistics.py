@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.runs.history import History
-from experiments.runs.statistics import auc, summarise, summary
+from experiments.runs.statistics import auc, measurement_weights, summarise, summary
+from neural_tdc.learning.schedules import measured_steps
 
 
 def history_of(values, diverged_at=None, name="error/rmsve"):
@@ -20,6 +21,32 @@ def test_auc_is_the_mean_over_a_runs_measurements():
     history = history_of([[1.0, 4.0, 9.0], [3.0, 4.0, 9.0]], {2: 1})
     np.testing.assert_array_equal(auc(history, "error/rmsve"), [2.0, 4.0, np.nan])
     np.testing.assert_array_equal(auc(history, "error/rmsve", np.inf), [2.0, 4.0, np.inf])
+
+
+def test_on_an_even_grid_whose_end_is_cut_off_all_measurements_weigh_the_same():
+    for steps in ([7], [1, 5], [1, 101, 201], [1, 101, 201, 260], [0, 3, 6, 9]):
+        assert measurement_weights(np.array(steps)).tolist() == [1.0] * len(steps)
+
+
+def test_on_an_uneven_grid_the_auc_is_the_integral_over_updates():
+    # Trapezoids of a curve that falls from 9 to 5 and to 1: (7·4 + 3·16)/20.
+    history = History()
+    for step, value in ((1, 9.0), (5, 5.0), (21, 1.0)):
+        history.append(step, {"error/rmsve": np.array([value])}, np.array([False]))
+    assert measurement_weights(history.steps).tolist() == [2, 10, 8]
+    assert auc(history, "error/rmsve") == pytest.approx([3.8])
+
+
+def test_an_uneven_grid_of_fifty_measurements_gives_the_auc_of_a_dense_even_one():
+    def of(steps):
+        history = History()
+        for step in steps:
+            error = np.array([2 + 5 * np.exp(-step / 1_500), 3 / np.sqrt(1 + step / 400)])
+            history.append(step, {"error/rmsve": error}, np.zeros(2, dtype=bool))
+        return auc(history, "error/rmsve")
+
+    dense = of(range(1, 20_001, 5))
+    np.testing.assert_allclose(of(measured_steps(20_000, None)), dense, rtol=2e-3)
 
 
 def test_a_summary_holds_final_and_auc_of_the_survivors():

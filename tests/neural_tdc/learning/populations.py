@@ -13,7 +13,7 @@ from neural_tdc.learning.sampling import (
     Experience,
     IidSampling,
 )
-from neural_tdc.learning.schedules import schedule
+from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
@@ -78,7 +78,7 @@ def history(setting, sizes, steps=12, every=4, sampling=None, scheduled="general
             sampling or IidSampling(5),
             evaluator,
             steps=steps,
-            measure_every=every,
+            measured=measured_steps(steps, every),
             limit=options.pop("limit", divergence_limit(setting[1].parameters)),
             **options,
         )

@@ -20,7 +20,7 @@ from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.sampling import Experience, IidSampling
-from neural_tdc.learning.schedules import schedule
+from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.randomness import keys
@@ -155,7 +155,7 @@ def learned(setting, sizes, steps=12, every=4, **options):
             IidSampling(3),
             norms,
             steps=steps,
-            measure_every=every,
+            measured=measured_steps(steps, every),
             limit=divergence_limit(state.parameters),
             **options,
         )

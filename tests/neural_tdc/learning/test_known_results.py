@@ -11,7 +11,7 @@ from neural_tdc.learning.sampling import (
     IidSampling,
     MarkovSampling,
 )
-from neural_tdc.learning.schedules import schedule
+from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.rules.registry import RULES
 from tests.neural_tdc.learning.populations import F64, experience
@@ -32,7 +32,7 @@ def measured(mdp, rule, sizes, steps, *, runs=2, every=100, sampling=IID, schedu
             sampling,
             chain_evaluator(chain(mdp), mdp.features, algorithm.features, algorithm.rule),
             steps=steps,
-            measure_every=every,
+            measured=measured_steps(steps, every),
             limit=divergence_limit(state.parameters),
         )
     )

@@ -148,7 +148,7 @@ def test_single_precision_stays_single_and_is_measured_in_double():
         MarkovSampling(),
         chain_evaluator(chain(mdp), observation, algorithm.features, algorithm.rule),
         steps=1,
-        measure_every=1,
+        measured=[1],
         limit=divergence_limit(state.parameters),
     )
     assert {leaf.dtype for leaf in tree_leaves(measurement.state)} == {torch.float32}
@@ -176,7 +176,7 @@ def test_the_callers_gradients_stay_switched_on_between_measurements():
         IidSampling(2),
         evaluator,
         steps=3,
-        measure_every=1,
+        measured=[1, 2, 3],
         limit=divergence_limit(setting[1].parameters),
     ):
         modes.append(torch.is_grad_enabled())

@@ -23,7 +23,7 @@ from neural_tdc.learning.learner import (
 from neural_tdc.learning.optimisers import PartOptimizers, adam, limited, part_optimizers, rmsprop
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.sampling import Experience, IidSampling, MarkovSampling, ReplaySampling
-from neural_tdc.learning.schedules import schedule
+from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
 from neural_tdc.metrics.samples import Sample, in_rows
 from neural_tdc.networks.bodies import mlp
@@ -258,7 +258,7 @@ def learned(device, name, dtype, sampling, optimizer, steps=25):
         sampling,
         sample_evaluator(in_rows(held_out), None, algorithm.features, algorithm.rule),
         steps=steps,
-        measure_every=10,
+        measured=measured_steps(steps, 10),
         limit=divergence_limit(state.parameters),
     )
     return last.values, to(last.state.parameters, "cpu")

@@ -163,7 +163,7 @@ def learned(seen, runs, rule="td", sampling=None):
         sampling,
         lambda parameters: {},
         steps=100,
-        measure_every=100,
+        measured=[1, 100],
         limit=divergence_limit(state.parameters),
     )
     return last.state.parameters.head
