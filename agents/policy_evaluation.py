@@ -11,14 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from agents.task_actions import TaskActions, control_actions, logged_actions
 from envs.control.branches import NoTruthError
-from envs.control.collection import collect, held_out, standardisation
+from envs.control.collection import collected, held_out_recording, standardisation
 from envs.control.importance import ratio_note
 from envs.control.problems import ControlProblem
 from envs.control.truth import check_truth_memory, monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain
 from envs.finite.streams import simulate_streams
 from envs.logs.logged_problem import LoggedProblem, held_out_start
+from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
 from neural_tdc.metrics.samples import in_rows
@@ -50,6 +52,9 @@ class Task(NamedTuple):
         with a log
     resampled:   what the runs but the first drew of one stream, in words such as "30 episodes"; ""
         for runs with streams as they are
+    actions:     how the rows of values of actions are made, which then take the place of
+        observations everywhere here; None for values of states
+    table:       [state, *observation] what is seen of every state of a finite chain
     """
 
     name: str
@@ -65,6 +70,8 @@ class Task(NamedTuple):
     notes: tuple[str, ...]
     truth: Truth | None = None
     resampled: str = ""
+    actions: TaskActions | None = None
+    table: Tensor | None = None
 
 
 def known_parts(
@@ -110,7 +117,7 @@ def chain_task(
     repeats = -(-2 // len(visited))
     return Task(
         name=mdp.name,
-        experience=_experience(streams, table.to(dtype), runs, seed, device),
+        experience=stream_experience(streams, table.to(dtype), runs, seed, device),
         example=visited.repeat(repeats, *([1] * (visited.dim() - 1))),
         evaluator=evaluator,
         features_given=given,
@@ -121,6 +128,7 @@ def chain_task(
         scale=None,
         notes=mdp.notes,
         truth=Truth(table.to(dtype), truth.weighting, truth.value(), 0.0),
+        table=table.to(dtype),
     )
 
 
@@ -133,6 +141,7 @@ def control_task(
     states: int = 200,
     rollouts: int = 8,
     held_out_size: int = 5_000,
+    of_actions: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     on_progress: OnTaskProgress = no_progress,
@@ -143,6 +152,7 @@ def control_task(
     states, rollouts: where the truth is estimated, and by how many returns at each; 0 states
         for no truth
     held_out_size: transitions of a separate stream, from which A, b₀ and C are estimated
+    of_actions:    whether values of actions are learned
     on_progress:       hears (what is being done, how much of it is done, of how much)
 
     Observations are standardised by the separate stream's means and deviations, once, for every
@@ -156,14 +166,19 @@ def control_task(
         on_progress(what, 0, total)
         return lambda done: on_progress(what, done, total)
 
-    test = held_out(problem, held_out_size, seed, reporting("held-out transitions", held_out_size))
+    test, test_action = held_out_recording(
+        problem, held_out_size, seed, reporting("held-out transitions", held_out_size)
+    )
     shift, scale = standardisation(test.observation)
 
     def standardised(observation: Tensor) -> Tensor:
         return ((observation - shift) / scale).to(device, dtype)
 
-    streams = collect(problem, runs, transitions, seed, reporting("experience", transitions))
+    streams, action = collected(
+        problem, runs, transitions, seed, reporting("experience", transitions)
+    )
     truth, note = _estimated_truth(problem, states, rollouts, seed, reporting("truth", states))
+    raw = None if truth is None else truth.observation
     if truth is not None:
         truth = truth._replace(
             observation=standardised(truth.observation),
@@ -181,6 +196,14 @@ def control_task(
         )
         for part in (streams, test)
     )
+    actions, drawn = None, None
+    if of_actions:
+        actions = control_actions(problem, tuple(shift.shape))
+        learned, drawn = actions.streams(learned, action, streams.next_observation, seed)
+        tested = actions.streams(held, test_action, test.next_observation, seed + 1)
+        held = ratio_on_arrival(tested.completed())
+        if truth is not None and raw is not None:
+            truth = truth._replace(observation=actions.states(truth.observation, raw, seed))
 
     measured, threads = in_rows(held), torch.get_num_threads()
 
@@ -192,7 +215,9 @@ def control_task(
         notes.append(ratio_note(problem.name, streams.ratio.numpy(), problem.ratio_limit))
     return Task(
         name=problem.name,
-        experience=_experience(learned, None, runs, seed, device),
+        experience=stream_experience(learned, None, runs, seed, device, of_actions)._replace(
+            next_action=drawn
+        ),
         example=held.observation[:EXAMPLES],
         evaluator=evaluator,
         features_given=False,
@@ -203,6 +228,7 @@ def control_task(
         scale=scale,
         notes=tuple(notes),
         truth=truth,
+        actions=actions,
     )
 
 
@@ -239,6 +265,7 @@ def logged_task(
     runs: int,
     transitions: int = 0,
     fraction: float = 0.2,
+    of_actions: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -250,6 +277,7 @@ def logged_task(
     transitions: how many are taken in order, over and over if need be; 0 where they are drawn
     fraction:    of the log that is held out at its end, cut where an episode starts if one does
         nearby
+    of_actions:  whether values of actions are learned
 
     There is no truth: what is measured needs none, over the held-out part. Runs differ by their
     initial parameters and by what they draw. Raises ValueError in one line where the log is too
@@ -276,8 +304,14 @@ def logged_task(
         observation=standardised(stream.observation),
         next_observation=standardised(stream.next_observation),
     )
+    actions = logged_actions(problem, given) if of_actions else None
+    if actions is not None:
+        after = stream.next_observation.float()
+        whole = actions.streams(whole, problem.action, after, seed).transitions
     learned = mapped(whole, lambda leaf: leaf[:, :begin])
     unseen = mapped(whole, lambda leaf: leaf[0, begin:])
+    if of_actions:
+        unseen = ratio_on_arrival(unseen)
 
     measured, threads = in_rows(unseen), torch.get_num_threads()
 
@@ -299,6 +333,7 @@ def logged_task(
             None,
             torch.zeros(runs, dtype=torch.int64, device=device),
             keys(seed, runs, "sampling").to(device),
+            of_actions=of_actions,
         ),
         # From everywhere, since the first rows may be a single episode.
         example=learned.observation[0, :: max(1, begin // EXAMPLES)][:EXAMPLES],
@@ -310,14 +345,22 @@ def logged_task(
         shift=shift,
         scale=scale,
         notes=tuple(notes),
+        actions=actions,
     )
 
 
-def _experience(
-    streams: Transition, table: Tensor | None, runs: int, seed: int, device: torch.device | str
+def stream_experience(
+    streams: Transition,
+    table: Tensor | None,
+    runs: int,
+    seed: int,
+    device: torch.device | str,
+    of_actions: bool = False,
 ) -> Experience:
+    """Return the experience of runs with a stream each."""
     stream_index = torch.arange(runs, device=device)
-    return Experience(streams, table, stream_index, keys(seed, runs, "sampling").to(device))
+    key = keys(seed, runs, "sampling").to(device)
+    return Experience(streams, table, stream_index, key, of_actions=of_actions)
 
 
 def _truncates(streams: Transition) -> bool:

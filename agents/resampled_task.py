@@ -32,6 +32,7 @@ def resampled(task: Task, runs: int, seed: int) -> Task:
         keys(seed, runs, "sampling").to(device),
         None if whole.next_action is None else whole.next_action[:1],
         resampled_rows(units.number, runs, seed).to(device),
+        whole.of_actions,
     )
     note = (
         f"resampling: run 0 learns from the data as they are, each other run from {units} of them "

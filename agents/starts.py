@@ -19,7 +19,8 @@ _AT_ONCE = 2**25
 class Starts(NamedTuple):
     """Where the episodes of the data start.
 
-    observation: [start, *observation] as a learner sees them
+    observation: [start, *observation] as a learner sees them, or several rows a start, one after
+        another, whose mean value is its value
     weight:      [run, start] of each run, a row sums to 1; one row where all runs share them
     """
 
@@ -33,7 +34,8 @@ def start_states(task: Task) -> Starts:
     They are those of all streams for every run alike. Of resampled data a run has each start as
     often as it has its row; one that has none of them has them all.
     """
-    transitions, table, _, _, _, rows = task.experience
+    experience, actions = task.experience, task.actions
+    transitions, table, rows = experience.transitions, experience.table, experience.rows
     first = transitions.first
     begins = torch.zeros_like(transitions.reward) if first is None else first.clone()
     begins[:, 0] = 1
@@ -48,6 +50,8 @@ def start_states(task: Task) -> Starts:
         weight = torch.stack([torch.bincount(row, minlength=length)[time] for row in rows])
         none = ~weight.any(1, keepdim=True)
         weight = torch.where(none, torch.ones_like(weight), weight).double()
+    if actions is not None:
+        observation = actions.at_states(observation, task.shift, task.scale)
     if table is not None:
         # Many starts in few states.
         observation, number = observation.unique(return_inverse=True)
@@ -61,7 +65,8 @@ def with_start_values(evaluator: Evaluator, features: FeatureMap, starts: Starts
     observation = starts.observation.double()
 
     def one(parameters: Parameters, weight: Float[Tensor, " start"]) -> Tensor:
-        return weight @ (features(parameters.body, observation) @ parameters.head)
+        values = features(parameters.body, observation) @ parameters.head
+        return weight @ values.view(len(weight), -1).mean(1)
 
     def evaluate_both(parameters: Parameters) -> dict[str, Tensor]:
         runs, width = parameters.head.shape

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.action_values.preparation import action_problem, completed, state_rows
-from neural_tdc.action_values.rows import ActionRows, body_of_rows
+from neural_tdc.action_values.rows import ActionRows, body_of_rows, ratio_on_arrival
 from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
 from neural_tdc.baselines.methods import rule_or_method
@@ -200,7 +200,7 @@ def evaluate(
     if not 0 < held_out < 1 or kept < 1:
         raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
-    whole = streams if actions is None else completed(actions)
+    whole = streams if actions is None else ratio_on_arrival(completed(actions))
     unseen = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
     if method is not None:
         return Evaluation(*evaluate_method(method, learned, unseen, runs, seed, progress))
@@ -237,9 +237,10 @@ def evaluate(
         averaging=averaging(average, average_after),
     )
     stream_index = torch.arange(runs, device=device) % len(learned.reward)
-    drawn = None if actions is None else actions.next_action
+    drawn, of_actions = None if actions is None else actions.next_action, actions is not None
+    key = keys(seed, runs, "sampling").to(device)
     experience = Experience(
-        learned, None, stream_index, keys(seed, runs, "sampling").to(device), drawn
+        learned, None, stream_index, key, next_action=drawn, of_actions=of_actions
     )
     sizes = base_steps(algorithm.rule, (body_step, head_step, auxiliary), runs, learned.reward)
     after: list[int] = []

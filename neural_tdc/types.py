@@ -22,8 +22,8 @@ class Transition(NamedTuple):
     next_observation:  [batch, *observation] s', the true last observation at an episode's end
     ratio:             [batch] ρ = π(a|s) / b(a|s), 1 on-policy
     first:             [batch] 1 where the transition starts an episode; None means 0 everywhere.
-                       What a trace or a λ-return carries here is multiplied by 1 − `first`: values
-                       of actions write 1 − ρ where an episode continues
+                       What a trace or a λ-return carries here is multiplied by 1 − `first`, and
+                       batches for values of actions have 1 − ρ where an episode continues
     """
 
     observation: Tensor

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from envs.control.actions import Actions, BoxActions, actions_of
@@ -241,8 +241,20 @@ def collect(
     ValueError: a policy returns something that is no distribution, or the target takes an action
     that the behaviour never takes; non-finite experience; more than the machine's memory.
     """
+    return collected(problem, streams, steps, seed, progress, workers)[0]
+
+
+def collected(
+    problem: ControlProblem,
+    streams: int,
+    steps: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
+) -> tuple[Transition, Shaped[Tensor, "stream time *action"]]:
+    """Collect the streams of `collect` with the actions taken, as the environment counts them."""
     recording = record(problem, streams, steps, seed, "stream", progress=progress, workers=workers)
-    return recording.transition
+    return recording.transition, torch.from_numpy(recording.actions)
 
 
 def held_out(
@@ -255,8 +267,19 @@ def held_out(
 
     No stream of `collect` has any of it, whatever the seed's number of streams.
     """
+    return held_out_recording(problem, transitions, seed, progress)[0]
+
+
+def held_out_recording(
+    problem: ControlProblem,
+    transitions: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Transition, Shaped[Tensor, "batch *action"]]:
+    """Collect the stream of `held_out` with the actions taken, as the environment counts them."""
     recording = record(problem, 1, transitions, seed, "held out", progress=progress)
-    return Transition(*(leaf[0] for leaf in recording.transition if leaf is not None))
+    alone = Transition(*(leaf[0] for leaf in recording.transition if leaf is not None))
+    return alone, torch.from_numpy(recording.actions[0])
 
 
 def standardisation(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from envs.control.actions import Actions, BoxActions, actions_of
+from envs.control.actions import Actions, BoxActions, DiscreteActions, actions_of
 from envs.control.environments import (
     make,
     observation_encoder,
@@ -64,6 +64,23 @@ def _resolved(role: str, given: str | Policy, name: str, actions: Actions) -> Po
             f"unknown {role} policy {given!r} for {name}; policies by name: {', '.join(matches)}"
         )
     return known[given]
+
+
+def target_policy(problem: str, target: str | None, actions: int | None) -> Policy:
+    """Return the policy that `control_problem` evaluates by this name.
+
+    actions: the number of discrete actions; None to ask the environment for its actions
+
+    ValueError: there is no policy of this name, or no such environment.
+    """
+    name = target or ("default" if problem in CONTROL_PROBLEMS else "uniform")
+    if actions is not None:
+        return _resolved("target", name, problem, DiscreteActions(problem, actions, 0))
+    environment = make(problem)
+    try:
+        return _resolved("target", name, problem, actions_of(problem, environment.action_space))
+    finally:
+        environment.close()
 
 
 @kept_global_state()

@@ -33,6 +33,7 @@ class LoggedProblem(NamedTuple):
     transition:  leaves [1, time, …] on the CPU: one stream, observations as in `Log`, the rest
         float64
     target:      the policy to evaluate; None for the one that acted
+    action:      [1, time] the actions taken
     notes:       lines worth printing, such as how many rows were left out
     """
 
@@ -41,6 +42,7 @@ class LoggedProblem(NamedTuple):
     discount: float
     transition: Transition
     target: Policy | None
+    action: Tensor
     notes: tuple[str, ...]
 
 
@@ -58,6 +60,8 @@ def logged_problem(
     discount: float,
     policy: Policy | None = None,
     ratio_limit: float = math.inf,
+    *,
+    ratios: bool = True,
 ) -> LoggedProblem:
     """Read a log and return the problem of evaluating a policy from it.
 
@@ -65,6 +69,8 @@ def logged_problem(
     policy:   from raw observations [n, …] in float32 to probabilities [n, actions]; the policy
         that acted if not given
     ratio_limit: importance ratios are lowered to it
+    ratios:   whether importance ratios are needed, and behaviour_probability for them; values of
+        actions do without, at λ = 0
 
     Order is kept: entry t + 1 of the stream continues entry t, or starts an episode, with `first`
     1. The discount is 0 where an episode terminated, and the next observation then repeats the
@@ -79,7 +85,9 @@ def logged_problem(
     log = read_log(path)
     time = len(log.reward)
     ratio, notes = np.ones(time), []
-    if policy is not None:
+    if policy is not None and not ratios:
+        notes += _settled(log, policy)[1]
+    elif policy is not None:
         ratio, faults = _ratios(log, policy)
         notes += faults
         ratio = np.minimum(ratio, ratio_limit)
@@ -126,6 +134,7 @@ def logged_problem(
         discount=discount,
         transition=Transition(*(torch.from_numpy(leaf[kept])[None] for leaf in leaves)),
         target=policy,
+        action=torch.from_numpy(log.action[kept])[None],
         notes=tuple(notes),
     )
 
@@ -159,13 +168,8 @@ def _columns(policy: Policy, observation: np.ndarray, otherwise: int) -> int:
 
 
 @torch.no_grad()
-def _ratios(log: Log, policy: Policy) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return π(a|s) / b(a|s) of the logged actions [time], and a line for each fault mended."""
-    if log.behaviour_probability is None:
-        raise ValueError(
-            f"{log.path} has no array behaviour_probability, which the importance ratios of the "
-            f"policy {policy_name(policy)} need"
-        )
+def _settled(log: Log, policy: Policy) -> tuple[int, tuple[str, ...]]:
+    """Return how many actions a policy knows, all logged ones among them, and its mended faults."""
     first = log.observation[:3].astype(np.float32)
 
     def columns() -> int:
@@ -179,6 +183,18 @@ def _ratios(log: Log, policy: Policy) -> tuple[np.ndarray, tuple[str, ...]]:
     actions = columns()
     must = f"the policy {policy_name(policy)} knows {actions} actions, from 0 to {actions - 1}"
     check_rows(log.path, "action", log.action, log.action < actions, must)
+    return actions, notes
+
+
+@torch.no_grad()
+def _ratios(log: Log, policy: Policy) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return π(a|s) / b(a|s) of the logged actions [time], and a line for each fault mended."""
+    if log.behaviour_probability is None:
+        raise ValueError(
+            f"{log.path} has no array behaviour_probability, which the importance ratios of the "
+            f"policy {policy_name(policy)} need"
+        )
+    actions, notes = _settled(log, policy)
     target = np.empty(len(log.action))
     for begin in range(0, len(target), _BLOCK):
         block = slice(begin, begin + _BLOCK)

@@ -12,6 +12,7 @@ from experiments.evaluate_policy.build import EvaluationPlan
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.checks import UsageError, named
 from experiments.runs.computing import compilation, threads_for
+from neural_tdc.action_values.rows import body_of_rows
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit, learn
@@ -60,10 +61,14 @@ def _prepared(
             f"{task.name} cuts episodes"
         )
 
+    make_body = plan.make_body
+    if task.actions is not None:
+        make_body = body_of_rows(task.actions.rows, make_body)
+
     def made() -> tuple[Algorithm, State]:
         return prepare(
             rule,
-            plan.make_body,
+            make_body,
             task.example,
             runs=settings.runs,
             seed=settings.seed,

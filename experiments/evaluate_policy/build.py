@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from agents.action_chain import action_chain_task
 from agents.policy_evaluation import (
     OnTaskProgress,
     Task,
@@ -20,6 +21,7 @@ from envs.control.collection import collect
 from envs.control.problems import ControlProblem
 from envs.finite.finite_mdp import FiniteMDP
 from envs.logs.logged_problem import LoggedProblem
+from experiments.evaluate_policy.actions import heads_for
 from experiments.evaluate_policy.data import content, logged, runs_alike
 from experiments.evaluate_policy.memory import check_run_memory
 from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
@@ -111,8 +113,10 @@ class EvaluationPlan(NamedTuple):
         self, settings: EvaluationSettings, common: dict[str, Any], on_progress: OnTaskProgress
     ) -> Task:
         """Make the problem ready as it is, without resampling."""
+        of_actions = settings.values == "q"
         if isinstance(self.problem, FiniteMDP):
-            return chain_task(self.problem, given=settings.features == "given", **common)
+            make = action_chain_task if of_actions else chain_task
+            return make(self.problem, given=settings.features == "given", **common)
         if isinstance(self.problem, LoggedProblem):
             if not self.sampling.ordered:
                 common["transitions"] = 0
@@ -121,6 +125,7 @@ class EvaluationPlan(NamedTuple):
                     self.problem,
                     given=settings.features == "given",
                     fraction=settings.held_out_fraction,
+                    of_actions=of_actions,
                     **common,
                 )
             # Auto alone has no held-out part that it does not learn from.
@@ -132,6 +137,7 @@ class EvaluationPlan(NamedTuple):
                 states=settings.truth_states,
                 rollouts=settings.truth_rollouts,
                 held_out_size=settings.held_out,
+                of_actions=of_actions,
                 on_progress=on_progress,
                 **common,
             )
@@ -175,6 +181,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         raise UsageError(
             f"--features given: {problem.name} has no given features; use --features neural"
         )
+    heads = heads_for(settings, problem)
     check_rules(settings, rules)
     idle = idle_settings(settings, rules, methods, finite)
     if effects:
@@ -191,7 +198,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         check_run_memory(replace(settings, runs=runs), problem, None, steps, device)
     elif settings.features == "neural":
         make_body = _body(settings, problem)
-        check_run_memory(settings, problem, make_body, steps, device)
+        check_run_memory(settings, problem, make_body, steps, device, heads)
         width = _try_body(make_body, problem, settings)
         if isinstance(problem, FiniteMDP) and width >= len(problem.start):
             warnings.append(
@@ -200,7 +207,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
                 f"{problem.width} is half the states"
             )
     else:
-        check_run_memory(settings, problem, None, steps, device)
+        check_run_memory(settings, problem, None, steps, device, heads)
     auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step
     return EvaluationPlan(
         problem=problem,

@@ -20,10 +20,15 @@ def logged(settings: EvaluationSettings, data: str) -> LoggedProblem:
         if ":" not in settings.policy:
             raise UsageError(f"--policy {settings.policy!r}: with --data give module:function")
         policy = load_part(settings.policy, "--policy")
+    if settings.values == "q" and policy is None:
+        raise UsageError(
+            f"--values q with --data {data} needs --policy: the next action is expected under it"
+        )
     gamma = DISCOUNT if settings.gamma is None else settings.gamma
     try:
         limit = math.inf if settings.ratio_limit is None else settings.ratio_limit
-        problem = logged_problem(data, gamma, policy, limit)
+        ratios = settings.values == "v" or settings.lambda_ > 0
+        problem = logged_problem(data, gamma, policy, limit, ratios=ratios)
     except ValueError as error:
         raise UsageError(f"--data {' '.join(str(error).split())}") from error
     shape = problem.transition.observation.shape[2:]

@@ -71,11 +71,17 @@ def needs(
     sampling: Sampling,
     steps: int,
     dtype: torch.dtype,
+    heads: int = 1,
 ) -> list[Need]:
-    """Return what the parts of a run take at least; settings: of policy evaluation."""
+    """Return what the parts of a run take at least.
+
+    settings: of policy evaluation
+    heads:    one, or with values of actions one for each action
+    """
     shape = problem_shape(problem, given=make_body is None)
     size, runs = math.prod(shape), settings.runs
     parameters, width = (0, size) if make_body is None else body_size(make_body, shape)
+    width *= heads
     of_width = "" if settings.width is None else f" --width {settings.width}"
     population = PARAMETER_COPIES * runs * (parameters + width) * dtype.itemsize
     batch = runs * settings.batch * 2 * (size + width) * dtype.itemsize
@@ -110,11 +116,16 @@ def needs(
 
 
 def check_run_memory(
-    settings: Any, problem: Any, make_body: MakeBody | None, steps: int, device: torch.device
+    settings: Any,
+    problem: Any,
+    make_body: MakeBody | None,
+    steps: int,
+    device: torch.device,
+    heads: int = 1,
 ) -> None:
     """Raise UsageError, naming flags, where a run of policy evaluation does not fit into memory."""
     dtype = torch_dtype(settings.dtype)
-    check_needs(needs(settings, problem, make_body, settings.scheme, steps, dtype), device)
+    check_needs(needs(settings, problem, make_body, settings.scheme, steps, dtype, heads), device)
 
 
 def check_needs(found: list[Need], device: torch.device) -> None:

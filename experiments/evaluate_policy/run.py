@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_flatten
 from agents.policy_evaluation import Task
 from agents.resampled_task import Evidence
 from agents.starts import start_states, with_start_values
+from experiments.evaluate_policy.actions import saved_actions
 from experiments.evaluate_policy.algorithms import run_step_sizes, task_runs
 from experiments.evaluate_policy.build import EvaluationPlan
 from experiments.evaluate_policy.start_value import run_evidence, value_of_runs
@@ -92,16 +93,18 @@ class EvaluationRun:
             # A body of the user's own is called with the observation's shape alone.
             keywords = getattr(make_body, "keywords", {})
             make = {"name": settings["body"], "settings": keywords, "seed": settings["seed"]}
-        parameters = last.parameters
+        parameters, actions = last.parameters, task.actions
+        shape = task.example.shape[1:] if actions is None else actions.rows.observation_shape
         saved = description(
             parameters.body,
             parameters.head,
             last.diverged,
             make=make,
-            observation_shape=tuple(task.example.shape[1:]),
+            observation_shape=tuple(shape),
             shift=task.shift,
             scale=task.scale,
-            table=task.experience.table,
+            table=task.table,
+            actions=saved_actions(settings, task),
         )
         # In memory first: a full disk is then an OSError, which torch's own writer does not raise.
         content = io.BytesIO()

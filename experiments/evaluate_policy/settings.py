@@ -108,6 +108,9 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
     """Trace decay λ in [0, 1] of TD(λ), TDC(λ), GTD2(λ), TDRC(λ), HTD(λ) and LSTD(λ); 0 for no
     trace. Above 0 it needs --sampling sequences, or --features given, --sampling markov and
     --batch 1."""
+    values: Annotated[str, one_of(("v", "q"))] = "v"
+    """v: values of states; q: values of actions, with one head for each, and V from them. With q
+    off-policy data need no ratios and --data no behaviour_probability, except with --lambda."""
     held_out_fraction: Annotated[float, between(0, 1)] = 0.2
     """With --data: the last part of the file, which is held out for measuring errors."""
 
@@ -124,6 +127,11 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
         if self.problem is not None and self.data is not None:
             raise UsageError(
                 f"--problem {self.problem} and --data {self.data} exclude each other: give one"
+            )
+        if self.values == "q" and AUTO in self.rule:
+            raise UsageError(
+                "--values q needs --rule: without one, or with auto, values of states are searched "
+                "for"
             )
         if self.rule != (AUTO,):
             if self.resample != "none" and self.runs < FEWEST_RESAMPLES:
@@ -208,6 +216,11 @@ def check_rules(settings: EvaluationSettings, rules: Mapping[str, Any]) -> None:
                 f"--rule {name} follows a trace through an ordered stream: it wants --sampling "
                 f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
             )
+        if settings.values == "q":
+            try:
+                rule.with_action_values()
+            except ValueError as error:
+                raise UsageError(f"--rule {name} --values q: {error}") from None
         if settings.features == "given":
             try:
                 rule.with_given_features()

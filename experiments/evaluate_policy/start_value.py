@@ -19,7 +19,11 @@ from neural_tdc.types import mapped
 
 def run_evidence(task: Task) -> Evidence:
     """Return how much data the first run of a task learns from."""
-    return evidence(mapped(task.experience.transitions, lambda leaf: leaf[0]))
+    stream = mapped(task.experience.transitions, lambda leaf: leaf[0])
+    if task.actions is not None:
+        # No ratio weighs an error.
+        stream = stream._replace(ratio=torch.ones_like(stream.ratio))
+    return evidence(stream)
 
 
 def value_of_runs(history: History, task: Task) -> dict[str, Any]:

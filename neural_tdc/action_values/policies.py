@@ -1,14 +1,17 @@
 """What values of actions ask of the evaluated policy: probabilities, or draws of actions.
 
 A policy with discrete actions is a function from observations [n, *observation] to probabilities
-[n, actions]. One with continuous actions is an object with `sample(observation, generator)`, which
-returns actions [n, action] or [n]; or a function that returns a `torch.distributions.Distribution`
-over them, or the actions themselves where it is deterministic.
+[n, actions] or a `torch.distributions.Categorical`, or an object with `sample` and
+`log_probability(observation, action)`. One with continuous actions is an object with
+`sample(observation, generator)`, which returns actions [n, action] or [n]; or a function that
+returns a `torch.distributions.Distribution` over them, or the actions themselves where it is
+deterministic.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,16 +24,19 @@ _TOLERANCE = 1e-5
 
 @torch.no_grad()
 def action_probabilities(
-    policy: Callable[[Tensor], Any], observation: Float[Tensor, "n ..."]
+    policy: Any, observation: Float[Tensor, "n ..."], actions: int | None = None
 ) -> Float[Tensor, "n action"]:
     """Return π(·|s) in the dtype of the observations.
+
+    actions: their number, which a policy must know that samples and has `log_probability`
 
     Raises ValueError in one line for a policy that fails or returns no distributions.
     """
     found = []
     for block in observation.split(_BLOCK):
         # A copy: a policy that scales its input in place must not touch the observations.
-        given = _asked(policy, block.clone())
+        given = _probabilities(policy, block.clone(), actions)
+        given = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
         if not isinstance(given, Tensor) or given.dim() != 2 or len(given) != len(block):
             shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
             raise ValueError(
@@ -40,6 +46,26 @@ def action_probabilities(
             raise ValueError("policy returned probabilities that are negative or do not sum to 1")
         found.append(given.to(observation))
     return torch.cat(found)
+
+
+def _probabilities(policy: Any, observation: Tensor, actions: int | None) -> Any:
+    if hasattr(policy, "sample"):
+        if actions is None or not hasattr(policy, "log_probability"):
+            raise ValueError(
+                "policy samples its actions; values of discrete actions need their probabilities, "
+                "or log_probability(observation, action)"
+            )
+        each = range(actions)
+        count = len(observation)
+        chances = [
+            _asked(policy.log_probability, observation, torch.full((count,), action)).exp()
+            for action in each
+        ]
+        return torch.stack(chances, 1)
+    given = _asked(policy, observation)
+    if isinstance(given, torch.distributions.Categorical | torch.distributions.OneHotCategorical):
+        return given.probs
+    return given
 
 
 @torch.no_grad()

@@ -62,7 +62,8 @@ def action_problem(
         )
     flat = after.flatten(0, 1)
     if discrete:
-        probability = action_probabilities(policy, flat)
+        known = int(action.max()) + 1 if hasattr(policy, "sample") else None
+        probability = action_probabilities(policy, flat, known)
         rows = ActionRows(shape, probability.shape[1], given=given)
         weights = probability.view(*reward.shape, rows.size)
         return ActionProblem(rows, action_transitions(rows, transitions, action, weights), None)
@@ -88,12 +89,17 @@ def completed(problem: ActionProblem) -> Transition:
 
 
 def state_rows(
-    rows: ActionRows, policy: Any, asked: Tensor, observation: Tensor
+    rows: ActionRows,
+    policy: Any,
+    asked: Tensor,
+    observation: Tensor,
+    bounds: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, "draw n row"]:
     """Return rows whose mean value over `draw` is V(s) = Σ_a π(a|s)q(s, a).
 
     asked:       [n, …] observations as the policy takes them
     observation: [n, *observation] the same as the body takes them
+    bounds:      [action] between which continuous actions are executed
 
     One draw with discrete actions; with continuous ones V is the mean over STATE_DRAWS actions,
     the same draws at every call. Raises ValueError in one line for a policy that fails.
@@ -101,13 +107,15 @@ def state_rows(
     if rows.discrete:
         return rows.at(observation, policy_weights(policy, asked, rows.size))[None]
     drawn = drawn_actions(policy, asked, STATE_DRAWS, seed=0)
+    if bounds is not None:
+        drawn = drawn.clamp(*(bound.to(drawn) for bound in bounds))
     spread = observation.expand(STATE_DRAWS, *observation.shape)
     return rows.at(spread, drawn.transpose(0, 1).to(observation))
 
 
 def policy_weights(policy: Any, asked: Tensor, actions: int) -> Float[Tensor, "n action"]:
     """Return π(·|s); ValueError for a policy that knows another number of actions."""
-    probability = action_probabilities(policy, asked)
+    probability = action_probabilities(policy, asked, actions)
     if probability.shape[1] != actions:
         raise ValueError(
             f"policy knows {probability.shape[1]} actions; these values are of {actions}"

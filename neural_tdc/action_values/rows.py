@@ -50,6 +50,11 @@ class ActionRows(NamedTuple):
         flat = observation.flatten(observation.dim() - len(self.observation_shape))
         return torch.cat([flat, weights.to(flat)], -1)
 
+    def observation(self, row: Float[Tensor, "n row"]) -> Float[Tensor, "n ..."]:
+        """Return the observations [n, *observation] of rows of actions that were taken."""
+        flat = row.unflatten(1, (self.size, -1)).sum(1) if self.given else row[:, : -self.size]
+        return flat.reshape(-1, *self.observation_shape)
+
     def weights(self, action: Tensor, like: Float[Tensor, "..."]) -> Float[Tensor, "*batch action"]:
         """Return the weights of actions that were taken, in the dtype of `like`.
 
@@ -83,19 +88,20 @@ def action_transitions(
     action:       taken at s, [*batch] numbers, or continuous [*batch, action]
     next_weights: π(·|s'), or a continuous action drawn from it
 
-    Their ratio weighs no error, see `ratio_on_arrival`.
+    A batch of them goes through `ratio_on_arrival` before a rule learns from it.
     """
     weights = rows.weights(action, transitions.reward)
-    return ratio_on_arrival(transitions)._replace(
+    return transitions._replace(
         observation=rows.at(transitions.observation, weights),
         next_observation=rows.at(transitions.next_observation, next_weights),
     )
 
 
 def ratio_on_arrival(transitions: Transition) -> Transition:
-    """Return the transitions with the ratio 1, and with `first` 1 − ρ where an episode continues.
+    """Return transitions whose ratio weighs no error, but what arrives from before them.
 
-    A trace or a λ-return is multiplied by (1 − first) and so reaches (s, a) with the ratio of a.
+    Their ratio is 1, and `first` is 1 − ρ where an episode continues: a trace or a λ-return is
+    multiplied by (1 − first), and so reaches (s, a) with the ratio of a.
     """
     arrives: Tensor = transitions.ratio
     if transitions.first is not None:

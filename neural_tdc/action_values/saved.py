@@ -32,6 +32,7 @@ def action_record(
     rows: ActionRows,
     *,
     lowest: int = 0,
+    bounds: tuple[Tensor, Tensor] | None = None,
     policy: str | None = None,
     settings: dict[str, Any] | None = None,
     probability: Float[Tensor, "state action"] | None = None,
@@ -39,6 +40,7 @@ def action_record(
     """Return what a file of values holds of actions and of the evaluated policy.
 
     lowest:      the number of the first action, as the environment counts them
+    bounds:      [action] between which continuous actions are executed
     policy:      module:function, the policy, or what makes it where `settings` are given
     settings:    the keywords of that function
     probability: π of every state of a finite chain
@@ -47,6 +49,7 @@ def action_record(
         "size": rows.size,
         "discrete": rows.discrete,
         "lowest": lowest,
+        "bounds": None if bounds is None else tuple(bound.cpu() for bound in bounds),
         "policy": policy,
         "settings": settings,
         "probability": None if probability is None else probability.cpu(),
@@ -62,6 +65,7 @@ class SavedActions:
     def __init__(self, saved: dict[str, Any], policy: Any) -> None:
         self._record = saved["actions"]
         self._policy, self._table = policy, saved["table"]
+        self._bounds = self._record["bounds"]
         shape = tuple(saved["observation_shape"])
         size, discrete = self._record["size"], self._record["discrete"]
         self.rows = ActionRows(shape, size, discrete, given=saved["make"] is None)
@@ -87,12 +91,14 @@ class SavedActions:
             if self.rows.discrete:
                 given = given.expand(len(raw)) - self._record["lowest"]
             weights = self.rows.weights(given, observation.flatten(1)[:, 0])
+            if self._bounds is not None:
+                weights = weights.clamp(*(bound.to(weights) for bound in self._bounds))
             return self.rows.at(observation, weights)[None]
         probability = self._record["probability"]
         if self._policy is None and probability is not None:
             known = self._states(raw) if state is None else state
             return self.rows.at(observation, probability[known])[None]
-        return state_rows(self.rows, self._evaluated(), raw, observation)
+        return state_rows(self.rows, self._evaluated(), raw, observation, self._bounds)
 
     def _states(self, raw: Tensor) -> Int[Tensor, " n"]:
         same = (raw[:, None] == self._table).flatten(2).all(2)

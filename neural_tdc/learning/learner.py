@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
 from neural_tdc.learning.compilation import compile_repeatable
@@ -51,6 +52,8 @@ def updates(algorithm: Algorithm, schedule: Schedule, sampling: Sampling) -> Upd
         length = experience.transitions.reward.shape[1]
         times = sampling.times(experience.key, update, length)
         batch = joined_segments(gather(experience, times, update))
+        if experience.of_actions:
+            batch = ratio_on_arrival(batch)
         factors = schedule(update)
         sizes = StepSizes(*((size * factor).to(size.dtype) for size, factor in zip(base, factors)))
         return many(state, batch, sizes), update + 1

@@ -32,6 +32,8 @@ class Experience(NamedTuple):
                  where rows of next observations are complete
     rows:        [run, time] the rows of its stream that each run learns from, in this order, see
                  `neural_tdc.learning.resampling`; None for the stream as it is
+    of_actions:  whether values of actions are learned: a transition's ratio then weighs what
+                 arrives from before it, and no error
     """
 
     transitions: Transition
@@ -40,6 +42,7 @@ class Experience(NamedTuple):
     key: Tensor
     next_action: Tensor | None = None
     rows: Tensor | None = None
+    of_actions: bool = False
 
 
 @runtime_checkable

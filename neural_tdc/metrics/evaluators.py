@@ -25,7 +25,8 @@ MEMORY = 2**28
 class Truth(NamedTuple):
     """The value of a policy at some observations.
 
-    observation:    [state, *observation]
+    observation:    [state, *observation]; or several rows a state, one after another, whose mean
+                    features are the state's, [state · draw, row]
     weighting:      [state] d, sums to 1
     value:          [state] v
     squared_error:  weighted mean of the squared standard errors of v, 0 where v is exact
@@ -118,7 +119,8 @@ def sample_evaluator(
         known = None
         if truth is not None:
             weighting, value = truth.weighting.double(), truth.value.double()
-            known = TrueValue(everywhere[states:], weighting, value, truth.squared_error)
+            drawn = everywhere[states:].view(len(value), -1, everywhere.shape[1])
+            known = TrueValue(drawn.mean(1), weighting, value, truth.squared_error)
         return measure(
             Measured(
                 parameters,

@@ -6,7 +6,12 @@ from torch.utils._pytree import tree_map
 
 from envs.finite.finite_mdp import action_chain, chain
 from envs.finite.standard_problems import problem
-from neural_tdc.action_values.rows import ActionHeads, ActionRows, action_transitions
+from neural_tdc.action_values.rows import (
+    ActionHeads,
+    ActionRows,
+    action_transitions,
+    ratio_on_arrival,
+)
 from neural_tdc.metrics.evaluators import Truth, action_chain_evaluator
 from neural_tdc.metrics.value_errors import auxiliary_solution
 from neural_tdc.networks.bodies import mlp
@@ -60,7 +65,8 @@ def everything(mdp):
         3 * torch.ones_like(weight),
         torch.ones_like(weight),
     )
-    return action_transitions(rows_of(mdp), seen, action, mdp.target[reached]), weight
+    made = action_transitions(rows_of(mdp), seen, action, mdp.target[reached])
+    return ratio_on_arrival(made), weight
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from neural_tdc.action_values.rows import ActionHeads, ActionRows, action_transitions
+from neural_tdc.action_values.rows import (
+    ActionHeads,
+    ActionRows,
+    action_transitions,
+    ratio_on_arrival,
+)
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS, RULES
@@ -63,7 +68,8 @@ class Taken:
     @property
     def batch(self):
         """Return what a rule learns from."""
-        return action_transitions(ROWS, self.seen, self.action, self.next_probability)
+        rows = action_transitions(ROWS, self.seen, self.action, self.next_probability)
+        return ratio_on_arrival(rows)
 
 
 def phi(module, body, observation):
@@ -318,7 +324,7 @@ def test_with_one_action_q_learns_what_v_learns_to_the_bit(name):
     seen = Taken().seen._replace(ratio=torch.ones(COUNT, dtype=F64))
     rows = ActionRows((STATE,), 1)
     none, certain = torch.zeros(COUNT, dtype=torch.int64), torch.ones(COUNT, 1, dtype=F64)
-    batch = action_transitions(rows, seen, none, certain)
+    batch = ratio_on_arrival(action_transitions(rows, seen, none, certain))
     body = {name: p.detach() for name, p in module.named_parameters()}
     of_rows = feature_map(ActionHeads(module, (STATE,), 1))
     of_states = Parameters(body, draw(FEATURE), {each: draw(FEATURE) for each in AUXILIARIES})
@@ -352,7 +358,8 @@ def test_segments_of_one_and_lambda_zero_are_the_table_to_the_bit():
 def test_traces_on_given_features_are_the_forward_view(head):
     taken = Taken()
     rows = ActionRows((STATE,), ACTION, given=True)
-    batch = action_transitions(rows, taken.seen, taken.action, taken.next_probability)
+    made = action_transitions(rows, taken.seen, taken.action, taken.next_probability)
+    batch = ratio_on_arrival(made)
     blocks = ACTION * STATE
     parameters = Parameters({}, draw(blocks, seed=1), {"tdc": draw(blocks, seed=2)})
     forward = RULES[f"frozen+{head}"].with_lambda_returns(0.7)

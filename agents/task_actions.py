@@ -1,0 +1,177 @@
+"""Values of actions in a prediction problem: rows of states and actions in place of observations.
+
+See `neural_tdc.action_values.rows`. The evaluated policy sees raw observations, the body what the
+task makes of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.control.actions import Actions, BoxActions, DiscreteActions, actions_of
+from envs.control.policies import is_sampler, policy_name
+from envs.control.problems import ControlProblem
+from envs.logs.logged_problem import LoggedProblem
+from neural_tdc.action_values.policies import action_probabilities
+from neural_tdc.action_values.preparation import DRAWS, STATE_DRAWS
+from neural_tdc.action_values.rows import ActionRows, action_transitions
+from neural_tdc.randomness import generator
+from neural_tdc.types import Transition
+
+# Continuous actions over which the value of each start is a mean: there are many starts.
+START_DRAWS = 8
+# Rows that a policy is asked about at a time.
+_BLOCK = 4096
+
+
+class RowStreams(NamedTuple):
+    """Transitions of rows.
+
+    transitions: with continuous actions the next ones are observations alone, flat, to be completed
+        by one of the draws
+    next_action: [*batch, draw, action] drawn from π; None with discrete actions
+    """
+
+    transitions: Transition
+    next_action: Tensor | None
+
+    def completed(self) -> Transition:
+        """Return the transitions with the first of the drawn next actions where they lack one."""
+        if self.next_action is None:
+            return self.transitions
+        after = [self.transitions.next_observation, self.next_action[..., 0, :]]
+        return self.transitions._replace(next_observation=torch.cat(after, -1))
+
+
+class TaskActions(NamedTuple):
+    """How the rows of a task are made.
+
+    rows:        from observations and actions to rows
+    kind:        the environment's actions; None on a chain and with a log, whose actions are
+                 numbered from 0
+    policy:      the evaluated policy, which takes raw observations; None on a chain
+    probability: [state, action] π on a finite chain, else None
+    """
+
+    rows: ActionRows
+    kind: Actions | None = None
+    policy: Any = None
+    probability: Tensor | None = None
+
+    @property
+    def lowest(self) -> int:
+        """Return the number of the first action, as the environment counts them."""
+        return self.kind.start if isinstance(self.kind, DiscreteActions) else 0
+
+    def states(
+        self, observation: Tensor, raw: Tensor, seed: int, draws: int = STATE_DRAWS
+    ) -> Tensor:
+        """Return the rows at which V(s) = Σ_a π(a|s)q(s, a), [n · draw, row].
+
+        V is the mean over consecutive draws; one with discrete actions.
+
+        observation, raw: [n, …] as the task has them, and as the policy takes them
+        """
+        if isinstance(self.kind, BoxActions):
+            drawn = self._drawn(raw, draws, seed, "at states").to(observation)
+            each = observation.repeat_interleave(draws, 0)
+            return self.rows.at(each, drawn.flatten(0, 1))
+        return self.rows.at(observation, self._probabilities(raw).to(observation))
+
+    def at_states(self, row: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
+        """Return the rows of `states` for the states of rows of pairs, or their numbers on a chain.
+
+        row:          [n, row], on a chain [n] numbers of rows in the task's table
+        shift, scale: what raw observations had subtracted and were divided by
+        """
+        size = self.rows.size
+        if self.probability is not None:
+            return len(self.probability) * size + row // size
+        observation = self.rows.observation(row)
+        raw = observation.cpu().double()
+        if shift is not None and scale is not None:
+            raw = raw * scale + shift
+        return self.states(observation, raw.float(), seed=0, draws=START_DRAWS)
+
+    def streams(
+        self, transitions: Transition, action: Tensor, raw_next: Tensor, seed: int
+    ) -> RowStreams:
+        """Return the transitions of rows.
+
+        transitions: [*batch, …] as the task has them
+        action:      [*batch] numbers as the environment counts them, or continuous actions
+        raw_next:    [*batch, …] next observations as the policy takes them
+        """
+        reward, after = transitions.reward, transitions.next_observation
+        lead = reward.dim()
+        flat = raw_next.flatten(0, lead - 1)
+        if not isinstance(self.kind, BoxActions):
+            weights = self._probabilities(flat).view(*reward.shape, self.rows.size).to(reward)
+            taken = action.to(reward.device) - self.lowest
+            return RowStreams(action_transitions(self.rows, transitions, taken, weights), None)
+        drawn = self._drawn(flat, DRAWS, seed, "next").view(*reward.shape, DRAWS, -1).to(reward)
+        made = action_transitions(self.rows, transitions, action.to(reward), drawn[..., 0, :])
+        return RowStreams(made._replace(next_observation=after.flatten(lead)), drawn)
+
+    def _probabilities(self, raw: Tensor) -> Tensor:
+        try:
+            return action_probabilities(self.policy, raw, self.rows.size)
+        except ValueError as error:
+            name = policy_name(self.policy)
+            raise ValueError(str(error).replace("policy", f"the policy {name}", 1)) from error
+
+    def _drawn(self, raw: Tensor, draws: int, seed: int, purpose: str) -> Tensor:
+        """Return actions of the policy within the bounds, [n, draw, numbers of an action]."""
+        kind = self.kind
+        assert isinstance(kind, BoxActions)
+        source, found = generator(seed, "actions", purpose), []
+        for block in raw.split(_BLOCK):
+            shape = (len(block), draws, *kind.numbers)
+            level = torch.rand(shape, generator=source, dtype=torch.float64).numpy()
+            decide = kind.decisions(self.policy, level, together=True)
+            everybody, seen = np.arange(len(block)), block.numpy()
+            each = [kind.executed(decide(draw, everybody, seen)) for draw in range(draws)]
+            found.append(torch.from_numpy(np.stack(each, 1)).reshape(len(block), draws, -1))
+        return torch.cat(found)
+
+
+def control_actions(problem: ControlProblem, shape: tuple[int, ...]) -> TaskActions:
+    """Return how rows of a Gymnasium problem are made; shape: of an observation."""
+    environment = problem.make()
+    try:
+        kind = actions_of(problem.name, environment.action_space)
+    finally:
+        environment.close()
+    discrete = isinstance(kind, DiscreteActions)
+    size = kind.count if isinstance(kind, DiscreteActions) else int(np.prod(kind.shape))
+    return TaskActions(ActionRows(shape, size, discrete), kind, problem.target)
+
+
+def logged_actions(problem: LoggedProblem, given: bool) -> TaskActions:
+    """Return how rows of a log are made; given: whether observations are the features.
+
+    Raises ValueError in one line for a log without a policy to evaluate.
+    """
+    policy = problem.target
+    if policy is None:
+        raise ValueError(
+            f"{problem.path}: values of actions need the policy to evaluate, whose next action is "
+            "expected"
+        )
+    observation = problem.transition.observation[0]
+    known = int(problem.action.max()) + 1
+    count = known if is_sampler(policy) else None
+    probability = action_probabilities(policy, observation[:1].float(), count)
+    rows = ActionRows(tuple(observation.shape[1:]), probability.shape[1], given=given)
+    return TaskActions(rows, policy=policy)
+
+
+def chain_pairs(rows: ActionRows, observation: Tensor) -> Tensor:
+    """Return the rows of all pairs of state and action, pair s·A + a.
+
+    observation: [state, …] what is seen of every state
+    """
+    weights = torch.eye(rows.size, dtype=observation.dtype, device=observation.device)
+    return rows.at(observation.repeat_interleave(rows.size, 0), weights.repeat(len(observation), 1))
