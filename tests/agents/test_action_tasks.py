@@ -6,6 +6,7 @@ import torch
 
 from agents.action_chain import action_chain_task
 from agents.policy_evaluation import chain_task, control_task, logged_task
+from agents.starts import start_states, with_start_values
 from envs.control.problems import control_problem
 from envs.finite.finite_mdp import action_chain, chain
 from envs.finite.standard_problems import problem
@@ -127,3 +128,23 @@ def test_a_log_without_behaviour_probabilities_serves_q(tmp_path):
         tmp_path / "log.npz", 0.9, lambda s: torch.full((len(s), 5), 0.2), ratios=False
     )
     assert logged_task(longer, runs=1, of_actions=True).actions.rows.size == 5
+
+
+def test_the_starts_of_the_data_have_the_value_of_their_state():
+    mdp = problem("random-walk-tabular")
+    task = action_chain_task(mdp, given=True, runs=2, transitions=40, seed=0)
+    starts = start_states(task)
+    # All episodes start in the middle.
+    assert torch.equal(starts.weight, torch.ones(1, 1, dtype=F64))
+    heads = action_chain(mdp).value().view(5, 2).T.flatten()
+    evaluator = with_start_values(lambda _: {}, given_features, starts)
+    found = evaluator(Parameters({}, heads.expand(2, -1), {}))
+    assert found["value/starts"].tolist() == pytest.approx([float(chain(mdp).value()[2])] * 2)
+
+    made = control_problem("MountainCar-v0", pushing, "uniform")
+    options = {"runs": 1, "transitions": 30, "seed": 0, "states": 3, "rollouts": 2}
+    task = control_task(made, of_actions=True, held_out_size=40, **options)
+    starts = start_states(task)
+    raw = starts.observation[:, :2] * task.scale + task.shift
+    assert torch.allclose(starts.observation[:, 2:], pushing(raw))
+    assert float(raw[0, 1]) == pytest.approx(0, abs=1e-6)
