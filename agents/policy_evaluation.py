@@ -199,6 +199,7 @@ def control_task(
     actions, drawn = None, None
     if of_actions:
         actions = control_actions(problem, tuple(shift.shape))
+        actions = actions.with_starts(learned, streams.observation)
         learned, drawn = actions.streams(learned, action, streams.next_observation, seed)
         tested = actions.streams(held, test_action, test.next_observation, seed + 1)
         held = ratio_on_arrival(tested.completed())
@@ -306,6 +307,7 @@ def logged_task(
     )
     actions = logged_actions(problem, given) if of_actions else None
     if actions is not None:
+        actions = actions.with_starts(whole, stream.observation.float())
         after = stream.next_observation.float()
         whole = actions.streams(whole, problem.action, after, seed).transitions
     learned = mapped(whole, lambda leaf: leaf[:, :begin])

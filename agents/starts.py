@@ -40,18 +40,21 @@ def start_states(task: Task) -> Starts:
     begins = torch.zeros_like(transitions.reward) if first is None else first.clone()
     begins[:, 0] = 1
     stream, time = (begins > 0).nonzero(as_tuple=True)
+    kept = torch.arange(len(stream), device=stream.device)
     if len(stream) > MOST_STARTS:
         kept = torch.linspace(0, len(stream) - 1, MOST_STARTS, device=stream.device).long()
         stream, time = stream[kept], time[kept]
     observation = transitions.observation[stream, time]
+    if actions is not None and actions.starts is not None:
+        observation = actions.starts[kept].flatten(0, 1)
+    elif actions is not None:
+        observation = actions.state_rows(observation)
     weight = torch.ones(1, len(time), dtype=torch.float64, device=time.device)
     if rows is not None:
         length = rows.shape[1]
         weight = torch.stack([torch.bincount(row, minlength=length)[time] for row in rows])
         none = ~weight.any(1, keepdim=True)
         weight = torch.where(none, torch.ones_like(weight), weight).double()
-    if actions is not None:
-        observation = actions.at_states(observation, task.shift, task.scale)
     if table is not None:
         # Many starts in few states.
         observation, number = observation.unique(return_inverse=True)

@@ -53,12 +53,15 @@ class TaskActions(NamedTuple):
                  numbered from 0
     policy:      the evaluated policy, which takes raw observations; None on a chain
     probability: [state, action] π on a finite chain, else None
+    starts:      [start, draw, row] the rows of the states in which episodes start, stream after
+        stream; None on a chain
     """
 
     rows: ActionRows
     kind: Actions | None = None
     policy: Any = None
     probability: Tensor | None = None
+    starts: Tensor | None = None
 
     @property
     def lowest(self) -> int:
@@ -80,20 +83,24 @@ class TaskActions(NamedTuple):
             return self.rows.at(each, drawn.flatten(0, 1))
         return self.rows.at(observation, self._probabilities(raw).to(observation))
 
-    def at_states(self, row: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
-        """Return the rows of `states` for the states of rows of pairs, or their numbers on a chain.
+    def state_rows(self, row: Tensor) -> Tensor:
+        """Return the number of the row of a state from that of a pair, in a chain's table."""
+        assert self.probability is not None
+        return len(self.probability) * self.rows.size + row // self.rows.size
 
-        row:          [n, row], on a chain [n] numbers of rows in the task's table
-        shift, scale: what raw observations had subtracted and were divided by
+    def with_starts(self, transitions: Transition, raw: Tensor) -> "TaskActions":
+        """Return the same with the rows of the states in which episodes start.
+
+        transitions: [stream, time, …] as the task has them, of states
+        raw:         [stream, time, …] observations as the policy takes them: a state that is
+            standardised and turned back may be another one to a policy with a threshold
         """
-        size = self.rows.size
-        if self.probability is not None:
-            return len(self.probability) * size + row // size
-        observation = self.rows.observation(row)
-        raw = observation.cpu().double()
-        if shift is not None and scale is not None:
-            raw = raw * scale + shift
-        return self.states(observation, raw.float(), seed=0, draws=START_DRAWS)
+        first = transitions.first
+        begins = torch.zeros_like(transitions.reward) if first is None else first.clone()
+        begins[:, 0] = 1
+        chosen = begins > 0
+        rows = self.states(transitions.observation[chosen], raw[chosen.cpu()], 0, START_DRAWS)
+        return self._replace(starts=rows.unflatten(0, (int(chosen.sum()), -1)))
 
     def streams(
         self, transitions: Transition, action: Tensor, raw_next: Tensor, seed: int
