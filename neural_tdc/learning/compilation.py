@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from neural_tdc.learning.fast_activations import fast_tanh
 from neural_tdc.learning.kernel_loop import kernel_loop
 
 # Multiplications in one of a batch's matrix products up to which it is written out, and in all of
@@ -148,7 +149,12 @@ def compile_repeatable(
         )
         return tuple(tree_flatten(result)[0])
 
-    table = {torch.ops.aten.bmm.default: written_out}
+    def stored_tanh(x: Tensor) -> Any:
+        value = fast_tanh(x)
+        # Else it would be written into all that read it, and computed again in each.
+        return value if value is NotImplemented else inductor.force_stride(value, value.stride())
+
+    table = {torch.ops.aten.bmm.default: written_out, torch.ops.aten.tanh.default: stored_tanh}
     settings = {"realize_reads_threshold": 1} if store_shared else {}
     with torch.no_grad(), inductor.settings(settings):
         graph = inductor.trace(flat, decomposition_table=table)(*leaves, *present)
