@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -165,6 +166,22 @@ def observation_encoder(
         return np.concatenate(flat)
 
     return (size,), encode
+
+
+def checked_observation(name: str, shape: tuple[int, ...], encoded: Any) -> np.ndarray:
+    """Return an encoded observation in float32; ValueError where it is not of its space's shape."""
+    try:
+        found = np.asarray(encoded, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} returned the observation {encoded!r:.60}, which is no array of numbers"
+        ) from None
+    if found.shape not in (shape, ()) or found.size != math.prod(shape):
+        raise ValueError(
+            f"{name} returned an observation of shape {list(found.shape)}, but its observation "
+            f"space says {list(shape)}"
+        )
+    return found.reshape(shape)
 
 
 def parts_left_out(space: gymnasium.Space) -> list[str]:

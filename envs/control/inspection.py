@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-import numpy as np
 
+from envs.control.environments import checked_observation
 from envs.control.global_chance import OwnChance, drawn_from, global_state
 
 # Random actions that an environment is tried with.
@@ -20,18 +20,19 @@ _Make = Callable[[], gymnasium.Env]
 
 
 def inspected(
-    name: str, make: _Make, encode: Callable[[Any], Any]
+    name: str, make: _Make, shape: tuple[int, ...], encode: Callable[[Any], Any]
 ) -> tuple[_Make, tuple[str, ...]]:
     """Try an environment; return a function that makes a mended one, and a line for each fault.
 
     name:    what the lines call the environment
     make:    makes a new one at every call
-    encode:  from an observation to numbers
+    shape, encode: of an observation in numbers, and the function that makes it so
 
     Running statistics of wrappers are frozen as they are in a new environment. An environment that
     draws from a global generator is given one of its own. Chance that neither `reset(seed=…)` nor a
     global generator sets is only named.
     """
+    show = partial(_shown, name, shape, encode)
     notes: list[str] = []
     environments = [make()]
     try:
@@ -43,18 +44,18 @@ def inspected(
             still = running_statistics(environments[-1])
             notes += [_statistics_note(name, wrapper, wrapper in still) for wrapper in wrappers]
         actions = _actions(environments[0].action_space)
-        trace, used = _trace(environments[-1], actions, encode)
+        trace, used = _trace(name, environments[-1], actions, show)
         if used:
             shared = make
             make = lambda: OwnChance(shared())  # noqa: E731
             environments.append(make())
-            trace, _ = _trace(environments[-1], actions, encode)
+            trace, _ = _trace(name, environments[-1], actions, show)
             notes.append(
                 f"{name} draws from the global generator of {' and '.join(used)}: each environment "
                 "is given one of its own, set by reset(seed=…)"
             )
         environments.append(make())
-        if _trace(environments[-1], actions, encode)[0] != trace:
+        if _trace(name, environments[-1], actions, show)[0] != trace:
             notes.append(
                 f"{name} draws chance that reset(seed=…) does not set: the same seed gives other "
                 "experience at every run"
@@ -109,8 +110,29 @@ def _actions(space: gymnasium.Space) -> list[Any]:
     return [space.sample() for _ in range(_TRIED)]
 
 
+def _shown(
+    name: str, shape: tuple[int, ...], encode: Callable[[Any], Any], observation: Any
+) -> bytes:
+    return checked_observation(name, shape, encode(observation)).tobytes()
+
+
+def _stepped(name: str, answer: Any) -> tuple[Any, float, bool]:
+    """Return observation, reward, and whether the episode ended, of what `step` returned."""
+    if not isinstance(answer, tuple) or len(answer) != 5:
+        size = f" of {len(answer)}" if isinstance(answer, tuple) else ""
+        raise ValueError(
+            f"{name} returned a {type(answer).__name__}{size} from step; it must return "
+            "(observation, reward, terminated, truncated, info), as environments of Gymnasium do"
+        )
+    observation, reward, terminated, truncated, _ = answer
+    try:
+        return observation, float(reward), bool(terminated or truncated)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} returned the reward {reward!r:.60}, which is no number") from None
+
+
 def _trace(
-    environment: gymnasium.Env, actions: list[Any], encode: Callable[[Any], Any]
+    name: str, environment: gymnasium.Env, actions: list[Any], show: Callable[[Any], bytes]
 ) -> tuple[list[tuple[bytes, float, bool]], list[str]]:
     """Return what an environment shows after resets with fixed seeds and these actions.
 
@@ -128,13 +150,12 @@ def _trace(
         return answer
 
     def note(observation: Any, reward: float, ended: bool) -> None:
-        found.append((np.asarray(encode(observation), np.float32).tobytes(), reward, ended))
+        found.append((show(observation), reward, ended))
 
     note(asked(partial(environment.reset, seed=0))[0], 0.0, False)
     for number, action in enumerate(actions, start=1):
-        answer = asked(partial(environment.step, action))
-        observation, reward, terminated, truncated, _ = answer
-        note(observation, float(reward), bool(terminated or truncated))
-        if terminated or truncated:
+        observation, reward, ended = _stepped(name, asked(partial(environment.step, action)))
+        note(observation, reward, ended)
+        if ended:
             note(asked(partial(environment.reset, seed=number))[0], 0.0, False)
     return found, sorted(used)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
-import numpy as np
 
 from envs.control.actions import Actions, BoxActions, DiscreteActions, actions_of
 from envs.control.environments import (
+    checked_observation,
     make,
     observation_encoder,
     parts_left_out,
@@ -83,6 +83,16 @@ def target_policy(problem: str, target: str | None, actions: int | None) -> Poli
         environment.close()
 
 
+def _first_observation(name: str, environment: gymnasium.Env) -> Any:
+    answer = environment.reset(seed=0)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise ValueError(
+            f"{name} returned a {type(answer).__name__} from reset; it must return (observation, "
+            "info), as environments of Gymnasium do"
+        )
+    return answer[0]
+
+
 @kept_global_state()
 def control_problem(
     problem: str | Callable[[], gymnasium.Env],
@@ -123,6 +133,9 @@ def control_problem(
     if not isinstance(environment, gymnasium.Env):
         raise ValueError(f"{name} made {type(environment).__name__}; it must make a gymnasium.Env")
     try:
+        for what in ("observation_space", "action_space"):
+            if not isinstance(space := getattr(environment, what, None), gymnasium.Space):
+                raise ValueError(f"{name} has the {what} {space}; it must be a gymnasium.Space")
         actions = actions_of(name, environment.action_space)
         shape, encode = observation_encoder(name, environment.observation_space)
         notes: tuple[str, ...] = ()
@@ -136,14 +149,9 @@ def control_problem(
         acting = resolved
         if behaviour is not None and behaviour != target:
             acting = _resolved("behaviour", behaviour, name, actions)
-        sample = np.asarray(encode(environment.reset(seed=0)[0]), dtype=np.float32)
-        if sample.shape not in (shape, ()) or sample.size != math.prod(shape):
-            raise ValueError(
-                f"{name} returned an observation of shape {list(sample.shape)}, but its "
-                f"observation space says {list(shape)}"
-            )
+        sample = checked_observation(name, shape, encode(_first_observation(name, environment)))
         # Three rows of one observation: a policy that forgets the leading axis shows here.
-        rows = sample.reshape(1, *shape).repeat(3, axis=0)
+        rows = sample[None].repeat(3, axis=0)
         for policy in (resolved,) if acting is resolved else (resolved, acting):
             notes += settle(policy, partial(actions.answers, policy, rows))
         if acting is not resolved and isinstance(actions, BoxActions):
@@ -151,6 +159,6 @@ def control_problem(
             importance_ratios(actions, resolved, acting, rows, actions.answers(acting, rows))
     finally:
         environment.close()
-    maker, faults = inspected(name, maker, encode)
+    maker, faults = inspected(name, maker, shape, encode)
     notes += faults
     return ControlProblem(name, maker, resolved, acting, float(gamma), notes, ratio_limit)

@@ -161,7 +161,8 @@ def unmarked_cuts(log: Log) -> np.ndarray:
 def _columns(policy: Policy, observation: np.ndarray, otherwise: int) -> int:
     """Return how many actions a policy knows; a policy that fails is for others to complain of."""
     try:
-        shape: Sequence[int] = policy(torch.from_numpy(observation.copy())).shape
+        given = policy(torch.from_numpy(observation.copy()))
+        shape: Sequence[int] = getattr(given, "probs", given).shape
     except Exception:
         return otherwise
     return shape[1] if len(shape) == 2 else otherwise

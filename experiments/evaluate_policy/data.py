@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from envs.logs.logged_problem import LoggedProblem, logged_problem
+from experiments.evaluate_policy.policies import given_policy
 from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.runs.checks import UsageError, load_part
+from experiments.runs.checks import UsageError
 from neural_tdc.learning.sampling import SAMPLINGS
 
 DISCOUNT = 0.99
@@ -17,9 +18,9 @@ def logged(settings: EvaluationSettings, data: str) -> LoggedProblem:
     """Read the log; UsageError in one line for whatever is wrong with it or with the policy."""
     policy = None
     if settings.policy is not None:
-        if ":" not in settings.policy:
-            raise UsageError(f"--policy {settings.policy!r}: with --data give module:function")
-        policy = load_part(settings.policy, "--policy")
+        policy = given_policy(settings.policy, "--policy")
+        if isinstance(policy, str):
+            raise UsageError(f"--policy {policy!r}: with --data give module:function or a file")
     if settings.values == "q" and policy is None:
         raise UsageError(
             f"--values q with --data {data} needs --policy: the next action is expected under it"

@@ -29,7 +29,9 @@ class PolicySettings(CheckedSettings):
 
     policy: str | None = None
     """The policy to evaluate: default, soft or uniform on Gymnasium problems; module:function; a
-    checkpoint.pt of train_dqn; with --data the one that acted if not given."""
+    checkpoint.pt of train_dqn; a TorchScript file ending in .pt; sb3:FILE.zip of Stable-Baselines3,
+    with ,STATISTICS.pkl of its VecNormalize and ,deterministic if need be; with --data the one
+    that acted if not given."""
     behaviour: str | None = None
     """The policy that acts, likewise; the evaluated one if not given (a chain's own on chains)."""
     ratio_limit: Annotated[float | None, above(0)] = None

@@ -16,9 +16,10 @@ from envs.finite.standard_problems import FINITE_PROBLEMS, is_finite_problem
 from envs.finite.standard_problems import problem as standard_problem
 from envs.finite.toy_text import toy_text_problem
 from envs.logs.logged_problem import LoggedProblem
+from experiments.evaluate_policy.policies import given_policy, is_dqn_checkpoint
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.checks import UsageError, load_part, named, suggestion
-from experiments.train_dqn.policy import is_checkpoint, problem_of_checkpoint
+from experiments.train_dqn.policy import checkpoint_environment
 
 Problem = FiniteMDP | ControlProblem | LoggedProblem
 
@@ -58,21 +59,25 @@ def made_problem(settings: EvaluationSettings, name: str) -> FiniteMDP | Control
         with named(f"--problem {name}"):
             chain = standard_problem(name)
         return _with_policies(chain, settings)
-    if settings.policy is not None and is_checkpoint(settings.policy):
-        behaviour = _policy(settings.behaviour, "--behaviour")
-        with named(problem_flags(settings)):
-            return problem_of_checkpoint(name, settings.policy, behaviour, settings.gamma)
     if not colon:
         with named(f"--problem {name}"):
             registered_name(name)
     known = [*FINITE_PROBLEMS, *CONTROL_PROBLEMS, *gymnasium.registry]
     if not colon and "/" not in name and name not in known:
         raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
-    policy = _policy(settings.policy, "--policy")
-    behaviour = _policy(settings.behaviour, "--behaviour")
+    policy = given_policy(settings.policy, "--policy")
+    behaviour = given_policy(settings.behaviour, "--behaviour")
+    gamma, notes = settings.gamma, ()
+    for value in (settings.policy, settings.behaviour):
+        # Games are shown to a trained policy as they were in training.
+        if made is None and is_dqn_checkpoint(value):
+            with named(problem_flags(settings)):
+                made, trained_gamma, notes = checkpoint_environment(name, value or "")
+            gamma = trained_gamma if gamma is None and value == settings.policy else gamma
     with named(problem_flags(settings)):
         limit = math.inf if settings.ratio_limit is None else settings.ratio_limit
-        problem = control_problem(made or name, policy, behaviour, settings.gamma, limit)
+        problem = control_problem(made or name, policy, behaviour, gamma, limit)
+    problem = problem._replace(notes=(*problem.notes, *notes))
     return _from_its_table(problem, settings) or problem
 
 
@@ -93,16 +98,6 @@ def _from_its_table(problem: ControlProblem, settings: EvaluationSettings) -> Fi
         environment.close()
 
 
-def _policy(value: str | None, flag: str) -> Any:
-    if not value or ":" not in value:
-        return value
-    part = load_part(value, flag)
-    if isinstance(part, type):
-        with named(f"{flag} {value}"):
-            return part()
-    return part
-
-
 def _with_policies(mdp: FiniteMDP, settings: EvaluationSettings) -> FiniteMDP:
     """Put the user's policies and discount into a finite problem and check it again."""
     changes: dict[str, Any] = {}
@@ -114,8 +109,7 @@ def _with_policies(mdp: FiniteMDP, settings: EvaluationSettings) -> FiniteMDP:
             continue
         if value == "uniform":
             changes[field] = torch.full_like(mdp.target, 1 / mdp.target.shape[1])
-        elif ":" in value:
-            policy = load_part(value, flag)
+        elif callable(policy := given_policy(value, flag)):
             with named(f"{flag} {value}"):
                 # In float32, as policies see observations of Gymnasium problems.
                 seen = mdp.observation.float().numpy()
@@ -125,7 +119,7 @@ def _with_policies(mdp: FiniteMDP, settings: EvaluationSettings) -> FiniteMDP:
             changes[field] = torch.from_numpy(rows)
         else:
             raise UsageError(
-                f"{flag} {value!r}: on a finite problem give uniform or module:function"
+                f"{flag} {value!r}: on a finite problem give uniform, module:function or a file"
             )
     if settings.gamma is not None:
         changes["discount"] = settings.gamma

@@ -34,11 +34,13 @@ def check_choice(flag: str, value: str, names: Iterable[str]) -> str:
     return value
 
 
-def load_part(spec: str, flag: str) -> Callable[..., Any]:
+def load_part(
+    spec: str, flag: str, accepts: Callable[[Any], bool] = callable
+) -> Callable[..., Any]:
     """Return the user's own function of `module:function`, looked for from the current folder.
 
     Raises UsageError where the module is not found, fails when it is imported, has no such name,
-    or where that name is nothing to call.
+    or where that name is nothing to call, or nothing that is accepted.
     """
     module_name, colon, name = spec.partition(":")
     parts = module_name.split(".")
@@ -66,7 +68,7 @@ def load_part(spec: str, flag: str) -> Callable[..., Any]:
             f"{flag} {spec}: {module_name} has no {name}{suggestion(name, names)}"
         ) from None
     part = getattr(module, name)
-    if not callable(part):
+    if not accepts(part):
         raise UsageError(f"{flag} {spec}: {name} is of type {type(part).__name__}, not a function")
     return part
 

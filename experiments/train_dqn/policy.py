@@ -8,20 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium
 import torch
 from torch import Tensor
 
 from agents.dqn.q_network import QNetwork, make_network
 from envs.control.environments import make
-from envs.control.problems import ControlProblem, control_problem
 from envs.games.atari import ATARI
 from envs.games.single_game import SingleGame
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.checks import UsageError
 from experiments.train_dqn.build import games
 from experiments.train_dqn.settings import DQNSettings
-
-SUFFIX = ".pt"
 
 
 class Trained(NamedTuple):
@@ -88,36 +86,28 @@ def load_policy(path: Path | str, epsilon: float | None = None) -> Callable[[Ten
     return policy
 
 
-def is_checkpoint(policy: str | None) -> bool:
-    """Tell whether the value of --policy is a file of a trained policy."""
-    return policy is not None and policy.endswith(SUFFIX) and ":" not in policy
-
-
-def problem_of_checkpoint(
-    problem: str, path: str, behaviour: Any = None, discount: float | None = None
-) -> ControlProblem:
-    """Return the prediction problem of a trained policy in its environment, whole games.
+def checkpoint_environment(
+    problem: str, path: Path | str
+) -> tuple[Callable[[], gymnasium.Env], float, tuple[str, ...]]:
+    """Return what makes the environment of a trained policy, whole games, its γ and what to note.
 
     Raises UsageError where the checkpoint is of another environment than `problem`.
     """
     trained = load_trained(path)
     learned = trained.settings.problem
     if learned != problem:
-        raise UsageError(f"--policy {path} was trained on {learned}, not on --problem {problem}")
+        raise UsageError(f"{path} was trained on {learned}, not on --problem {problem}")
 
-    def maker() -> Any:
+    def maker() -> gymnasium.Env:
         if "/" not in problem:
             return make(problem)
         return SingleGame(lambda: games(trained.settings, 1, evaluation=True))
 
     maker.__name__ = problem
-    policy = load_policy(path)
-    gamma = trained.settings.gamma if discount is None else discount
-    made = control_problem(maker, policy, behaviour, gamma)
+    notes: tuple[str, ...] = ()
     if problem.startswith(ATARI) and trained.protocol["sticky_actions"]:
-        note = (
+        notes = (
             "the emulator's own chance is the same in all rollouts from a state: the standard "
-            "error of the truth leaves the sticky actions out"
+            "error of the truth leaves the sticky actions out",
         )
-        return made._replace(notes=(*made.notes, note))
-    return made
+    return maker, trained.settings.gamma, notes
