@@ -1,6 +1,5 @@
 """Values of actions in policy evaluation: what --values q needs, and what is saved of it."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +10,10 @@ from envs.control.actions import BoxActions
 from envs.control.problems import ControlProblem
 from envs.finite.finite_mdp import FiniteMDP
 from experiments.evaluate_policy.memory import problem_shape
+from experiments.evaluate_policy.policies import is_file, policy_maker
 from experiments.evaluate_policy.problems import Problem
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.runs.checks import UsageError
-from experiments.train_dqn.policy import is_checkpoint
 from neural_tdc.action_values.saved import action_record
 
 
@@ -75,9 +74,7 @@ def _named_policy(
     A policy of the user's own is itself the function.
     """
     policy = settings["policy"]
-    if policy is not None and ":" in policy:
-        return policy, None
-    if is_checkpoint(policy):
-        return "experiments.train_dqn.policy:load_policy", {"path": str(Path(policy).resolve())}
+    if policy is not None and (":" in policy or is_file(policy)):
+        return policy_maker(policy)
     keywords = {"problem": settings["problem"], "target": policy, "actions": actions}
     return "envs.control.problems:target_policy", keywords

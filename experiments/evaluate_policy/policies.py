@@ -52,6 +52,23 @@ def given_policy(value: str | None, flag: str) -> Any:
     return _own(value, flag) if ":" in value else value
 
 
+def policy_maker(value: str) -> tuple[str, dict[str, Any] | None]:
+    """Return module:function of a policy that is no name, for a file that is read elsewhere.
+
+    The second value holds the keywords where that function makes the policy; None where it is the
+    policy. Files are named by their whole paths.
+    """
+    if value.startswith(SB3):
+        path, *options = value.removeprefix(SB3).split(",")
+        whole = [each if each == DETERMINISTIC else str(Path(each).resolve()) for each in options]
+        value = SB3 + ",".join([str(Path(path).resolve()), *whole])
+    elif is_file(value):
+        value = str(Path(value).resolve())
+    elif not _makes_policy(_part(value, "--policy")):
+        return value, None
+    return f"{__name__}:{given_policy.__name__}", {"value": value, "flag": "--policy"}
+
+
 def _of_stable_baselines(files: str) -> Any:
     path, *options = files.split(",")
     statistics = [each for each in options if each != DETERMINISTIC]
@@ -68,10 +85,14 @@ def _of_torchscript(path: Path) -> nn.Module:
     return module
 
 
+def _part(value: str, flag: str) -> Any:
+    return load_part(value, flag, accepts=lambda part: callable(part) or hasattr(part, "sample"))
+
+
 def _own(value: str, flag: str) -> Any:
     """Return a policy of the user's own; a class, or a function without arguments, makes it."""
-    part = load_part(value, flag, accepts=lambda part: callable(part) or hasattr(part, "sample"))
-    if not isinstance(part, type) and not _takes_nothing(part):
+    part = _part(value, flag)
+    if not _makes_policy(part):
         return part
     with named(f"{flag} {value}"):
         made = part()
@@ -83,8 +104,10 @@ def _own(value: str, flag: str) -> Any:
     return made
 
 
-def _takes_nothing(part: Any) -> bool:
-    if isinstance(part, nn.Module):
+def _makes_policy(part: Any) -> bool:
+    if isinstance(part, type):
+        return True
+    if isinstance(part, nn.Module) or hasattr(part, "sample"):
         return False
     try:
         return not inspect.signature(part).parameters

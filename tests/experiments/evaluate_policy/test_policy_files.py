@@ -1,5 +1,7 @@
 """Policies from where they are made: files and functions, in environments, chains and logs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from torch import nn
 
 from envs.control.collection import collect
 from experiments.evaluate_policy.build import evaluation_plan
-from experiments.evaluate_policy.policies import given_policy
+from experiments.evaluate_policy.policies import given_policy, policy_maker
 from experiments.evaluate_policy.settings import read_evaluation_settings
 from experiments.train_dqn import train as dqn_train
 from experiments.train_dqn.__main__ import train_dqn
 from experiments.train_dqn.policy import load_policy
+from neural_tdc.action_values.saved import imported
 
 OWN = """
 import torch
@@ -79,6 +82,23 @@ def test_an_object_that_samples_comes_by_its_class_or_itself(leaning, maker):
     name, _ = leaning
     made = problem(f"--problem CartPole-v1 --policy {name}:{maker}")
     assert collect(made, 1, 200, 0).discount.min() == 0
+
+
+@pytest.mark.parametrize("value", ["traced.pt", "OWN:from_state_dict"])
+def test_values_of_actions_find_the_policy_from_another_folder(leaning, monkeypatch, value):
+    name, module = leaning
+    address, keywords = policy_maker(value.replace("OWN", name))
+    (Path.cwd() / "elsewhere").mkdir()
+    if value == "traced.pt":
+        monkeypatch.chdir("elsewhere")
+    made = imported("policy", address)(**keywords).eval()
+    observation = torch.randn(5, 4)
+    assert torch.allclose(made(observation), module(observation))
+
+
+def test_a_function_of_observations_is_its_own_address(leaning):
+    name, _ = leaning
+    assert policy_maker(f"{name}:coin") == (f"{name}:coin", None)
 
 
 def log(folder):
