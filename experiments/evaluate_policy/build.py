@@ -181,6 +181,10 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         raise UsageError(
             f"--features given: {problem.name} has no given features; use --features neural"
         )
+    if methods and settings.values == "q" and rules:
+        raise UsageError(
+            f"--values q with --rule {' '.join(methods)}: methods learn values of states"
+        )
     heads = heads_for(settings, problem)
     check_rules(settings, rules)
     idle = idle_settings(settings, rules, methods, finite)

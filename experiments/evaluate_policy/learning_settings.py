@@ -102,6 +102,8 @@ class UpdateSettings(CheckedSettings):
     """Frozen features of the generalized rule: random, fourier, observation, snapshot, present."""
     psi_width: Annotated[int, count(0)] = 0
     """How many random features ψ has; 0 for four times the width."""
+    target_period: Annotated[int, count(1)] = 100
+    """Updates between two copies of the network that fqe takes its targets from."""
     lstd_window: Annotated[int, count(1)] = 1000
     """Transitions that an LSTD head remembers; 1 for the present batch alone."""
     lstd_epsilon: Annotated[float, at_least(0)] = 1e-3

@@ -22,6 +22,7 @@ def rule_of(name: str, settings: EvaluationSettings) -> Any:
         "psi_width": settings.psi_width,
         "lstd_window": settings.lstd_window,
         "lstd_epsilon": settings.lstd_epsilon,
+        "target_period": settings.target_period,
     }
     if ":" in name:
         if decay:

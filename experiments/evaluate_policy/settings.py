@@ -271,6 +271,12 @@ def idle_settings(
         ),
         (finite, OF_TRUTH, f"on {settings.problem}: the errors of finite problems are exact"),
         (settings.truth_states == 0, ("truth_rollouts",), "with --truth-states 0"),
+        (
+            settings.values == "q" and not settings.lambda_,
+            ("ratio_limit",),
+            "with --values q without --lambda: no ratio is used",
+        ),
+        ("target_period" not in taken, ("target_period",), f"{chosen}, only with fqe"),
         ("psi" not in taken, ("psi", "psi_width"), f"{chosen}, only with generalized"),
         (settings.psi == "observation", ("psi_width",), "with --psi observation"),
         (

@@ -32,6 +32,7 @@ from neural_tdc.rules.heads import (
 from neural_tdc.rules.lstd import LstdHead
 from neural_tdc.rules.nonlinear import NonlinearRule
 from neural_tdc.rules.rule import Rule
+from neural_tdc.rules.target_network import TargetNetwork
 from neural_tdc.rules.ttn import TwoTimescaleNetwork
 
 _BODIES = (
@@ -95,5 +96,6 @@ _RULES: tuple[Rule, ...] = (
     TwoTimescaleNetwork("ttn", compose(FrozenBody(), TdcHead())),
     NonlinearRule("nonlinear-tdc", correction=True),
     NonlinearRule("nonlinear-gtd2", correction=False),
+    TargetNetwork("fqe"),
 )
 RULES = Rules({rule.name: rule for rule in _RULES})

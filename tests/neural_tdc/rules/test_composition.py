@@ -85,7 +85,7 @@ def test_an_unknown_or_illegal_rule_is_refused_in_one_line(name, message):
 
 def test_the_registry_has_the_promised_names():
     promised = "tdc td gtd2 tdrc htd vtrace etd residual generalized ttn"
-    assert set(RULES) == {*promised.split(), "nonlinear-tdc", "nonlinear-gtd2"}
+    assert set(RULES) == {*promised.split(), "nonlinear-tdc", "nonlinear-gtd2", "fqe"}
     assert (RULES["tdc"].body, RULES["tdc"].head) == (MspbeBody(), TdcHead())
 
 

@@ -24,7 +24,7 @@ from tests.neural_tdc.rules.segments import (
 
 @pytest.mark.parametrize("name", [*RULES, "semi_gradient+lstd", "mspbe+td", "generalized+tdc"])
 def test_with_lambda_zero_and_with_segments_of_one_every_bit_is_that_of_the_tables(name):
-    if name in ("etd", "ttn") or name.startswith("nonlinear"):
+    if name in ("etd", "ttn", "fqe") or name.startswith("nonlinear"):
         with pytest.raises(ValueError, match=r"^trace_decay 0\.7 is not defined"):
             RULES[name].with_lambda_returns(0.7)
         assert RULES[name].with_lambda_returns(0.0) == RULES[name]
