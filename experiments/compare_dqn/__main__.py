@@ -19,7 +19,8 @@ def compare_dqn(argv: Sequence[str]) -> None:
     comparison = read_comparison(argv)
     from experiments.compare_dqn.run import compare
 
-    with resumable(comparison.settings.program, argv, "finished runs and last checkpoints are"):
+    settings, kept = comparison.settings, "finished runs and last checkpoints are"
+    with resumable(settings.program, argv, settings.out, kept):
         compare(comparison, clock)
     print(clock.line())
 

@@ -96,7 +96,7 @@ def run_convergence(settings: ConvergenceSettings, argv: Sequence[str]) -> None:
         resumed_config(settings.out, kept, (), ())
     with (
         prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
-        resumable(settings.program, argv),
+        resumable(settings.program, argv, folder),
     ):
         clock.switch("write")
         # All is read before anything is written: a checkpoint may turn out to be damaged.

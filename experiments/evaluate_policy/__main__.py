@@ -130,7 +130,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     with (
         prepare_folders(out, settings.rule, settings.overwrite, settings.resume) as folders,
-        resumable(settings.program, argv),
+        resumable(settings.program, argv, out),
     ):
         # All are read before anything is written: a checkpoint may turn out to be damaged.
         runs = [made(name, folder) for name, folder in folders.items()]

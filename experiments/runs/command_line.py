@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from experiments.runs.checks import UsageError, nearest
 from experiments.runs.processes import stop_status, terminable
 from experiments.runs.requirements import Choice
+from experiments.runs.run_folder import holds_run
 from experiments.runs.settings import (
     AnySettings,
     CheckedSettings,
@@ -240,23 +241,26 @@ def resume_command(prog: str, argv: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def resumable(
-    prog: str, argv: Sequence[str], kept: str = "the last checkpoint is"
+    prog: str, argv: Sequence[str], out: Path, kept: str = "the last checkpoint is"
 ) -> Iterator[None]:
-    """Turn a stop of long work into a Stopped with the line that goes on with it.
+    """Turn a stop of long work into a Stopped with the line that resumes it.
 
     130 after Ctrl-C, 143 after SIGTERM, 1 where a file cannot be written, such as on a full disk.
+    out:  the run's folder; where it holds no run yet there is nothing to resume
     kept: what is left
     """
     try:
         yield
     except KeyboardInterrupt as stop:
         said = f"stopped; go on with: {resume_command(prog, argv)}"
+        if not holds_run(out):
+            said = "stopped before anything was saved"
         raise Stopped(said, stop_status(stop)) from None
     except OSError as error:
-        said = error.strerror or str(error)
-        raise Stopped(
-            f"error: {said}; {kept} kept, go on with: {resume_command(prog, argv)}"
-        ) from error
+        left = f"{kept} kept, go on with: {resume_command(prog, argv)}"
+        if not holds_run(out):
+            left = "nothing was saved; mend it and give the command again"
+        raise Stopped(f"error: {error.strerror or error}; {left}") from error
 
 
 def _say(message: str) -> None:

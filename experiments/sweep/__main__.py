@@ -39,7 +39,7 @@ def sweep(argv: Sequence[str]) -> None:
     config = configuration({**kept, "configurations_a_shard": study.most}, study.device)
     with (
         prepare_folder(out, settings.overwrite, settings.resume),
-        resumable(settings.program, argv, "finished shards are"),
+        resumable(settings.program, argv, out, "finished shards are"),
     ):
         if settings.overwrite:
             remove_report(out)

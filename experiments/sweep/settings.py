@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from experiments.evaluate_policy.learning_settings import LearningSettings
 from experiments.runs.checks import UsageError, check_choice, suggestion
 from experiments.runs.command_line import flags_given
-from experiments.runs.requirements import above, count, one_of, several
+from experiments.runs.requirements import above, count, one_of, read_by, several
 from experiments.runs.settings import (
     check_setting,
     flag_of,
@@ -22,6 +22,7 @@ from experiments.runs.statistics import summary_key
 from experiments.sweep.grids import grid
 from neural_tdc.learning.sampling import SAMPLINGS
 from neural_tdc.metrics.registry import selectable_metrics
+from neural_tdc.rules.registry import RULES
 
 # The table of a study file that changes settings for one problem.
 OVERRIDE = "override"
@@ -38,6 +39,12 @@ def selectable() -> list[str]:
     """Return what --select allows: the mean over a run or the end of each error."""
     names = [summary_key(metric.key) for metric in selectable_metrics()]
     return [f"{when}_{name}" for when in ("auc", "final") for name in names]
+
+
+def _known_rule(name: str) -> None:
+    # A rule of the user's own, module:function, is loaded where it is used.
+    if ":" not in name:
+        RULES[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ class SweepSettings(LearningSettings):
     [override."PROBLEM"] in it changes settings for one problem."""
     problem: Annotated[tuple[str, ...], several] = ()
     """One or several problems, a panel each."""
-    rule: Annotated[tuple[str, ...], several] = ()
+    rule: Annotated[tuple[str, ...], several, read_by(_known_rule)] = ()
     """One or several learning rules."""
     sampling: Annotated[tuple[str, ...], several, one_of(SAMPLINGS)] = ("markov",)
     """One or several sampling schemes, a panel each."""

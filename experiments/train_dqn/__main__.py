@@ -19,7 +19,7 @@ def train_dqn(argv: Sequence[str]) -> None:
     settings = read_dqn_settings(argv)
     from experiments.train_dqn.train import train
 
-    with resumable(settings.program, argv):
+    with resumable(settings.program, argv, settings.folder):
         result, out = train(settings, clock=clock)
     print(
         f"score: {mean_with_interval(result['final'])} over {len(result['final']['scores'])} games"

@@ -16,6 +16,7 @@ from experiments.runs.checks import UsageError
 from experiments.runs.command_line import flags_given
 from experiments.runs.common_settings import DEVICES, FolderSettings
 from experiments.runs.requirements import above, at_least, count, from_to, one_of
+from experiments.runs.run_folder import folder_name
 from experiments.runs.settings import CheckedSettings, Idle, check_effects, settings_from
 from experiments.train_dqn.defaults import defaults, defaults_in_words
 
@@ -156,6 +157,11 @@ class DQNSettings(AgentSettings, FolderSettings):
                 f"--steps {self.steps} would learn nothing: the first update comes after "
                 f"--learning-starts {self.learning_starts} agent steps"
             )
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the run."""
+        return self.out or Path("runs") / folder_name(self.problem)
 
     @property
     def rates(self) -> tuple[float, float]:

@@ -22,7 +22,6 @@ from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
     check_folder,
-    folder_name,
     prepare_folder,
     resumed_config,
 )
@@ -60,7 +59,7 @@ def train(
     clock = PhaseClock() if clock is None else clock
     device = resolve_device(settings.device)
     settings = replace(settings, device=device.type)
-    out = settings.out or Path("runs") / folder_name(settings.problem)
+    out = settings.folder
     check_folder(out, settings.overwrite, settings.resume)
     compiled = settings.compile and compiler_available(device)
     if settings.compile and not compiled:

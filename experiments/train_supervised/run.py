@@ -164,7 +164,7 @@ def supervised_run(
     arms, overwrite, resume = settings.arm, settings.overwrite, settings.resume
     with (
         prepare_folders(out, arms, overwrite, resume, one_checkpoint=True) as folders,
-        resumable(settings.program, argv),
+        resumable(settings.program, argv, out),
     ):
         # All is read before anything is written: a checkpoint may turn out to be damaged.
         run = SupervisedRun(made, out, folders, compiled, clock)

@@ -34,7 +34,7 @@ def run_two_step(settings: TwoStepSettings, argv: Sequence[str]) -> None:
         resumed_config(settings.out, kept, (), ())
     with (
         prepare_folder(settings.out, settings.overwrite, settings.resume) as folder,
-        resumable(settings.program, argv, "finished parts are"),
+        resumable(settings.program, argv, folder, "finished parts are"),
     ):
         clock.switch("write")
         # Read before anything is written: the file may turn out to be damaged.

@@ -119,11 +119,13 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(run_program, tmp_path, pr
     def present():
         return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    files = present()
+    files, shown = present(), contents(tmp_path / "run")
     assert run_program(program, f"{LINES[program]} run --resume").status == 0
     assert files.keys() == present().keys()
     changed = {path.name for path, content in files.items() if path.read_bytes() != content}
-    assert changed <= {"config.json"}
+    # Their date and seconds.
+    assert changed <= {"config.json", "summary.json"}
+    assert contents(tmp_path / "run") == shown
 
 
 @both
@@ -133,6 +135,12 @@ def test_a_full_disk_leaves_what_is_finished_and_says_how_to_go_on(
     def full(*_):
         raise OSError(28, "No space left on device")
 
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.runs.files.write_bytes", full)
+        begun = run_program(program, f"{LINES[program]} run")
+    assert begun.status == 1
+    said = "error: No space left on device; nothing was saved; mend it and give the command again"
+    assert begun.lines[-1] == said
     monkeypatch.setattr("experiments.runs.checkpoint.torch.save", full)
     stopped = run_program(program, f"{LINES[program]} run")
     assert stopped.status == 1

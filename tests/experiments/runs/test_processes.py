@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from experiments.runs.command_line import main, resumable
+from experiments.runs.configuration import configuration
+from experiments.runs.files import write_json
 from experiments.runs.processes import (
     Terminated,
     deaf_to_stops,
@@ -18,6 +20,7 @@ from experiments.runs.processes import (
     stop_status,
     terminable,
 )
+from experiments.runs.run_folder import CONFIG
 
 
 def handlers():
@@ -31,9 +34,11 @@ def handlers_as_before():
     assert handlers() == before
 
 
-def test_sigterm_is_ctrl_c_with_a_status_of_its_own(capsys):
+def test_sigterm_is_ctrl_c_with_a_status_of_its_own(capsys, tmp_path):
+    write_json(tmp_path / CONFIG, configuration({}))
+
     def program(argv):
-        with resumable("python -m program", argv):
+        with resumable("python -m program", argv, tmp_path):
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("not stopped")
 
@@ -43,6 +48,29 @@ def test_sigterm_is_ctrl_c_with_a_status_of_its_own(capsys):
     assert main(lambda _: signal.raise_signal(signal.SIGTERM), []) == 143
     assert capsys.readouterr().err == "interrupted\n"
     assert stop_status(KeyboardInterrupt()) == 130
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped before anything was saved\n"),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "error: No space left on device; nothing was saved; mend it and give the command "
+            "again\n",
+        ),
+    ],
+)
+def test_a_stop_before_the_folder_holds_a_run_names_no_line_that_resumes(
+    capsys, tmp_path, stop, status, said
+):
+    def program(argv):
+        with resumable("python -m program", argv, tmp_path):
+            raise stop
+
+    assert main(program, []) == status
+    assert capsys.readouterr().err == said
 
 
 def test_a_process_that_was_started_to_ignore_sigterm_ignores_it():

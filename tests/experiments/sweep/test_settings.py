@@ -59,6 +59,11 @@ def test_the_command_line_comes_before_the_file(path):
         ('override."garnet-3"', 'override."grid"', "line 8: override for 'grid', which is none of"),
         ("steps = 40", "steps =", "is not TOML"),
         (
+            '"tdc"]',
+            '"tdx"]',
+            "study.toml, line 3: --rule: rule 'tdx' is not one of tdc, td",
+        ),
+        (
             "steps = 40",
             'steps = "many"',
             "study.toml, line 4: --steps 'many' is not a whole number",
@@ -77,6 +82,20 @@ def test_what_a_study_file_gets_wrong_is_named_with_its_line(path, before, after
     with pytest.raises(UsageError) as raised:
         read_sweep_settings(["--study", str(path)])
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("tdd", "--rule: rule 'tdd' is not one of tdc, td, gtd2"),
+        ("auto", "--rule: rule 'auto' is not one of tdc, td, gtd2"),
+        ("mspbe+emphatic", "--rule: head 'emphatic' is not one of td, vtrace"),
+    ],
+)
+def test_the_refusal_of_a_rule_begins_with_its_flag(rule, said):
+    with pytest.raises(UsageError) as raised:
+        read_sweep_settings(["--problem", "boyan", "--rule", "td", rule])
+    assert str(raised.value).startswith(said)
 
 
 def test_a_study_without_a_problem_is_refused(path):
