@@ -1,87 +1,19 @@
 """Read runs from their folders, draw their common figure and print their table."""
 
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from experiments.plot.settings import PlotSettings
 from experiments.runs.checks import UsageError, suggestion
 from experiments.runs.figures import evaluation_figure
-from experiments.runs.files import read_json
-from experiments.runs.history import History, read
+from experiments.runs.loading import FinishedRun, read_run, run_folders
 from experiments.runs.report import table
-from experiments.runs.run_folder import CONFIG, FIGURE, METRICS_FILE, PARTS, SUMMARY
+from experiments.runs.run_folder import FIGURE
 from experiments.runs.statistics import summary, summary_key
 from neural_tdc.metrics.registry import selectable_metrics
 
 FORMATS = (".png", ".pdf", ".svg")
-
-
-class FinishedRun(NamedTuple):
-    """A run folder that was read; fields that its files do not give are empty."""
-
-    folder: Path
-    problem: str
-    rule: str
-    seed: int
-    history: History
-    truth_standard_error: float | None
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """Return the run folders at a path: itself, or those in it; UsageError where there is none."""
-    try:
-        is_folder = folder.is_dir()
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
-    if not is_folder:
-        raise UsageError(f"{folder} is no folder")
-    if (folder / METRICS_FILE).is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.glob(f"*/{METRICS_FILE}"))
-    if not found and (folder / PARTS).is_dir():
-        raise UsageError(
-            f"{folder} holds a step-size study and no run: its figures are in it, and "
-            "python -m experiments.sweep draws them again with --resume"
-        )
-    if not found:
-        raise UsageError(
-            f"{folder} holds no run: there is no {METRICS_FILE} in it or in its folders"
-        )
-    # In the order in which the rules were given, where the run tells.
-    listed = _optional(folder / CONFIG).get("folders") or []
-    missing = [name for name in listed if folder / name not in found]
-    if missing:
-        lacking = ", ".join(f"{folder / name}" for name in missing)
-        print(f"note: left out, since there is no {METRICS_FILE}: {lacking}", file=sys.stderr)
-    order = {name: index for index, name in enumerate(listed)}
-    return sorted(found, key=lambda path: order.get(path.name, len(order)))
-
-
-def _optional(path: Path) -> Mapping[str, Any]:
-    content = read_json(path) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
-
-
-def read_run(folder: Path) -> FinishedRun:
-    """Read a run folder; ValueError where a file is damaged or nothing was measured yet."""
-    history = read(folder / METRICS_FILE)
-    if not len(history):
-        raise UsageError(f"{folder / METRICS_FILE} holds no measurement yet")
-    config, result = _optional(folder / CONFIG), _optional(folder / SUMMARY)
-    rule = result.get("rule") or config.get("rule")
-    if isinstance(rule, list) and len(rule) == 1:
-        rule = rule[0]
-    return FinishedRun(
-        folder=folder,
-        problem=str(result.get("problem") or config.get("problem") or ""),
-        rule=rule if isinstance(rule, str) else folder.resolve().name,
-        seed=int(result.get("seed") or config.get("seed") or 0),
-        history=history,
-        truth_standard_error=result.get("truth_standard_error"),
-    )
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:

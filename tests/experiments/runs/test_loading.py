@@ -1,0 +1,67 @@
+"""Reading runs and studies back into arrays and tables."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments.runs.history import History, MetricsFile
+from experiments.runs.loading import load_run, load_runs, load_study
+
+
+def write_run(folder, rule):
+    folder.mkdir(parents=True)
+    history = History()
+    file = MetricsFile(folder / "metrics.csv", history)
+    for step, lost in ((1, [False, False]), (7, [False, True])):
+        history.append(step, {"error/rmsve": np.array([0.1 * step, 3.0])}, np.array(lost))
+        file.write()
+    file.close()
+    (folder / "summary.json").write_text(json.dumps({"rule": rule, "problem": "p", "seed": 4}))
+
+
+def test_a_run_is_its_measurements_settings_and_summary(tmp_path):
+    write_run(tmp_path / "td", "td")
+    run = load_run(tmp_path / "td")
+    assert (run.rule, run.problem, run.seed, run.summary["seed"]) == ("td", "p", 4, 4)
+    assert run.history.steps.tolist() == [1, 7]
+    frame = run.frame()
+    assert list(frame) == ["step", "run", "diverged", "error/rmsve"]
+    assert frame["step"].tolist() == [1, 1, 7, 7]
+    assert frame["run"].tolist() == [0, 1, 0, 1]
+    assert frame["diverged"].tolist() == [False, False, False, True]
+    assert frame["error/rmsve"][:3].tolist() == [0.1, 3.0, 0.1 * 7]
+    assert math.isnan(frame["error/rmsve"][3])
+
+
+def test_several_runs_are_read_by_name_and_refused_as_one(tmp_path):
+    for rule in ("td", "tdc"):
+        write_run(tmp_path / rule, rule)
+    assert {name: run.rule for name, run in load_runs(tmp_path).items()} == {
+        "td": "td",
+        "tdc": "tdc",
+    }
+    with pytest.raises(ValueError, match="holds several runs, 'td', 'tdc': use load_runs"):
+        load_run(tmp_path)
+
+
+def test_a_study_is_its_tables(tmp_path):
+    (tmp_path / "sweep.csv").write_text("rule,head_step,auc_rmsve\ntd,0.5,2\ntd,0.25,\n")
+    (tmp_path / "selected-auc_rmsve.csv").write_text("rule,auc_rmsve\ntd,2\n")
+    study = load_study(tmp_path)
+    assert study.results["head_step"].tolist() == [0.5, 0.25]
+    assert math.isnan(study.results["auc_rmsve"][1])
+    assert study.selected["auc_rmsve"]["rule"].tolist() == ["td"]
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (load_run, "holds no run: there is no metrics.csv"),
+        (load_study, "holds no finished study: there is no sweep.csv"),
+    ],
+)
+def test_a_folder_without_what_is_asked_for_is_named(tmp_path, load, said):
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path)
