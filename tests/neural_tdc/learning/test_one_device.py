@@ -96,8 +96,9 @@ def advance_on(device, name, sampling, mode, constraint="none", count=1, **optio
     update = torch.tensor(5, device=device)
     with torch.no_grad(), mode:
         limit = divergence_limit(state.parameters)
-        advance = updates(algorithm, schedule("general"), sampling, count)
-        state, update = advance(state, seen, update, sizes)
+        advance = updates(algorithm, schedule("general"), sampling)
+        for _ in range(count):
+            state, update = advance(state, seen, update, sizes)
         lost = diverged_runs(state.parameters, limit)
         magnitude(without(state.parameters, lost))
     return state, update, lost
