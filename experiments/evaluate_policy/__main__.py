@@ -29,6 +29,7 @@ from experiments.evaluate_policy.settings import (
     read_evaluation_settings,
 )
 from experiments.evaluate_policy.start_value import data_warnings, value_line
+from experiments.evaluate_policy.value_figure import check_components, value_figure
 from experiments.runs.checks import named
 from experiments.runs.command_line import main, resumable
 from experiments.runs.common_settings import stored
@@ -41,12 +42,14 @@ from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
     SUMMARY,
+    VALUES,
     check_folder,
     folder_name,
     prepare_folders,
     resumed_config,
 )
 from neural_tdc.learning.reward_scale import AUTO_SCALE
+from neural_tdc.value_function import load_value
 
 Run = EvaluationRun | MethodRun | SearchRun
 
@@ -93,6 +96,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     clock.switch("experience")
     task = plan.task(settings, pool, on_progress)
+    check_components(settings.value_dimensions, task)
     prepared = prepared_rules(settings, plan, task)
     flags = f"--data {settings.data}" if settings.data else problem_flags(settings)
     with named(flags):
@@ -141,13 +145,19 @@ def evaluate_policy(argv: Sequence[str]) -> None:
             write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
             run.learn()
             summaries = {done.name: done.summary() for done in runs[:number]}
-            _draw(out, runs[:number], len(runs) == 1, summaries)
+            _draw(settings, out, runs[:number], len(runs) == 1, summaries)
     _tell(settings, out, runs, summaries)
     print(clock.line())
 
 
-def _draw(out: Path, runs: list[Run], single: bool, summaries: dict[str, Any]) -> None:
-    """Draw the figure of each rule that is done and the common one; auto draws its own."""
+def _draw(
+    settings: EvaluationSettings,
+    out: Path,
+    runs: list[Run],
+    single: bool,
+    summaries: dict[str, Any],
+) -> None:
+    """Draw the figures of each rule that is done and the common one; auto draws one of its own."""
     histories = {run.name: run.history for run in runs}
     task, latest = runs[-1].task, runs[-1]
     title = f"Policy evaluation on {task.name}"
@@ -155,6 +165,10 @@ def _draw(out: Path, runs: list[Run], single: bool, summaries: dict[str, Any]) -
         evaluation_figure(
             latest.folder / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
         )
+    if not latest.history.diverged.all():
+        value = load_value(latest.folder)
+        value_title = f"Values of {task.name}: {latest.name}"
+        value_figure(latest.folder / VALUES, value, task, value_title, settings.value_dimensions)
     if not single:
         evaluation_figure(out / FIGURE, histories, title)
         write_json(out / SUMMARY, summaries)
@@ -178,6 +192,9 @@ def _tell(
         if diverged := divergence_warning(result):
             print(diverged, file=sys.stderr)
     print(f"figure: {out / FIGURE}")
+    drawn = [str(path) for run in runs if (path := run.folder / VALUES).exists()]
+    if drawn:
+        print(f"values: {', '.join(drawn)}")
     print(f"value:  neural_tdc.load_value({str(runs[0].folder)!r})")
     print(f"watch:  {tensorboard_line(out)}")
 

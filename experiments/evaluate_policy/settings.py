@@ -53,7 +53,7 @@ FOR_AUTO = frozenset(
             "seed",
         ),
         *("truth_states", "truth_rollouts", "budget", "updates", "out", "resume", "overwrite"),
-        "resample",
+        *("resample", "value_dimensions"),
     )
 )
 # What only the body `mlp` takes, and what only an estimated truth needs.
@@ -82,7 +82,7 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
     """
 
     program: ClassVar[str] = "python -m experiments.evaluate_policy"
-    may_differ: ClassVar[tuple[str, ...]] = ("steps", "device")
+    may_differ: ClassVar[tuple[str, ...]] = ("steps", "device", "value_dimensions")
 
     problem: str | None = None
     """A problem's name, or module:function that returns a FiniteMDP or makes an environment."""
@@ -113,11 +113,13 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
     off-policy data need no ratios and --data no behaviour_probability, except with --lambda."""
     held_out_fraction: Annotated[float, between(0, 1)] = 0.2
     """With --data: the last part of the file, which is held out for measuring errors."""
-
     resample: Annotated[str, one_of(RESAMPLE)] = "none"
     """episodes: run 0 learns from the first stream as it is, every other run from its episodes
     drawn with replacement (of a continuing stream blocks of 4/(1 − γ) steps), for an interval of
     the policy's value over the chance of the data; auto solves its heads on 100 such draws."""
+    value_dimensions: Annotated[tuple[int, ...] | None, count(0)] = None
+    """The two components of the observation, numbered from 0, over which values.png shows V; those
+    that V depends on most if not given."""
 
     def __post_init__(self) -> None:
         """Check every field, and what several of them say together."""
@@ -133,6 +135,10 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
                 "--values q needs --rule: without one, or with auto, values of states are searched "
                 "for"
             )
+        pair = self.value_dimensions
+        if pair is not None and len(set(pair)) != 2:
+            given = " ".join(map(str, pair))
+            raise UsageError(f"--value-dimensions {given}: give two different numbers, such as 0 1")
         if self.rule != (AUTO,):
             if self.resample != "none" and self.runs < FEWEST_RESAMPLES:
                 raise UsageError(
@@ -270,6 +276,7 @@ def idle_settings(
             "without --behaviour: all ratios are 1",
         ),
         (finite, OF_TRUTH, f"on {settings.problem}: the errors of finite problems are exact"),
+        (finite, ("value_dimensions",), "on finite problems: V is drawn over the states"),
         (settings.truth_states == 0, ("truth_rollouts",), "with --truth-states 0"),
         (
             settings.values == "q" and not settings.lambda_,

@@ -32,6 +32,7 @@ EVENTS = "events.out.tfevents.*"
 METRICS_FILE = "metrics.csv"
 SUMMARY = "summary.json"
 FIGURE = "figure.png"
+VALUES = "values.png"
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
 VALUE = "value.pt"
@@ -43,6 +44,7 @@ RUN_FILES = (
     METRICS_FILE,
     SUMMARY,
     FIGURE,
+    VALUES,
     VALUE,
     SCORES,
     CHECKPOINT,

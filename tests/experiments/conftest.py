@@ -27,6 +27,7 @@ from experiments.runs.command_line import main
 _numbers = itertools.count()
 FIGURES = (
     "evaluate_policy.__main__.evaluation_figure",
+    "evaluate_policy.__main__.value_figure",
     "train_supervised.__main__.evaluation_figure",
     "landscape.__main__.surfaces_figure",
     "landscape.__main__.curvature_figure",
@@ -62,13 +63,17 @@ def evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     threads = torch.get_num_threads()
-    drawn = program.evaluation_figure
+    drawn, drawn_values = program.evaluation_figure, program.value_figure
 
     def stub(path, histories, title):
         path.write_text(" ".join([title, *histories]))
 
+    def stub_values(path, value, task, title, components):
+        path.write_text(title)
+
     def run(line, figure=False):
         monkeypatch.setattr(program, "evaluation_figure", drawn if figure else stub)
+        monkeypatch.setattr(program, "value_figure", drawn_values if figure else stub_values)
         capsys.readouterr()
         status = main(program.evaluate_policy, shlex.split(line))
         return Outcome(status, *capsys.readouterr())

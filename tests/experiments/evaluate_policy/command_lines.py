@@ -10,6 +10,7 @@ RUN_FILES = {
     "metrics.csv",
     "summary.json",
     "figure.png",
+    "values.png",
     "value.pt",
     "checkpoint.pt",
 }
