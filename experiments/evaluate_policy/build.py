@@ -90,7 +90,7 @@ class EvaluationPlan(NamedTuple):
 
         updates: those of the first run where the stream must not grow with a resumed one's
         """
-        resample = settings.resample != "none" and bool(self.rules)
+        resample = settings.resample != "none" and bool(self.rules or self.methods)
         # Draws of a longer stream would be others.
         kept = self.sampling.depends_on_length or resample
         needed = updates if updates and kept else self.steps

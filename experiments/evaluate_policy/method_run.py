@@ -8,7 +8,10 @@ from typing import Any
 from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import OnTaskProgress, Task
+from agents.resampled_task import Evidence
+from agents.starts import start_states, with_start_values
 from experiments.evaluate_policy.build import EvaluationPlan
+from experiments.evaluate_policy.start_value import run_evidence, value_of_runs
 from experiments.runs.checks import named
 from experiments.runs.files import write_bytes
 from experiments.runs.history import History
@@ -69,8 +72,9 @@ class MethodRun:
         return self.recorder.histories[self.name]
 
     def _evaluator(self, features: FeatureMap) -> Evaluator:
-        """Return the evaluator of the task for parameters on the CPU."""
-        evaluator = self.task.evaluator(features, Rule())
+        """Return the evaluator of the task, with the value of the starts, for the CPU."""
+        starts = start_states(self.task)
+        evaluator = with_start_values(self.task.evaluator(features, Rule()), features, starts)
         return lambda parameters: evaluator(
             tree_map(lambda leaf: leaf.to(self.plan.device), parameters)
         )
@@ -123,8 +127,17 @@ class MethodRun:
         write_bytes(self.folder / VALUE, content.getvalue())
         return {"diverged": last.diverged}
 
+    @property
+    def evidence(self) -> Evidence:
+        """Return how much data the first run learns from."""
+        return run_evidence(self.task)
+
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run, with its passes over the data."""
         steps, seed = self.plan.steps, self.settings["seed"]
-        more = {"passes": self.method.passes, "settings": self._own_settings()}
+        more = {
+            **value_of_runs(self.history, self.task),
+            "passes": self.method.passes,
+            "settings": self._own_settings(),
+        }
         return self.recorder.summaries(self.task.name, steps, seed, **more)[self.name]

@@ -137,3 +137,17 @@ def test_rows_of_many_runs_that_do_not_fit_into_memory_are_refused(evaluate, mon
     assert outcome.status == 2
     assert "--runs 200 --resample episodes: the resampled rows take" in outcome.error
     assert len(outcome.lines) == 1
+
+
+def test_a_baseline_and_values_of_actions_learn_from_the_resamples_too(evaluate, tmp_path):
+    boyan = evaluate(
+        "--problem boyan --rule lstd-random --steps 400 --runs 4 --prefixes 1 --resample episodes "
+        "--out baseline"
+    )
+    assert boyan.status == 0, boyan.error
+    value = value_of(tmp_path / "baseline")
+    assert value["over"].startswith("3 resamples of ")
+    assert value["low"] < value["mean"] < value["high"]
+    actions = evaluate(f"{WALK} --values q {SHORT} --runs 4 --resample episodes --out actions")
+    assert actions.status == 0, actions.error
+    assert value_of(tmp_path / "actions")["over"].startswith("3 resamples of ")
