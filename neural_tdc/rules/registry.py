@@ -93,7 +93,7 @@ _RULES: tuple[Rule, ...] = (
     compose(SemiGradientBody(), EmphaticHead(), "etd"),
     compose(ResidualBody(), ResidualHead(), "residual"),
     compose(GeneralizedBody(), GeneralizedHead(), "generalized"),
-    TwoTimescaleNetwork("ttn", compose(FrozenBody(), TdcHead())),
+    TwoTimescaleNetwork("ttn", FrozenBody(), TdcHead()),
     NonlinearRule("nonlinear-tdc", correction=True),
     NonlinearRule("nonlinear-gtd2", correction=False),
     TargetNetwork("fqe"),

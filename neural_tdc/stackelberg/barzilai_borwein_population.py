@@ -102,7 +102,7 @@ def automatic_update(
             gradient,
         )
         direction = tree_map(partial(_direction, rule.sign), gradient, buffer)
-        after.append(tree_map(partial(descended, rate), here, direction))
+        after.append(descended(rate, here, direction))
         momentum.append(buffer)
         steps.append(torch.where(begins, torch.nan, step))
         rates.append(rate)
@@ -133,6 +133,6 @@ def _direction(sign: Tensor, slope: Tensor, buffer: Tensor) -> Tensor:
     return torch.where(_per_run(sign, slope), slope.sign(), buffer)
 
 
-def descended(rate: Float[Tensor, " run"], leaf: Tensor, direction: Tensor) -> Tensor:
-    """Return one leaf of all runs after a step, each run's at its own rate."""
-    return leaf - _scaled(rate.to(leaf.dtype), direction)
+def descended(rate: Float[Tensor, " run"], part: Any, direction: Any) -> Any:
+    """Return body or head of all runs after a step, each run's at its own rate."""
+    return tree_map(lambda leaf, along: leaf - _scaled(rate.to(leaf.dtype), along), part, direction)
