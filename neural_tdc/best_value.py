@@ -126,7 +126,7 @@ def best_value(
     seconds = {**candidates.seconds}
     spent = () if not updates or "fitted" in seconds else (_NO_NETWORKS,)
     started = time.monotonic()
-    choice = _chosen(candidates)
+    choice = choose_candidates(candidates)
     seconds["choose"] = time.monotonic() - started
     started = time.monotonic()
     at_starts, drawn = start_values(
@@ -148,7 +148,7 @@ def best_value(
     )
 
 
-class _Choice(NamedTuple):
+class CandidateChoice(NamedTuple):
     """Weights of all candidates, the criterion, the ranking of families and notes."""
 
     weights: Float[Tensor, " candidate"]
@@ -157,7 +157,7 @@ class _Choice(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _chosen(candidates: LearnedCandidates) -> _Choice:
+def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
     """Evaluate all candidates on the parts that they did not see."""
     names, whole = candidates.names, joined(candidates.parts)
     value, next_value = held_out_group_values(candidates.groups, candidates.parts)
@@ -183,4 +183,4 @@ def _chosen(candidates: LearnedCandidates) -> _Choice:
         alone[row] = 1
         value_of_row = weighted_value(candidates, alone)
         ranking.append(FamilyResult(*names[row], value_of_row, square * float(score[row]), in_unit))
-    return _Choice(weights / weights.sum(), returns.criterion, ranking, (returns.note,))
+    return CandidateChoice(weights / weights.sum(), returns.criterion, ranking, (returns.note,))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.accuracy.problems import Log
+from benchmarks.accuracy.collection import Log
 
 Array = np.ndarray
 Value = Callable[[Array, Array], Array]

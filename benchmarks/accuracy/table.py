@@ -1,51 +1,120 @@
-"""The table of the accuracy benchmark."""
+"""The tables of the accuracy benchmark."""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.accuracy.methods import PRODUCT, REFITS, RULE_METHODS, RULES, WITH_RULES
 from benchmarks.accuracy.peers import PEERS
-from benchmarks.accuracy.run import AUTO, RULES
+from neural_tdc.metrics.selection import student_quantile
+
+_METHODS = (*PRODUCT, *WITH_RULES, *REFITS, *RULE_METHODS, *PEERS)
+# An error this much above the least one counts as chosen well.
+_WELL = 1.05
 
 
-def _geometric(numbers: list[float]) -> float:
-    return math.exp(sum(math.log(max(number, 1e-6)) for number in numbers) / len(numbers))
+def _geometric(numbers: Iterable[float]) -> float:
+    logs = [math.log(max(number, 1e-6)) for number in numbers]
+    return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """Return the Markdown tables: errors by problem and method, and what they come to."""
-    methods = [AUTO, *RULES, *PEERS]
+def _with_interval(numbers: Sequence[float]) -> str:
+    """Return the geometric mean with Student's t of the logarithms, over logs."""
+    mean = _geometric(numbers)
+    if not mean < 100:
+        return "> 100"
+    if len(numbers) < 2:
+        return f"{mean:.3f}"
+    spread = float(np.std(np.log(np.maximum(numbers, 1e-6)), ddof=1))
+    half = student_quantile(len(numbers) - 1) * spread / math.sqrt(len(numbers))
+    return f"{mean:.3f} [{mean * math.exp(-half):.3f}, {mean * math.exp(half):.3f}]"
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *others = [f"| {' | '.join(row)} |" for row in rows]
+    return [head, "|---" * len(rows[0]) + "|", *others]
+
+
+def tables(found: list[dict[str, Any]]) -> str:
+    """Return all tables in Markdown: errors, choices without a truth, and learning rules."""
+    parts = [_errors(found), _choices(found), _rules(found)]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _errors(found: list[dict[str, Any]]) -> list[str]:
+    """Return errors by problem and method, geometric means over logs, and what they come to."""
+    methods = [m for m in _METHODS if any(m in each["results"] for each in found)]
     problems = list(dict.fromkeys(each["problem"] for each in found))
-
-    def errors(problem: str, method: str) -> list[float]:
-        rows = [each for each in found if each["problem"] == problem]
-        return [each["results"][method]["error"] for each in rows if method in each["results"]]
-
-    lines = ["| problem | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
-    ratios = []
+    lines, ratios = [["problem", *methods]], {}
     for problem in problems:
-        # Geometric means over logs: errors are ratios, and one bad log must be seen but not rule.
-        means = {m: _geometric(e) for m in methods if (e := errors(problem, m))}
-        best = min(means[m] for m in PEERS if m in means)
-        ratios.append(means[AUTO] / best)
+        rows = [each["results"] for each in found if each["problem"] == problem]
+        errors = {m: [r[m]["error"] for r in rows if m in r] for m in methods}
+        means = {m: _geometric(e) for m, e in errors.items() if e}
         cells = []
         for method in methods:
-            if method not in means:
-                cells.append("–")
-            else:
-                shown = f"{means[method]:.3f}" if means[method] < 100 else "> 100"
-                cells.append(f"**{shown}**" if means[method] == min(means.values()) else shown)
-        lines.append(f"| {problem} | " + " | ".join(cells) + " |")
-    seconds = []
-    for method in methods:
-        took = [e["results"][method]["seconds"] for e in found if method in e["results"]]
-        seconds.append(f"{np.median(took):.1f}")
-    lines.append("| *median seconds* | " + " | ".join(seconds) + " |")
-    listed = ", ".join(f"{problem} {ratio:.2f}" for problem, ratio in zip(problems, ratios))
-    lines += [
-        "",
-        f"`auto` relative to the best usual method of each problem: {listed}; geometric mean "
-        f"{_geometric(ratios):.2f}, largest {max(ratios):.2f}.",
+            shown = _with_interval(errors[method]) if errors[method] else "–"
+            best = method in means and means[method] == min(means.values())
+            cells.append(f"**{shown}**" if best else shown)
+        lines.append([problem, *cells])
+        usual = [means[m] for m in PEERS if m in means]
+        if usual and "auto" in means:
+            ratios[problem] = means["auto"] / min(usual)
+    seconds = [
+        f"{np.median([e['results'][m]['seconds'] for e in found if m in e['results']]):.1f}"
+        for m in methods
     ]
-    return "\n".join(lines)
+    lines.append(["*median seconds*", *seconds])
+    text = _rows(lines)
+    if ratios:
+        listed = ", ".join(f"{problem} {ratio:.2f}" for problem, ratio in ratios.items())
+        over = _with_interval(list(ratios.values()))
+        text += [
+            "",
+            f"`auto` relative to the best usual method of each problem: {listed}; geometric mean "
+            f"over problems {over}, largest {max(ratios.values()):.2f}.",
+        ]
+    return text
+
+
+def _choices(found: list[dict[str, Any]]) -> list[str]:
+    """Return how each criterion's choice compares with the best candidate."""
+    lines = [["criterion", "data", "logs", "error / least", "within 5 %", "largest"]]
+    for off_policy in (False, True):
+        rows = [
+            each["results"]["auto"]["regret"]["relative"]
+            for each in found
+            if "auto" in each["results"] and each["off_policy"] == off_policy
+        ]
+        for criterion in rows[0] if rows else ():
+            ratios = [row[criterion] for row in rows]
+            well = sum(ratio <= _WELL for ratio in ratios)
+            data = "off-policy" if off_policy else "on-policy"
+            lines.append(
+                [
+                    *(criterion, data, str(len(rows)), f"{_geometric(ratios):.2f}"),
+                    *(f"{well} of {len(rows)}", f"{max(ratios):.2f}"),
+                ]
+            )
+    return _rows(lines)
+
+
+def _rules(found: list[dict[str, Any]]) -> list[str]:
+    """Return what learning rules are worth as candidates next to the others."""
+    (name,) = WITH_RULES
+    present = [each for each in found if name in each["results"]]
+    if not present:
+        return []
+    lines = [["problem", "log", "auto", "with rules", *RULES, "weight of rules"]]
+    for each in present:
+        row, alone = each["results"][name], each["results"]["auto"]["error"]
+        families = row["families"]
+        weight = sum(families[rule]["weight"] for rule in RULES if rule in families)
+        cells = [
+            f"{families[rule]['error']:.3f}" if "error" in families.get(rule, {}) else "–"
+            for rule in RULES
+        ]
+        start = [each["problem"], str(each["seed"]), f"{alone:.3f}", f"{row['error']:.3f}"]
+        lines.append([*start, *cells, f"{weight:.0%}"])
+    return _rows(lines)

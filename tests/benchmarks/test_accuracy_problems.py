@@ -4,16 +4,17 @@ import gymnasium
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import problems
+from benchmarks.accuracy import collection, problems
+from benchmarks.accuracy.collection import collect, truth
 from benchmarks.accuracy.peers import backwards, lstd
-from benchmarks.accuracy.problems import PROBLEMS, collect, pendulum, truth
+from benchmarks.accuracy.problems import PROBLEMS, pendulum
 
 
 @pytest.fixture(autouse=True)
 def few_rollouts(monkeypatch):
     """Take fewer states and returns than the benchmark does."""
-    monkeypatch.setattr(problems, "STATES", 40)
-    monkeypatch.setattr(problems, "ROLLOUTS", 100)
+    monkeypatch.setattr(collection, "STATES", 40)
+    monkeypatch.setattr(collection, "ROLLOUTS", 100)
 
 
 @pytest.mark.parametrize("name", ["queue", "queue-off", "stock", "stock-off", "integrator"])
@@ -23,7 +24,7 @@ def test_an_exact_truth_is_the_mean_of_simulated_returns(name):
     simulated = truth(problem._replace(exact=None), 3)
     np.testing.assert_array_equal(exact.observation, simulated.observation)
     # Returns end where γ^k < 1e-3: what is left out is a part of the value itself.
-    left_out = problems.NEGLIGIBLE * np.abs(exact.value)
+    left_out = collection.NEGLIGIBLE * np.abs(exact.value)
     assert (np.abs(simulated.value - exact.value) < 4.5 * simulated.error + left_out).all()
 
 
