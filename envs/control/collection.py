@@ -145,8 +145,9 @@ def _fill(
             _Stream(environment, seed, purpose, index)
             for environment, index in zip(environments, indices, strict=True)
         ]
+        leaves: Any = (leaf[part].numpy() for leaf in recording.transition if leaf is not None)
         arrays = Recording(
-            Transition(*(leaf[part].numpy() for leaf in recording.transition if leaf is not None)),
+            Transition(*leaves),
             recording.actions[part],
             recording.reset_seeds[part],
         )

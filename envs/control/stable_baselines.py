@@ -54,7 +54,7 @@ class StableBaselinesPolicy:
         self.network: nn.Module = model.policy
         self.space, self.bounds = model.observation_space, model.action_space
         self.normalise, self.deterministic = normalise, deterministic
-        self.network.set_training_mode(False)  # type: ignore[operator]
+        self.network.set_training_mode(False)
 
     @torch.no_grad()
     def __call__(self, observation: Tensor) -> Any:

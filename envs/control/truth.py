@@ -115,7 +115,7 @@ def monte_carlo_truth(
     together = max(1, 256 // rollouts)
     for begin in range(0, states, together):
         chosen = branches[begin : begin + together]
-        copies = [
+        copies: list[Callable[[], gymnasium.Env]] = [
             partial(branch, int(torch.randint(2**62, (), generator=chance)))
             for branch in chosen
             for _ in range(rollouts)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -84,7 +84,8 @@ def logged_problem(
     """
     log = read_log(path)
     time = len(log.reward)
-    ratio, notes = np.ones(time), []
+    ratio = np.ones(time)
+    notes: list[str] = []
     if policy is not None and not ratios:
         notes += _settled(log, policy)[1]
     elif policy is not None:
@@ -158,11 +159,12 @@ def unmarked_cuts(log: Log) -> np.ndarray:
     return np.concatenate([np.zeros(0, dtype=np.int64), *found])
 
 
-def _columns(policy: Policy, observation: np.ndarray, otherwise: int) -> int:
+def _columns(policy: Any, observation: np.ndarray, otherwise: int) -> int:
     """Return how many actions a policy knows; a policy that fails is for others to complain of."""
     try:
         given = policy(torch.from_numpy(observation.copy()))
-        shape: Sequence[int] = getattr(given, "probs", given).shape
+        rows: Any = getattr(given, "probs", given)
+        shape: Sequence[int] = rows.shape
     except Exception:
         return otherwise
     return shape[1] if len(shape) == 2 else otherwise

@@ -67,7 +67,8 @@ def made_problem(settings: EvaluationSettings, name: str) -> FiniteMDP | Control
         raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
     policy = given_policy(settings.policy, "--policy")
     behaviour = given_policy(settings.behaviour, "--behaviour")
-    gamma, notes = settings.gamma, ()
+    gamma = settings.gamma
+    notes: tuple[str, ...] = ()
     for value in (settings.policy, settings.behaviour):
         # Games are shown to a trained policy as they were in training.
         if made is None and is_dqn_checkpoint(value):

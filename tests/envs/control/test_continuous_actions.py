@@ -12,7 +12,7 @@ from agents.policy_evaluation import control_task
 from envs.control.collection import collect, record
 from envs.control.problems import control_problem
 from envs.control.truth import monte_carlo_truth
-from tests.envs.control.lqr import GAIN, LinearSystem, exact_value, gaussian, wider
+from tests.envs.control.lqr import COVARIANCE, GAIN, LinearSystem, exact_value, gaussian, wider
 
 
 class Levers(gymnasium.Env):
@@ -82,6 +82,30 @@ def test_off_policy_the_weighted_bellman_equation_holds_at_the_exact_value():
         assert abs(weighted.mean()) < 4 * weighted.std() / np.sqrt(len(ratio))
     # Without the ratios it does not hold: the behaviour is wider.
     assert abs(error.mean()) > 10 * error.std() / np.sqrt(len(ratio))
+
+
+def test_least_squares_on_the_weighted_stream_finds_the_exact_value():
+    problem = control_problem(limited_system, gaussian, wider, discount=0.8)
+    stream = collect(problem, 4, 5_000, seed=1)
+
+    def quadratic(leaf):
+        first, second = leaf.flatten(0, 1).double().unbind(1)
+        return torch.stack([first**2, first * second, second**2, torch.ones_like(first)], 1)
+
+    here, after = quadratic(stream.observation), quadratic(stream.next_observation)
+    weighted = here * stream.ratio.flatten().double()[:, None]
+    matrix = weighted.T @ (here - 0.8 * after)
+    found = torch.linalg.solve(matrix, weighted.T @ stream.reward.flatten().double())
+    exact = exact_value(0.8)
+    (p, q), (_, r) = exact.matrix.tolist()
+    expected = -torch.tensor([p, 2 * q, r, exact.constant], dtype=torch.float64)
+    assert torch.allclose(found, expected, rtol=0.1, atol=0.1)
+    # Without the ratios it is the value of the wider policy.
+    plain = torch.linalg.solve(
+        here.T @ (here - 0.8 * after), here.T @ stream.reward.flatten().double()
+    )
+    assert abs(plain[3] + exact_value(0.8, covariance=2 * COVARIANCE).constant) < 0.1
+    assert abs(plain[3] - expected[3]) > 0.3
 
 
 def test_the_ratio_is_that_of_the_densities():
