@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.candidates import held_out_group_values
-from neural_tdc.baselines.families import CandidateProgress
+from neural_tdc.baselines.families import CandidateProgress, no_candidate_progress
 from neural_tdc.baselines.learned_candidates import (
     LearnedCandidates,
     learn_candidates,
@@ -94,6 +94,7 @@ def best_value(
     budget: float | None = None,
     resamples: int = 1,
     on_progress: CandidateProgress | None = None,
+    workers: int = 1,
 ) -> BestValue:
     """Find the best value function of the policy that a log allows to find.
 
@@ -107,6 +108,8 @@ def best_value(
     resamples:   of the log, for an interval of the mean value over its starts; 1 is the log itself.
         Each solves the heads of the chosen candidates anew, see `baselines.resampled_heads`
     on_progress: hears (what is being done, how much of it is done, of how much)
+    workers:     threads that sum up parts of the log, with one thread of torch each: set torch to
+        one thread with it. The number changes no bit
 
     Raises ValueError in one line for transitions that cannot be, and for a log of too few episodes
     or independent blocks to hold out any.
@@ -122,16 +125,20 @@ def best_value(
     if budget is not None and not budget > 0:
         raise ValueError(f"budget is {budget:g} seconds; it must be above 0")
     stream = ordered_stream(transitions)
-    candidates = learn_candidates(stream, folds, seed, width, updates, budget, on_progress)
+    candidates = learn_candidates(stream, folds, seed, width, updates, budget, on_progress, workers)
     seconds = {**candidates.seconds}
     spent = () if not updates or "fitted" in seconds else (_NO_NETWORKS,)
     started = time.monotonic()
+    report = on_progress or no_candidate_progress
+    report("choice", 0, 1)
     choice = choose_candidates(candidates)
     seconds["choose"] = time.monotonic() - started
     started = time.monotonic()
+    report("values at the starts", 0, resamples)
     at_starts, drawn = start_values(
         candidates.groups, choice.weights, candidates.folds, stream, resamples, seed
     )
+    report("values at the starts", resamples, resamples)
     if resamples > 1:
         seconds["resample"] = time.monotonic() - started
     return BestValue(

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiments.evaluate_policy.algorithms import (
     can_be_compiled,
     compiles,
@@ -37,7 +39,7 @@ from experiments.runs.configuration import configuration
 from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import write_json
 from experiments.runs.phases import PhaseClock
-from experiments.runs.report import divergence_warning, table, tensorboard_line
+from experiments.runs.report import PartsProgress, divergence_warning, table, tensorboard_line
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
@@ -52,13 +54,6 @@ from neural_tdc.learning.reward_scale import AUTO_SCALE
 from neural_tdc.value_function import load_value
 
 Run = EvaluationRun | MethodRun | SearchRun
-
-
-def _report(what: str, done: int, total: int) -> None:
-    """Show how far the preparation is, where somebody watches."""
-    if sys.stderr.isatty() and (done == total or done % max(1, total // 100) == 0):
-        end = "\n" if done == total else ""
-        print(f"\r{what}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
 
 
 def _stored(settings: EvaluationSettings, plan: EvaluationPlan) -> dict[str, Any]:
@@ -90,9 +85,11 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     for line in (*plan.idle_steps, *plan.warnings, *([warning] if warning else [])):
         print(line if line.startswith("warning") else f"warning: {line}", file=sys.stderr)
 
+    report = PartsProgress()
+
     def on_progress(what: str, done: int, total: int) -> None:
         clock.switch("truth" if what == "truth" else "experience")
-        _report(what, done, total)
+        report(what, done, total)
 
     clock.switch("experience")
     task = plan.task(settings, pool, on_progress)
@@ -114,6 +111,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     if settings.reward_scale == AUTO_SCALE:
         print(f"rewards are divided by {scale:.4g}, the deviation of their returns, for learning")
 
+    cores = torch.get_num_threads()
     use_threads_for(prepared)
     also = {
         "preset": settings.preset,
@@ -125,7 +123,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
-            return SearchRun(folder, kept, stream, flags, task, _report, clock)
+            return SearchRun(folder, kept, stream, flags, task, report, clock, cores)
         if name in plan.methods:
             return MethodRun(name, folder, kept, flags, plan, task, _report, clock)
         return EvaluationRun(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.policy_evaluation import Task
 from agents.resampled_task import Evidence, evidence
@@ -67,7 +68,10 @@ def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
 
 
 class SearchRun:
-    """The search in its folder: new, or finished before."""
+    """The search in its folder: new, or finished before.
+
+    workers: threads that it may compute on
+    """
 
     name = AUTO
 
@@ -80,9 +84,10 @@ class SearchRun:
         task: Task,
         on_progress: CandidateProgress,
         clock: PhaseClock,
+        workers: int,
     ) -> None:
         self.folder, self.settings, self.stream, self.task = folder, settings, stream, task
-        self.flags, self.on_progress = flags, on_progress
+        self.flags, self.on_progress, self.workers = flags, on_progress, workers
         self.steps = len(stream.reward)
         self.recorder = Recorder(folder / CHECKPOINT, {AUTO: folder}, {"choice"}, clock=clock)
         self.choice: dict[str, Any] | None = None
@@ -101,15 +106,7 @@ class SearchRun:
         if recorder.start >= self.steps:
             return
         with recorder.writing():
-            with named(self.flags):
-                best = best_value(
-                    self.stream,
-                    seed=settings["seed"],
-                    updates=settings["updates"],
-                    budget=settings["budget"],
-                    resamples=1 if settings["resample"] == "none" else RESAMPLES,
-                    on_progress=self.on_progress,
-                )
+            best = self._found()
             recorder.clock.switch("measure")
             error = value_error(best.value, self.task)
             values = {} if error is None else {"error/rmsve": np.array([error])}
@@ -127,6 +124,24 @@ class SearchRun:
             kept = {name: value for name, value in settings.items() if name in FOR_AUTO}
             recorder.write_hparams({AUTO: {**kept, "rule": AUTO}})
         choice_figure(self.folder / FIGURE, best, self.task)
+
+    def _found(self) -> BestValue:
+        settings, threads = self.settings, torch.get_num_threads()
+        # Several threads of torch wait for one another, for long where others use the cores.
+        torch.set_num_threads(1)
+        try:
+            with named(self.flags):
+                return best_value(
+                    self.stream,
+                    seed=settings["seed"],
+                    updates=settings["updates"],
+                    budget=settings["budget"],
+                    resamples=1 if settings["resample"] == "none" else RESAMPLES,
+                    on_progress=self.on_progress,
+                    workers=self.workers,
+                )
+        finally:
+            torch.set_num_threads(threads)
 
     def _contents(self, best: BestValue) -> dict[str, Any]:
         """Return what the checkpoint holds, after the value function is written."""

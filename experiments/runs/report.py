@@ -143,6 +143,42 @@ def large_number(value: float) -> str:
     return f"{value:.3g}"
 
 
+class PartsProgress:
+    """How far a preparation or a search is, part by part, on standard error.
+
+    On a terminal one line that is written over. Elsewhere a line where a part begins that comes
+    after a second or more, and every ten seconds of a part that takes long.
+    """
+
+    EVERY, SOON = 10.0, 1.0
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._start = self._said = self._began = time.perf_counter()
+        self._part = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Hear that so much of a part is done; a new name is a new part."""
+        now = time.perf_counter()
+        begins = what != self._part
+        if begins:
+            self._part, self._began = what, now
+        if self._stream.isatty():
+            if done == total or done % max(1, total // 100) == 0:
+                shown = what if total == 1 else f"{what}: {done:,} of {total:,}"
+                end = "\n" if done == total else ""
+                print(f"\r{shown:<60}", end=end, file=self._stream, flush=True)
+            return
+        if now - self._said < (self.SOON if begins else self.EVERY):
+            return
+        self._said = now
+        said = [what] if total == 1 else [f"{what}: {done:,} of {total:,}"]
+        said.append(f"after {now - self._start:.0f} s")
+        if 0 < done < total:
+            said.append(f"some {(now - self._began) * (total - done) / done:.0f} s left of it")
+        print(", ".join(said), file=self._stream, flush=True)
+
+
 class Progress:
     """Steps done, run-steps a second, time left and the present error, on standard error.
 

@@ -4,7 +4,8 @@ A log is cut into parts. Fold k learns from all parts but part k, so that part k
 candidate is one setting, for every fold: its values on part k are those that fold k learned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,10 +33,12 @@ class Folds(NamedTuple):
 
     parts:    consecutive parts of an ordered stream; each begins with `first` 1
     learned:  for every fold the numbers of the parts that it learns from
+    workers:  parts that are summed up at the same time, each in a thread of its own
     """
 
     parts: list[Transition]
     learned: list[list[int]]
+    workers: int = 1
 
 
 class CandidateGroup(NamedTuple):
@@ -87,9 +90,9 @@ def least_squares_group(
     settings: what else distinguishes the group, to be reported with each candidate
     """
     shared = all(each is blocks[0] for each in blocks)
-    once: dict[int, list[LeastSquaresStatistics]] = {}
 
-    def statistics(fold: int, part: int) -> list[LeastSquaresStatistics]:
+    def statistics(place: tuple[int, int]) -> list[LeastSquaresStatistics]:
+        fold, part = place
         transitions = folds.parts[part]
         feature, following = at_both_states(partial(block_features, blocks[fold]), transitions)
         return [
@@ -97,14 +100,16 @@ def least_squares_group(
             for limit in trace_limits
         ]
 
+    places = [
+        [(0 if shared else fold, part) for part in learned]
+        for fold, learned in enumerate(folds.learned)
+    ]
+    wanted = list(dict.fromkeys(place for each in places for place in each))
+    found = dict(zip(wanted, _in_threads(folds.workers, statistics, wanted)))
     heads = []
-    for fold, learned in enumerate(folds.learned):
-        found = []
-        for part in learned:
-            if shared and part not in once:
-                once[part] = statistics(fold, part)
-            found.append(once[part] if shared else statistics(fold, part))
-        by_limit = [least_squares_heads(added(parts), ridges) for parts in zip(*found)]
+    for each_fold in places:
+        of_parts = [found[place] for place in each_fold]
+        by_limit = [least_squares_heads(added(parts), ridges) for parts in zip(*of_parts)]
         heads.append(torch.stack(by_limit).flatten(0, 2))
     each = [
         {"lambda": decay, "ridge": ridge, **({"trace_limit": limit} if limit < torch.inf else {})}
@@ -115,3 +120,11 @@ def least_squares_group(
     return CandidateGroup(
         family, [{**settings, **one} for one in each], list(blocks), torch.stack(heads)
     )
+
+
+def _in_threads(workers: int, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Return the function's values of all items; every worker computes on one thread of torch."""
+    if workers == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool:
+        return list(pool.map(function, items))

@@ -15,6 +15,11 @@ from neural_tdc.types import Parameters
 
 CandidateProgress = Callable[[str, int, int], None]
 
+
+def no_candidate_progress(what: str, done: int, total: int) -> None:
+    """Hear how far the candidates are and do nothing."""
+
+
 # Scales of random features, in deviations of the observations.
 SCALES = (1.0, 2.0, 4.0)
 # The share and the scale of random features next to learned ones, of those that are alone.
@@ -39,8 +44,9 @@ def candidate_groups(
     width:       random features of a candidate that has no others
     updates:     of the networks that learn; 0 leaves them out
     deadline:    of `time.monotonic`; the number of updates is lowered to what is measured to fit
-    on_progress: hears (what is being done, how much of it is done, of how much)
+    on_progress: hears (what is being done, how much of it is done, of how much); a group is one
     """
+    report = on_progress or no_candidate_progress
     whole = joined(folds.parts)
     off_policy = bool((whole.ratio != 1).any())
     limits = (torch.inf, 1.0) if off_policy else (torch.inf,)
@@ -51,6 +57,7 @@ def candidate_groups(
         for size in SCALES:
             if deadline is not None and time.monotonic() > deadline:
                 return
+            report(f"lstd-{kind} at scale {size:g}", 0, 1)
             block = draw(inputs, width, size, generator(seed, kind, str(size)))
             yield least_squares_group(
                 f"lstd-{kind}", folds, [[block]] * count, trace_limits=limits, scale=size
@@ -76,15 +83,14 @@ def candidate_groups(
     if not updates:
         return
 
-    def report(done: int) -> None:
-        if on_progress is not None:
-            on_progress("updates of bodies", done, updates)
-
-    networks = fit(FittedPlan(updates=updates), report)
+    what = "updates of bodies"
+    report(what, 0, updates)
+    networks = fit(FittedPlan(updates=updates), lambda done: report(what, done, updates))
     random = random_tanh(
         inputs, max(1, round(BESIDE * width)), BESIDE_SCALE, generator(seed, "beside")
     )
     for row, decay in enumerate(BODY_DECAYS):
         indices = range(row * count, (row + 1) * count)
         yield fitted_group(networks, indices, decay, updates)
+        report(f"stackelberg-td with λ {decay:g} of the body", 0, 1)
         yield stackelberg_group(networks, indices, decay, folds, random, trace_limits=limits)

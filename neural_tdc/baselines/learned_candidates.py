@@ -58,6 +58,7 @@ def learn_candidates(
     updates: int,
     budget: float | None = None,
     on_progress: CandidateProgress | None = None,
+    workers: int = 1,
 ) -> LearnedCandidates:
     """Learn all candidates from an ordered stream in raw units; see `best_value`."""
     begin = started = time.monotonic()
@@ -68,7 +69,8 @@ def learn_candidates(
     deadline = None if budget is None else begin + budget
     groups: list[CandidateGroup] = []
     seconds: dict[str, float] = {}
-    for group in candidate_groups(Folds(parts, rest), seed, width, updates, deadline, on_progress):
+    cut = Folds(parts, rest, workers)
+    for group in candidate_groups(cut, seed, width, updates, deadline, on_progress):
         groups.append(group)
         now = time.monotonic()
         seconds[group.family] = seconds.get(group.family, 0.0) + now - started

@@ -77,5 +77,18 @@ def least_squares_heads(
     diagonal = amounts[:, None] * penalised * statistics.square / statistics.number
     regularised = matrix[:, None] + torch.diag_embed(diagonal)
     right = vector[:, None, :, None].expand(*regularised.shape[:-1], 1)
-    heads, _ = torch.linalg.solve_ex(regularised, right)
-    return heads[..., 0]
+    return solved(regularised, right)[..., 0]
+
+
+def solved(
+    matrix: Float[Tensor, "*batch row row"], right: Float[Tensor, "*batch row column"]
+) -> Float[Tensor, "*batch row column"]:
+    """Solve linear systems one by one; not finite where a matrix is singular.
+
+    Not all at once: on the CPU, the factorisation of a batch of matrices with more than some 150
+    rows was seen to return wrong numbers, or to fail, on several threads after
+    `torch.set_num_threads` (torch 2.13 with MKL).
+    """
+    pairs = zip(matrix.flatten(0, -3), right.flatten(0, -3))
+    found = [torch.linalg.solve_ex(one, of_one)[0] for one, of_one in pairs]
+    return torch.stack(found).reshape(right.shape)

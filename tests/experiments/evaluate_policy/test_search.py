@@ -6,6 +6,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.runs.history import read
+from experiments.runs.report import PartsProgress
 from neural_tdc import load_value
 
 QUICK = "--updates 0 --out run"
@@ -159,6 +160,19 @@ def test_a_finished_search_is_shown_again_on_resume_and_a_longer_one_is_made(eva
     at = torch.arange(12)
     one, other = (load_value(tmp_path / name)(at) for name in ("run", "whole"))
     assert torch.equal(one, other)
+
+
+def test_a_long_search_says_on_standard_error_what_it_is_at(evaluate, monkeypatch):
+    monkeypatch.setattr(PartsProgress, "SOON", 0.0)
+    monkeypatch.setattr(PartsProgress, "EVERY", 0.0)
+    outcome = evaluate("--problem boyan --steps 700 --updates 3 --out run")
+    assert outcome.status == 0, outcome.error
+    said = [line.partition(", after ")[0] for line in outcome.lines]
+    in_turn = [
+        *("lstd-random at scale 1", "lstd-fourier at scale 4", "updates of bodies: 0 of 3"),
+        *("updates of bodies: 3 of 3", "stackelberg-td with λ 1 of the body", "choice"),
+    ]
+    assert [line for line in said if line in in_turn] == in_turn
 
 
 def test_tensorboard_shows_the_choice(evaluate, tmp_path):
