@@ -77,10 +77,10 @@ def least_squares_heads(
     diagonal = amounts[:, None] * penalised * statistics.square / statistics.number
     regularised = matrix[:, None] + torch.diag_embed(diagonal)
     right = vector[:, None, :, None].expand(*regularised.shape[:-1], 1)
-    return solved(regularised, right)[..., 0]
+    return linear_solution(regularised, right)[..., 0]
 
 
-def solved(
+def linear_solution(
     matrix: Float[Tensor, "*batch row row"], right: Float[Tensor, "*batch row column"]
 ) -> Float[Tensor, "*batch row column"]:
     """Solve linear systems one by one; not finite where a matrix is singular.

@@ -21,7 +21,7 @@ from torch import Tensor
 from neural_tdc.baselines.candidates import CandidateGroup, Folds
 from neural_tdc.baselines.feature_blocks import block_features
 from neural_tdc.baselines.lambda_returns import at_both_states, stream_traces
-from neural_tdc.baselines.least_squares import solved
+from neural_tdc.baselines.least_squares import linear_solution
 from neural_tdc.learning.resampling import merged_units, resampling_counts, resampling_units
 from neural_tdc.types import Transition
 
@@ -151,5 +151,5 @@ def _of_one_trace(
     penalised[-1] = 0
     scale = (square / number)[:, None] * torch.tensor(ridges).to(heads)
     ridge = torch.diag_embed(scale[..., None] * penalised)
-    step = solved((matrix / number[:, None, None])[:, None] + ridge, wanted)
+    step = linear_solution((matrix / number[:, None, None])[:, None] + ridge, wanted)
     return step.permute(3, 0, 1, 2)
