@@ -30,7 +30,7 @@ OPTIMIZERS = ("rmsprop", "adam", "sgd")
 PRECISIONS = ("float32", "bf16")
 # RMSProp's constants are those of Mnih et al. 2015, Adam's those of PyTorch.
 DECAY = 0.95
-DAMPING = {"rmsprop": 0.01, "adam": 1e-8, "sgd": 0.0}
+DEFAULT_EPS = {"rmsprop": 0.01, "adam": 1e-8, "sgd": 0.0}
 
 
 class QObjective(NamedTuple):
@@ -99,7 +99,7 @@ def make_optimizer(
     eps:  ε of rmsprop and adam; 0.01 and 1e-8 if not given
     """
     groups = parameter_groups(network, body_lr=body_rate, head_lr=head_rate, head="head")
-    epsilon = DAMPING[name] if eps is None else eps
+    epsilon = DEFAULT_EPS[name] if eps is None else eps
     if name == "rmsprop":
         return torch.optim.RMSprop(groups, alpha=DECAY, eps=epsilon, centered=True, foreach=True)
     if name == "adam":

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-ASIDE = ".partial"
+PARTIAL_SUFFIX = ".partial"
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give the path of a file to write; it replaces `path` when the block ends without an error."""
-    partial = path.with_name(path.name + ASIDE)
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
         yield partial
         with partial.open("rb") as file:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.files import (
-    ASIDE,
+    PARTIAL_SUFFIX,
     json_value,
     read_json,
 )
@@ -89,7 +89,7 @@ def folder_name(rule: str) -> str:
 
 def _files_of_run(folder: Path) -> list[Path]:
     names = (*RUN_FILES, f"{PARTS}/*.pt")
-    patterns = [*names, *(name + ASIDE for name in names)]
+    patterns = [*names, *(name + PARTIAL_SUFFIX for name in names)]
     found = {path for pattern in patterns for path in folder.glob(pattern)}
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
@@ -181,7 +181,7 @@ def _make(folder: Path) -> list[Path]:
         for path in reversed(missing):
             path.mkdir(exist_ok=True)
             made.append(path)
-        probe = folder / (CONFIG + ASIDE)
+        probe = folder / (CONFIG + PARTIAL_SUFFIX)
         probe.touch()
         probe.unlink()
     except OSError as error:

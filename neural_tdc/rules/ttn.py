@@ -28,8 +28,8 @@ class TwoTimescaleNetwork(ComposedRule):
     learns_body = True
     body_stands_still = False
     under_best_response = None
-    with_given_features = Rule.with_given_features
-    with_lambda_returns = Rule.with_lambda_returns
+    with_given_features = Rule.with_given_features  # type: ignore[assignment]
+    with_lambda_returns = Rule.with_lambda_returns  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if decay := self.view.decay:
