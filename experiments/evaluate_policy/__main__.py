@@ -136,6 +136,10 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     ):
         # All are read before anything is written: a checkpoint may turn out to be damaged.
         runs = [made(name, folder) for name, folder in folders.items()]
+        if settings.resume and any(
+            isinstance(run, SearchRun) and run.choice is None for run in runs
+        ):
+            print("auto: the search was stopped before its end, and starts from the beginning")
         if len(runs) > 1:
             listed = [folder.name for folder in folders.values()]
             write_json(out / CONFIG, {**config, "folders": listed})

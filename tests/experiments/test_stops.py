@@ -17,6 +17,7 @@ from experiments.evaluate_policy.__main__ import evaluate_policy
 from experiments.landscape.__main__ import draw_landscape
 from experiments.runs.checkpoint import load_checkpoint
 from experiments.runs.command_line import main
+from experiments.runs.phases import PHASES
 from experiments.runs.run_lock import locked
 from experiments.sweep.__main__ import sweep
 from experiments.train_dqn.__main__ import train_dqn
@@ -128,6 +129,18 @@ def contents(out):
     return found
 
 
+def check_accounts(out):
+    """Check that the summaries of a run hold its seconds by phase."""
+    found = [json.loads(path.read_text()).get("seconds") for path in out.rglob("summary.json")]
+    # The common summary of several rules holds theirs.
+    accounts = [each for each in found if each is not None]
+    assert accounts
+    for account in accounts:
+        assert list(account) == list(PHASES)
+        assert account["learn"] > 0
+        assert account["write"] > 0
+
+
 @every_program
 def test_sigterm_at_work_is_saved_and_resumed_to_the_same_bits(
     run_program, tmp_path, monkeypatch, name
@@ -135,6 +148,8 @@ def test_sigterm_at_work_is_saved_and_resumed_to_the_same_bits(
     program, line, function, call = PROGRAMS[name]
     whole = run_program(program, f"{line} --out whole")
     assert whole.status == 0, whole.error
+    assert whole.out.splitlines()[-1].startswith("seconds: ")
+    check_accounts(tmp_path / "whole")
     stopped_at, calls = pkgutil.resolve_name(function), []
 
     def terminated(*arguments, **named):
@@ -153,6 +168,7 @@ def test_sigterm_at_work_is_saved_and_resumed_to_the_same_bits(
     assert not list(tmp_path.rglob("run.lock"))
     again = run_program(program, f"{line} --out parts --resume")
     assert again.status == 0, again.error
+    assert ("auto: the search was stopped" in again.out) == ("auto" in name)
     one, other = contents(tmp_path / "whole"), contents(tmp_path / "parts")
     assert one.keys() == other.keys()
     assert any(path.endswith("checkpoint.pt") for path in one)
