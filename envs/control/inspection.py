@@ -4,6 +4,8 @@ Experience must follow from a seed, and rewards and observations must not depend
 environment was used. What breaks this is mended where it can be, and named in a line.
 """
 
+import copy
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,6 +17,8 @@ from envs.control.global_chance import OwnChance, drawn_from, global_state
 
 # Random actions that an environment is tried with.
 _TRIED = 50
+# Seconds after which an environment that is slow is tried no longer.
+_SECONDS = 5.0
 
 _Make = Callable[[], gymnasium.Env]
 
@@ -44,18 +48,22 @@ def inspected(
             still = running_statistics(environments[-1])
             notes += [_statistics_note(name, wrapper, wrapper in still) for wrapper in wrappers]
         actions = _actions(environments[0].action_space)
-        trace, used = _trace(name, environments[-1], actions, show)
+        trace, used, tried = _trace(name, environments[-1], actions, show)
+        # Of a slow environment only as many as fit into the time.
+        actions = actions[:tried]
         if used:
             shared = make
             make = lambda: OwnChance(shared())  # noqa: E731
             environments.append(make())
-            trace, _ = _trace(name, environments[-1], actions, show)
+            trace, *_ = _trace(name, environments[-1], actions, show)
             notes.append(
                 f"{name} draws from the global generator of {' and '.join(used)}: each environment "
                 "is given one of its own, set by reset(seed=…)"
             )
         environments.append(make())
-        if _trace(name, environments[-1], actions, show)[0] != trace:
+        again, *_ = _trace(name, environments[-1], actions, show)
+        # One of them may have had less time.
+        if any(one != other for one, other in zip(again, trace, strict=False)):
             notes.append(
                 f"{name} draws chance that reset(seed=…) does not set: the same seed gives other "
                 "experience at every run"
@@ -106,6 +114,8 @@ def _statistics_note(name: str, wrapper: str, changes: bool) -> str:
 
 
 def _actions(space: gymnasium.Space) -> list[Any]:
+    # A copy: an environment may draw from its own space.
+    space = copy.deepcopy(space)
     space.seed(0)
     return [space.sample() for _ in range(_TRIED)]
 
@@ -133,11 +143,13 @@ def _stepped(name: str, answer: Any) -> tuple[Any, float, bool]:
 
 def _trace(
     name: str, environment: gymnasium.Env, actions: list[Any], show: Callable[[Any], bytes]
-) -> tuple[list[tuple[bytes, float, bool]], list[str]]:
+) -> tuple[list[tuple[bytes, float, bool]], list[str], int]:
     """Return what an environment shows after resets with fixed seeds and these actions.
 
-    The second value names the global generators that it drew from.
+    Further values: the global generators that it drew from, and how many actions it was given
+    before the time was over.
     """
+    end = time.monotonic() + _SECONDS
     found: list[tuple[bytes, float, bool]] = []
     used: set[str] = set()
 
@@ -153,9 +165,12 @@ def _trace(
         found.append((show(observation), reward, ended))
 
     note(asked(partial(environment.reset, seed=0))[0], 0.0, False)
+    number = 0
     for number, action in enumerate(actions, start=1):
         observation, reward, ended = _stepped(name, asked(partial(environment.step, action)))
         note(observation, reward, ended)
         if ended:
             note(asked(partial(environment.reset, seed=number))[0], 0.0, False)
-    return found, sorted(used)
+        if time.monotonic() > end:
+            break
+    return found, sorted(used), number

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.control.actions import DiscreteActions
 from envs.control.importance import ratio_note
-from envs.control.policies import Policy, policy_name, probabilities
+from envs.control.policies import Policy, is_sampler, policy_name, probabilities
 from envs.control.policy_modes import settle
+from envs.control.samplers import sampler_log_probability
 from envs.logs.log import Log, check_rows, checked_log
 from envs.logs.npz import read_npz
 from neural_tdc.types import Transition
@@ -174,13 +176,17 @@ def _columns(policy: Any, observation: np.ndarray, otherwise: int) -> int:
 def _settled(log: Log, policy: Policy) -> tuple[int, tuple[str, ...]]:
     """Return how many actions a policy knows, all logged ones among them, and its mended faults."""
     first = log.observation[:3].astype(np.float32)
+    logged = int(log.action.max()) + 1
 
     def columns() -> int:
-        return _columns(policy, first, int(log.action.max()) + 1)
+        return logged if is_sampler(policy) else _columns(policy, first, logged)
+
+    def answers() -> np.ndarray:
+        return DiscreteActions(log.path.stem, columns(), 0).answers(policy, first)
 
     # Before anything else is asked, which could move the statistics of a network in training mode.
     try:
-        notes = settle(policy, lambda: probabilities(policy, first, columns()))
+        notes = settle(policy, answers)
     except ValueError as error:
         raise ValueError(f"{log.path}, rows 0 to {len(first) - 1}: {error}") from error
     actions = columns()
@@ -199,15 +205,21 @@ def _ratios(log: Log, policy: Policy) -> tuple[np.ndarray, tuple[str, ...]]:
         )
     actions, notes = _settled(log, policy)
     target = np.empty(len(log.action))
+
+    def chances(block: slice) -> np.ndarray:
+        observation, action = log.observation[block].astype(np.float32), log.action[block]
+        if is_sampler(policy):
+            return np.exp(sampler_log_probability(policy, observation, action))
+        return probabilities(policy, observation, actions)[np.arange(len(action)), action]
+
     for begin in range(0, len(target), _BLOCK):
         block = slice(begin, begin + _BLOCK)
         try:
-            rows = probabilities(policy, log.observation[block].astype(np.float32), actions)
+            target[block] = chances(block)
         except ValueError as error:
             raise ValueError(
                 f"{log.path}, rows {begin} to {min(begin + _BLOCK, len(target)) - 1}: {error}"
             ) from error
-        target[block] = rows[np.arange(len(rows)), log.action[block]]
     if not target.any():
         raise ValueError(
             f"{log.path}: the policy {policy_name(policy)} never takes the logged action in any "

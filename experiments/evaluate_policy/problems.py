@@ -66,7 +66,9 @@ def made_problem(settings: EvaluationSettings, name: str) -> FiniteMDP | Control
     if not colon and "/" not in name and name not in known:
         raise UsageError(f"--problem {name!r} is not known{suggestion(name, known)}; see --help")
     policy = given_policy(settings.policy, "--policy")
-    behaviour = given_policy(settings.behaviour, "--behaviour")
+    # One policy given twice is on-policy, a file too.
+    same = settings.behaviour == settings.policy
+    behaviour = policy if same else given_policy(settings.behaviour, "--behaviour")
     gamma = settings.gamma
     notes: tuple[str, ...] = ()
     for value in (settings.policy, settings.behaviour):

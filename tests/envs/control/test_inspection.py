@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 
+from envs.control import inspection
 from envs.control.collection import collect
 from envs.control.global_chance import drawn_from, global_state
 from envs.control.problems import control_problem
@@ -135,3 +136,16 @@ def test_global_generators_are_left_as_they_were():
     control_problem(TorchWalk)
     # The checks of types in these tests draw from `random` themselves.
     assert {"numpy.random", "torch"}.isdisjoint(drawn_from(before, global_state()))
+
+
+def test_a_slow_environment_is_not_tried_for_long(monkeypatch):
+    monkeypatch.setattr(inspection, "_SECONDS", 0.0)
+    steps = []
+
+    class Counting(Walk):
+        def step(self, action):
+            steps.append(action)
+            return super().step(action)
+
+    assert uniform_notes(control_problem(Counting)) == []
+    assert len(steps) == 2

@@ -88,3 +88,17 @@ def test_a_policy_that_draws_by_itself_is_refused_on_a_log(tmp_path):
 
     with pytest.raises(ValueError, match="policy moody answers the same observation differently"):
         logged_problem(written(tmp_path, stream()), 0.9, moody)
+
+
+def test_an_object_that_samples_weights_a_log_by_its_own_probabilities(tmp_path):
+    class Leaning:
+        def sample(self, observation, generator):
+            return (torch.rand(len(observation), generator=generator) > 0.2).long()
+
+        def log_probability(self, observation, action):
+            return torch.tensor([0.2, 0.8]).log()[action]
+
+    arrays = stream()
+    arrays["action"][3:] = 1
+    ratio = logged_problem(written(tmp_path, arrays), 0.9, Leaning()).transition.ratio
+    assert torch.allclose(ratio, torch.tensor([[0.4] * 3 + [1.6] * 6], dtype=torch.float64))
