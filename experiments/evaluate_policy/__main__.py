@@ -168,7 +168,8 @@ def _draw(
             latest.folder / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
         )
     if not latest.history.diverged.all():
-        value = load_value(latest.folder)
+        policy = None if task.actions is None else task.actions.policy
+        value = load_value(latest.folder, policy)
         value_title = f"Values of {task.name}: {latest.name}"
         value_figure(latest.folder / VALUES, value, task, value_title, settings.value_dimensions)
     if not single:

@@ -43,7 +43,7 @@ class ValuesAt(NamedTuple):
 
 def check_components(components: Sequence[int] | None, task: Task) -> None:
     """Raise UsageError where an observation has fewer components than are asked for."""
-    size = math.prod(task.example.shape[1:])
+    size = math.prod(_states(task, task.example).shape[1:])
     if components is not None and max(components) >= size:
         raise UsageError(
             f"--value-dimensions {' '.join(map(str, components))}: the observations of {task.name} "
@@ -79,7 +79,12 @@ def data_observations(task: Task) -> Tensor:
     """Return observations of the data at even distances, as the task has them."""
     observation = task.experience.transitions.observation.flatten(0, 1)
     kept = torch.linspace(0, len(observation) - 1, min(len(observation), _DRAWN)).long()
-    return observation[kept.to(observation.device)]
+    return _states(task, observation[kept.to(observation.device)])
+
+
+def _states(task: Task, observation: Tensor) -> Tensor:
+    """Return what is seen of states alone, where the task has rows of states and actions."""
+    return observation if task.actions is None else task.actions.rows.observation(observation)
 
 
 def influences(
@@ -134,7 +139,10 @@ def value_figure(
     truth, chain = task.truth, task.experience.table is not None
     at_truth = None
     if truth is not None:
-        states = torch.arange(len(truth.value)) if chain else truth.observation
+        # Several rows a state where actions are continuous.
+        draws = len(truth.observation) // len(truth.value)
+        seen = torch.arange(len(truth.value)) if chain else truth.observation[::draws]
+        states = seen if chain else _states(task, seen)
         at_truth = values_at(value, states, task, truth.value)
     data = None
     if not chain:

@@ -50,6 +50,11 @@ class ActionRows(NamedTuple):
         flat = observation.flatten(observation.dim() - len(self.observation_shape))
         return torch.cat([flat, weights.to(flat)], -1)
 
+    def observation(self, row: Float[Tensor, "n row"]) -> Float[Tensor, "n ..."]:
+        """Return the observations [n, *observation] that are in rows."""
+        flat = row.unflatten(1, (self.size, -1)).sum(1) if self.given else row[:, : -self.size]
+        return flat.reshape(-1, *self.observation_shape)
+
     def weights(self, action: Tensor, like: Float[Tensor, "..."]) -> Float[Tensor, "*batch action"]:
         """Return the weights of actions that were taken, in the dtype of `like`.
 

@@ -130,6 +130,16 @@ def test_a_log_without_behaviour_probabilities_serves_q(tmp_path):
     assert logged_task(longer, runs=1, of_actions=True).actions.rows.size == 5
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_the_observation_of_a_row_is_the_states(given):
+    mdp = problem("garnet-off-policy")
+    task = action_chain_task(mdp, given=given, runs=1, transitions=5, seed=0, dtype=F64)
+    seen = mdp.features if given else mdp.observation
+    rows = task.actions.rows
+    assert torch.allclose(rows.observation(task.experience.table[-30:]), seen, atol=1e-12)
+    assert torch.equal(rows.observation(task.experience.table[5:6]), seen[1:2])
+
+
 def test_the_starts_of_the_data_have_the_value_of_their_state():
     mdp = problem("random-walk-tabular")
     task = action_chain_task(mdp, given=True, runs=2, transitions=40, seed=0)

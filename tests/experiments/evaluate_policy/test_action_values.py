@@ -87,7 +87,7 @@ def test_a_resumed_run_draws_the_same(evaluate, tmp_path):
 @pytest.mark.parametrize("flags", ["", "--policy soft --behaviour uniform"])
 def test_a_gymnasium_policy_is_found_again_by_its_name(evaluate, tmp_path, flags):
     line = f"--problem MountainCar-v0 {flags} --values q --rule td --runs 2 --steps 6 {TRUTH}"
-    outcome = evaluate(f"{line} --width 4 --out run")
+    outcome = evaluate(f"{line} --width 4 --out run", figure=not flags)
     assert outcome.status == 0, outcome.error
     value = load_value(tmp_path / "run")
     # Moving right: ε-greedy around the last action, with ε = 0.1 or 0.5.
@@ -113,7 +113,7 @@ def test_a_log_needs_no_probabilities_and_its_policy_is_found_again(evaluate, tm
 @pytest.mark.parametrize("flags", ["", "--policy uniform"])
 def test_continuous_actions_are_an_input_of_the_body(evaluate, tmp_path, flags):
     line = f"--problem Pendulum-v1 {flags} --values q --rule td tdc --runs 2 --steps 6 {TRUTH}"
-    outcome = evaluate(f"{line} --width 4 --out run")
+    outcome = evaluate(f"{line} --width 4 --out run", figure=not flags)
     assert outcome.status == 0, outcome.error
     value = load_value(tmp_path / "run" / "tdc")
     state = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, -3.0]])
