@@ -155,7 +155,11 @@ def compile_repeatable(
         return value if value is NotImplemented else inductor.force_stride(value, value.stride())
 
     table = {torch.ops.aten.bmm.default: written_out, torch.ops.aten.tanh.default: stored_tanh}
-    settings = {"realize_reads_threshold": 1} if store_shared else {}
+    # Without a look whether g++ knows the processor's instructions, which takes it 7 s: one that can
+    # compile torch's headers does.
+    settings: dict[str, Any] = {"cpp.vec_isa_ok": True}
+    if store_shared:
+        settings["realize_reads_threshold"] = 1
     with torch.no_grad(), inductor.settings(settings):
         graph = inductor.trace(flat, decomposition_table=table)(*leaves, *present)
         store_mixed_words(graph, inductor.force_stride)
