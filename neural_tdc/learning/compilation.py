@@ -155,7 +155,7 @@ def compile_repeatable(
         return value if value is NotImplemented else inductor.force_stride(value, value.stride())
 
     table = {torch.ops.aten.bmm.default: written_out, torch.ops.aten.tanh.default: stored_tanh}
-    # Without a look whether g++ knows the processor's instructions, which takes it 7 s: one that can
+    # It is not tried whether g++ knows the processor's instructions, which takes 7 s: one that can
     # compile torch's headers does.
     settings: dict[str, Any] = {"cpp.vec_isa_ok": True}
     if store_shared:

@@ -5,11 +5,13 @@ that the learner did not see, and the truth, where there is one, is a Monte Carl
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from neural_tdc.metrics.markov_chain import MarkovChain
 from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, TrueValue
@@ -104,7 +106,7 @@ def sample_evaluator(
     held_out: transitions that the learner does not see (`neural_tdc.metrics.samples.in_rows`), for
         A, b₀, C and the errors of transitions
     truth:    the value at some states; None leaves out the metrics that need it
-    threads:  of torch, to evaluate with; None for as many as there are then
+    threads:  that share the runs of a population on the CPU
     """
     held_out = Sample(*map(_double, held_out))
     observations = held_out.observation
@@ -157,16 +159,29 @@ def _in_groups(one: Callable[[Parameters], dict[str, Tensor]], observations: int
 
 
 def _on_threads(threads: int | None, evaluator: Evaluator) -> Evaluator:
-    """Evaluate with another number of threads than what is around it."""
-    if threads is None:
+    """Share the runs among threads, each of which works alone: it waits for no other one."""
+    if threads is None or threads == 1:
         return evaluator
 
-    def threaded(parameters: Parameters) -> dict[str, Tensor]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+    def of_part(parameters: Parameters) -> dict[str, Tensor]:
+        # Each thread has a mode of its own.
+        with torch.no_grad():
             return evaluator(parameters)
+
+    def threaded(parameters: Parameters) -> dict[str, Tensor]:
+        count = min(threads, len(parameters.head))
+        if count == 1 or parameters.head.device.type != "cpu":
+            return evaluator(parameters)
+        leaves, structure = tree_flatten(parameters)
+        pieces = zip(*(leaf.tensor_split(count) for leaf in leaves))
+        parts: list[Parameters] = [tree_unflatten(list(piece), structure) for piece in pieces]
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(count) as pool:
+                found = list(pool.map(of_part, parts))
         finally:
             torch.set_num_threads(before)
+        return {name: torch.cat([values[name] for values in found]) for name in found[0]}
 
     return threaded

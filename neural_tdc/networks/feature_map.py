@@ -3,6 +3,9 @@
 It is the only form in which the learning rules see a body.
 """
 
+import copy
+import threading
+
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -15,6 +18,10 @@ def feature_map(module: nn.Module) -> FeatureMap:
     A rule may keep parameters of its own in `body` beside the module's: they are passed over.
     """
     module = module.eval()
+    # A call puts the body into the module for a while, which two threads must not do at once: a
+    # thread that shares an evaluation has a copy, made while the thread it works for waits.
+    own = threading.local()
+    own.module = module
     names = [name for name, _ in module.named_parameters()]
     buffers = dict(module.named_buffers())
 
@@ -26,7 +33,9 @@ def feature_map(module: nn.Module) -> FeatureMap:
                 device=reference.device,
                 dtype=reference.dtype if buffer.is_floating_point() else buffer.dtype,
             )
-        return functional_call(module, state, (observation,))
+        if not hasattr(own, "module"):
+            own.module = copy.deepcopy(module)
+        return functional_call(own.module, state, (observation,))
 
     return features
 

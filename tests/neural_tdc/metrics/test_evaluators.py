@@ -286,17 +286,3 @@ def test_a_row_that_is_observation_and_next_observation_is_evaluated_once():
     assert max(asked) > 11
     for name, value in values.items():
         torch.testing.assert_close(again[name], value, rtol=1e-10, atol=1e-12)
-
-
-def test_an_evaluator_works_on_its_own_number_of_threads():
-    mdp, sample = walk_as_a_sample()
-    features, parameters = neural(mdp)
-    before, seen = torch.get_num_threads(), []
-
-    def watching(body, observation):
-        seen.append(torch.get_num_threads())
-        return features(body, observation)
-
-    sample_evaluator(in_rows(sample), None, watching, RULES["td"], before + 1)(parameters)
-    assert set(seen) == {before + 1}
-    assert torch.get_num_threads() == before
