@@ -74,7 +74,7 @@ def rule_groups(
                 scheme,
                 lambda parameters: {},
                 steps=updates,
-                measure_every=updates,
+                measured=[updates],
                 limit=divergence_limit(state.parameters),
             )
             parameters = _without_diverged(last.parameters, last.diverged)

@@ -217,9 +217,9 @@ def learn(
             known = lost.cpu()
             on_phase("measure")
             means = averaged(state.parameters, state.average)
-            measured = in_reward_units(means, reward_scale)
-            values = evaluated(evaluator, measured, lost)
-        yield Measurement(done, values, known, state, measured)
+            parameters = in_reward_units(means, reward_scale)
+            values = evaluated(evaluator, parameters, lost)
+        yield Measurement(done, values, known, state, parameters)
 
 
 def evaluated(
