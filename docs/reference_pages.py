@@ -79,7 +79,7 @@ def _programs() -> Iterator[str]:
 
 
 def _flags(kind: type) -> Iterator[str]:
-    from experiments.runs.command_line import help_texts
+    from experiments.runs.help_page import help_texts
     from experiments.runs.settings import setting_fields
 
     texts = help_texts(kind)

@@ -29,7 +29,8 @@ from experiments.runs.files import write_json
 from experiments.runs.phases import PhaseClock
 from experiments.runs.recorder import Recorder
 from experiments.runs.report import Progress, tensorboard_line
-from experiments.runs.run_folder import CHECKPOINT, CONFIG, FIGURE, prepare_folder, resumed_config
+from experiments.runs.run_folder import CHECKPOINT, CONFIG, FIGURE, prepare_folder
+from experiments.runs.same_settings import resumed_config
 from neural_tdc.types import Parameters
 
 NAME = "convergence"

@@ -48,8 +48,8 @@ from experiments.runs.run_folder import (
     check_folder,
     folder_name,
     prepare_folders,
-    resumed_config,
 )
+from experiments.runs.same_settings import resumed_config
 from neural_tdc.learning.reward_scale import AUTO_SCALE
 from neural_tdc.value_function import load_value
 

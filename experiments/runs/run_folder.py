@@ -16,13 +16,12 @@ While a program works on a folder it holds the folder's lock, see `experiments.r
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.runs.files import (
     PARTIAL_SUFFIX,
-    json_value,
     read_json,
 )
 from experiments.runs.run_lock import LOCK, check_unlocked, locked
@@ -53,7 +52,7 @@ RUN_FILES = (
 PARTS = "parts"
 
 
-def _config(folder: Path) -> dict[str, Any] | None:
+def run_configuration(folder: Path) -> dict[str, Any] | None:
     """Return the configuration of the run in a folder; None where there is no run of ours."""
     try:
         config = read_json(folder / CONFIG)
@@ -65,7 +64,7 @@ def _config(folder: Path) -> dict[str, Any] | None:
 
 def holds_run(folder: Path) -> bool:
     """Return whether a folder's `config.json` was written by `configuration`."""
-    return _config(folder) is not None
+    return run_configuration(folder) is not None
 
 
 def _lost_its_configuration(folder: Path) -> bool:
@@ -96,7 +95,7 @@ def _files_of_run(folder: Path) -> list[Path]:
 
 def _former_folders(folder: Path) -> list[Path]:
     """Return the rule folders of an earlier run of several rules in this folder."""
-    listed = (_config(folder) or {}).get("folders")
+    listed = (run_configuration(folder) or {}).get("folders")
     names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     return [folder / name for name in names if name == folder_name(name) and name.strip(".")]
 
@@ -270,57 +269,3 @@ def prepare_folders(
             if holds_run(folder) and not saved[folder].exists():
                 _remove_run(folder)
         yield folders
-
-
-def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Sequence[str]) -> None:
-    """Raise ValueError where a run is resumed with settings other than those it was started with.
-
-    `settings` are compared, as JSON would hold them, with `config.json` in the folder `path`.
-    """
-    config = _config(path) or {}
-    for name, value in settings.items():
-        if name in may_differ or name not in config:
-            continue
-        if json_value(value) != config[name]:
-            if name == "data_sha256":
-                raise ValueError(
-                    f"--data {settings['data']} is not the file that the run in {path} was started "
-                    "with: its contents have changed"
-                )
-            flag = "--" + name.strip("_").replace("_", "-")
-            free = " and ".join("--" + other.replace("_", "-") for other in may_differ)
-            allowed = f"change {free} only" if free else "not change it"
-            given, had = _shown(json_value(value)), _shown(config[name])
-            raise ValueError(
-                f"{flag} {given} differs from the {had} of the run in {path}; "
-                f"--resume may {allowed}"
-            )
-
-
-def resumed_config(
-    out: Path,
-    settings: Mapping[str, Any],
-    also: Sequence[str],
-    may_differ: Sequence[str],
-) -> dict[str, Any]:
-    """Check a run that is to be resumed against its configuration, and return that.
-
-    settings: as in `check_same_settings`; also: what else the configuration has
-    Raises ValueError in one line for another program's run, other settings and fewer "steps".
-    """
-    config: dict[str, Any] = read_json(out / CONFIG)
-    if missing := [name for name in (*settings, *also) if name not in config]:
-        raise ValueError(
-            f"--out {out} holds no run of this program to resume: its {CONFIG} has no {missing[0]}"
-        )
-    check_same_settings(out, settings, may_differ)
-    if "steps" in settings and settings["steps"] < config["steps"]:
-        raise ValueError(
-            f"--steps {settings['steps']} is less than the {config['steps']} of the run in {out}; "
-            "--resume may only make it longer"
-        )
-    return config
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -23,8 +23,8 @@ from experiments.runs.run_folder import (
     FIGURE,
     check_folder,
     prepare_folder,
-    resumed_config,
 )
+from experiments.runs.same_settings import resumed_config
 from experiments.train_dqn.build import games, memory_line, protocol_line, training
 from experiments.train_dqn.figures import run_figure
 from experiments.train_dqn.run import DQNRun

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.runs.command_line import main
-from experiments.runs.figures import evaluation_figure, metric_panels
+from experiments.runs.figures import evaluation_figure
+from experiments.runs.panels import metric_panels
 from experiments.runs.report import divergence_warning, metric_columns, table, tensorboard_line
 from experiments.runs.run_folder import FIGURE
 from experiments.train_supervised.metrics import SUPERVISED_METRICS

@@ -27,8 +27,8 @@ from experiments.runs.run_folder import (
     SUMMARY,
     check_folder,
     prepare_folders,
-    resumed_config,
 )
+from experiments.runs.same_settings import resumed_config
 from experiments.train_supervised.build import (
     SupervisedPlan,
     default_folder,

@@ -17,8 +17,8 @@ from experiments.runs.run_folder import (
     METRICS_FILE,
     SUMMARY,
     prepare_folder,
-    resumed_config,
 )
+from experiments.runs.same_settings import resumed_config
 from experiments.two_step.build import in_turn, study_parts
 from experiments.two_step.figures import draw_two_step
 from experiments.two_step.settings import TwoStepSettings

@@ -8,12 +8,12 @@ from experiments.runs.configuration import configuration
 from experiments.runs.files import read_json, write_json
 from experiments.runs.run_folder import (
     check_folder,
-    check_same_settings,
     folder_name,
     holds_run,
     prepare_folder,
     prepare_folders,
 )
+from experiments.runs.same_settings import check_same_settings
 
 FILES = ("events.out.tfevents.1.a", "metrics.csv", "summary.json", "figure.png", "checkpoint.pt")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from experiments.runs.figures import metric_panels
 from experiments.runs.history import History
+from experiments.runs.panels import metric_panels
 from experiments.runs.report import metric_columns
 from experiments.train_supervised.build import supervised_plan
 from experiments.train_supervised.metrics import (
