@@ -2,9 +2,9 @@
 
 Candidates of several families (`neural_tdc.baselines`) learn from all parts of the log but one and
 are evaluated on the part that they did not see, each part in turn. On-policy the result is the mean
-of all candidates that the held-out errors cannot tell from the best one, off-policy the weighted
-mean that is nearest to bootstrapped returns; each candidate is the mean of what its folds learned.
-So every transition serves learning and choosing.
+of all candidates that the held-out errors cannot tell from the best one. Off-policy it is the mean
+of this and of the weighted mean that is nearest to bootstrapped returns. Each candidate is the mean
+of what its folds learned, so every transition serves learning and choosing.
 """
 
 import time
@@ -172,11 +172,13 @@ def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
     returns = selection_returns(value[:, finite], next_value[:, finite], whole)
     error = (returns.value[returns.usable, None] - value[returns.usable]).square()
     episode = episode_numbers(whole)[returns.usable]
-    if returns.weights is None:
-        weights = equally_good(error, episode).double()
-    else:
-        weights = torch.zeros(len(names), dtype=error.dtype, device=error.device)
-        weights[finite] = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
+    weights = equally_good(error, episode).double()
+    weights = weights / weights.sum()
+    if returns.weights is not None:
+        # The flat mean of what cannot be told from the best changes too little off-policy, the
+        # fitted weights change too much: their mean takes from both.
+        fitted = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
+        weights[finite] += fitted / fitted.sum()
     score = torch.where(finite, error.mean(0), torch.inf)
     best: dict[str, int] = {}
     for index in score.argsort()[: int(finite.sum())].tolist():

@@ -20,6 +20,7 @@ from experiments.evaluate_policy.algorithms import (
     use_threads_for,
 )
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.controls import control_lines, value_control
 from experiments.evaluate_policy.method_run import MethodRun
 from experiments.evaluate_policy.problems import policies_in_words, problem_flags
 from experiments.evaluate_policy.run import EvaluationRun
@@ -148,7 +149,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
             run.learn()
             summaries = {done.name: done.summary() for done in runs[:number]}
             _draw(settings, out, runs[:number], len(runs) == 1, summaries)
-    _tell(settings, out, runs, summaries)
+    controls = _controls(out, runs, summaries)
+    _tell(settings, out, runs, summaries, controls)
     print(clock.line())
 
 
@@ -177,8 +179,25 @@ def _draw(
         write_json(out / SUMMARY, summaries)
 
 
+def _controls(out: Path, runs: list[Run], summaries: dict[str, Any]) -> list[str]:
+    """Add the controls of the finished rules to their summaries; return the lines to print."""
+    found = {}
+    for run in runs:
+        if not run.history.diverged.all():
+            found[run.name] = value_control(summaries[run.name], load_value(run.folder), run.task)
+            summaries[run.name]["control"] = found[run.name]
+            write_json(run.folder / SUMMARY, summaries[run.name])
+    if len(runs) > 1:
+        write_json(out / SUMMARY, summaries)
+    return control_lines(found)
+
+
 def _tell(
-    settings: EvaluationSettings, out: Path, runs: list[Run], summaries: dict[str, Any]
+    settings: EvaluationSettings,
+    out: Path,
+    runs: list[Run],
+    summaries: dict[str, Any],
+    controls: list[str],
 ) -> None:
     """Print the errors of the rules, the ranking of auto, and where everything is."""
     if runs[1:] or not isinstance(runs[0], SearchRun):
@@ -187,6 +206,8 @@ def _tell(
         if isinstance(run, SearchRun):
             print("", *run.lines(), sep="\n")
     print()
+    for line in controls:
+        print(line, file=sys.stderr if line.startswith("warning") else sys.stdout)
     for run in runs:
         print(value_line(run.name, summaries[run.name], run.evidence))
     warnings = {line for run in runs for line in data_warnings(settings, run.evidence)}
