@@ -126,7 +126,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         if stream is not None and name == AUTO:
             return SearchRun(folder, kept, stream, flags, task, report, clock, cores)
         if name in plan.methods:
-            return MethodRun(name, folder, kept, flags, plan, task, _report, clock)
+            return MethodRun(name, folder, kept, flags, plan, task, report, clock)
         return EvaluationRun(
             name, folder, kept, compiled, pool, *prepared[name], plan, task, clock, scale
         )
