@@ -8,15 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.convergence.instances import chain_descent, regression_descent, scalar_descent
 from experiments.convergence.rates import power_steps
-from experiments.convergence.stochastic_approximation import (
-    Instance,
-    chain_descent,
-    descend,
-    errors,
-    regression_descent,
-    scalar_descent,
-)
+from experiments.convergence.stochastic_approximation import Instance, descend, errors
 from neural_tdc.learning.schedules import EXPONENTS, Exponents
 from neural_tdc.randomness import generator
 from neural_tdc.types import Parameters, StepSizes

@@ -8,13 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.convergence import relu_kink
+from experiments.convergence.instances import chain_problem, small_chain, small_observation
 from experiments.convergence.scalar_instance import ScalarInstance
-from experiments.convergence.stochastic_approximation import (
-    Instance,
-    chain_problem,
-    small_chain,
-    small_observation,
-)
+from experiments.convergence.stochastic_approximation import Instance
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.newton import hessian
 from neural_tdc.stackelberg.problems import reduced_objective

@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from experiments.convergence import __main__ as program
 from experiments.convergence import descents as convergence_descents
 from experiments.convergence.descents import PACES, Population, descents, measured_updates
-from experiments.convergence.stochastic_approximation import descend, scalar_descent
+from experiments.convergence.instances import scalar_descent
+from experiments.convergence.stochastic_approximation import descend
 from experiments.convergence.structure import (
     kink,
     least_curvatures,

@@ -6,19 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.convergence.stochastic_approximation import (
-    Instance,
+from experiments.convergence.instances import (
     chain_descent,
     chain_problem,
-    descend,
-    errors,
-    images,
     regression_descent,
     scalar_descent,
     small_chain,
     small_observation,
     with_constant,
 )
+from experiments.convergence.stochastic_approximation import Instance, descend, errors, images
 from neural_tdc.randomness import generator
 from neural_tdc.rules.registry import RULES
 from neural_tdc.stackelberg.problems import reduced_gradient
