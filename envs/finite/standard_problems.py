@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from envs.finite.counterexamples import collision, kolter, random_walk_19, spiral, two_states
 from envs.finite.finite_mdp import FiniteMDP, finite_mdp
 from envs.names import closest_names
 from neural_tdc.randomness import generator
@@ -241,8 +242,13 @@ FINITE_PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
     "random-walk-tabular": random_walk_tabular,
     "random-walk-dependent": random_walk_dependent,
     "random-walk-inverted": random_walk_inverted,
+    "random-walk-19": random_walk_19,
     "boyan": boyan,
     "baird": baird,
+    "two-states": two_states,
+    "kolter": kolter,
+    "collision": collision,
+    "spiral": spiral,
     "garnet": garnet,
     "garnet-off-policy": garnet_off_policy,
     "grid": grid_world,
@@ -251,6 +257,7 @@ FINITE_PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
 SEEDED_PROBLEMS: dict[str, Callable[[int], FiniteMDP]] = {
     "garnet": lambda seed: garnet(seed=seed),
     "garnet-off-policy": lambda seed: garnet(seed=seed, off_policy=True),
+    "collision": lambda seed: collision(seed=seed),
 }
 
 
