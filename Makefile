@@ -24,14 +24,19 @@ docs: .venv/installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/site
 	@echo "open docs/site/index.html"
 
-bench: $(STAMP)
+bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.learner
+	$(BIN)/python -m benchmarks.jax_peer
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,atari,minatar,minigrid,mujoco,sb3,distributed,dev]'
 	touch $(STAMP)
+
+.venv/installed-bench: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
 
 .venv/installed-docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -1,0 +1,206 @@
+"""Algorithm 1 in JAX beside ours: python -m benchmarks.jax_peer.
+
+The same update of the same body 8-32-16 on the same streams: a scan over updates of a vmap over
+runs, compiled. First both learn in float64, and their parameters must agree; then both are timed in
+float32, in interleaved windows of one call. Needs the extra `bench`.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from benchmarks.machine import seconds
+from neural_tdc.learning.learner import repeated_updates
+from neural_tdc.learning.preparation import prepare
+from neural_tdc.learning.sampling import Experience, MarkovSampling
+from neural_tdc.learning.schedules import schedule
+from neural_tdc.networks.bodies import mlp
+from neural_tdc.rules.registry import RULES
+from neural_tdc.types import StepSizes, Transition
+
+STEPS = (1e-3, 1e-2, 1e-2)
+DISCOUNT = 0.99
+# Updates in one call of either program.
+CALL = 100
+
+
+def streams(runs: int, length: int, dtype: torch.dtype) -> Transition:
+    """Draw streams of normal observations and rewards, leaves [run, length, …]."""
+    generator = torch.Generator().manual_seed(0)
+    observation = torch.randn(runs, length + 1, 8, generator=generator, dtype=torch.float64)
+    reward = torch.randn(runs, length, generator=generator, dtype=torch.float64).to(dtype)
+    ones = torch.ones_like(reward)
+    before, after = observation[:, :-1].to(dtype), observation[:, 1:].to(dtype)
+    return Transition(before, reward, DISCOUNT * ones, after, ones, 0 * ones)
+
+
+def features(body: Any, observation: Any) -> Any:
+    """Return the body's features [batch, 16]."""
+    first, first_bias, second, second_bias = body
+    hidden = jnp.tanh(observation @ first.T + first_bias)
+    return jnp.tanh(hidden @ second.T + second_bias)
+
+
+def jax_update(parameters: Any, batch: Any) -> Any:
+    """Take one update of one run; batch: observation, reward and next observation."""
+    body, head, auxiliary = parameters
+    observation, reward, following = batch
+    phi, after = features(body, observation), features(body, following)
+    delta = reward + DISCOUNT * (after @ head) - phi @ head
+    inner = phi @ auxiliary
+    c = (delta - inner)[:, None] * auxiliary - inner[:, None] * head
+    c_next = DISCOUNT * inner[:, None] * head
+
+    def weighted(body: Any) -> Any:
+        both = (features(body, observation) * c).sum() + (features(body, following) * c_next).sum()
+        return both / len(reward)
+
+    gradient = jax.grad(weighted)(body)
+    direction = (delta[:, None] * phi - DISCOUNT * inner[:, None] * after).mean(0)
+    moved = jax.tree.map(lambda value, slope: value - STEPS[0] * slope, body, gradient)
+    new_auxiliary = auxiliary + STEPS[2] * ((delta - inner)[:, None] * phi).mean(0)
+    return moved, head + STEPS[1] * direction, new_auxiliary
+
+
+def jax_program(stream: Transition, batch: int) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Return the compiled function of `CALL` updates: (parameters, number of the first one)."""
+    leaves = (stream.observation, stream.reward, stream.next_observation)
+    data = tuple(jnp.asarray(leaf.numpy()) for leaf in leaves)
+    length = stream.reward.shape[1]
+
+    def one(carried: Any, _: Any) -> tuple[Any, None]:
+        parameters, update = carried
+        times = (update * batch + jnp.arange(batch)) % length
+        batches = tuple(leaf[:, times] for leaf in data)
+        return (jax.vmap(jax_update)(parameters, batches), update + 1), None
+
+    @jax.jit
+    def several(parameters: Any, update: Any) -> tuple[Any, Any]:
+        return jax.lax.scan(one, (parameters, update), None, length=CALL)[0]
+
+    return several
+
+
+class Ours:
+    """Our learner on a stream; `go` takes `CALL` updates."""
+
+    def __init__(self, stream: Transition, batch: int, *, compiled: bool) -> None:
+        runs = len(stream.reward)
+        algorithm, self.state = prepare(
+            RULES["tdc"],
+            partial(mlp, features=16, hidden=(32,)),
+            stream.observation[0, :100],
+            runs=runs,
+            seed=0,
+        )
+        index = torch.arange(runs)
+        sizes = StepSizes(*(stream.reward.new_full((runs,), size) for size in STEPS))
+        experience = Experience(stream, None, index, index.clone())
+        self.advance = repeated_updates(
+            algorithm,
+            schedule("constant"),
+            MarkovSampling(batch),
+            experience,
+            sizes,
+            self.state,
+            compiled=compiled,
+        )
+        self.update = torch.zeros((), dtype=torch.int64)
+
+    def parameters(self) -> tuple[Any, Any, Any]:
+        """Return copies of the parameters as JAX's program takes them."""
+        body, head, auxiliary = self.state.parameters
+        arrays = [jnp.array(leaf.numpy()) for leaf in (*body.values(), head, auxiliary["tdc"])]
+        return tuple(arrays[:4]), arrays[4], arrays[5]
+
+    def go(self) -> None:
+        """Take `CALL` updates."""
+        with torch.no_grad():
+            self.state, self.update = self.advance(self.state, self.update, CALL)
+
+
+def largest_difference(runs: int, batch: int) -> float:
+    """Return how far the parameters of both differ after `CALL` updates in float64."""
+    stream = streams(runs, 150, torch.float64)
+    with jax.enable_x64(True):
+        ours = Ours(stream, batch, compiled=False)
+        theirs, _ = jax_program(stream, batch)(ours.parameters(), jnp.zeros((), jnp.int64))
+        ours.go()
+        pairs = zip(jax.tree.leaves(theirs), jax.tree.leaves(ours.parameters()), strict=True)
+        return max(float(jnp.abs(one - other).max()) for one, other in pairs)
+
+
+def compared(runs: int, batch: int, rounds: int) -> dict[str, float]:
+    """Time both in interleaved windows: microseconds an update, seconds to the first one."""
+    stream = streams(runs, 2000 if runs <= 256 else 4 * max(batch, 100), torch.float32)
+    begun = time.perf_counter()
+    ours = Ours(stream, batch, compiled=True)
+    ours.go()
+    first = [time.perf_counter() - begun]
+    parameters, number = ours.parameters(), jnp.zeros((), jnp.int32)
+    begun = time.perf_counter()
+    program = jax_program(stream, batch)
+    jax.block_until_ready(program(parameters, number))
+    first.append(time.perf_counter() - begun)
+
+    def theirs() -> None:
+        nonlocal parameters, number
+        parameters, number = jax.block_until_ready(program(parameters, number))
+
+    best = [np.inf, np.inf]
+    for _ in range(rounds):
+        for index, go in enumerate((ours.go, theirs)):
+            best[index] = min(best[index], seconds(go, 3, torch.device("cpu")) / CALL)
+    return {
+        "runs": runs,
+        "batch": batch,
+        "microseconds": 1e6 * best[0],
+        "jax_microseconds": 1e6 * best[1],
+        "times_jax": best[1] / best[0],
+        "first_seconds": first[0],
+        "jax_first_seconds": first[1],
+    }
+
+
+def main() -> None:
+    """Check that both compute the same, time them, print a table and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 64, 1024, 4096])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved windows of each program")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-jax.json"))
+    options = parser.parse_args()
+    difference = max(largest_difference(3, batch) for batch in options.batch)
+    print(f"parameters after {CALL} updates in float64 differ by {difference:.1e} at most")
+    if difference > 1e-10:
+        raise SystemExit("the two programs do not compute the same")
+    rows = []
+    print("{:>6} {:>6} {:>10} {:>10} {:>8} {:>9} {:>9}".format(*_HEAD))
+    for batch in options.batch:
+        for runs in options.runs:
+            row = compared(runs, batch, options.rounds)
+            rows.append(row)
+            print(
+                "{:>6.0f} {:>6.0f} {:>10.1f} {:>10.1f} {:>8.2f} {:>9.1f} {:>9.1f}".format(
+                    *row.values()
+                )
+            )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    result = {"jax": jax.__version__, "torch": torch.__version__, "rows": rows}
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+_HEAD = ("runs", "batch", "µs a step", "JAX µs", "x JAX", "first s", "JAX first")
+
+
+if __name__ == "__main__":
+    main()
