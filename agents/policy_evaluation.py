@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.task_actions import TaskActions, control_actions, logged_actions
+from agents.task_actions import TaskActions, control_actions
 from envs.control.branches import NoTruthError
 from envs.control.collection import collected, held_out_recording, standardisation
 from envs.control.importance import ratio_note
@@ -19,14 +19,14 @@ from envs.control.problems import ControlProblem
 from envs.control.truth import check_truth_memory, monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain
 from envs.finite.streams import simulate_streams
-from envs.logs.logged_problem import LoggedProblem, held_out_start
+from envs.logs.logged_problem import LoggedProblem
 from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
 from neural_tdc.metrics.samples import in_rows
 from neural_tdc.randomness import keys
 from neural_tdc.rules.rule import Rule
-from neural_tdc.types import Evaluator, FeatureMap, Transition, mapped
+from neural_tdc.types import Evaluator, FeatureMap, Transition
 
 # Observations that rules may scale their own features by and that a body is tried on.
 EXAMPLES = 256
@@ -224,7 +224,7 @@ def control_task(
         features_given=False,
         head=None,
         states=None,
-        truncates=_truncates(streams),
+        truncates=truncates(streams),
         shift=shift,
         scale=scale,
         notes=tuple(notes),
@@ -259,98 +259,6 @@ def _estimated_truth(
     )
 
 
-def logged_task(
-    problem: LoggedProblem,
-    *,
-    given: bool = False,
-    runs: int,
-    transitions: int = 0,
-    fraction: float = 0.2,
-    of_actions: bool = False,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> Task:
-    """Make a log ready: one stream that all runs learn from, and its end as held-out transitions.
-
-    given:       whether the observations are the features, which are then left as they are;
-        otherwise they are standardised by means and deviations of the part to learn from
-    transitions: how many are taken in order, over and over if need be; 0 where they are drawn
-    fraction:    of the log that is held out at its end, cut where an episode starts if one does
-        nearby
-    of_actions:  whether values of actions are learned
-
-    There is no truth: what is measured needs none, over the held-out part. Runs differ by their
-    initial parameters and by what they draw. Raises ValueError in one line where the log is too
-    short for two parts, and for given features that are no vectors.
-    """
-    stream = problem.transition
-    shape = tuple(stream.observation.shape[2:])
-    if given and len(shape) != 1:
-        raise ValueError(f"given features are vectors, not observations of shape {shape}")
-    assert stream.first is not None
-    begin = held_out_start(stream.first[0], fraction)
-    held = len(stream.first[0]) - begin
-    shift = scale = None
-    if not given:
-        shift, scale = standardisation(stream.observation[0, :begin])
-
-    def standardised(observation: Tensor) -> Tensor:
-        # In the precision of the file: a clock's small steps are lost in float32.
-        if shift is not None and scale is not None:
-            observation = (observation - shift) / scale
-        return observation.to(device, dtype)
-
-    whole = mapped(stream, lambda leaf: leaf.to(device, dtype))._replace(
-        observation=standardised(stream.observation),
-        next_observation=standardised(stream.next_observation),
-    )
-    actions = logged_actions(problem, given) if of_actions else None
-    if actions is not None:
-        actions = actions.with_starts(whole, stream.observation.float())
-        after = stream.next_observation.float()
-        whole = actions.streams(whole, problem.action, after, seed).transitions
-    learned = mapped(whole, lambda leaf: leaf[:, :begin])
-    unseen = mapped(whole, lambda leaf: leaf[0, begin:])
-    if of_actions:
-        unseen = ratio_on_arrival(unseen)
-
-    measured, threads = in_rows(unseen), torch.get_num_threads()
-
-    def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
-        return sample_evaluator(measured, None, features, rule, threads)
-
-    cut_at_its_end = bool(learned.discount[0, -1] > 0)
-    notes = [
-        *problem.notes,
-        f"{problem.path}: {begin:,} transitions to learn from, the last {held:,} held out to "
-        "measure on",
-    ]
-    if transitions > begin:
-        notes.append(f"{problem.path}: gone through {transitions / begin:.3g} times, in its order")
-    return Task(
-        name=problem.name,
-        experience=Experience(
-            learned,
-            None,
-            torch.zeros(runs, dtype=torch.int64, device=device),
-            keys(seed, runs, "sampling").to(device),
-            of_actions=of_actions,
-        ),
-        # From everywhere, since the first rows may be a single episode.
-        example=learned.observation[0, :: max(1, begin // EXAMPLES)][:EXAMPLES],
-        evaluator=evaluator,
-        features_given=given,
-        head=None,
-        states=None,
-        truncates=_truncates(stream) or (transitions > begin and cut_at_its_end),
-        shift=shift,
-        scale=scale,
-        notes=tuple(notes),
-        actions=actions,
-    )
-
-
 def stream_experience(
     streams: Transition,
     table: Tensor | None,
@@ -365,7 +273,7 @@ def stream_experience(
     return Experience(streams, table, stream_index, key, of_actions=of_actions)
 
 
-def _truncates(streams: Transition) -> bool:
+def truncates(streams: Transition) -> bool:
     """Return whether an episode of the streams was cut: a start that no end stands before."""
     if streams.first is None:
         return False

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 
 from agents.action_chain import action_chain_task
+from agents.logged_task import logged_task
 from agents.policy_evaluation import (
     OnTaskProgress,
     Task,
     chain_task,
     control_task,
-    logged_task,
     no_progress,
 )
 from agents.resampled_task import resampled

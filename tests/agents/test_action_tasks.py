@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from agents.action_chain import action_chain_task
-from agents.policy_evaluation import chain_task, control_task, logged_task
+from agents.logged_task import logged_task
+from agents.policy_evaluation import chain_task, control_task
 from agents.starts import start_states, with_start_values
 from envs.control.problems import control_problem
 from envs.finite.finite_mdp import action_chain, chain

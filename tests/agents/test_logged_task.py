@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.policy_evaluation import chain_task, logged_task
+from agents.logged_task import logged_task
+from agents.policy_evaluation import chain_task
 from envs.finite.finite_mdp import chain, finite_mdp
 from envs.finite.streams import simulate_streams
 from envs.logs.logged_problem import logged_problem
