@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.accuracy.cases import TRANSITIONS, Case
 from benchmarks.accuracy.criteria import candidate_errors, regrets
 from benchmarks.accuracy.peers import PEERS
+from benchmarks.accuracy.presets import OFF_POLICY, PRESET_FLAGS, evaluate_keywords
 from neural_tdc import evaluate
 from neural_tdc.baselines.candidates import Folds
 from neural_tdc.baselines.learned_candidates import (
@@ -23,17 +24,6 @@ from neural_tdc.baselines.methods import METHODS
 from neural_tdc.baselines.rule_candidates import rule_groups
 from neural_tdc.best_value import FOLDS, choose_candidates
 
-# The product's presets by kind of problem, with a frozen body as control, and Algorithm 1 at its
-# default steps.
-_PRESETS: dict[bool, dict[str, Any]] = {
-    False: {"rule": "td", "body_step": 2**-11, "head_step": 100 * 2**-11},
-    True: {
-        "rule": "generalized+tdc",
-        "body_step": 2**-7,
-        "head_step": 10 * 2**-7,
-        "auxiliary_step": 10 * 2**-12,
-    },
-}
 # Learning rules that are candidates next to the others, and updates of each.
 RULES, RULE_UPDATES = ("td", "tdc", "tdrc"), 3_000
 
@@ -95,8 +85,11 @@ def spread_of(case: Case) -> float:
     return float((case.weighting @ (case.value - mean).square()).sqrt())
 
 
-def _rule(**settings: Any) -> Learn:
-    """Return a method that learns by a rule in one pass, on standardised observations."""
+def _rule(rule: str | None = None, preset: str | None = None, **changed: Any) -> Learn:
+    """Return a method that learns by a rule, on standardised observations, compiled as in programs.
+
+    preset: that settles the rule and all else; without both, the one for the case's kind
+    """
 
     def learn(case: Case, seed: int, left: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         mean = case.stream.observation.mean(0)
@@ -106,14 +99,16 @@ def _rule(**settings: Any) -> Learn:
             next_observation=(case.stream.next_observation - mean) / deviation,
         )
         single = type(scaled)(*(leaf.float() for leaf in scaled if leaf is not None))
-        chosen = {**_PRESETS[case.off_policy], **settings} if "rule" not in settings else settings
+        usual = "off-policy" if case.off_policy else "accurate"
+        chosen = {"rule": rule} if rule else evaluate_keywords(PRESET_FLAGS[preset or usual])
         result = evaluate(
             single,
             steps=TRANSITIONS,
             held_out=0.01,
             measure_every=TRANSITIONS,
             seed=seed,
-            **chosen,
+            compiled=True,
+            **{**chosen, **changed},
         )
         return result.value(((case.observation - mean) / deviation).float(), run=0), {}
 
@@ -141,8 +136,10 @@ PRODUCT: dict[str, Learn] = {
     "lstd-random": _method("lstd-random"),
     "stackelberg-td": _method("stackelberg-td"),
 }
+# The product's presets, the one of the case's kind with a frozen body as control, and Algorithm 1
+# at its default steps.
 RULE_METHODS: dict[str, Learn] = {
-    "preset": _rule(),
+    **{name: _rule(preset=name) for name in PRESET_FLAGS},
     "frozen body": _rule(body_step=0.0),
     "algorithm 1": _rule(rule="tdc"),
 }
@@ -159,4 +156,9 @@ def methods_of(case: Case, *, with_rules: bool) -> dict[str, Learn]:
     peers = {
         n: _peer(f) for n, (f, off_policy) in PEERS.items() if off_policy or not case.off_policy
     }
-    return {**found, **RULE_METHODS, **peers}
+    rules = {
+        name: learn
+        for name, learn in RULE_METHODS.items()
+        if OFF_POLICY.get(name, case.off_policy) == case.off_policy
+    }
+    return {**found, **rules, **peers}

@@ -90,8 +90,9 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
     """In place of --problem: an .npz file of logged data, with arrays observation, action, reward,
     terminated, truncated and, if need be, next_observation and behaviour_probability."""
     preset: Annotated[str | None, one_of(PRESETS)] = None
-    """on-policy or off-policy: rule and step sizes together, as recommended in
-    docs/body-rules.md."""
+    """Rule, step sizes and all that goes with them, by what they are for (docs/presets.md): fast,
+    accurate, off-policy (another policy acts), paper (Algorithm 1); on-policy is TD with absolute
+    steps (docs/body-rules.md)."""
     rule: Annotated[tuple[str, ...], several] = (AUTO,)
     """One or several learning rules, which learn from the same experience; auto searches for the
     best value function, with the experience of the first run."""

@@ -136,7 +136,7 @@ SGD = sgd()
 
 
 class PartOptimizers(NamedTuple):
-    """The optimiser of each part."""
+    """The optimiser of each part, as in `PartOptimizers(body=adam(eps=1e-4))`."""
 
     body: Optimizer = SGD
     head: Optimizer = SGD
