@@ -91,7 +91,9 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
 
 def test_the_first_runs_do_not_depend_on_how_many_there_are_nor_on_later_updates():
     few, many = (
-        dict(descents([Population("regression", PACES["regression"], runs, 5)], updates, 0.1))
+        dict(
+            descents([Population("regression", PACES["regression"], runs, 5)], updates, 0.1, print)
+        )
         for runs, updates in ((2, 100), (3, 1100))
     )
     shared = sorted(few.keys() & many.keys())
