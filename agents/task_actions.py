@@ -152,7 +152,7 @@ def control_actions(problem: ControlProblem, shape: tuple[int, ...]) -> TaskActi
     finally:
         environment.close()
     discrete = isinstance(kind, DiscreteActions)
-    size = kind.count if isinstance(kind, DiscreteActions) else int(np.prod(kind.shape))
+    size = kind.size if isinstance(kind, DiscreteActions) else int(np.prod(kind.shape))
     return TaskActions(ActionRows(shape, size, discrete), kind, problem.target)
 
 

@@ -37,10 +37,10 @@ Decide = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 
 
 class DiscreteActions(NamedTuple):
-    """One of `count` actions, which the environment numbers from `start`."""
+    """One of `size` actions, which the environment numbers from `start`."""
 
     name: str
-    count: int
+    size: int
     start: int
 
     @property
@@ -60,7 +60,7 @@ class DiscreteActions(NamedTuple):
 
     def uniform(self) -> Policy:
         """Make the policy that draws every action with the same probability."""
-        return uniform(self.count)
+        return uniform(self.size)
 
     def decisions(self, policy: Policy, level: np.ndarray, *, together: bool) -> Decide:
         """Return what draws actions, numbered from 0, from uniform numbers [n, time].
@@ -68,7 +68,7 @@ class DiscreteActions(NamedTuple):
         together: whether a policy that samples by itself may be asked for several at once
         """
         if not is_sampler(policy):
-            return decisions(policy, level, self.count)
+            return decisions(policy, level, self.size)
 
         def decide(time: int, which: np.ndarray, observation: np.ndarray) -> np.ndarray:
             action = sampled_actions(policy, observation, level[which, time], together)
@@ -76,7 +76,7 @@ class DiscreteActions(NamedTuple):
             if action.shape != which.shape or not (whole & (action >= 0)).all():
                 raise ValueError(
                     f"the policy {policy_name(policy)} sampled {first_shown(action)}; it must "
-                    f"sample whole numbers [{len(which)}] from 0 to {self.count - 1}"
+                    f"sample whole numbers [{len(which)}] from 0 to {self.size - 1}"
                 )
             return action.astype(np.int64)
 
@@ -90,7 +90,7 @@ class DiscreteActions(NamedTuple):
         """Return what a policy answers: probabilities, or actions sampled by fixed generators."""
         if is_sampler(policy):
             return _tried(self, policy, observation)
-        return probabilities(policy, observation, self.count)
+        return probabilities(policy, observation, self.size)
 
     def executed(self, action: np.ndarray) -> np.ndarray:
         """Return actions as the environment numbers them."""
@@ -100,7 +100,7 @@ class DiscreteActions(NamedTuple):
         """Return the logarithms of the probabilities of actions, [n]."""
         if is_sampler(policy):
             return sampler_log_probability(policy, observation, action)
-        rows = probabilities(policy, observation, self.count)
+        rows = probabilities(policy, observation, self.size)
         with np.errstate(divide="ignore"):
             return np.log(rows[np.arange(len(rows)), action])
 

@@ -198,7 +198,7 @@ def _parts(
 ) -> list[tuple[tuple[Any, ...], gymnasium.Space]]:
     """Return the parts of a space of several, however deep, each with the keys that lead to it."""
     if isinstance(space, spaces.Dict):
-        inner = list(space.spaces.items())
+        inner: list[tuple[Any, gymnasium.Space]] = list(space.spaces.items())
     elif isinstance(space, spaces.Tuple):
         inner = list(enumerate(space.spaces))
     else:

@@ -59,8 +59,8 @@ def _covered_ratios(
     observation: np.ndarray,
     action: np.ndarray,
 ) -> np.ndarray:
-    wanted = probabilities(target, observation, actions.count)
-    acting = probabilities(behaviour, observation, actions.count)
+    wanted = probabilities(target, observation, actions.size)
+    acting = probabilities(behaviour, observation, actions.size)
     missing = (acting == 0) & (wanted > 0)
     if missing.any():
         row, lacking = np.argwhere(missing)[0]
