@@ -27,6 +27,7 @@ docs: .venv/installed-docs
 bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.learner
 	$(BIN)/python -m benchmarks.jax_peer
+	$(BIN)/python -m benchmarks.commands
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
