@@ -66,11 +66,11 @@ class Evaluation(NamedTuple):
         """
         parameters, rows = self.parameters, self.rows
         inputs = observation.to(parameters.head)[None]
-        if rows is not None and action is None:
-            inputs = state_rows(rows, self.policy, inputs[0], inputs[0])
-        elif rows is not None:
+        if rows is not None and action is not None:
             weights = rows.weights(action, inputs[0].flatten(1)[:, 0])
             inputs = rows.at(inputs[0], weights)[None]
+        elif rows is not None:
+            inputs = state_rows(rows, self.policy, inputs[0], inputs[0])
         elif action is not None:
             raise ValueError("values of states were learned, not of actions: give no action")
 

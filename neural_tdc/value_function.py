@@ -20,7 +20,7 @@ from neural_tdc.action_values.saved import SavedActions, imported
 from neural_tdc.networks.bodies import BODIES, initial_bodies
 from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.tensor_file import load_tensors
-from neural_tdc.types import Body
+from neural_tdc.types import Body, FeatureMap
 
 FILE = "value.pt"
 FORMAT = "neural_tdc value 1"
@@ -99,7 +99,7 @@ class ValueFunction:
     def __init__(self, saved: dict[str, Any], module: nn.Module | None, policy: Any = None) -> None:
         self._saved, self._module = saved, module
         self._actions = None if saved.get("actions") is None else SavedActions(saved, policy)
-        self._features = given_features
+        self._features: FeatureMap = given_features
         if module is not None:
             self._features = feature_map(self._body_of_rows(module))
         self.diverged: Tensor = saved["diverged"]
