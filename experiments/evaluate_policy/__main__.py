@@ -52,7 +52,7 @@ from experiments.runs.run_folder import (
 )
 from experiments.runs.same_settings import resumed_config
 from neural_tdc.learning.reward_scale import AUTO_SCALE
-from neural_tdc.value_function import load_value
+from neural_tdc.value_function import ValueFunction, load_value
 
 Run = EvaluationRun | MethodRun | SearchRun
 
@@ -170,8 +170,7 @@ def _draw(
             latest.folder / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
         )
     if not latest.history.diverged.all():
-        policy = None if task.actions is None else task.actions.policy
-        value = load_value(latest.folder, policy)
+        value = _learned_value(latest)
         value_title = f"Values of {task.name}: {latest.name}"
         value_figure(latest.folder / VALUES, value, task, value_title, settings.value_dimensions)
     if not single:
@@ -179,12 +178,19 @@ def _draw(
         write_json(out / SUMMARY, summaries)
 
 
+def _learned_value(run: Run) -> ValueFunction:
+    """Return what a run saved, with the policy at hand where values of actions need it."""
+    actions = run.task.actions
+    return load_value(run.folder, None if actions is None else actions.policy)
+
+
 def _controls(out: Path, runs: list[Run], summaries: dict[str, Any]) -> list[str]:
     """Add the controls of the finished rules to their summaries; return the lines to print."""
     found = {}
     for run in runs:
         if not run.history.diverged.all():
-            found[run.name] = value_control(summaries[run.name], load_value(run.folder), run.task)
+            value = _learned_value(run)
+            found[run.name] = value_control(summaries[run.name], value, run.task)
             summaries[run.name]["control"] = found[run.name]
             write_json(run.folder / SUMMARY, summaries[run.name])
     if len(runs) > 1:

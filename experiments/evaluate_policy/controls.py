@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from agents.policy_evaluation import Task
-from experiments.evaluate_policy.value_figure import data_observations, values_at
+from experiments.evaluate_policy.value_figure import data_observations, truth_states, values_at
 from experiments.runs.report import number
 from neural_tdc.baselines.lambda_returns import discounted_returns
 from neural_tdc.baselines.log_preparation import value_units
@@ -44,9 +44,7 @@ def value_control(
             "size": size,
             "expected": expected,
         }
-    chain = task.experience.table is not None
-    states = torch.arange(len(truth.value)) if chain else truth.observation
-    learned = torch.from_numpy(values_at(value, states, task).learned)
+    learned = torch.from_numpy(values_at(value, truth_states(task, truth), task).learned)
     weighting, true = truth.weighting.double().cpu(), truth.value.double().cpu()
     mean = float(weighting @ true)
     spread = float(weighting @ (true - mean).square()) ** 0.5

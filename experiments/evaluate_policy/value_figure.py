@@ -14,6 +14,7 @@ from agents.policy_evaluation import Task
 from experiments.runs.checks import UsageError
 from experiments.runs.figures import BLUE, RASTER_DPI, VERMILLION
 from experiments.runs.files import atomic_write
+from neural_tdc.metrics.evaluators import Truth
 from neural_tdc.randomness import generator
 from neural_tdc.value_function import ValueFunction
 
@@ -87,6 +88,15 @@ def _states(task: Task, observation: Tensor) -> Tensor:
     return observation if task.actions is None else task.actions.rows.observation(observation)
 
 
+def truth_states(task: Task, truth: Truth) -> Tensor:
+    """Return the states of a truth for `values_at`: of a finite chain their numbers."""
+    if task.experience.table is not None:
+        return torch.arange(len(truth.value))
+    # Several rows a state where actions are continuous.
+    draws = len(truth.observation) // len(truth.value)
+    return _states(task, truth.observation[::draws])
+
+
 def influences(
     value: ValueFunction, observation: Tensor, task: Task
 ) -> Float[np.ndarray, " component"]:
@@ -139,11 +149,7 @@ def value_figure(
     truth, chain = task.truth, task.experience.table is not None
     at_truth = None
     if truth is not None:
-        # Several rows a state where actions are continuous.
-        draws = len(truth.observation) // len(truth.value)
-        seen = torch.arange(len(truth.value)) if chain else truth.observation[::draws]
-        states = seen if chain else _states(task, seen)
-        at_truth = values_at(value, states, task, truth.value)
+        at_truth = values_at(value, truth_states(task, truth), task, truth.value)
     data = None
     if not chain:
         observation = data_observations(task)
