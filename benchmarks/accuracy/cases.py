@@ -88,16 +88,24 @@ def _case(task: Task) -> Case:
 def _control(name: str, behaviour: str | None) -> Callable[[int], Case]:
     def case(seed: int) -> Case:
         problem = control_problem(name, None, behaviour, None)
-        size = {"states": STATES, "rollouts": ROLLOUTS}
-        return _case(control_task(problem, runs=1, transitions=TRANSITIONS, seed=seed, **size))
+        return _case(
+            control_task(
+                problem,
+                runs=1,
+                transitions=TRANSITIONS,
+                seed=seed,
+                states=STATES,
+                rollouts=ROLLOUTS,
+            )
+        )
 
     return case
 
 
 def _chain(name: str) -> Callable[[int], Case]:
     def case(seed: int) -> Case:
-        size = {"runs": 1, "transitions": TRANSITIONS}
-        return _case(chain_task(standard_problem(name), given=False, seed=seed, **size))
+        problem = standard_problem(name)
+        return _case(chain_task(problem, given=False, runs=1, transitions=TRANSITIONS, seed=seed))
 
     return case
 

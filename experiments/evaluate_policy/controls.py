@@ -36,8 +36,8 @@ def value_control(
         seen = returns.value[returns.complete]
         # Where no return is complete, what the rewards come to.
         expected = float(seen.square().mean().sqrt()) if len(seen) else units.scale
-        learned = values_at(value, data_observations(task), task).learned
-        size = float((learned**2).mean() ** 0.5)
+        in_data = values_at(value, data_observations(task), task).learned
+        size = float((in_data**2).mean() ** 0.5)
         return {
             "spread": None,
             "relative": None,

@@ -2,9 +2,11 @@
 
 import io
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import OnTaskProgress, Task
@@ -32,10 +34,10 @@ def run_streams(task: Task) -> list[Transition]:
     table = None if experience.table is None else experience.table.cpu()
     found = []
     for run, index in enumerate(experience.stream_index.tolist()):
-        stream = mapped(experience.transitions, lambda leaf, index=index: leaf[index].cpu())
+        stream = mapped(mapped(experience.transitions, itemgetter(index)), Tensor.cpu)
         if experience.rows is not None:
             rows = experience.rows[run].cpu()
-            stream = mapped(stream, lambda leaf, rows=rows: leaf[rows])
+            stream = mapped(stream, itemgetter(rows))
         if table is not None:
             stream = stream._replace(
                 observation=table[stream.observation.long()],

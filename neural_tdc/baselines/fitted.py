@@ -9,6 +9,7 @@ connected with tanh and learn by Adam; their products are batched over the netwo
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -164,7 +165,7 @@ def _both_values(
         start += length
         body = tuple(Layer(*(leaf[index, None] for leaf in layer)) for layer in networks.body)
         one = Parameters(body, networks.head[index, None], {})
-        own = mapped(transitions, lambda leaf, span=span: leaf[span])
+        own = mapped(transitions, itemgetter(span))
         found = at_both_states(partial(network_values, one), own)
         value[span, index], next_value[span, index] = (each[:, 0] for each in found)
     return value, next_value

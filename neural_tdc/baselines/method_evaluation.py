@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -61,10 +62,7 @@ def evaluate_method(
 
     learned: [stream, time, …]; unseen: [sample, …]
     """
-    streams = [
-        mapped(learned, lambda leaf, run=run: leaf[run % len(learned.reward)])
-        for run in range(runs)
-    ]
+    streams = [mapped(learned, itemgetter(run % len(learned.reward))) for run in range(runs)]
     time = learned.reward.shape[1]
     (measurement,) = prefix_measurements(
         method,
