@@ -23,6 +23,7 @@ from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.controls import control_lines, value_control
 from experiments.evaluate_policy.method_run import MethodRun
 from experiments.evaluate_policy.problems import policies_in_words, problem_flags
+from experiments.evaluate_policy.results import Run, print_results
 from experiments.evaluate_policy.run import EvaluationRun
 from experiments.evaluate_policy.search import SearchRun, first_stream
 from experiments.evaluate_policy.settings import (
@@ -31,7 +32,6 @@ from experiments.evaluate_policy.settings import (
     check_same_end,
     read_evaluation_settings,
 )
-from experiments.evaluate_policy.start_value import data_warnings, value_line
 from experiments.evaluate_policy.value_figure import check_components, value_figure
 from experiments.runs.checks import named
 from experiments.runs.command_line import main, resumable
@@ -40,7 +40,7 @@ from experiments.runs.configuration import configuration
 from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import write_json
 from experiments.runs.phases import PhaseClock
-from experiments.runs.report import PartsProgress, divergence_warning, table, tensorboard_line
+from experiments.runs.report import PartsProgress
 from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
@@ -53,8 +53,6 @@ from experiments.runs.run_folder import (
 from experiments.runs.same_settings import resumed_config
 from neural_tdc.learning.reward_scale import AUTO_SCALE
 from neural_tdc.value_function import ValueFunction, load_value
-
-Run = EvaluationRun | MethodRun | SearchRun
 
 
 def _stored(settings: EvaluationSettings, plan: EvaluationPlan) -> dict[str, Any]:
@@ -150,7 +148,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
             summaries = {done.name: done.summary() for done in runs[:number]}
             _draw(settings, out, runs[:number], len(runs) == 1, summaries)
     controls = _controls(out, runs, summaries)
-    _tell(settings, out, runs, summaries, controls)
+    print_results(settings, out, runs, summaries, controls)
     print(clock.line())
 
 
@@ -196,37 +194,6 @@ def _controls(out: Path, runs: list[Run], summaries: dict[str, Any]) -> list[str
     if len(runs) > 1:
         write_json(out / SUMMARY, summaries)
     return control_lines(found)
-
-
-def _tell(
-    settings: EvaluationSettings,
-    out: Path,
-    runs: list[Run],
-    summaries: dict[str, Any],
-    controls: list[str],
-) -> None:
-    """Print the errors of the rules, the ranking of auto, and where everything is."""
-    if runs[1:] or not isinstance(runs[0], SearchRun):
-        print(f"\n{table(summaries)}")
-    for run in runs:
-        if isinstance(run, SearchRun):
-            print("", *run.lines(), sep="\n")
-    print()
-    for line in controls:
-        print(line, file=sys.stderr if line.startswith("warning") else sys.stdout)
-    for run in runs:
-        print(value_line(run.name, summaries[run.name], run.evidence))
-    warnings = {line for run in runs for line in data_warnings(settings, run.evidence)}
-    print(*sorted(warnings), sep="\n", end="\n" if warnings else "", file=sys.stderr)
-    for result in summaries.values():
-        if diverged := divergence_warning(result):
-            print(diverged, file=sys.stderr)
-    print(f"figure: {out / FIGURE}")
-    drawn = [str(path) for run in runs if (path := run.folder / VALUES).exists()]
-    if drawn:
-        print(f"values: {', '.join(drawn)}")
-    print(f"value:  neural_tdc.load_value({str(runs[0].folder)!r})")
-    print(f"watch:  {tensorboard_line(out)}")
 
 
 if __name__ == "__main__":

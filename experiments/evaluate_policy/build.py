@@ -23,17 +23,16 @@ from envs.finite.finite_mdp import FiniteMDP
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.actions import heads_for
 from experiments.evaluate_policy.data import content, logged, runs_alike
-from experiments.evaluate_policy.memory import check_run_memory
-from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
-from experiments.evaluate_policy.rules import rule_of
-from experiments.evaluate_policy.settings import (
-    AUTO,
-    EvaluationSettings,
+from experiments.evaluate_policy.effects import (
     check_rules,
     idle_settings,
     idle_steps,
     still_bodies,
 )
+from experiments.evaluate_policy.memory import check_run_memory
+from experiments.evaluate_policy.problems import Problem, made_problem, problem_flags
+from experiments.evaluate_policy.rules import rule_of
+from experiments.evaluate_policy.settings import AUTO, EvaluationSettings
 from experiments.runs.checks import UsageError, load_part, named
 from experiments.runs.computing import resolve_device, torch_dtype
 from experiments.runs.settings import check_effects, idle_flags

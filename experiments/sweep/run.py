@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from experiments.runs.checks import UsageError
 from experiments.runs.common_settings import stored
 from experiments.runs.finished_parts import Engine, FinishedParts
 from experiments.runs.phases import PhaseClock

@@ -65,7 +65,7 @@ REFUSED = [
     ("--problem boyan --rule semi_gradient+lst", "--rule", "(did you mean lstd?)"),
     ("--problem boyan --rule mspbe+etd", "--rule", "'mspbe+etd'", "semi_gradient and frozen only"),
     ("--problem boyan --rule tdc --body mpl", "--body 'mpl'", "mlp, paper_atari, nature_atari"),
-    ("--problem boyan --rule tdc --policy soft", "--policy 'soft'", "uniform or module:function"),
+    ("--problem boyan --rule tdc --policy soft", "--policy 'soft'", "uniform, module:function"),
     ("--problem CartPole-v1 --rule td --policy x", "--policy x", "default, soft, uniform"),
     # What does not go together
     ("--problem boyan --rule tdc tdc", "--rule names tdc 2 times"),

@@ -1,0 +1,46 @@
+"""What the program prints at its end: errors, the ranking of auto, values at the starts, files."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.evaluate_policy.method_run import MethodRun
+from experiments.evaluate_policy.run import EvaluationRun
+from experiments.evaluate_policy.search import SearchRun
+from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.evaluate_policy.start_value import data_warnings, value_line
+from experiments.runs.report import divergence_warning, table, tensorboard_line
+from experiments.runs.run_folder import FIGURE, VALUES
+
+Run = EvaluationRun | MethodRun | SearchRun
+
+
+def print_results(
+    settings: EvaluationSettings,
+    out: Path,
+    runs: list[Run],
+    summaries: dict[str, Any],
+    controls: list[str],
+) -> None:
+    """Print the errors of the rules, the ranking of auto, and where everything is."""
+    if runs[1:] or not isinstance(runs[0], SearchRun):
+        print(f"\n{table(summaries)}")
+    for run in runs:
+        if isinstance(run, SearchRun):
+            print("", *run.lines(), sep="\n")
+    print()
+    for line in controls:
+        print(line, file=sys.stderr if line.startswith("warning") else sys.stdout)
+    for run in runs:
+        print(value_line(run.name, summaries[run.name], run.evidence))
+    warnings = {line for run in runs for line in data_warnings(settings, run.evidence)}
+    print(*sorted(warnings), sep="\n", end="\n" if warnings else "", file=sys.stderr)
+    for result in summaries.values():
+        if diverged := divergence_warning(result):
+            print(diverged, file=sys.stderr)
+    print(f"figure: {out / FIGURE}")
+    drawn = [str(path) for run in runs if (path := run.folder / VALUES).exists()]
+    if drawn:
+        print(f"values: {', '.join(drawn)}")
+    print(f"value:  neural_tdc.load_value({str(runs[0].folder)!r})")
+    print(f"watch:  {tensorboard_line(out)}")
