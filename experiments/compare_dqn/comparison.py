@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.runs.files import read_json
-from experiments.runs.intervals import Interval, interquartile_interval, interval_name
+from experiments.runs.intervals import (
+    FEWEST_CUT,
+    Interval,
+    interquartile_interval,
+    interval_name,
+)
 from experiments.runs.report import mean_with_interval, number
 from experiments.runs.run_folder import SCORES, SUMMARY
 from experiments.runs.statistics import summary_entry
@@ -89,7 +94,10 @@ def comparison_table(
     finished: Mapping[str, Mapping[str, Sequence[Finished]]], random: Mapping[str, float]
 ) -> str:
     """Return the table: a line a game and arm, interquartile means with intervals over seeds."""
-    rows = [["game", "arm", f"score, last {LAST} evaluations", "over all", "seeds", "random"]]
+    seeds = {len(runs) for arms in finished.values() for runs in arms.values()}
+    middle = "mean" if max(seeds) < FEWEST_CUT else "interquartile mean"
+    heads = [f"{middle} score, last {LAST} evaluations", f"{middle} over all"]
+    rows = [["game", "arm", *heads, "seeds", "random"]]
     for game, entry in summary_of(finished, random).items():
         for arm, values in entry["arms"].items():
             rows.append(
@@ -107,11 +115,8 @@ def comparison_table(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
     ]
     lines.insert(1, "  ".join("─" * width for width in widths))
-    seeds = {len(runs) for arms in finished.values() for runs in arms.values()}
-    lines.append(
-        f"interquartile mean over seeds [{interval_name(seeds, 'seeds')}] of raw whole-game scores"
-    )
-    if min(seeds) < 4:
+    lines.append(f"{middle} over seeds [{interval_name(seeds, 'seeds')}] of raw whole-game scores")
+    if min(seeds) < FEWEST_CUT <= max(seeds):
         lines.append("of fewer than four seeds the interquartile mean is the mean")
     return "\n".join(lines)
 

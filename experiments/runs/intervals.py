@@ -1,4 +1,4 @@
-"""95 % intervals over runs: Student's t of few, the bootstrap of many, one kind in all programs.
+"""95 % intervals over runs: Student's t of few runs and of errors, else the bootstrap.
 
 Means are over the runs whose value is finite. docs/statistics.md has a table of how often each
 interval covers what it is for.
@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 CONFIDENCE = 0.95
 # Fewer runs than this get Student's t, others the bootstrap: docs/statistics.md has the coverages.
 FEW_RUNS = 10
+# Of fewer values nothing is cut by the interquartile mean: it is the mean.
+FEWEST_CUT = 4
 _COLUMNS_AT_ONCE = 256
 
 
@@ -74,9 +76,10 @@ def mean_interval(
     Of fewer than ten finite values Student's t, of others the bootstrap; of fewer than two there is
     no interval: low and high are NaN.
 
-    logarithm: for errors, which are skewed: Student's t for the logarithm of the mean. The ends are
-               mean·exp(±t·standard error / mean), so low is above 0. One for all, or [*time] each.
-               Where a value is negative or all are 0 it has no effect.
+    logarithm: for errors, which are skewed: Student's t for the logarithm of the mean, of any
+               number of values. The ends are mean·exp(±t·standard error / mean), so low is above 0.
+               One for all, or [*time] each. Where a value is negative or all are 0 it has no
+               effect.
     resamples: of the bootstrap; 10,000 for up to 200 runs and 2,000 above, if not given. Runs are
                drawn with a fixed seed, so the same values give the same interval, and the
                resamples are shared over time.
@@ -94,16 +97,16 @@ def mean_interval(
     survivors = finite.sum(axis=0)
     mean = np.full(flat.shape[1], np.nan)
     np.divide(kept.sum(axis=0), survivors, out=mean, where=survivors > 0)
-    few, many = (survivors > 1) & (survivors < FEW_RUNS), survivors >= FEW_RUNS
     low, high = np.full((2, flat.shape[1]), np.nan)
     squares = np.where(finite, flat - mean, 0.0) ** 2
     error = np.sqrt(squares.sum(axis=0) / np.maximum(survivors * (survivors - 1), 1))
     half = _student(survivors - 1) * error
     skewed = np.broadcast_to(logarithm, shape).reshape(-1) & (kept >= 0).all(axis=0) & (mean > 0)
     factor = np.exp(np.divide(half, mean, out=np.zeros_like(half), where=skewed))
-    low[few] = np.where(skewed, mean / factor, mean - half)[few]
-    high[few] = np.where(skewed, mean * factor, mean + half)[few]
-    columns = np.flatnonzero(many)
+    by_student = (survivors > 1) & ((survivors < FEW_RUNS) | skewed)
+    low[by_student] = np.where(skewed, mean / factor, mean - half)[by_student]
+    high[by_student] = np.where(skewed, mean * factor, mean + half)[by_student]
+    columns = np.flatnonzero((survivors >= FEW_RUNS) & ~skewed)
     for start in range(0, len(columns), _COLUMNS_AT_ONCE):
         block = columns[start : start + _COLUMNS_AT_ONCE]
         ends = _bootstrap(kept[:, block], finite[:, block], resamples)
@@ -211,8 +214,10 @@ def interquartile_interval(
     return Interval(center, np.minimum(low, center), np.maximum(high, center))
 
 
-def interval_name(counts: Iterable[int], of: str = "runs") -> str:
+def interval_name(counts: Iterable[int], of: str = "runs", *, logarithm: bool = False) -> str:
     """Return what intervals over these numbers of runs are, for a table's note or a legend."""
+    if logarithm:
+        return "95 % interval, Student's t on the logarithm"
     counts = list(counts)
     few, many = (any(map(test, counts)) for test in (_is_few, lambda count: count >= FEW_RUNS))
     if few and many:

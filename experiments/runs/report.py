@@ -97,10 +97,11 @@ def table(
     rounding of float64 are shown as 0. first: what the lines are called.
     """
     metrics = [summary["metrics"] for summary in summaries.values()]
+    errors = columns is None
     if columns is None:
         columns = metric_columns({key for each in metrics for key in each})
     columns = [column for column in columns if any(column[1] in each for each in metrics)]
-    rows = [[first, *(title for title, _, _ in columns), "diverged"]]
+    rows = [[first, *(f"mean {title}" for title, _, _ in columns), "diverged"]]
     for rule, summary in summaries.items():
         entries = [summary["metrics"].get(key, {}).get(kind) for _, key, kind in columns]
         scale = _scale(summary["metrics"])
@@ -112,7 +113,10 @@ def table(
     ]
     lines.insert(1, "  ".join("─" * width for width in widths))
     survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
-    note = f"mean over the runs that did not diverge [{interval_name(survivors)}]"
+    kind = interval_name(survivors, logarithm=errors)
+    note = f"means over the runs that did not diverge, each of its own root [{kind}]"
+    if not errors:
+        note = f"means over the runs that did not diverge [{kind}, of errors on the logarithm]"
     return "\n".join([*lines, note])
 
 

@@ -117,9 +117,9 @@ def _heads(select: str, baseline: str) -> list[str]:
         "step",
         "β/α",
         "η/β",
-        title_of(select),
+        f"mean {title_of(select)}",
         f"minus {baseline}'s",
-        *(METRICS[key].symbol + said for _, key, said in TABLE_METRICS),
+        *(f"mean {METRICS[key].symbol}{said}" for _, key, said in TABLE_METRICS),
         "diverged",
     ]
 

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.runs.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
 from experiments.runs.files import atomic_write
 from experiments.runs.history import History
-from experiments.runs.intervals import interval_name
+from experiments.runs.intervals import FEWEST_CUT, interval_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +135,9 @@ def comparison_figure(
             line = axes.axhline(references[game], color=GREY, linestyle=":", linewidth=1.2)
             handles.setdefault("random policy", line)
         _finish(axes, game, "raw score of a whole game")
-    over = f"interquartile mean of {seeds} seeds, bands: {interval_name([seeds])}"
+    # Nothing is cut of fewer than four: the interquartile mean is then the mean.
+    middle = "mean" if seeds < FEWEST_CUT else "interquartile mean"
+    over = f"{middle} of {seeds} seeds, bands: {interval_name([seeds])}"
     if seeds == 1:
         over = "one seed"
     figure.legend(

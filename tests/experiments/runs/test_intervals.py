@@ -55,6 +55,13 @@ def test_on_the_logarithm_it_is_students_for_the_logarithm_of_the_mean():
     np.testing.assert_allclose([low, high], [0.33550, 26.8256], rtol=1e-4)
 
 
+def test_on_the_logarithm_ten_runs_are_treated_as_nine_are():
+    values = np.random.default_rng(3).lognormal(size=12)
+    mean, low, high = mean_interval(values, logarithm=True)
+    factor = np.exp(stats.t.ppf(0.975, 11) * stats.sem(values) / values.mean())
+    np.testing.assert_allclose([low, high], [mean / factor, mean * factor], rtol=1e-9)
+
+
 def test_the_logarithm_has_no_effect_where_a_value_is_negative_or_all_are_zero():
     values = np.array([[1.0, 2.0, -0.1], [0.0, 0.0, 0.0], [0.0, 0.0, 3.0], [1.0, 2.0, np.nan]])
     plain, logarithm = mean_interval(values), mean_interval(values, logarithm=True)
@@ -69,7 +76,7 @@ COVERAGES = {
     ("normal, 10 ± 1", "mean, on the logarithm"): 0.94,
     ("normal, 10 ± 1", "interquartile mean"): 0.92,
     ("skewed, lognormal σ = 0.5", "mean, on the logarithm"): 0.91,
-    ("very skewed, lognormal σ = 1", "mean, on the logarithm"): 0.84,
+    ("very skewed, lognormal σ = 1", "mean, on the logarithm"): 0.88,
     ("capped, min(450 ± 150, 500)", "mean"): 0.80,
 }
 
@@ -83,12 +90,12 @@ def test_an_interval_covers_what_it_is_for_as_often_as_the_page_says(name, kind,
     assert COVERAGES[name, kind] <= share <= 0.985
 
 
-@pytest.mark.parametrize("runs", [2, 3, 5, 9])
+@pytest.mark.parametrize("runs", [2, 3, 5, 9, 10, 20])
 def test_the_logarithm_covers_the_mean_of_skewed_errors_more_often(runs):
     skewed = populations()["very skewed, lognormal σ = 1"]
     plain, logarithm = (coverage(skewed, kind, runs) for kind in list(INTERVALS)[:2])
-    assert logarithm >= 0.89
-    assert logarithm > plain + 0.03
+    assert logarithm >= 0.88
+    assert logarithm > plain + 0.005
 
 
 def test_the_truths_of_the_simulations_are_those_of_their_populations():
@@ -227,6 +234,7 @@ def test_a_statistic_of_few_runs_has_students_interval_over_pseudo_values():
 def test_a_note_says_what_the_intervals_of_its_rows_are():
     assert interval_name([3, 9]) == "95 % interval, Student's t"
     assert interval_name([10, 1]) == "95 % bootstrap interval"
+    assert interval_name([30], logarithm=True) == "95 % interval, Student's t on the logarithm"
     both = "95 % interval, Student's t below 10 seeds, else bootstrap"
     assert interval_name([3, 30], "seeds") == both
 

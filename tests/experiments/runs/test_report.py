@@ -72,8 +72,9 @@ def test_the_table_is_aligned_and_counts_the_diverged():
             "tdc": result("tdc", 7, 7),
         }
     ).splitlines()
-    assert lines[0].split() == ["rule", "RMSVE", "LSTD-RMSVE", "AUC", "RMSVE", "diverged"]
-    assert lines[0].index("RMSVE") == lines[2].index("0.") == lines[4].index("–")
+    heads = ["rule", "mean RMSVE", "mean LSTD-RMSVE", "mean AUC RMSVE", "diverged"]
+    assert re.split("  +", lines[0]) == heads
+    assert lines[0].index("mean RMSVE") == lines[2].index("0.") == lines[4].index("–")
     assert lines[2].endswith("2 of 7")
     assert lines[3].endswith("0 of 7")
     assert lines[4].split() == ["tdc", "–", "–", "–", "7", "of", "7"]
@@ -87,7 +88,7 @@ def test_an_error_that_is_rounding_is_shown_as_zero():
     small = result("tdc")
     small["metrics"]["lstd_rmsve"]["final"] = {"mean": 3e-9, "low": 3e-9, "high": 3e-9}
     lines = table({"td": exact, "tdc": small}).splitlines()
-    column = lines[0].index("LSTD-RMSVE")
+    column = lines[0].index("mean LSTD-RMSVE")
     assert lines[2][column:].split()[0] == "0"
     assert "e-16" not in lines[2]
     assert lines[3][column:].startswith("3.0000e-09 [")
@@ -98,11 +99,15 @@ def test_an_error_that_is_rounding_is_shown_as_zero():
     assert table({"td": exact}).splitlines()[2].split()[:4] == ["td", "0", "0", "0"]
 
 
-def test_intervals_of_few_runs_are_called_what_they_are():
-    assert "[95 % interval, Student's t]" in table({"td": result(runs=3)})
-    assert "[95 % bootstrap interval]" in table({"td": result(runs=12)})
-    both = table({"td": result(runs=3), "tdc": result(runs=12)})
-    assert "[95 % interval, Student's t below 10 runs, else bootstrap]" in both
+def test_intervals_are_called_what_they_are_and_means_what_they_are_of():
+    errors = table({"td": result(runs=3), "tdc": result(runs=12)})
+    assert errors.endswith(
+        "means over the runs that did not diverge, each of its own root "
+        "[95 % interval, Student's t on the logarithm]"
+    )
+    columns = [("RMSVE", "rmsve", "final")]
+    assert "[95 % interval, Student's t, of errors on" in table({"td": result(runs=3)}, columns)
+    assert "[95 % bootstrap interval, of errors" in table({"td": result(runs=12)}, columns)
 
 
 def test_only_a_rule_without_survivors_is_warned_about():
