@@ -1,5 +1,7 @@
 """A loop in C++ over a program's kernels computes what calls of the program compute."""
 
+import math
+
 import pytest
 import torch
 from torch.utils._pytree import tree_flatten
@@ -105,15 +107,41 @@ def test_a_program_that_is_not_kernels_alone_is_repeated_from_python():
 
 
 def test_a_loop_that_computes_something_else_is_not_used(monkeypatch):
-    monkeypatch.setattr(kernel_loop, "_same_bits", lambda one, other: False)
     loops = []
     original = compilation.kernel_loop
 
-    def watched(*arguments):
-        loops.append(original(*arguments))
+    def changed(program, carried, constant):
+        calls = []
+
+        def other(*tensors):
+            calls.append(1)
+            matrix, *rest = program(*tensors)
+            return matrix + 1e-12 * (len(calls) == 3), *rest
+
+        loops.append(original(other, carried, constant))
         return loops[-1]
 
-    monkeypatch.setattr(compilation, "kernel_loop", watched)
+    monkeypatch.setattr(compilation, "kernel_loop", changed)
     repeat = compile_repeatable(function, *start())
     assert loops == [None]
     assert int(repeat(*start(), 3)[3]) == 3
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ([1.0, math.nan], True),
+        ([1.0 + 1e-15, math.nan], False),
+        ([1.0, 2.0], False),
+        ([[1.0, math.nan]], False),
+    ],
+)
+def test_bits_are_compared_with_those_that_are_no_number(other, same):
+    one = torch.tensor([1.0, math.nan], dtype=F64)
+    assert kernel_loop._same_bits(one, torch.tensor(other, dtype=F64)) == same
+
+
+def test_bits_of_a_single_number_are_compared():
+    count = torch.tensor(3)
+    assert kernel_loop._same_bits(count, count.clone())
+    assert not kernel_loop._same_bits(count, count + 1)
