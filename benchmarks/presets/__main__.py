@@ -138,7 +138,11 @@ def main(purposes: Iterable[str] = ("fast", "accurate", "off-policy", "paper")) 
                 if key not in tasks:
                     tasks[key] = made_task(*key, arguments.updates)
                 found = errors(family, tasks[key], arguments.updates, tuple(arguments.hidden))
-                told = {"family": family.name, "purpose": family.purpose, "problem": label}
+                told: dict[str, Any] = {
+                    "family": family.name,
+                    "purpose": family.purpose,
+                    "problem": label,
+                }
                 told |= {"steps": family.steps, "errors": found}
                 path.write_text(json.dumps({**told, "seconds": time.perf_counter() - begun}))
                 print(f"{family.name} on {label}: {time.perf_counter() - begun:.0f} s", flush=True)

@@ -38,7 +38,7 @@ class AverageState(NamedTuple):
     """The mean of each averaged part by name, and the number of updates done, an integer."""
 
     mean: dict[str, Any]
-    count: Tensor
+    updates: Tensor
 
 
 def averaging(name: str, after: int = 0) -> Averaging:
@@ -62,7 +62,7 @@ def updated_average(averaging: Averaging, state: Any, parameters: Parameters) ->
     """Return the state with the parameters of one more update."""
     if not averaging.parts:
         return state
-    count = state.count + 1
+    count = state.updates + 1
     weight = 1 / (count - averaging.after).clamp(min=1).to(parameters.head.dtype)
     moved = partial(torch.lerp, weight=weight)
     mean = {

@@ -33,12 +33,12 @@ class AdamState(NamedTuple):
     """What Adam keeps of a part.
 
     first, second: running means of the direction and of its square, shaped as the part
-    count:         updates done, an integer
+    updates:       done so far, an integer
     """
 
     first: Any
     second: Any
-    count: Tensor
+    updates: Tensor
 
 
 def sgd() -> Optimizer:
@@ -72,7 +72,7 @@ def adam(beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Optimiz
         return AdamState(zeros(part), zeros(part), count)
 
     def update(direction: Any, state: AdamState, size: Any) -> tuple[Any, AdamState]:
-        count = state.count + 1
+        count = state.updates + 1
         first = tree_map(functools.partial(torch.lerp, weight=1 - beta1), state.first, direction)
         second = tree_map(functools.partial(_mean_square, beta2), state.second, direction)
         table = _bias_corrections(beta1, beta2, count.device)

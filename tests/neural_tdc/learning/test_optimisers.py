@@ -134,7 +134,7 @@ def test_adam_keeps_its_bits_where_the_bias_corrections_have_become_1():
         amount, state = mine.update(leaf.grad, state, 0.01)
         value = value - amount
         assert torch.equal(value, leaf.detach())
-    assert int(state.count) == 500
+    assert int(state.updates) == 500
 
 
 def test_adam_without_memory_takes_steps_of_one_size():
@@ -226,7 +226,7 @@ def test_one_name_is_for_all_parts_and_three_are_one_each():
         part_optimizers(("sgd", "adam", "rmsprop")), drawn(torch.Generator().manual_seed(1))
     )
     assert state.body == {}
-    assert state.head._fields == ("first", "second", "count")
+    assert state.head._fields == ("first", "second", "updates")
     assert set(state.auxiliary) == {"tdc"}
 
 
