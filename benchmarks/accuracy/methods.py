@@ -66,11 +66,10 @@ def _chosen(
         row["weight"] += float(choice.weights[index])
         if bool(errors[index].isfinite()):
             row["least"] = min(row["least"], float(errors[index]) / spread)
-    for rank, row in enumerate(choice.ranking):
-        families[row.family]["rank"] = rank
-        at = row.value(case.observation)
-        alone = float(case.weighting @ (at - case.value).square()) - case.noise
-        families[row.family]["error"] = max(alone, 0.0) ** 0.5 / spread
+    for rank, found in enumerate(choice.ranking):
+        alone = float(case.weighting @ (found.value(case.observation) - case.value).square())
+        error = max(alone - case.noise, 0.0) ** 0.5 / spread
+        families[found.family] |= {"rank": rank, "error": error}
     more = {
         "seconds": seconds,
         "families": families,
