@@ -212,7 +212,8 @@ def control_task(
         return sample_evaluator(measured, truth, features, rule, threads)
 
     notes = [*problem.notes, note]
-    if problem.target is not problem.behaviour:
+    # No ratio weighs an error of values of actions.
+    if problem.target is not problem.behaviour and not of_actions:
         notes.append(ratio_note(problem.name, streams.ratio.numpy(), problem.ratio_limit))
     return Task(
         name=problem.name,
