@@ -50,7 +50,8 @@ class Evidence(NamedTuple):
     """How much data an estimate rests on.
 
     transitions: in a run's data
-    units:       episodes or blocks of it, in words, and how many
+    units:       episodes or blocks of it, in words
+    unit_count:  how many
     effective:   (Σρ)²/Σρ², the number of equally weighted transitions that say as much
     largest:     the largest importance ratio ρ
     share:       the part of Σρ that the row with the largest ratio has
@@ -59,7 +60,7 @@ class Evidence(NamedTuple):
 
     transitions: int
     units: str
-    count: int
+    unit_count: int
     effective: float
     largest: float
     share: float
@@ -77,7 +78,7 @@ class Evidence(NamedTuple):
     def warnings(self) -> list[str]:
         """Return a line for each reason why the data cannot tell much."""
         lines = []
-        if self.count < FEW_UNITS:
+        if self.unit_count < FEW_UNITS:
             lines.append(
                 f"warning: the data hold {self.units}, too few to tell how much another log of "
                 "this size would differ"
@@ -99,7 +100,7 @@ def evidence(stream: Transition) -> Evidence:
     """Return how much data a stream holds, leaves [time, …]."""
     try:
         units = resampling_units(stream)
-        words, count = str(units), units.count
+        words, count = str(units), units.unit_count
     except ValueError:
         words, count = "1 episode", 1
     ratio = stream.ratio.double()

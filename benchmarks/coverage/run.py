@@ -165,7 +165,7 @@ def result(job: Job, folder: Path) -> dict[str, Any]:
         found = {
             "truth": data.start_value.tolist(),
             "values": METHODS[job.method](data),
-            "units": [resampling_units(log).count for log in whole],
+            "units": [resampling_units(log).unit_count for log in whole],
             "effective": [effective_sample_size(log.ratio) / job.size for log in whole],
         }
         path.with_suffix(".part").write_text(json.dumps(found))

@@ -34,14 +34,14 @@ def value_of_runs(history: History, task: Task) -> dict[str, Any]:
     """
     values = history.last(START_VALUE)
     if task.resampled:
-        found = data_interval(torch.from_numpy(values))
+        mean, low, high = data_interval(torch.from_numpy(values))
         over = resampled_over(len(values), task.resampled)
     else:
-        found = mean_interval(values)
+        mean, low, high = map(float, mean_interval(values))
         shared = len(task.experience.transitions.reward) == 1 < len(values)
         what = "initial parameters and draws, not another log" if shared else "with their data"
         over = f"{len(values)} runs: {what}" if len(values) > 1 else "one run"
-    return value_entry(*map(float, found), over, run_evidence(task))
+    return value_entry(mean, low, high, over, run_evidence(task))
 
 
 def resampled_over(resamples: int, units: str) -> str:
@@ -74,4 +74,4 @@ def value_line(name: str, summary: Mapping[str, Any], data: Evidence) -> str:
 def data_warnings(settings: EvaluationSettings, data: Evidence) -> list[str]:
     """Return the warnings about the data; a problem's can be collected at will, a log's not."""
     scarce = settings.data is not None or settings.resample != "none"
-    return data._replace(count=data.count if scarce else FEW_UNITS).warnings()
+    return data._replace(unit_count=data.unit_count if scarce else FEW_UNITS).warnings()

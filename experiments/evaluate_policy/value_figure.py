@@ -1,7 +1,8 @@
 """Pictures of learned values: against the true ones, and over two components of the observation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -155,33 +156,16 @@ def value_figure(
         observation = data_observations(task)
         data = values_at(value, observation, task)
         pair = drawn_components(value, observation, task, components)
-    panels: list[Any] = []
+    panels: list[Callable[[Any], None]] = []
     if at_truth is not None:
         error = 0.0 if truth is None else float(truth.squared_error) ** 0.5
-        panels.append(lambda axes: _against_truth(axes, at_truth, error))
-    if chain and at_truth is not None:
-        panels.append(lambda axes: _over_states(axes, at_truth))
-    elif data is not None and data.observation.shape[1] == 1:
-        panels.append(lambda axes: _over_one(axes, data, at_truth))
+        panels.append(partial(_against_truth, at=at_truth, error=error))
+        if chain:
+            panels.append(partial(_over_states, at=at_truth))
+    if data is not None and data.observation.shape[1] == 1:
+        panels.append(partial(_over_one, data=data, at_truth=at_truth))
     elif data is not None:
-        known = at_truth is not None and at_truth.true is not None
-        shown = np.concatenate([data.learned, at_truth.true]) if known else data.learned
-        limits = (float(np.min(shown)), float(np.max(shown)))
-        panels.append(lambda axes: _over_two(axes, data, data.learned, pair, "V learned", limits))
-        if known:
-            panels.append(
-                lambda axes: _over_two(axes, at_truth, at_truth.true, pair, "V true", limits)
-            )
-            difference = at_truth.learned - at_truth.true
-            panels.append(
-                lambda axes: _over_two(axes, at_truth, difference, pair, "V learned − V true")
-            )
-        elif data.spread.any():
-            panels.append(
-                lambda axes: _over_two(
-                    axes, data, data.spread, pair, "spread of V over runs", (0, data.spread.max())
-                )
-            )
+        panels += _over_pair(data, at_truth, pair)
     rows = 2 if len(panels) > 3 else 1
     columns = -(-len(panels) // rows)
     figure = Figure(figsize=(4.8 * columns, 4.0 * rows), layout="constrained")
@@ -189,8 +173,28 @@ def value_figure(
     for place, draw in enumerate(panels):
         draw(figure.add_subplot(rows, columns, place + 1))
     figure.suptitle(title, fontsize=12)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=RASTER_DPI)
+    with atomic_write(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=RASTER_DPI)
+
+
+def _over_pair(
+    data: ValuesAt, at_truth: ValuesAt | None, pair: Sequence[int]
+) -> list[Callable[[Any], None]]:
+    """Return the panels of values over two components."""
+    known = None if at_truth is None else at_truth.true
+    shown = data.learned if known is None else np.concatenate([data.learned, known])
+    limits = (float(np.min(shown)), float(np.max(shown)))
+    over = partial(_over_two, pair=pair)
+    panels = [partial(over, at=data, shown=data.learned, title="V learned", limits=limits)]
+    if at_truth is not None and known is not None:
+        wrong = at_truth.learned - known
+        panels.append(partial(over, at=at_truth, shown=known, title="V true", limits=limits))
+        panels.append(partial(over, at=at_truth, shown=wrong, title="V learned − V true"))
+    elif data.spread.any():
+        most = (0.0, float(data.spread.max()))
+        title = "spread of V over runs"
+        panels.append(partial(over, at=data, shown=data.spread, title=title, limits=most))
+    return [*panels]
 
 
 def _against_truth(axes: "Axes", at: ValuesAt, error: float) -> None:
@@ -226,6 +230,7 @@ def _bars(spread: bool, error: float) -> list[tuple[str, bool]]:
 
 def _over_states(axes: "Axes", at: ValuesAt) -> None:
     """Draw learned and true values over the number of the state."""
+    assert at.true is not None
     state = at.observation[:, 0]
     axes.plot(state, at.true, "_", color="black", markersize=9, label="V true")
     axes.errorbar(
@@ -245,7 +250,7 @@ def _over_states(axes: "Axes", at: ValuesAt) -> None:
 def _over_one(axes: "Axes", data: ValuesAt, at_truth: ValuesAt | None) -> None:
     """Draw values over the only component of the observation."""
     axes.plot(data.observation[:, 0], data.learned, ".", color=BLUE, label="V learned")
-    if at_truth is not None:
+    if at_truth is not None and at_truth.true is not None:
         axes.plot(at_truth.observation[:, 0], at_truth.true, "x", color=VERMILLION, label="V true")
     axes.set_title("Values at observations of the data", fontsize=9)
     axes.set_xlabel("observation[0]")

@@ -33,14 +33,14 @@ class ResamplingUnits(NamedTuple):
     kind: str
 
     @property
-    def count(self) -> int:
+    def unit_count(self) -> int:
         """Return how many units there are."""
         return int(self.number[-1]) + 1
 
     def __str__(self) -> str:
         """Return the units in words."""
-        kind = self.kind if self.count > 1 else self.kind.removesuffix("s")
-        return f"{self.count:,} {kind}"
+        kind = self.kind if self.unit_count > 1 else self.kind.removesuffix("s")
+        return f"{self.unit_count:,} {kind}"
 
 
 class DataInterval(NamedTuple):
@@ -60,10 +60,10 @@ def resampling_units(transitions: Transition) -> ResamplingUnits:
     starts = torch.zeros_like(transitions.reward) if first is None else first.clone()
     starts[0] = 1
     units = ResamplingUnits((starts > 0).long().cumsum(0) - 1, "episodes")
-    if units.count < FEW_UNITS:
+    if units.unit_count < FEW_UNITS:
         blocks = ResamplingUnits(episode_numbers(transitions), "blocks")
-        units = blocks if blocks.count > units.count else units
-    if units.count < 2:
+        units = blocks if blocks.unit_count > units.unit_count else units
+    if units.unit_count < 2:
         raise ValueError(
             f"the log holds one episode of {len(starts):,} transitions, which cannot be resampled: "
             "at least 2 episodes are needed, or a stream longer than 4/(1 − γ) transitions"

@@ -54,7 +54,7 @@ def experience(runs, seed=0, lengths=LENGTHS):
 
 def test_units_are_episodes_where_there_are_many():
     units = resampling_units(log(LENGTHS))
-    assert (units.kind, units.count, str(units)) == ("episodes", 30, "30 episodes")
+    assert (units.kind, units.unit_count, str(units)) == ("episodes", 30, "30 episodes")
     assert units.number.tolist()[:7] == [0, 1, 1, 2, 2, 2, 3]
 
 
@@ -68,7 +68,7 @@ def test_few_long_episodes_are_cut_into_blocks_of_four_times_the_horizon():
 
 def test_few_short_episodes_stay_whole():
     units = resampling_units(log([3, 2]))
-    assert (units.kind, units.count) == ("episodes", 2)
+    assert (units.kind, units.unit_count) == ("episodes", 2)
 
 
 def test_one_episode_cannot_be_resampled():
