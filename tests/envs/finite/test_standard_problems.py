@@ -32,7 +32,9 @@ def test_the_td_fixed_point_has_no_projected_error(name):
     if name != "baird":
         fixed_point = exact.td_fixed_point(mdp.features)
         assert exact.mspbe(mdp.features, fixed_point).sqrt() < 1e-12
-        assert exact.mspbe(mdp.features, fixed_point + 0.1).sqrt() > 1e-3
+        # Kolter's A is nearly 0, so that it tells heads apart badly: that is its point.
+        least = 1e-6 if name == "kolter" else 1e-3
+        assert exact.mspbe(mdp.features, fixed_point + 0.1).sqrt() > least
 
 
 @pytest.mark.parametrize("name", FINITE_PROBLEMS)

@@ -83,8 +83,8 @@ PROBLEMS = [
         "an observation of shape [3], but its observation space says [4]",
     ),
     (
-        ENVIRONMENT + "class made(Env):\n    action_space = gymnasium.spaces.Box(-1, 1, (1,))",
-        "only discrete actions",
+        ENVIRONMENT + "class made(Env):\n    action_space = gymnasium.spaces.MultiDiscrete([2, 3])",
+        "has the action space MultiDiscrete([2 3]); only Discrete and Box",
     ),
     (ENVIRONMENT + "class made(Env):\n    def reset(self):\n        return 0, {}", "TypeError"),
     (
@@ -95,7 +95,7 @@ PROBLEMS = [
     (
         ENVIRONMENT + "class made(Env):\n"
         "    def step(self, action):\n        return self.reset()[0], 0.0, False, {}",
-        "not enough values to unpack",
+        "returned a tuple of 4 from step; it must return (observation, reward, terminated",
     ),
     (
         ENVIRONMENT + "class made(Env):\n    def step(self, action):\n"

@@ -39,7 +39,7 @@ REFUSED = [
     ("--task friedman --curvature-products 1", "--curvature-products 1", "at least 2"),
     ("--task friedman --runs 2 --curvature-runs 3", "--curvature-runs 3 is more than the 2"),
     ("--task friedman --activation gelu", "--activation 'gelu' is not one of relu, tanh"),
-    ("--task friedman --optimizer adam", "--optimizer 'adam' is not one of sgd, rmsprop"),
+    ("--task friedman --optimizer adma", "--optimizer 'adma' is not one of sgd, rmsprop, adam"),
     ("--task friedman --schedule linear", "--schedule", "'linear'", "strongly-convex"),
     ("--task friedman --constraint ball:0", "--constraint", "'ball:0'"),
     ("--task friedman --dtype half", "--dtype 'half'"),
