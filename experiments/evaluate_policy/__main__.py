@@ -6,6 +6,7 @@ folder of its own in it, and --out has the common figure.
 """
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from experiments.evaluate_policy.algorithms import (
     use_threads_for,
 )
 from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
-from experiments.evaluate_policy.controls import control_lines, value_control
+from experiments.evaluate_policy.figures import draw_run, draw_together
 from experiments.evaluate_policy.method_run import MethodRun
 from experiments.evaluate_policy.problems import policies_in_words, problem_flags
-from experiments.evaluate_policy.results import Run, print_results
+from experiments.evaluate_policy.results import Run, add_controls, print_results
 from experiments.evaluate_policy.run import EvaluationRun
 from experiments.evaluate_policy.search import SearchRun, first_stream
 from experiments.evaluate_policy.settings import (
@@ -32,12 +33,11 @@ from experiments.evaluate_policy.settings import (
     check_same_end,
     read_evaluation_settings,
 )
-from experiments.evaluate_policy.value_figure import check_components, value_figure
+from experiments.evaluate_policy.value_figure import check_components
 from experiments.runs.checks import named
 from experiments.runs.command_line import main, resumable
 from experiments.runs.common_settings import stored
 from experiments.runs.configuration import configuration
-from experiments.runs.figures import evaluation_figure
 from experiments.runs.files import write_json
 from experiments.runs.phases import PhaseClock
 from experiments.runs.report import PartsProgress
@@ -45,14 +45,15 @@ from experiments.runs.run_folder import (
     CONFIG,
     FIGURE,
     SUMMARY,
-    VALUES,
     check_folder,
     folder_name,
     prepare_folders,
 )
 from experiments.runs.same_settings import resumed_config
 from neural_tdc.learning.reward_scale import AUTO_SCALE
-from neural_tdc.value_function import ValueFunction, load_value
+
+# Seconds after which the common figure is drawn again while rules are still learned.
+REDRAW_AFTER = 30.0
 
 
 def _stored(settings: EvaluationSettings, plan: EvaluationPlan) -> dict[str, Any]:
@@ -142,58 +143,21 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         if len(runs) > 1:
             listed = [folder.name for folder in folders.values()]
             write_json(out / CONFIG, {**config, "folders": listed})
+        drawn = time.perf_counter()
         for number, run in enumerate(runs, start=1):
             write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
             run.learn()
             summaries = {done.name: done.summary() for done in runs[:number]}
-            _draw(settings, out, runs[:number], len(runs) == 1, summaries)
-    controls = _controls(out, runs, summaries)
+            draw_run(run, settings.value_dimensions)
+            if len(runs) > 1:
+                write_json(out / SUMMARY, summaries)
+                # Rules that take seconds each are drawn together at the end, others at once.
+                if number == len(runs) or time.perf_counter() - drawn > REDRAW_AFTER:
+                    draw_together(out / FIGURE, runs[:number])
+                    drawn = time.perf_counter()
+    controls = add_controls(out, runs, summaries)
     print_results(settings, out, runs, summaries, controls)
     print(clock.line())
-
-
-def _draw(
-    settings: EvaluationSettings,
-    out: Path,
-    runs: list[Run],
-    single: bool,
-    summaries: dict[str, Any],
-) -> None:
-    """Draw the figures of each rule that is done and the common one; auto draws one of its own."""
-    histories = {run.name: run.history for run in runs}
-    task, latest = runs[-1].task, runs[-1]
-    title = f"Policy evaluation on {task.name}"
-    if not isinstance(latest, SearchRun):
-        evaluation_figure(
-            latest.folder / FIGURE, {latest.name: latest.history}, f"{title}: {latest.name}"
-        )
-    if not latest.history.diverged.all():
-        value = _learned_value(latest)
-        value_title = f"Values of {task.name}: {latest.name}"
-        value_figure(latest.folder / VALUES, value, task, value_title, settings.value_dimensions)
-    if not single:
-        evaluation_figure(out / FIGURE, histories, title)
-        write_json(out / SUMMARY, summaries)
-
-
-def _learned_value(run: Run) -> ValueFunction:
-    """Return what a run saved, with the policy at hand where values of actions need it."""
-    actions = run.task.actions
-    return load_value(run.folder, None if actions is None else actions.policy)
-
-
-def _controls(out: Path, runs: list[Run], summaries: dict[str, Any]) -> list[str]:
-    """Add the controls of the finished rules to their summaries; return the lines to print."""
-    found = {}
-    for run in runs:
-        if not run.history.diverged.all():
-            value = _learned_value(run)
-            found[run.name] = value_control(summaries[run.name], value, run.task)
-            summaries[run.name]["control"] = found[run.name]
-            write_json(run.folder / SUMMARY, summaries[run.name])
-    if len(runs) > 1:
-        write_json(out / SUMMARY, summaries)
-    return control_lines(found)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,41 @@
 """What the program prints at its end: errors, the ranking of auto, values at the starts, files."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.evaluate_policy.controls import control_lines, value_control
 from experiments.evaluate_policy.method_run import MethodRun
 from experiments.evaluate_policy.run import EvaluationRun
 from experiments.evaluate_policy.search import SearchRun
 from experiments.evaluate_policy.settings import EvaluationSettings
 from experiments.evaluate_policy.start_value import data_warnings, value_line
+from experiments.runs.files import write_json
 from experiments.runs.report import divergence_warning, table, tensorboard_line
-from experiments.runs.run_folder import FIGURE, VALUES
+from experiments.runs.run_folder import FIGURE, SUMMARY, VALUES
+from neural_tdc.value_function import ValueFunction, load_value
 
 Run = EvaluationRun | MethodRun | SearchRun
+
+
+def learned_value(run: Run) -> ValueFunction:
+    """Return what a run saved, with the policy at hand where values of actions need it."""
+    actions = run.task.actions
+    return load_value(run.folder, None if actions is None else actions.policy)
+
+
+def add_controls(out: Path, runs: Sequence[Run], summaries: dict[str, Any]) -> list[str]:
+    """Add the controls of the finished rules to their summaries; return the lines to print."""
+    found = {}
+    for run in runs:
+        if not run.history.diverged.all():
+            found[run.name] = value_control(summaries[run.name], learned_value(run), run.task)
+            summaries[run.name]["control"] = found[run.name]
+            write_json(run.folder / SUMMARY, summaries[run.name])
+    if len(runs) > 1:
+        write_json(out / SUMMARY, summaries)
+    return control_lines(found)
 
 
 def print_results(

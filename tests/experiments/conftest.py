@@ -22,12 +22,13 @@ import pytest
 import torch
 
 from experiments.evaluate_policy import __main__ as program
+from experiments.evaluate_policy import figures
 from experiments.runs.command_line import main
 
 _numbers = itertools.count()
 FIGURES = (
-    "evaluate_policy.__main__.evaluation_figure",
-    "evaluate_policy.__main__.value_figure",
+    "evaluate_policy.figures.evaluation_figure",
+    "evaluate_policy.figures.value_figure",
     "train_supervised.__main__.evaluation_figure",
     "landscape.__main__.surfaces_figure",
     "landscape.__main__.curvature_figure",
@@ -63,7 +64,7 @@ def evaluate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     threads = torch.get_num_threads()
-    drawn, drawn_values = program.evaluation_figure, program.value_figure
+    drawn, drawn_values = figures.evaluation_figure, figures.value_figure
 
     def stub(path, histories, title):
         path.write_text(" ".join([title, *histories]))
@@ -72,8 +73,8 @@ def evaluate(tmp_path, monkeypatch, capsys):
         path.write_text(title)
 
     def run(line, figure=False):
-        monkeypatch.setattr(program, "evaluation_figure", drawn if figure else stub)
-        monkeypatch.setattr(program, "value_figure", drawn_values if figure else stub_values)
+        monkeypatch.setattr(figures, "evaluation_figure", drawn if figure else stub)
+        monkeypatch.setattr(figures, "value_figure", drawn_values if figure else stub_values)
         capsys.readouterr()
         status = main(program.evaluate_policy, shlex.split(line))
         return Outcome(status, *capsys.readouterr())
@@ -210,8 +211,8 @@ def forked_workers(monkeypatch):
 @pytest.fixture
 def kill_trial(fork, tmp_path, monkeypatch):
     """Return a function that runs a trial of `kill -9` by its file's name; what it found."""
-    for name in ("evaluate_policy", "train_supervised"):
-        monkeypatch.setattr(f"experiments.{name}.__main__.evaluation_figure", lambda *_: None)
+    for name in ("evaluate_policy.figures", "train_supervised.__main__"):
+        monkeypatch.setattr(f"experiments.{name}.evaluation_figure", lambda *_: None)
 
     def trial(name, kills):
         sys.path.insert(0, str(Path(__file__).parent))
