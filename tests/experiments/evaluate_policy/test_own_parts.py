@@ -174,7 +174,7 @@ def test_a_problem_a_metric_and_a_sampling_scheme_are_one_file_and_one_line_each
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith("True True\n")
-    assert re.search(r"^rule +bias +RMSVE", done.stdout, re.MULTILINE)
+    assert re.search(r"^rule +mean bias +mean RMSVE", done.stdout, re.MULTILINE)
     summary = json.loads((tmp_path / "runs" / "queue" / "summary.json").read_text())
     for rule in ("td", "tdc"):
         metrics = summary[rule]["metrics"]
