@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks.machine import seconds
+from benchmarks.machine import seconds, use_threads
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, MarkovSampling
@@ -31,6 +31,9 @@ STEPS = (1e-3, 1e-2, 1e-2)
 DISCOUNT = 0.99
 # Updates in one call of either program.
 CALL = 100
+# The same for one run, whose update is not much longer than the call.
+SINGLE_CALL = 1000
+THREADS = torch.get_num_threads()
 
 
 def streams(runs: int, length: int, dtype: torch.dtype) -> Transition:
@@ -71,8 +74,10 @@ def jax_update(parameters: Any, batch: Any) -> Any:
     return moved, head + STEPS[1] * direction, new_auxiliary
 
 
-def jax_program(stream: Transition, batch: int) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Return the compiled function of `CALL` updates: (parameters, number of the first one)."""
+def jax_program(
+    stream: Transition, batch: int, count: int
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Return the compiled function of `count` updates: (parameters, number of the first one)."""
     leaves = (stream.observation, stream.reward, stream.next_observation)
     data = tuple(jnp.asarray(leaf.numpy()) for leaf in leaves)
     length = stream.reward.shape[1]
@@ -85,16 +90,16 @@ def jax_program(stream: Transition, batch: int) -> Callable[[Any, Any], tuple[An
 
     @jax.jit
     def several(parameters: Any, update: Any) -> tuple[Any, Any]:
-        return jax.lax.scan(one, (parameters, update), None, length=CALL)[0]
+        return jax.lax.scan(one, (parameters, update), None, length=count)[0]
 
     return several
 
 
 class Ours:
-    """Our learner on a stream; `go` takes `CALL` updates."""
+    """Our learner on a stream; `go` takes `count` updates."""
 
-    def __init__(self, stream: Transition, batch: int, *, compiled: bool) -> None:
-        runs = len(stream.reward)
+    def __init__(self, stream: Transition, batch: int, count: int, *, compiled: bool) -> None:
+        runs, self.count = len(stream.reward), count
         algorithm, self.state = prepare(
             RULES["tdc"],
             partial(mlp, features=16, hidden=(32,)),
@@ -123,17 +128,17 @@ class Ours:
         return tuple(arrays[:4]), arrays[4], arrays[5]
 
     def go(self) -> None:
-        """Take `CALL` updates."""
+        """Take `count` updates."""
         with torch.no_grad():
-            self.state, self.update = self.advance(self.state, self.update, CALL)
+            self.state, self.update = self.advance(self.state, self.update, self.count)
 
 
 def largest_difference(runs: int, batch: int) -> float:
     """Return how far the parameters of both differ after `CALL` updates in float64."""
     stream = streams(runs, 150, torch.float64)
     with jax.enable_x64(True):
-        ours = Ours(stream, batch, compiled=False)
-        theirs, _ = jax_program(stream, batch)(ours.parameters(), jnp.zeros((), jnp.int64))
+        ours = Ours(stream, batch, CALL, compiled=False)
+        theirs, _ = jax_program(stream, batch, CALL)(ours.parameters(), jnp.zeros((), jnp.int64))
         ours.go()
         pairs = zip(jax.tree.leaves(theirs), jax.tree.leaves(ours.parameters()), strict=True)
         return max(float(jnp.abs(one - other).max()) for one, other in pairs)
@@ -142,13 +147,16 @@ def largest_difference(runs: int, batch: int) -> float:
 def compared(runs: int, batch: int, rounds: int) -> dict[str, float]:
     """Time both in interleaved windows: microseconds an update, seconds to the first one."""
     stream = streams(runs, 2000 if runs <= 256 else 4 * max(batch, 100), torch.float32)
+    count = SINGLE_CALL if runs == 1 else CALL
+    # Before compilation: the number of threads is part of the program.
+    use_threads(runs, THREADS)
     begun = time.perf_counter()
-    ours = Ours(stream, batch, compiled=True)
+    ours = Ours(stream, batch, count, compiled=True)
     ours.go()
     first = [time.perf_counter() - begun]
     parameters, number = ours.parameters(), jnp.zeros((), jnp.int32)
     begun = time.perf_counter()
-    program = jax_program(stream, batch)
+    program = jax_program(stream, batch, count)
     jax.block_until_ready(program(parameters, number))
     first.append(time.perf_counter() - begun)
 
@@ -159,7 +167,8 @@ def compared(runs: int, batch: int, rounds: int) -> dict[str, float]:
     best = [np.inf, np.inf]
     for _ in range(rounds):
         for index, go in enumerate((ours.go, theirs)):
-            best[index] = min(best[index], seconds(go, 3, torch.device("cpu")) / CALL)
+            best[index] = min(best[index], seconds(go, 3, torch.device("cpu")) / count)
+    use_threads(0, THREADS)
     return {
         "runs": runs,
         "batch": batch,

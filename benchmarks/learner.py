@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import copy_window, matrix_window, seconds
+from benchmarks.machine import copy_window, matrix_window, seconds, use_threads
 from benchmarks.plain_loop import plain_loop
 from neural_tdc.learning.learner import SMALL, repeated_updates
 from neural_tdc.learning.optimisers import part_optimizers
@@ -34,7 +34,7 @@ PARAMETERS = 8 * 32 + 32 + 32 * 16 + 16 + 16 + 16
 OPERATIONS = 2 * 2 * (2 * (8 * 32 + 32 * 16) + 32 * 16)
 STREAM = 2_000
 # Updates between two looks at the clock: of a small population many, as between measurements.
-CALL = {True: 100, False: 50}
+CALL = {True: 1000, False: 50}
 
 
 def learner(
@@ -95,10 +95,13 @@ def measured(
     observation = torch.randn(STREAM + 1, 8, generator=generator).to(device)
     reward = torch.randn(STREAM, generator=generator).to(device)
     compile_seconds = {}
+    threads = torch.get_num_threads()
     for optimizer in ("sgd", "rmsprop"):
         for batch in batches:
             cases[optimizer, batch, 0] = (plain_loop(observation, reward, batch, optimizer), 1)
             for runs in populations:
+                # Before compilation: the number of threads is part of the program.
+                use_threads(runs, threads)
                 begun = time.perf_counter()
                 cases[optimizer, batch, runs] = learner(runs, batch, optimizer, device)
                 compile_seconds[optimizer, batch, runs] = time.perf_counter() - begun
@@ -107,16 +110,20 @@ def measured(
                     f"{compile_seconds[optimizer, batch, runs]:.1f} s",
                     file=sys.stderr,
                 )
+    use_threads(0, threads)
     copy, matrix = copy_window(device), matrix_window(device)
     best: dict[tuple[str, int, int], float] = {}
     copy_rate = matrix_rate = 0.0
     repeats = {}
     for case, (function, _) in cases.items():
+        use_threads(case[2], threads)
         once = seconds(function, 1, device)
         repeats[case] = max(1, int(0.2 / max(once, 1e-6)))
     for _ in range(rounds):
+        use_threads(0, threads)
         copy_rate, matrix_rate = max(copy_rate, copy()), max(matrix_rate, matrix())
         for case, (function, count) in cases.items():
+            use_threads(case[2], threads)
             one = seconds(function, repeats[case], device) / count
             best[case] = min(best.get(case, float("inf")), one)
     rows = []
@@ -146,7 +153,7 @@ def measured(
     return {
         "machine": platform.processor() or platform.machine(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "torch": torch.__version__,
         "copy_bytes_per_second": copy_rate,
         "matrix_operations_per_second": matrix_rate,

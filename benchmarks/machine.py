@@ -34,6 +34,14 @@ def seconds(function: Callable[[], object], repeats: int, device: torch.device) 
     return (time.perf_counter() - begun) / repeats
 
 
+def use_threads(runs: int, all_threads: int) -> None:
+    """Let torch use one thread for a single run, as the programs do, and all for a population.
+
+    The kernels of one run are too short for two threads, which wait for each other.
+    """
+    torch.set_num_threads(1 if runs == 1 else all_threads)
+
+
 def copy_window(device: torch.device) -> Callable[[], float]:
     """Return a function that measures the bytes read and written a second by a large copy."""
     numbers = 8 * last_level_cache() // 4
