@@ -16,7 +16,8 @@ def test_the_seconds_of_the_process_are_counted_and_its_cache_is_the_one_given(t
         "pathlib.Path(os.environ['TORCHINDUCTOR_CACHE_DIR'], 'seen').touch()\n"
     )
     seconds = timed([sys.executable, "-c", code], tmp_path)
-    assert 0.3 <= seconds["cpu"] < 3
+    # The clock of the process ticks in hundredths.
+    assert 0.29 <= seconds["cpu"] < 3
     assert seconds["wall"] > 0.5
     assert (tmp_path / "seen").exists()
 
