@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.evaluate_policy.controls import control_lines, value_control
 from experiments.evaluate_policy.method_run import MethodRun
+from experiments.evaluate_policy.noise import noise_lines, noise_summary
 from experiments.evaluate_policy.run import EvaluationRun
 from experiments.evaluate_policy.search import SearchRun
 from experiments.evaluate_policy.settings import EvaluationSettings
@@ -26,16 +27,18 @@ def learned_value(run: Run) -> ValueFunction:
 
 
 def add_controls(out: Path, runs: Sequence[Run], summaries: dict[str, Any]) -> list[str]:
-    """Add the controls of the finished rules to their summaries; return the lines to print."""
-    found = {}
+    """Add controls and noise of finished rules to their summaries; return the lines to print."""
+    found, noise = {}, {}
     for run in runs:
         if not run.history.diverged.all():
             found[run.name] = value_control(summaries[run.name], learned_value(run), run.task)
             summaries[run.name]["control"] = found[run.name]
+            noise[run.name] = noise_summary(run.history, run.task.truth)
+            summaries[run.name]["noise"] = noise[run.name]
             write_json(run.folder / SUMMARY, summaries[run.name])
     if len(runs) > 1:
         write_json(out / SUMMARY, summaries)
-    return control_lines(found)
+    return [*noise_lines(noise), *control_lines(found)]
 
 
 def print_results(
