@@ -19,6 +19,8 @@ PROGRAMS = (
     "two_step",
     "plot",
 )
+# Where the settings are not in the module `settings` of the program.
+SETTINGS = {"evaluate_policy": "evaluate_policy.settings.evaluation_settings"}
 ROOMS = {
     "The library": "neural_tdc",
     "Rules": "neural_tdc.rules",
@@ -54,13 +56,13 @@ def write(folder: Path) -> None:
 
 
 def _programs() -> Iterator[str]:
-    from experiments.runs.settings import CheckedSettings
+    from experiments.runs.command_line.settings import CheckedSettings
 
     yield "# Command lines"
     yield ""
     yield "Every program is started by `python -m experiments.NAME`. `--help` prints the same."
     for name in PROGRAMS:
-        module = importlib.import_module(f"experiments.{name}.settings")
+        module = importlib.import_module(f"experiments.{SETTINGS.get(name, f'{name}.settings')}")
         kinds = [
             each
             for each in vars(module).values()
@@ -79,8 +81,8 @@ def _programs() -> Iterator[str]:
 
 
 def _flags(kind: type) -> Iterator[str]:
-    from experiments.runs.help_page import help_texts
-    from experiments.runs.settings import setting_fields
+    from experiments.runs.command_line.help_page import help_texts
+    from experiments.runs.command_line.settings import setting_fields
 
     texts = help_texts(kind)
     yield "| flag | default | meaning |"

@@ -101,7 +101,7 @@ def test_a_floor_imports_from_itself_and_from_those_below(floor):
         ("neural_tdc", "import gymnasium, torch.nn, math", {"gymnasium"}),
         ("neural_tdc", "from scipy.stats import bootstrap", {"scipy.stats"}),
         ("neural_tdc", "from . import rules", {"."}),
-        ("envs", "from experiments.runs.files import write", {"experiments.runs.files"}),
+        ("envs", "from experiments.runs.loading import run", {"experiments.runs.loading"}),
         ("envs", "import gymnasium\nfrom neural_tdc.rules.registry import RULES", set()),
         ("agents", "from envs.finite.standard_problems import boyan", set()),
         ("experiments", "import benchmarks.learner", {"benchmarks.learner"}),
@@ -138,6 +138,31 @@ def test_names_are_seen_however_they_are_defined():
     homes = {"x": {"h"}, "x.y": {"_c"}}
     assert borrowed("from x import h, y\nfrom x.y import _c\nfrom z import g", homes) == set()
     assert borrowed("def f():\n    from x.y import h", homes) == {"x.y.h"}
+
+
+def rooms_reached(edges, start):
+    """Return every room that imports lead to from one, in any number of steps."""
+    found, waiting = set(), [start]
+    while waiting:
+        fresh = edges.get(waiting.pop(), set()) - found
+        found |= fresh
+        waiting += fresh
+    return found
+
+
+def test_imports_between_the_rooms_of_the_programs_go_in_no_circle():
+    files = {module_name(path): path for path in FILES["experiments"]}
+    edges = defaultdict(set)
+    for path in files.values():
+        for name in imported(path.read_text(encoding="utf-8")) & set(files):
+            edges[path.parent].add(files[name].parent)
+    assert len(edges) > 15
+    beyond = {room: rooms - {room} for room, rooms in edges.items()}
+    assert [str(room) for room in beyond if room in rooms_reached(beyond, room)] == []
+
+
+def test_a_circle_of_rooms_is_found():
+    assert rooms_reached({"a": {"b"}, "b": {"c"}, "c": {"b"}}, "a") == {"b", "c"}
 
 
 def loaded_by(statement):

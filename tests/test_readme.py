@@ -10,10 +10,10 @@ import pytest
 
 from experiments.compare_dqn.settings import read_comparison
 from experiments.convergence.settings import ConvergenceSettings
-from experiments.evaluate_policy.settings import read_evaluation_settings
+from experiments.evaluate_policy.settings.evaluation_settings import read_evaluation_settings
 from experiments.landscape.settings import read_landscape_settings
 from experiments.plot.settings import PlotSettings
-from experiments.runs.command_line import parse
+from experiments.runs.command_line.program import parse
 from experiments.sweep.settings import read_sweep_settings
 from experiments.train_dqn.settings import read_dqn_settings
 from experiments.train_supervised.settings import read_supervised_settings
@@ -34,7 +34,7 @@ BLOCKS: dict[str, list[str]] = {
 }
 # These pages have tests of their own.
 TESTED_ELSEWHERE = {
-    "docs/own-parts.md": "tests/experiments/evaluate_policy/test_own_parts.py",
+    "docs/own-parts.md": "tests/experiments/evaluate_policy/parts/test_own_parts.py",
     "docs/split-rates.md": "tests/neural_tdc/split_rates/test_recipes.py",
     "docs/stackelberg.md": "tests/neural_tdc/stackelberg/test_problems.py",
 }

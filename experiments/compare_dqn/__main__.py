@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments.compare_dqn.settings import read_comparison
-from experiments.runs.command_line import main, resumable
-from experiments.runs.phases import PhaseClock
+from experiments.runs.command_line.program import main, resumable
+from experiments.runs.results.phases import PhaseClock
 
 
 def compare_dqn(argv: Sequence[str]) -> None:

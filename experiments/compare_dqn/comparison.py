@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.runs.files import read_json
-from experiments.runs.intervals import (
+from experiments.runs.folder.files import read_json
+from experiments.runs.folder.run_folder import SCORES, SUMMARY
+from experiments.runs.results.intervals import (
     FEWEST_CUT,
     Interval,
     interquartile_interval,
     interval_name,
 )
-from experiments.runs.report import mean_with_interval, number
-from experiments.runs.run_folder import SCORES, SUMMARY
-from experiments.runs.statistics import summary_entry
+from experiments.runs.results.report import mean_with_interval, number
+from experiments.runs.results.statistics import summary_entry
 from experiments.train_dqn.figures import Curve
 
 # The last evaluations whose mean stands in the table: one alone hangs on its few games.

@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Iterator
 
 from experiments.compare_dqn.settings import Comparison
-from experiments.runs.checks import UsageError
-from experiments.runs.configuration import configuration
-from experiments.runs.files import json_value, read_json, write_json
-from experiments.runs.run_folder import CONFIG, holds_run, prepare_folder
-from experiments.runs.run_lock import LOCK, check_unlocked, locked
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import json_value, read_json, write_json
+from experiments.runs.folder.run_folder import CONFIG, holds_run, prepare_folder
+from experiments.runs.folder.run_lock import LOCK, check_unlocked, locked
 
 
 @contextlib.contextmanager

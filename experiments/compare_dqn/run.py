@@ -20,11 +20,11 @@ from experiments.compare_dqn.folder import comparison_folder
 from experiments.compare_dqn.random_policy import random_score
 from experiments.compare_dqn.settings import Comparison, ComparisonSettings
 from experiments.compare_dqn.side_by_side import side_by_side
-from experiments.runs.computing import resolve_device
-from experiments.runs.files import write_json
-from experiments.runs.phases import PhaseClock, rounded
-from experiments.runs.report import number
-from experiments.runs.run_folder import FIGURE, SUMMARY, holds_run
+from experiments.runs.command_line.computing import resolve_device
+from experiments.runs.folder.files import write_json
+from experiments.runs.folder.run_folder import FIGURE, SUMMARY, holds_run
+from experiments.runs.results.phases import PhaseClock, rounded
+from experiments.runs.results.report import number
 from experiments.train_dqn.build import games, network_of, protocol_line, replay_size
 from experiments.train_dqn.figures import comparison_figure
 from experiments.train_dqn.settings import DQNSettings

@@ -5,11 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from experiments.runs.checks import UsageError
-from experiments.runs.command_line import flags_given
-from experiments.runs.requirements import count, one_of, several
-from experiments.runs.run_folder import folder_name
-from experiments.runs.settings import CheckedSettings, idle_flags, setting_fields, settings_from
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.program import flags_given
+from experiments.runs.command_line.requirements import count, one_of, several
+from experiments.runs.command_line.settings import (
+    CheckedSettings,
+    idle_flags,
+    setting_fields,
+    settings_from,
+)
+from experiments.runs.folder.run_folder import folder_name
 from experiments.train_dqn.defaults import defaults_in_words
 from experiments.train_dqn.settings import (
     DQN_ARMS,

@@ -16,8 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.runs.command_line import Stopped, main
-from experiments.runs.processes import deaf_to_stops, end_with_parent
+from experiments.runs.command_line.processes import deaf_to_stops, end_with_parent
+from experiments.runs.command_line.program import Stopped, main
 from experiments.train_dqn.settings import DQNSettings
 from experiments.train_dqn.train import train
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments.convergence.settings import ConvergenceSettings
-from experiments.runs.command_line import main, parse
-from experiments.runs.run_folder import check_folder
+from experiments.runs.command_line.program import main, parse
+from experiments.runs.folder.run_folder import check_folder
 
 
 def convergence(argv: Sequence[str]) -> None:

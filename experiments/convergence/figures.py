@@ -10,10 +10,17 @@ from experiments.convergence import relu_kink
 from experiments.convergence.descents import QUANTITIES, SCHEDULES
 from experiments.convergence.structure import RIDGE, reduced_values, scalar_curves
 from experiments.convergence.tables import PROMISED
-from experiments.runs.figures import BAND_RESAMPLES, BLUE, GREEN, GREY, RASTER_DPI, VERMILLION
-from experiments.runs.files import atomic_write
-from experiments.runs.history import History
-from experiments.runs.intervals import mean_interval
+from experiments.runs.folder.files import atomic_write
+from experiments.runs.results.figures import (
+    BAND_RESAMPLES,
+    BLUE,
+    GREEN,
+    GREY,
+    RASTER_DPI,
+    VERMILLION,
+)
+from experiments.runs.results.history import History
+from experiments.runs.results.intervals import mean_interval
 from neural_tdc.randomness import generator
 
 if TYPE_CHECKING:

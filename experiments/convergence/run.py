@@ -21,16 +21,16 @@ from experiments.convergence.figures import draw_convergence
 from experiments.convergence.settings import ConvergenceSettings
 from experiments.convergence.structure import kink, least_curvatures, without_ridge
 from experiments.convergence.tables import all_slopes, slope_table, structure_lines
-from experiments.runs.checkpoint import restored
-from experiments.runs.command_line import resumable
-from experiments.runs.common_settings import stored
-from experiments.runs.configuration import configuration
-from experiments.runs.files import write_json
-from experiments.runs.phases import PhaseClock
-from experiments.runs.recorder import Recorder
-from experiments.runs.report import Progress, tensorboard_line
-from experiments.runs.run_folder import CHECKPOINT, CONFIG, FIGURE, prepare_folder
-from experiments.runs.same_settings import resumed_config
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.program import resumable
+from experiments.runs.folder.checkpoint import restored
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import write_json
+from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, FIGURE, prepare_folder
+from experiments.runs.folder.same_settings import resumed_config
+from experiments.runs.recording.recorder import Recorder
+from experiments.runs.results.phases import PhaseClock
+from experiments.runs.results.report import Progress, tensorboard_line
 from neural_tdc.types import Parameters
 
 NAME = "convergence"

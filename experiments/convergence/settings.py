@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from experiments.runs.checks import UsageError
-from experiments.runs.common_settings import FolderSettings
-from experiments.runs.requirements import above, count, one_of, several
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.common_settings import FolderSettings
+from experiments.runs.command_line.requirements import above, count, one_of, several
 
 INSTANCE_NAMES = ("scalar", "regression", "chain")
 

@@ -8,9 +8,9 @@ import torch
 
 from experiments.convergence.descents import QUANTITIES, SCHEDULES
 from experiments.convergence.rates import log_log_slope
-from experiments.runs.history import History
-from experiments.runs.intervals import Interval, statistic_interval
-from experiments.runs.report import mean_with_interval
+from experiments.runs.results.history import History
+from experiments.runs.results.intervals import Interval, statistic_interval
+from experiments.runs.results.report import mean_with_interval
 
 # The exponent that the theorem of that schedule promises for that quantity.
 PROMISED = {

@@ -13,35 +13,33 @@ from typing import Any
 
 import torch
 
-from experiments.evaluate_policy.algorithms import (
+from experiments.evaluate_policy.learning.method_run import MethodRun
+from experiments.evaluate_policy.learning.rule_run import EvaluationRun
+from experiments.evaluate_policy.learning.search import SearchRun, first_stream
+from experiments.evaluate_policy.parts.algorithms import (
     can_be_compiled,
     compiles,
     prepared_rules,
     scale_of_rewards,
     use_threads_for,
 )
-from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
-from experiments.evaluate_policy.figures import draw_run, draw_together
-from experiments.evaluate_policy.method_run import MethodRun
-from experiments.evaluate_policy.problems import policies_in_words, problem_flags
-from experiments.evaluate_policy.results import Run, add_controls, print_results
-from experiments.evaluate_policy.run import EvaluationRun
-from experiments.evaluate_policy.search import SearchRun, first_stream
-from experiments.evaluate_policy.settings import (
+from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.parts.problems import policies_in_words, problem_flags
+from experiments.evaluate_policy.results.figures import draw_run, draw_together
+from experiments.evaluate_policy.results.final_report import Run, add_controls, print_results
+from experiments.evaluate_policy.results.value_figure import check_components
+from experiments.evaluate_policy.settings.evaluation_settings import (
     AUTO,
     EvaluationSettings,
     check_same_end,
     read_evaluation_settings,
 )
-from experiments.evaluate_policy.value_figure import check_components
-from experiments.runs.checks import named
-from experiments.runs.command_line import main, resumable
-from experiments.runs.common_settings import stored
-from experiments.runs.configuration import configuration
-from experiments.runs.files import write_json
-from experiments.runs.phases import PhaseClock
-from experiments.runs.report import PartsProgress
-from experiments.runs.run_folder import (
+from experiments.runs.command_line.checks import named
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.program import main, resumable
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import write_json
+from experiments.runs.folder.run_folder import (
     CONFIG,
     FIGURE,
     SUMMARY,
@@ -49,7 +47,9 @@ from experiments.runs.run_folder import (
     folder_name,
     prepare_folders,
 )
-from experiments.runs.same_settings import resumed_config
+from experiments.runs.folder.same_settings import resumed_config
+from experiments.runs.results.phases import PhaseClock
+from experiments.runs.results.report import PartsProgress
 from neural_tdc.learning.reward_scale import AUTO_SCALE
 
 # Seconds after which the common figure is drawn again while rules are still learned.

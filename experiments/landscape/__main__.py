@@ -15,11 +15,11 @@ from torch.utils._pytree import tree_map
 
 from experiments.landscape.figures import curvature_figure, surfaces_figure
 from experiments.landscape.settings import LandscapeSettings, read_landscape_settings
-from experiments.runs.command_line import main
-from experiments.runs.history import History
-from experiments.runs.intervals import mean_interval
-from experiments.runs.report import mean_with_interval, tensorboard_line
-from experiments.runs.run_folder import FIGURE
+from experiments.runs.command_line.program import main
+from experiments.runs.folder.run_folder import FIGURE
+from experiments.runs.results.history import History
+from experiments.runs.results.intervals import mean_interval
+from experiments.runs.results.report import mean_with_interval, tensorboard_line
 from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.metrics import run_problem
 from experiments.train_supervised.run import Watch, supervised_run

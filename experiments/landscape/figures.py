@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.runs.figures import RASTER_DPI, draw_histories
-from experiments.runs.files import atomic_write
-from experiments.runs.history import History
-from experiments.runs.panels import Panel
+from experiments.runs.folder.files import atomic_write
+from experiments.runs.results.figures import RASTER_DPI, draw_histories
+from experiments.runs.results.history import History
+from experiments.runs.results.panels import Panel
 from neural_tdc.stackelberg.landscape import Landscape
 
 if TYPE_CHECKING:

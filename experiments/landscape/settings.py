@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from experiments.runs.checks import UsageError
-from experiments.runs.command_line import flags_given
-from experiments.runs.requirements import above, count, one_of, read_by, several
-from experiments.runs.settings import check_effects, settings_from
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.program import flags_given
+from experiments.runs.command_line.requirements import above, count, one_of, read_by, several
+from experiments.runs.command_line.settings import check_effects, settings_from
 from experiments.train_supervised.data import TASKS
 from experiments.train_supervised.settings import (
     SupervisedSettings,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.plot.settings import PlotSettings
-from experiments.runs.command_line import main, parse
+from experiments.runs.command_line.program import main, parse
 
 
 def plot(argv: Sequence[str]) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.plot.settings import PlotSettings
-from experiments.runs.checks import UsageError, suggestion
-from experiments.runs.figures import evaluation_figure
+from experiments.runs.command_line.checks import UsageError, suggestion
+from experiments.runs.folder.run_folder import FIGURE
 from experiments.runs.loading import FinishedRun, read_run, run_folders
-from experiments.runs.report import table
-from experiments.runs.run_folder import FIGURE
-from experiments.runs.statistics import summary, summary_key
+from experiments.runs.results.figures import evaluation_figure
+from experiments.runs.results.report import table
+from experiments.runs.results.statistics import summary, summary_key
 from neural_tdc.metrics.registry import selectable_metrics
 
 FORMATS = (".png", ".pdf", ".svg")

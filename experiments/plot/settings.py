@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from experiments.runs.requirements import several
-from experiments.runs.settings import IN_PLACE, CheckedSettings
+from experiments.runs.command_line.requirements import several
+from experiments.runs.command_line.settings import IN_PLACE, CheckedSettings
 
 
 @dataclass(frozen=True, kw_only=True)

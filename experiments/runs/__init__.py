@@ -1,1 +1,1 @@
-"""What every program shares: command line, run folder, measurements, tables and figures."""
+"""What every program shares: command line, run folder, results and recording."""

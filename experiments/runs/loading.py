@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.runs.checks import UsageError
-from experiments.runs.files import read_json
-from experiments.runs.history import LEADING_COLUMNS, History, read
-from experiments.runs.run_folder import CONFIG, METRICS_FILE, PARTS, SUMMARY
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.folder.files import read_json
+from experiments.runs.folder.run_folder import CONFIG, METRICS_FILE, PARTS, SUMMARY
+from experiments.runs.results.history import LEADING_COLUMNS, History, read
 
 if TYPE_CHECKING:
     from pandas import DataFrame

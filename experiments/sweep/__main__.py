@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.runs.checks import UsageError
-from experiments.runs.command_line import main, resumable
-from experiments.runs.configuration import configuration
-from experiments.runs.files import read_json, write_json
-from experiments.runs.run_folder import CONFIG, check_folder, prepare_folder
-from experiments.runs.same_settings import check_same_settings
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.program import main, resumable
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import read_json, write_json
+from experiments.runs.folder.run_folder import CONFIG, check_folder, prepare_folder
+from experiments.runs.folder.same_settings import check_same_settings
 from experiments.sweep.report import remove_report, write_report
 from experiments.sweep.run import make_study, stored_settings
 from experiments.sweep.settings import read_sweep_settings

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from agents.policy_evaluation import known_parts
 from envs.finite.finite_mdp import FiniteMDP
-from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
-from experiments.evaluate_policy.learning_settings import LearningSettings
-from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.runs.checks import UsageError
-from experiments.runs.settings import Idle, idle_flags, setting_fields
-from experiments.runs.statistics import summary_key
+from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
+from experiments.evaluate_policy.settings.learning_settings import LearningSettings
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.settings import Idle, idle_flags, setting_fields
+from experiments.runs.results.statistics import summary_key
 from experiments.sweep.grids import grid
 from experiments.sweep.settings import SweepSettings, selectable
 from neural_tdc.metrics.registry import selectable_metrics

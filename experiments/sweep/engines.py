@@ -16,10 +16,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.checks import UsageError
-from experiments.runs.command_line import Stopped
-from experiments.runs.finished_parts import Engine, OnProgress
-from experiments.runs.processes import deaf_to_stops, end_with_parent, terminable
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.processes import deaf_to_stops, end_with_parent, terminable
+from experiments.runs.command_line.program import Stopped
+from experiments.runs.recording.finished_parts import Engine, OnProgress
 from experiments.sweep.shard import Results, Shard, run_shard
 
 # Times that a shard is tried again after its worker has died.

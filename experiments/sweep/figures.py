@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.runs.figures import BAND_RESAMPLES, rule_styles
-from experiments.runs.files import atomic_write
-from experiments.runs.intervals import mean_interval
+from experiments.runs.folder.files import atomic_write
+from experiments.runs.results.figures import BAND_RESAMPLES, rule_styles
+from experiments.runs.results.intervals import mean_interval
 from experiments.sweep.results import (
     Report,
     Row,

@@ -5,8 +5,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from experiments.runs.checks import UsageError
-from experiments.runs.settings import read_number
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.settings import read_number
 
 _POWER = re.compile(r"([0-9.]+)\^(-?[0-9]+)")
 _LARGEST_GRID = 10_000

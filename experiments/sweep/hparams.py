@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.runs.history import History
-from experiments.runs.run_folder import folder_name
-from experiments.runs.tensorboard_log import TensorBoardLog
+from experiments.runs.folder.run_folder import folder_name
+from experiments.runs.recording.tensorboard_log import TensorBoardLog
+from experiments.runs.results.history import History
 from experiments.sweep.results import Report, Row, described
 
 HPARAMS = "tensorboard"

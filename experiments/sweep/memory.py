@@ -7,8 +7,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from envs.finite.finite_mdp import FiniteMDP
-from experiments.evaluate_policy.memory import problem_shape
-from experiments.runs.checks import UsageError
+from experiments.evaluate_policy.parts.memory import problem_shape
+from experiments.runs.command_line.checks import UsageError
 from experiments.sweep.build import Cell
 from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.preparation import prepare

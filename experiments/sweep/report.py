@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.files import write_json, write_text
-from experiments.runs.phases import rounded
-from experiments.runs.report import large_number, tensorboard_line
-from experiments.runs.run_folder import SUMMARY, folder_name
+from experiments.runs.folder.files import write_json, write_text
+from experiments.runs.folder.run_folder import SUMMARY, folder_name
+from experiments.runs.results.phases import rounded
+from experiments.runs.results.report import large_number, tensorboard_line
 from experiments.sweep import figures, tables
 from experiments.sweep.hparams import HPARAMS, write_hparams
 from experiments.sweep.overall import overall, overall_csv, overall_markdown

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.runs.intervals import mean_interval, paired_difference
+from experiments.runs.results.intervals import mean_interval, paired_difference
 from experiments.sweep.build import Cell, Configuration
 from experiments.sweep.shard import Results, Shard
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from experiments.runs.checks import UsageError
-from experiments.runs.common_settings import stored
-from experiments.runs.finished_parts import Engine, FinishedParts
-from experiments.runs.phases import PhaseClock
-from experiments.runs.report import large_number
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.recording.finished_parts import Engine, FinishedParts
+from experiments.runs.results.phases import PhaseClock
+from experiments.runs.results.report import large_number
 from experiments.sweep.build import Cell, Configuration, cells
 from experiments.sweep.engines import make_engine
 from experiments.sweep.memory import Estimate, configurations_a_shard, estimate, memory_to_take

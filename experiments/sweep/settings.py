@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from experiments.evaluate_policy.learning_settings import LearningSettings
-from experiments.runs.checks import UsageError, check_choice, suggestion
-from experiments.runs.command_line import flags_given
-from experiments.runs.requirements import above, count, one_of, read_by, several
-from experiments.runs.settings import (
+from experiments.evaluate_policy.settings.learning_settings import LearningSettings
+from experiments.runs.command_line.checks import UsageError, check_choice, suggestion
+from experiments.runs.command_line.program import flags_given
+from experiments.runs.command_line.requirements import above, count, one_of, read_by, several
+from experiments.runs.command_line.settings import (
     check_setting,
     flag_of,
     plain_value,
     setting_fields,
     settings_from,
 )
-from experiments.runs.statistics import summary_key
+from experiments.runs.results.statistics import summary_key
 from experiments.sweep.grids import grid
 from neural_tdc.learning.sampling import SAMPLINGS
 from neural_tdc.metrics.registry import selectable_metrics

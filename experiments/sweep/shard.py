@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import Task
-from experiments.evaluate_policy.algorithms import scale_of_rewards
-from experiments.evaluate_policy.build import EvaluationPlan, evaluation_plan
-from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.runs.common_settings import stored
-from experiments.runs.computing import compilation
-from experiments.runs.statistics import measurement_weights
+from experiments.evaluate_policy.parts.algorithms import scale_of_rewards
+from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.computing import compilation
+from experiments.runs.results.statistics import measurement_weights
 from experiments.sweep.build import Cell, Configuration
 from experiments.sweep.settings import SweepSettings
 from neural_tdc.learning.algorithm import State

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.runs.report import mean_with_interval
-from experiments.runs.statistics import summary_key
+from experiments.runs.results.report import mean_with_interval
+from experiments.runs.results.statistics import summary_key
 from experiments.sweep.results import (
     Report,
     Row,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.runs.settings import setting_fields
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
+from experiments.runs.command_line.settings import setting_fields
 from experiments.sweep.results import Row, best, panels_of
 from experiments.sweep.settings import SweepSettings
 from experiments.sweep.shard import reported_settings

@@ -6,10 +6,10 @@ The run is a folder; see docs/dqn.md for what its files and metrics mean.
 import sys
 from collections.abc import Sequence
 
-from experiments.runs.command_line import main, resumable
-from experiments.runs.phases import PhaseClock
-from experiments.runs.report import mean_with_interval, tensorboard_line
-from experiments.runs.run_folder import FIGURE
+from experiments.runs.command_line.program import main, resumable
+from experiments.runs.folder.run_folder import FIGURE
+from experiments.runs.results.phases import PhaseClock
+from experiments.runs.results.report import mean_with_interval, tensorboard_line
 from experiments.train_dqn.settings import read_dqn_settings
 
 

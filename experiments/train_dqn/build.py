@@ -11,7 +11,7 @@ from agents.dqn.training import Training, TrainingSchedule
 from envs.games.atari import NATURE, Protocol
 from envs.games.registry import make_environments
 from envs.games.stepping import Environments, observation_shape
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
 from experiments.train_dqn.settings import DQNSettings
 from neural_tdc.device_memory import GIGABYTE
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.runs.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
-from experiments.runs.files import atomic_write
-from experiments.runs.history import History
-from experiments.runs.intervals import FEWEST_CUT, interval_name
+from experiments.runs.folder.files import atomic_write
+from experiments.runs.results.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
+from experiments.runs.results.history import History
+from experiments.runs.results.intervals import FEWEST_CUT, interval_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

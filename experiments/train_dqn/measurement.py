@@ -9,8 +9,8 @@ import torch
 from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from agents.dqn.training import Training, TrainingProgress
 from envs.games.stepping import Environments
-from experiments.runs.intervals import interquartile_mean, mean_interval
-from experiments.runs.statistics import number_or_none, summary_entry
+from experiments.runs.results.intervals import interquartile_mean, mean_interval
+from experiments.runs.results.statistics import number_or_none, summary_entry
 from experiments.train_dqn.settings import DQNSettings
 from neural_tdc.split_rates import effective_rates
 

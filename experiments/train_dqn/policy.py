@@ -16,8 +16,8 @@ from agents.dqn.q_network import QNetwork, make_network
 from envs.control.environments import make
 from envs.games.atari import ATARI
 from envs.games.single_game import SingleGame
-from experiments.runs.checkpoint import load_checkpoint
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.folder.checkpoint import load_checkpoint
 from experiments.train_dqn.build import games
 from experiments.train_dqn.settings import DQNSettings
 

@@ -10,14 +10,14 @@ import torch
 
 from agents.dqn.training import Training, TrainingProgress
 from envs.games.stepping import Environments
-from experiments.runs.command_line import Stopped
-from experiments.runs.common_settings import stored
-from experiments.runs.files import write_json
-from experiments.runs.history import History
-from experiments.runs.phases import PhaseClock, rounded
-from experiments.runs.recorder import Recorder
-from experiments.runs.report import Progress
-from experiments.runs.run_folder import CHECKPOINT, SCORES, SUMMARY
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.program import Stopped
+from experiments.runs.folder.files import write_json
+from experiments.runs.folder.run_folder import CHECKPOINT, SCORES, SUMMARY
+from experiments.runs.recording.recorder import Recorder
+from experiments.runs.results.history import History
+from experiments.runs.results.phases import PhaseClock, rounded
+from experiments.runs.results.report import Progress
 from experiments.train_dqn.build import policy_description
 from experiments.train_dqn.measurement import (
     EVALUATED,

@@ -12,12 +12,17 @@ from agents.dqn.learner import LOSSES, OPTIMIZERS, PRECISIONS
 from agents.dqn.q_network import NETWORKS, network_options
 from envs.games.atari import Protocol
 from envs.games.registry import protocol_options
-from experiments.runs.checks import UsageError
-from experiments.runs.command_line import flags_given
-from experiments.runs.common_settings import DEVICES, FolderSettings
-from experiments.runs.requirements import above, at_least, count, from_to, one_of
-from experiments.runs.run_folder import folder_name
-from experiments.runs.settings import CheckedSettings, Idle, check_effects, settings_from
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.common_settings import DEVICES, FolderSettings
+from experiments.runs.command_line.program import flags_given
+from experiments.runs.command_line.requirements import above, at_least, count, from_to, one_of
+from experiments.runs.command_line.settings import (
+    CheckedSettings,
+    Idle,
+    check_effects,
+    settings_from,
+)
+from experiments.runs.folder.run_folder import folder_name
 from experiments.train_dqn.defaults import defaults, defaults_in_words
 
 DQN_ARMS = ("split", "body", "head", "opposite")

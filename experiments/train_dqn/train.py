@@ -11,20 +11,20 @@ import torch
 
 from agents.dqn.replay import check_capacity
 from envs.games.atari import ATARI
-from experiments.runs.checks import named
-from experiments.runs.common_settings import stored
-from experiments.runs.computing import resolve_device
-from experiments.runs.configuration import configuration
-from experiments.runs.files import write_json
-from experiments.runs.phases import PhaseClock
-from experiments.runs.processes import interruptible
-from experiments.runs.run_folder import (
+from experiments.runs.command_line.checks import named
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.computing import resolve_device
+from experiments.runs.command_line.processes import interruptible
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import write_json
+from experiments.runs.folder.run_folder import (
     CONFIG,
     FIGURE,
     check_folder,
     prepare_folder,
 )
-from experiments.runs.same_settings import resumed_config
+from experiments.runs.folder.same_settings import resumed_config
+from experiments.runs.results.phases import PhaseClock
 from experiments.train_dqn.build import games, memory_line, protocol_line, training
 from experiments.train_dqn.figures import run_figure
 from experiments.train_dqn.run import DQNRun

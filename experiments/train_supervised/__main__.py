@@ -9,11 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.runs.command_line import main
-from experiments.runs.figures import evaluation_figure
-from experiments.runs.panels import metric_panels
-from experiments.runs.report import divergence_warning, metric_columns, table, tensorboard_line
-from experiments.runs.run_folder import FIGURE
+from experiments.runs.command_line.program import main
+from experiments.runs.folder.run_folder import FIGURE
+from experiments.runs.results.figures import evaluation_figure
+from experiments.runs.results.panels import metric_panels
+from experiments.runs.results.report import (
+    divergence_warning,
+    metric_columns,
+    table,
+    tensorboard_line,
+)
 from experiments.train_supervised.metrics import SUPERVISED_METRICS
 from experiments.train_supervised.run import SupervisedRun, supervised_run
 from experiments.train_supervised.settings import read_supervised_settings

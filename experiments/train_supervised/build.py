@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from experiments.runs.checks import named
-from experiments.runs.common_settings import stored
-from experiments.runs.computing import compilation, resolve_device, threads_for, torch_dtype
+from experiments.runs.command_line.checks import named
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.computing import (
+    compilation,
+    resolve_device,
+    threads_for,
+    torch_dtype,
+)
 from experiments.train_supervised.data import Dataset, read_dataset
 from experiments.train_supervised.settings import SupervisedSettings
 from neural_tdc.device_memory import check_memory

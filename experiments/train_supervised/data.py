@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
 from experiments.train_supervised.image_files import CLASSES, Images, read_images
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.supervised import Samples

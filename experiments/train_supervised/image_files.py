@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
 
 # IDX type code of unsigned bytes.
 _UNSIGNED_BYTE = 8

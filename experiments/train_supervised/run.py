@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten
 
-from experiments.runs.checkpoint import restored
-from experiments.runs.command_line import resumable
-from experiments.runs.configuration import configuration
-from experiments.runs.files import write_json
-from experiments.runs.phases import PhaseClock
-from experiments.runs.recorder import Recorder
-from experiments.runs.report import Progress
-from experiments.runs.run_folder import (
+from experiments.runs.command_line.program import resumable
+from experiments.runs.folder.checkpoint import restored
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import write_json
+from experiments.runs.folder.run_folder import (
     CHECKPOINT,
     CONFIG,
     SUMMARY,
     check_folder,
     prepare_folders,
 )
-from experiments.runs.same_settings import resumed_config
+from experiments.runs.folder.same_settings import resumed_config
+from experiments.runs.recording.recorder import Recorder
+from experiments.runs.results.phases import PhaseClock
+from experiments.runs.results.report import Progress
 from experiments.train_supervised.build import (
     SupervisedPlan,
     default_folder,

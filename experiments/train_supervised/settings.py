@@ -5,11 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from experiments.runs.checks import UsageError
-from experiments.runs.command_line import flags_given
-from experiments.runs.common_settings import ComputingSettings, FolderSettings
-from experiments.runs.requirements import above, at_least, count, one_of, read_by, several
-from experiments.runs.settings import Idle, check_effects, settings_from
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.common_settings import ComputingSettings, FolderSettings
+from experiments.runs.command_line.program import flags_given
+from experiments.runs.command_line.requirements import (
+    above,
+    at_least,
+    count,
+    one_of,
+    read_by,
+    several,
+)
+from experiments.runs.command_line.settings import Idle, check_effects, settings_from
 from experiments.train_supervised.data import IMAGES, TASKS
 from neural_tdc.learning.optimisers import OPTIMIZER_MAKERS
 from neural_tdc.learning.projections import projection

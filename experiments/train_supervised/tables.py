@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from experiments.runs.history import History
-from experiments.runs.intervals import Interval, paired_difference
-from experiments.runs.report import mean_with_interval
-from experiments.runs.statistics import auc
+from experiments.runs.results.history import History
+from experiments.runs.results.intervals import Interval, paired_difference
+from experiments.runs.results.report import mean_with_interval
+from experiments.runs.results.statistics import auc
 from experiments.train_supervised.run import SupervisedRun
 from neural_tdc.stackelberg.barzilai_borwein import rate_norm_correlation
 

@@ -7,8 +7,8 @@ gradient, and where equal learning rates of the two layers are best.
 import sys
 from collections.abc import Sequence
 
-from experiments.runs.command_line import main, parse
-from experiments.runs.run_folder import check_folder
+from experiments.runs.command_line.program import main, parse
+from experiments.runs.folder.run_folder import check_folder
 from experiments.two_step.settings import TwoStepSettings
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from experiments.runs.finished_parts import OnProgress
+from experiments.runs.recording.finished_parts import OnProgress
 from experiments.two_step import optima, study
 from experiments.two_step.settings import TwoStepSettings
 

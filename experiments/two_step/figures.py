@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.runs.figures import BLUE, COLOURS, GREEN, GREY, RASTER_DPI, VERMILLION
-from experiments.runs.files import atomic_write
+from experiments.runs.folder.files import atomic_write
+from experiments.runs.results.figures import BLUE, COLOURS, GREEN, GREY, RASTER_DPI, VERMILLION
 from experiments.two_step.study import LAYERS, SMALL_WIDTH, STEPS, loss_map, window
 
 if TYPE_CHECKING:

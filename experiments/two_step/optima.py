@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.runs.intervals import mean_interval, paired_difference
+from experiments.runs.results.intervals import mean_interval, paired_difference
 from experiments.two_step.linear_networks import (
     DegenerateStep,
     OneStepResidual,

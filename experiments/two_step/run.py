@@ -5,20 +5,20 @@ from typing import Any
 
 import torch
 
-from experiments.runs.command_line import resumable
-from experiments.runs.common_settings import stored
-from experiments.runs.configuration import configuration
-from experiments.runs.files import write_json, write_text
-from experiments.runs.finished_parts import FinishedParts
-from experiments.runs.phases import PhaseClock, rounded
-from experiments.runs.run_folder import (
+from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.program import resumable
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import write_json, write_text
+from experiments.runs.folder.run_folder import (
     CONFIG,
     FIGURE,
     METRICS_FILE,
     SUMMARY,
     prepare_folder,
 )
-from experiments.runs.same_settings import resumed_config
+from experiments.runs.folder.same_settings import resumed_config
+from experiments.runs.recording.finished_parts import FinishedParts
+from experiments.runs.results.phases import PhaseClock, rounded
 from experiments.two_step.build import in_turn, study_parts
 from experiments.two_step.figures import draw_two_step
 from experiments.two_step.settings import TwoStepSettings

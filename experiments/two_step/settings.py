@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from experiments.runs.common_settings import FolderSettings
-from experiments.runs.requirements import above, count, several
+from experiments.runs.command_line.common_settings import FolderSettings
+from experiments.runs.command_line.requirements import above, count, several
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.runs.intervals import Interval, mean_interval, paired_difference
+from experiments.runs.results.intervals import Interval, mean_interval, paired_difference
 from experiments.two_step.linear_networks import (
     CLOSED_FORMS,
     LinearNetworks,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from experiments.runs.report import mean_with_interval, number
+from experiments.runs.results.report import mean_with_interval, number
 
 
 def metrics_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.runs.settings import setting_fields
+from experiments.runs.command_line.settings import setting_fields
 from experiments.sweep.settings import SweepSettings
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -22,13 +22,13 @@ import pytest
 import torch
 
 from experiments.evaluate_policy import __main__ as program
-from experiments.evaluate_policy import figures
-from experiments.runs.command_line import main
+from experiments.evaluate_policy.results import figures
+from experiments.runs.command_line.program import main
 
 _numbers = itertools.count()
 FIGURES = (
-    "evaluate_policy.figures.evaluation_figure",
-    "evaluate_policy.figures.value_figure",
+    "evaluate_policy.results.figures.evaluation_figure",
+    "evaluate_policy.results.figures.value_figure",
     "train_supervised.__main__.evaluation_figure",
     "landscape.__main__.surfaces_figure",
     "landscape.__main__.curvature_figure",
@@ -211,7 +211,7 @@ def forked_workers(monkeypatch):
 @pytest.fixture
 def kill_trial(fork, tmp_path, monkeypatch):
     """Return a function that runs a trial of `kill -9` by its file's name; what it found."""
-    for name in ("evaluate_policy.figures", "train_supervised.__main__"):
+    for name in ("evaluate_policy.results.figures", "train_supervised.__main__"):
         monkeypatch.setattr(f"experiments.{name}.evaluation_figure", lambda *_: None)
 
     def trial(name, kills):

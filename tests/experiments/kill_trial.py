@@ -12,7 +12,7 @@ from killing import killed, report, wait_for_a_checkpoint
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.evaluate_policy.__main__ import evaluate_policy
-from experiments.runs import recorder
+from experiments.runs.recording import recorder
 
 # At every measurement: most kills then fall into the writing of some file.
 recorder.CHECKPOINT_EVERY = 0.0

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
-from experiments.runs.checkpoint import load_checkpoint
-from experiments.runs.command_line import main
+from experiments.runs.command_line.program import main
+from experiments.runs.folder.checkpoint import load_checkpoint
 
 Program = Callable[[Sequence[str]], None]
 

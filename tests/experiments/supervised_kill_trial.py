@@ -9,7 +9,7 @@ from pathlib import Path
 
 from killing import killed, report, wait_for_a_checkpoint
 
-from experiments.runs import recorder
+from experiments.runs.recording import recorder
 from experiments.train_supervised.__main__ import train_supervised
 
 # At every measurement: most kills then fall into the writing of some file.

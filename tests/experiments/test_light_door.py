@@ -9,7 +9,7 @@ SCRIPT = """
 import sys
 from experiments.convergence.__main__ import convergence
 from experiments.plot.__main__ import plot
-from experiments.runs.command_line import main
+from experiments.runs.command_line.program import main
 from experiments.two_step.__main__ import two_step
 
 for program, line in (

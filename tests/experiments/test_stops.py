@@ -15,10 +15,10 @@ from experiments.compare_dqn.__main__ import compare_dqn
 from experiments.convergence.__main__ import convergence
 from experiments.evaluate_policy.__main__ import evaluate_policy
 from experiments.landscape.__main__ import draw_landscape
-from experiments.runs.checkpoint import load_checkpoint
-from experiments.runs.command_line import main
-from experiments.runs.phases import PHASES
-from experiments.runs.run_lock import locked
+from experiments.runs.command_line.program import main
+from experiments.runs.folder.checkpoint import load_checkpoint
+from experiments.runs.folder.run_lock import locked
+from experiments.runs.results.phases import PHASES
 from experiments.sweep.__main__ import sweep
 from experiments.train_dqn.__main__ import train_dqn
 from experiments.train_supervised.__main__ import train_supervised
@@ -39,7 +39,7 @@ PROGRAMS = {
         evaluate_policy,
         "--problem random-walk-tabular --rule td tdc --runs 3 --steps 14 --measure-every 4 "
         "--compile off --optimizer rmsprop",
-        "experiments.runs.history.History.append",
+        "experiments.runs.results.history.History.append",
         8,
     ),
     "evaluate_policy, auto": (
@@ -52,26 +52,26 @@ PROGRAMS = {
     "train_supervised": (
         train_supervised,
         f"--task friedman --arm split limit --response-samples 30 {SUPERVISED}",
-        "experiments.runs.history.History.append",
+        "experiments.runs.results.history.History.append",
         6,
     ),
     "landscape": (
         draw_landscape,
         f"--at 0 6 --grid 3 {SUPERVISED}",
-        "experiments.runs.history.History.append",
+        "experiments.runs.results.history.History.append",
         4,
     ),
-    "train_dqn": (train_dqn, DQN, "experiments.runs.history.History.append", 2),
+    "train_dqn": (train_dqn, DQN, "experiments.runs.results.history.History.append", 2),
     "compare_dqn": (
         compare_dqn,
         f"--arm split body --seeds 1 --random-games 2 {DQN}",
-        "experiments.runs.history.History.append",
+        "experiments.runs.results.history.History.append",
         5,
     ),
     "convergence": (
         convergence,
         "--instance scalar --runs 3 --steps 110",
-        "experiments.runs.history.History.append",
+        "experiments.runs.results.history.History.append",
         4,
     ),
     "two_step": (

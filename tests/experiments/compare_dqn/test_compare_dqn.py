@@ -14,7 +14,7 @@ from experiments.compare_dqn.comparison import (
     curves,
     protocols_differ,
 )
-from experiments.runs.intervals import interquartile_interval
+from experiments.runs.results.intervals import interquartile_interval
 from experiments.train_dqn import train as train_dqn
 
 TINY = (

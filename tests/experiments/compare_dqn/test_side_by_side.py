@@ -12,8 +12,8 @@ import torch
 
 from experiments.compare_dqn.__main__ import compare_dqn
 from experiments.compare_dqn.side_by_side import log_of, side_by_side
-from experiments.runs.checkpoint import load_checkpoint
-from experiments.runs.command_line import Stopped, main
+from experiments.runs.command_line.program import Stopped, main
+from experiments.runs.folder.checkpoint import load_checkpoint
 from experiments.train_dqn.settings import dqn_settings
 from experiments.train_dqn.train import _threads, train
 

@@ -22,10 +22,10 @@ from experiments.convergence.structure import (
     without_ridge,
 )
 from experiments.convergence.tables import slope_interval
-from experiments.runs import recorder
-from experiments.runs.checkpoint import load_checkpoint
-from experiments.runs.history import History, cut, read
-from experiments.runs.intervals import statistic_interval
+from experiments.runs.folder.checkpoint import load_checkpoint
+from experiments.runs.recording import recorder
+from experiments.runs.results.history import History, cut, read
+from experiments.runs.results.intervals import statistic_interval
 
 
 @pytest.fixture

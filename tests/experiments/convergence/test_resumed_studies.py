@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.convergence import descents as convergence_descents
 from experiments.convergence.__main__ import convergence
-from experiments.runs.checkpoint import save_checkpoint
+from experiments.runs.folder.checkpoint import save_checkpoint
 from experiments.two_step.__main__ import two_step
 
 LINES = {
@@ -136,12 +136,12 @@ def test_a_full_disk_leaves_what_is_finished_and_says_how_to_go_on(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.runs.files.write_bytes", full)
+        patch.setattr("experiments.runs.folder.files.write_bytes", full)
         begun = run_program(program, f"{LINES[program]} run")
     assert begun.status == 1
     said = "error: No space left on device; nothing was saved; mend it and give the command again"
     assert begun.lines[-1] == said
-    monkeypatch.setattr("experiments.runs.checkpoint.torch.save", full)
+    monkeypatch.setattr("experiments.runs.folder.checkpoint.torch.save", full)
     stopped = run_program(program, f"{LINES[program]} run")
     assert stopped.status == 1
     kept = "the last checkpoint is" if program is convergence else "finished parts are"

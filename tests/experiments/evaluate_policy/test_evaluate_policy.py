@@ -10,9 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import random_walk_tabular
-from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.runs.history import read
-from experiments.runs.phases import PHASES
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
+from experiments.runs.results.history import read
+from experiments.runs.results.phases import PHASES
 from neural_tdc import load_value
 from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK
 from tests.experiments.run_files import names, strict

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from experiments.evaluate_policy import algorithms
-from experiments.evaluate_policy import build as evaluation_plan
-from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.evaluate_policy.parts import algorithms
+from experiments.evaluate_policy.parts import plan as evaluation_plan
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from tests.experiments.evaluate_policy.command_lines import RUN_FILES, TINY, WALK
 from tests.experiments.run_files import names, strict
 

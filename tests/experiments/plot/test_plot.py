@@ -8,11 +8,11 @@ import numpy as np
 
 from experiments.plot.__main__ import plot
 from experiments.plot.run import labels, read_run, run_folders
-from experiments.runs.command_line import main
-from experiments.runs.configuration import configuration
-from experiments.runs.files import write_json
-from experiments.runs.history import History, MetricsFile
-from experiments.runs.statistics import summary
+from experiments.runs.command_line.program import main
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import write_json
+from experiments.runs.results.history import History, MetricsFile
+from experiments.runs.results.statistics import summary
 
 ERRORS = ("error/rmsve", "tracking_error/head")
 

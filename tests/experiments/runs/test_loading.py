@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from experiments.runs.history import History, MetricsFile
 from experiments.runs.loading import load_run, load_runs, load_study
+from experiments.runs.results.history import History, MetricsFile
 
 
 def write_run(folder, rule):

@@ -5,7 +5,7 @@ import shlex
 import pytest
 import torch
 
-from experiments.runs.command_line import main
+from experiments.runs.command_line.program import main
 from experiments.sweep import __main__ as sweep
 
 

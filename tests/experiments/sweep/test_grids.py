@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from experiments.runs.checks import UsageError
-from experiments.runs.settings import read_number
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.settings import read_number
 from experiments.sweep.grids import grid
 from experiments.sweep.tables import step_text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
 from experiments.sweep.engines import check_address, ray_cluster
 
 ROOT = Path(__file__).parents[3]
@@ -19,7 +19,7 @@ import os, sys
 import numpy as np
 from dataclasses import replace
 import ray
-from experiments.evaluate_policy.settings import EvaluationSettings
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from ray.cluster_utils import Cluster
 from experiments.sweep.engines import here, ray_cluster
 from experiments.sweep.shard import Shard

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
 from experiments.sweep.settings import read_sweep_settings
 
 STUDY = """# a study

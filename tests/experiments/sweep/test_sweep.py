@@ -9,9 +9,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.runs.finished_parts import FinishedParts
-from experiments.runs.history import read
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
+from experiments.runs.recording.finished_parts import FinishedParts
+from experiments.runs.results.history import read
 from experiments.sweep import engines
 from experiments.sweep.shard import Shard, run_shard
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of

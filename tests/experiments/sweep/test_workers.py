@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.evaluate_policy.settings import EvaluationSettings
-from experiments.runs.checks import UsageError
-from experiments.runs.command_line import Stopped, main
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.program import Stopped, main
 from experiments.sweep import __main__ as sweep
 from experiments.sweep import engines
 from experiments.sweep import memory as sweep_memory

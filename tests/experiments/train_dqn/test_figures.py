@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.runs.history import History
+from experiments.runs.results.history import History
 from experiments.train_dqn.figures import Curve, comparison_figure, run_figure
 
 

@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.dqn.learner import Learner
-from experiments.runs.checkpoint import load_checkpoint
+from experiments.runs.folder.checkpoint import load_checkpoint
 from experiments.train_dqn import __main__ as program
 from experiments.train_dqn import run as dqn_run
 from experiments.train_dqn import train as dqn_train

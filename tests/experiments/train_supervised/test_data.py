@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
 from experiments.train_supervised import data as supervised_data
 from experiments.train_supervised.data import read_dataset
 from experiments.train_supervised.image_files import Images

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.runs.checks import UsageError
+from experiments.runs.command_line.checks import UsageError
 from experiments.train_supervised import image_files
 from experiments.train_supervised.image_files import read_cifar_batch, read_idx, read_images
 

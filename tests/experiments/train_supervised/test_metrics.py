@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from experiments.runs.history import History
-from experiments.runs.panels import metric_panels
-from experiments.runs.report import metric_columns
+from experiments.runs.results.history import History
+from experiments.runs.results.panels import metric_panels
+from experiments.runs.results.report import metric_columns
 from experiments.train_supervised.build import supervised_plan
 from experiments.train_supervised.metrics import (
     SUPERVISED_METRICS,

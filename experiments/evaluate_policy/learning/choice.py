@@ -1,0 +1,142 @@
+"""What is written and printed of a choice of the best value function."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.policy_evaluation import Task
+from agents.resampled_task import evidence
+from experiments.evaluate_policy.learning.start_value import resampled_over, value_entry
+from experiments.evaluate_policy.settings.evaluation_settings import AUTO
+from experiments.runs.folder.files import atomic_write
+from experiments.runs.results.report import number
+from experiments.runs.results.statistics import number_or_none
+from neural_tdc.baselines.feature_blocks import module_parameters
+from neural_tdc.baselines.linear_value import LinearValue
+from neural_tdc.best_value import BestValue
+from neural_tdc.learning.resampling import data_interval
+from neural_tdc.metrics.value_errors import rmsve
+from neural_tdc.types import Transition
+from neural_tdc.value_function import description
+
+_COLUMNS = ("family", "RMSVE", "held-out error above the least one", "settings")
+
+
+def value_error(value: LinearValue, task: Task) -> float | None:
+    """Return the root mean squared value error where a truth is known."""
+    truth = task.truth
+    if truth is None:
+        return None
+    values, true = value(truth.observation.cpu()), truth.value.double().cpu()
+    return float(rmsve(values, true, truth.weighting.cpu(), truth.squared_error))
+
+
+def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
+    """Return what `value.pt` holds of a choice, for `neural_tdc.load_value`."""
+    blocks, parameters = module_parameters(best.value.blocks)
+    name = "neural_tdc.baselines.feature_blocks:feature_blocks"
+    return description(
+        {key: tensor[None] for key, tensor in parameters.items()},
+        best.value.head[None],
+        torch.zeros(1, dtype=torch.bool),
+        make={"name": name, "settings": {"blocks": blocks}, "seed": 0},
+        observation_shape=best.observation_shape,
+        shift=task.shift,
+        scale=task.scale,
+        table=task.experience.table,
+    )
+
+
+def choice_summary(best: BestValue, task: Task, stream: Transition) -> dict[str, Any]:
+    """Return what `summary.json` holds of a choice besides the rest, the ranking of families too.
+
+    stream: the transitions that were learned from, observations as in the task
+    """
+    over = "none; give --resample episodes"
+    if best.resampled:
+        over = resampled_over(len(best.start_values), best.resampled)
+    return {
+        **value_entry(*data_interval(best.start_values), over, evidence(stream)),
+        "criterion": best.criterion,
+        "chosen": [{"family": family, **chosen} for family, chosen in best.chosen],
+        "ranking": [
+            {
+                "family": row.family,
+                "settings": row.settings,
+                "held_out_error": row.score,
+                "difference": [number_or_none(bound) for bound in row.difference],
+                "rmsve": value_error(row.value, task),
+            }
+            for row in best.ranking
+        ],
+        "family_seconds": {name: round(spent, 3) for name, spent in best.seconds.items()},
+        "notes": list(best.notes),
+    }
+
+
+def choice_lines(summary: Mapping[str, Any], *, truth: bool) -> list[str]:
+    """Return what is printed of a choice: the ranking as a table, the choice, and notes.
+
+    summary: of the finished search; truth: whether there is one, so that errors are known
+    """
+    rows = [list(_COLUMNS)]
+    for family in summary["ranking"]:
+        mean, low, high = family["difference"]
+        interval = f"{number(mean)} [{number(low)}, {number(high)}]" if mean else "0"
+        described = ", ".join(f"{name} {value:g}" for name, value in family["settings"].items())
+        rows.append([family["family"], number(family["rmsve"]), interval, described])
+    families = sorted({each["family"] for each in summary["chosen"]})
+    count = len(summary["chosen"])
+    chosen = f"mean of {count} candidates of {', '.join(families)}" if count > 1 else families[0]
+    error = summary["metrics"]["rmsve"]["final"]["mean"] if truth else None
+    rows.append([AUTO, number(error), "", chosen])
+    if not truth:
+        rows = [[*row[:1], *row[2:]] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    said = f"chosen by {summary['criterion']}: {chosen}"
+    return [*lines, "", said, *summary["notes"], *_warnings(summary)]
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line for each reason not to believe the values."""
+    lines = []
+    (constant,) = [row for row in summary["ranking"] if row["family"] == "constant"]
+    low = constant["difference"][1]
+    if low is None or not low > 0:
+        lines.append("warning: the data cannot tell these values from a constant")
+    return lines
+
+
+def choice_figure(path: Path, best: BestValue, task: Task) -> None:
+    """Draw the families' held-out errors with intervals, and values against the truth if known."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    truth = task.truth
+    figure = Figure(figsize=(9.6 if truth is not None else 5.2, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 1 if truth is None else 2, squeeze=False)[0]
+    rows, least = best.ranking[::-1], max(best.ranking[0].score, 1e-300)
+    for place, row in enumerate(rows):
+        mean, low, high = (100 * bound / least for bound in row.difference)
+        finite = np.isfinite([low, high]).all()
+        reach = [[mean - low], [high - mean]] if finite else None
+        axes[0].errorbar(mean, place, xerr=reach, fmt="o", capsize=3, color="C0")
+    axes[0].set_yticks(range(len(rows)), [row.family for row in rows])
+    axes[0].set_xscale("symlog", linthresh=10)
+    axes[0].set_xlabel("held-out squared error above the least one, % of it (95 % intervals)")
+    if truth is not None:
+        true = truth.value.double().cpu()
+        axes[1].plot(true, best.value(truth.observation.cpu()), ".", color="C0", alpha=0.6)
+        ends = [float(true.min()), float(true.max())]
+        axes[1].plot(ends, ends, color="black", linewidth=0.8)
+        axes[1].set_xlabel("true value")
+        axes[1].set_ylabel("value learned")
+    figure.suptitle(f"The best value function on {task.name}")
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

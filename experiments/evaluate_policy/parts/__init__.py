@@ -1,0 +1,1 @@
+"""What the settings stand for: problem, policies, data, rules and sizes."""

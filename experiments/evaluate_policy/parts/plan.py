@@ -1,0 +1,278 @@
+"""What the settings of policy evaluation stand for: problem, rules, body and step sizes, tried."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from agents.action_chain import action_chain_task
+from agents.logged_task import logged_task
+from agents.policy_evaluation import (
+    OnTaskProgress,
+    Task,
+    chain_task,
+    control_task,
+    no_progress,
+)
+from agents.resampled_task import resampled
+from envs.control.collection import collect
+from envs.control.problems import ControlProblem
+from envs.finite.finite_mdp import FiniteMDP
+from envs.logs.logged_problem import LoggedProblem
+from experiments.evaluate_policy.parts.actions import heads_for
+from experiments.evaluate_policy.parts.data import content, logged, runs_alike
+from experiments.evaluate_policy.parts.memory import check_run_memory
+from experiments.evaluate_policy.parts.problems import Problem, made_problem, problem_flags
+from experiments.evaluate_policy.parts.rules import rule_of
+from experiments.evaluate_policy.settings.effects import (
+    check_rules,
+    idle_settings,
+    idle_steps,
+    still_bodies,
+)
+from experiments.evaluate_policy.settings.evaluation_settings import AUTO, EvaluationSettings
+from experiments.runs.command_line.checks import UsageError, load_part, named
+from experiments.runs.command_line.computing import resolve_device, torch_dtype
+from experiments.runs.command_line.settings import check_effects, idle_flags
+from neural_tdc.baselines.method import Method
+from neural_tdc.learning.averaging import Averaging, averaging
+from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
+from neural_tdc.learning.sampling import Sampling
+from neural_tdc.networks.bodies import BODIES, mlp
+from neural_tdc.networks.validation import check_body
+from neural_tdc.types import MakeBody
+
+GYMNASIUM_STEPS = 20_000
+GYMNASIUM_WIDTH = 16
+HIDDEN = (32,)
+
+
+class EvaluationPlan(NamedTuple):
+    """What checked settings stand for.
+
+    problem:    a finite problem, a Gymnasium one, or a log
+    rules:      {name as given: rule}, without auto and methods
+    methods:    {name as given: method that learns from all transitions at once}
+    runs:       of every rule; one for auto alone
+    make_body:  None for given features
+    width:      the number of features, learned or given
+    idle:       {setting: a line that says so} where it was changed without effect
+    idle_steps: a warning for each step size that was given and moves nothing
+    """
+
+    problem: Problem
+    rules: dict[str, Any]
+    methods: dict[str, Method]
+    runs: int
+    make_body: MakeBody | None
+    width: int
+    steps: int
+    step_sizes: tuple[float, float, float]
+    optimizers: PartOptimizers
+    averaging: Averaging
+    sampling: Sampling
+    device: torch.device
+    dtype: torch.dtype
+    idle: dict[str, str]
+    idle_steps: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def task(
+        self,
+        settings: EvaluationSettings,
+        updates: int = 0,
+        on_progress: OnTaskProgress = no_progress,
+    ) -> Task:
+        """Make the problem ready, with a stream per run that is enough for its updates.
+
+        updates: those of the first run where the stream must not grow with a resumed one's
+        """
+        resample = settings.resample != "none" and bool(self.rules or self.methods)
+        # Draws of a longer stream would be others.
+        kept = self.sampling.depends_on_length or resample
+        needed = updates if updates and kept else self.steps
+        transitions = self.sampling.transitions(needed)
+        common: dict[str, Any] = {
+            "runs": 1 if resample else self.runs,
+            "transitions": transitions,
+            "seed": settings.seed,
+            "device": self.device,
+            "dtype": self.dtype,
+        }
+        task = self._made_task(settings, common, on_progress)
+        if not resample:
+            return task
+        flags = problem_flags(settings) or f"--data {settings.data}"
+        with named(f"{flags} --resample {settings.resample}"):
+            return resampled(task, self.runs, settings.seed)
+
+    def _made_task(
+        self, settings: EvaluationSettings, common: dict[str, Any], on_progress: OnTaskProgress
+    ) -> Task:
+        """Make the problem ready as it is, without resampling."""
+        of_actions = settings.values == "q"
+        if isinstance(self.problem, FiniteMDP):
+            make = action_chain_task if of_actions else chain_task
+            return make(self.problem, given=settings.features == "given", **common)
+        if isinstance(self.problem, LoggedProblem):
+            if not self.sampling.ordered:
+                common["transitions"] = 0
+            with named(f"--data {settings.data}"):
+                task = logged_task(
+                    self.problem,
+                    given=settings.features == "given",
+                    fraction=settings.held_out_fraction,
+                    of_actions=of_actions,
+                    **common,
+                )
+            # Auto alone has no held-out part that it does not learn from.
+            alone = not (self.rules or self.methods)
+            return task._replace(notes=self.problem.notes) if alone else task
+        with named(problem_flags(settings)):
+            return control_task(
+                self.problem,
+                states=settings.truth_states,
+                rollouts=settings.truth_rollouts,
+                held_out_size=settings.held_out,
+                of_actions=of_actions,
+                on_progress=on_progress,
+                **common,
+            )
+
+    def chosen(self, settings: EvaluationSettings) -> dict[str, Any]:
+        """Return the values of the settings that may be left out, as they were chosen."""
+        of_mlp = settings.body == "mlp" and self.make_body is not None
+        return {
+            # Not a setting, but a run goes on with the same data only.
+            **({} if settings.data is None else {"data_sha256": content(settings.data)}),
+            "steps": self.steps,
+            "runs": self.runs,
+            "auxiliary_step": self.step_sizes[2],
+            "optimizer": [*settings.optimizer] * (3 // len(settings.optimizer)),
+            "gamma": self.problem.discount,
+            "hidden": [*HIDDEN] if of_mlp and settings.hidden is None else settings.hidden,
+            "width": self.width,
+            "device": self.device.type,
+        }
+
+
+def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> EvaluationPlan:
+    """Make what the settings stand for, and try it; UsageError or ValueError in one line.
+
+    effects: whether settings without effect are refused; they are in the plan all the same
+    """
+    chosen = {name: rule_of(name, settings) for name in settings.rule if name != AUTO}
+    methods = {name: each for name, each in chosen.items() if isinstance(each, Method)}
+    rules = {name: each for name, each in chosen.items() if name not in methods}
+    # The search and the methods work on the CPU.
+    alone = settings.rule == (AUTO,)
+    device = resolve_device(settings.device) if rules else torch.device("cpu")
+    problem: Problem
+    if settings.data is not None:
+        problem = logged(settings, settings.data)
+    else:
+        problem = made_problem(settings, settings.problem or "")
+    finite = isinstance(problem, FiniteMDP)
+    steps = settings.steps or (problem.steps if isinstance(problem, FiniteMDP) else GYMNASIUM_STEPS)
+    if settings.features == "given" and isinstance(problem, ControlProblem):
+        raise UsageError(
+            f"--features given: {problem.name} has no given features; use --features neural"
+        )
+    if methods and settings.values == "q" and rules:
+        raise UsageError(
+            f"--values q with --rule {' '.join(methods)}: methods learn values of states"
+        )
+    heads = heads_for(settings, problem)
+    check_rules(settings, rules)
+    idle = idle_settings(settings, rules, methods, finite)
+    if effects:
+        check_effects(settings, idle)
+    warnings = still_bodies(rules)
+    make_body, width = None, 0
+    if isinstance(problem, FiniteMDP):
+        width = problem.features.shape[1]
+    elif isinstance(problem, LoggedProblem):
+        width = problem.transition.observation.shape[2]
+        warnings += runs_alike(settings, rules)
+    if not rules:
+        runs = 1 if alone else settings.runs
+        check_run_memory(replace(settings, runs=runs), problem, None, steps, device)
+    elif settings.features == "neural":
+        make_body = _body(settings, problem)
+        check_run_memory(settings, problem, make_body, steps, device, heads)
+        width = _try_body(make_body, problem, settings)
+        if isinstance(problem, FiniteMDP) and width >= len(problem.start):
+            warnings.append(
+                f"--width {width}: {width} features span the {len(problem.start)} states of "
+                f"{problem.name}, so that any value is exact and learning them means little; "
+                f"{problem.width} is half the states"
+            )
+    else:
+        check_run_memory(settings, problem, None, steps, device, heads)
+    auxiliary = settings.head_step if settings.auxiliary_step is None else settings.auxiliary_step
+    return EvaluationPlan(
+        problem=problem,
+        rules=rules,
+        methods=methods,
+        runs=1 if alone else settings.runs,
+        make_body=make_body,
+        width=width,
+        steps=steps,
+        step_sizes=(settings.body_step, settings.head_step, auxiliary),
+        optimizers=part_optimizers(settings.optimizer, settings.max_grad_norm),
+        averaging=averaging(settings.average, settings.average_after),
+        sampling=settings.scheme,
+        device=device,
+        dtype=torch_dtype(settings.dtype),
+        idle=idle_flags(settings, idle),
+        idle_steps=tuple(idle_steps(settings, rules)),
+        warnings=tuple(warnings),
+    )
+
+
+def _body(settings: EvaluationSettings, problem: Problem) -> MakeBody:
+    usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
+    width = settings.width or usual
+    if ":" in settings.body:
+        return load_part(settings.body, "--body")
+    if settings.body != "mlp":
+        make: Callable[..., Any] = BODIES[settings.body]
+        return partial(make, **({"features": settings.width} if settings.width else {}))
+    return partial(
+        mlp,
+        features=width,
+        hidden=HIDDEN if settings.hidden is None else tuple(settings.hidden),
+        activation=settings.activation,
+        constant=settings.constant_feature,
+        layer_norm=settings.layer_norm,
+    )
+
+
+def _try_body(make_body: MakeBody, problem: Problem, settings: EvaluationSettings) -> int:
+    """Try the body on a few observations, before any long work; return its number of features."""
+    if isinstance(problem, FiniteMDP):
+        example = problem.observation[:1].repeat(3, 1)
+    elif isinstance(problem, LoggedProblem):
+        example = problem.transition.observation[0, :3]
+    else:
+        with named(problem_flags(settings)):
+            example = collect(problem, 1, 3, 0).observation[0]
+    shape = tuple(example.shape[1:])
+    with named(f"--body {settings.body} for observations of shape {shape}"):
+        module = make_body(shape)
+        if not isinstance(module, torch.nn.Module):
+            raise UsageError(
+                f"--body {settings.body} returned a {type(module).__name__}; it must return a "
+                "torch.nn.Module"
+            )
+        if not any(True for _ in module.parameters()):
+            raise UsageError(
+                f"--body {settings.body}: {type(module).__name__} has no parameters to learn"
+            )
+        try:
+            return check_body(module, example.to(torch_dtype(settings.dtype)))
+        except ValueError as error:
+            said = str(error).removeprefix("body: ")
+            raise UsageError(f"--body {settings.body}: {said}") from error

@@ -1,0 +1,1 @@
+"""What is said and drawn at the end of policy evaluation."""

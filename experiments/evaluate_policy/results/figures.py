@@ -1,0 +1,29 @@
+"""The figures of finished rules: curves of each, curves of all together, and the values."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.evaluate_policy.learning.search import SearchRun
+from experiments.evaluate_policy.results.final_report import Run, learned_value
+from experiments.evaluate_policy.results.value_figure import value_figure
+from experiments.runs.folder.run_folder import FIGURE, VALUES
+from experiments.runs.results.figures import evaluation_figure
+
+
+def draw_run(run: Run, dimensions: tuple[int, ...] | None) -> None:
+    """Draw the figures of a finished rule; auto draws its first one itself.
+
+    dimensions: the two components of the observation over which values are drawn, if chosen
+    """
+    if not isinstance(run, SearchRun):
+        title = f"Policy evaluation on {run.task.name}: {run.name}"
+        evaluation_figure(run.folder / FIGURE, {run.name: run.history}, title)
+    if not run.history.diverged.all():
+        title = f"Values of {run.task.name}: {run.name}"
+        value_figure(run.folder / VALUES, learned_value(run), run.task, title, dimensions)
+
+
+def draw_together(path: Path, runs: Sequence[Run]) -> None:
+    """Draw the common figure of the rules that are done."""
+    histories = {run.name: run.history for run in runs}
+    evaluation_figure(path, histories, f"Policy evaluation on {runs[0].task.name}")

@@ -1,0 +1,293 @@
+"""Pictures of learned values: against the true ones, and over two components of the observation."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.policy_evaluation import Task
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.folder.files import atomic_write
+from experiments.runs.results.figures import BLUE, RASTER_DPI, VERMILLION
+from neural_tdc.metrics.evaluators import Truth
+from neural_tdc.randomness import generator
+from neural_tdc.value_function import ValueFunction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Observations of the data that are drawn, and that components are compared by.
+_DRAWN, _COMPARED = 1_500, 256
+# Of more components than this the first ones are compared: an image has thousands.
+_COMPONENTS = 64
+
+
+class ValuesAt(NamedTuple):
+    """Values at some observations.
+
+    observation: [point, component] raw; of a finite chain the number of the state alone
+    learned:     [point] mean over the runs that did not diverge; of run 0 with resampled data
+    spread:      [point] standard deviation over these runs, 0 for one
+    true:        [point] the true values; None where they are not known
+    """
+
+    observation: np.ndarray
+    learned: np.ndarray
+    spread: np.ndarray
+    true: np.ndarray | None = None
+
+
+def check_components(components: Sequence[int] | None, task: Task) -> None:
+    """Raise UsageError where an observation has fewer components than are asked for."""
+    size = math.prod(_states(task, task.example).shape[1:])
+    if components is not None and max(components) >= size:
+        raise UsageError(
+            f"--value-dimensions {' '.join(map(str, components))}: the observations of {task.name} "
+            f"have {size} components, numbered from 0 to {size - 1}"
+        )
+
+
+def values_at(
+    value: ValueFunction, observation: Tensor, task: Task, true: Tensor | None = None
+) -> ValuesAt:
+    """Return the values at observations [point, …] as the task has them, or at numbers of states.
+
+    Raises ValueError where all runs diverged.
+    """
+    raw = observation.cpu()
+    if task.shift is not None and task.scale is not None:
+        raw = raw.double() * task.scale.cpu() + task.shift.cpu()
+    of_runs = value.of_runs(raw)[~value.diverged].double()
+    if not len(of_runs):
+        raise ValueError("all runs diverged")
+    alone = bool(task.resampled) and not bool(value.diverged[0])
+    learned = of_runs[0] if alone else of_runs.mean(0)
+    spread = of_runs.std(0) if len(of_runs) > 1 else torch.zeros_like(learned)
+    return ValuesAt(
+        raw.double().reshape(len(raw), -1).numpy(),
+        learned.numpy(),
+        spread.numpy(),
+        None if true is None else true.double().cpu().numpy(),
+    )
+
+
+def data_observations(task: Task) -> Tensor:
+    """Return observations of the data at even distances, as the task has them."""
+    observation = task.experience.transitions.observation.flatten(0, 1)
+    kept = torch.linspace(0, len(observation) - 1, min(len(observation), _DRAWN)).long()
+    return _states(task, observation[kept.to(observation.device)])
+
+
+def _states(task: Task, observation: Tensor) -> Tensor:
+    """Return what is seen of states alone, where the task has rows of states and actions."""
+    return observation if task.actions is None else task.actions.rows.observation(observation)
+
+
+def truth_states(task: Task, truth: Truth) -> Tensor:
+    """Return the states of a truth for `values_at`: of a finite chain their numbers."""
+    if task.experience.table is not None:
+        return torch.arange(len(truth.value))
+    # Several rows a state where actions are continuous.
+    draws = len(truth.observation) // len(truth.value)
+    return _states(task, truth.observation[::draws])
+
+
+def influences(
+    value: ValueFunction, observation: Tensor, task: Task
+) -> Float[np.ndarray, " component"]:
+    """Return how much each component of the observation matters to V, in units of value.
+
+    It is the root mean square change of V where the component is that of another observation of
+    the data, and NaN for components that are not compared.
+    """
+    kept = torch.linspace(0, len(observation) - 1, min(len(observation), _COMPARED)).long()
+    some = observation[kept.to(observation.device)].cpu()
+    flat = some.flatten(1)
+    order = torch.randperm(len(some), generator=generator(0, "influence"))
+    found = np.full(flat.shape[1], np.nan)
+    learned = values_at(value, some, task).learned
+    for component in range(min(flat.shape[1], _COMPONENTS)):
+        changed = flat.clone()
+        changed[:, component] = flat[order, component]
+        moved = values_at(value, changed.view_as(some), task).learned
+        found[component] = np.sqrt(np.square(moved - learned).mean())
+    return found
+
+
+def drawn_components(
+    value: ValueFunction, observation: Tensor, task: Task, wanted: Sequence[int] | None
+) -> list[int]:
+    """Return the two components to draw V over, those with the largest influence if not given."""
+    if wanted is not None:
+        return list(wanted)
+    found = np.nan_to_num(influences(value, observation, task), nan=-1.0)
+    return sorted(np.argsort(-found, kind="stable")[:2].tolist())
+
+
+def value_figure(
+    path: Path,
+    value: ValueFunction,
+    task: Task,
+    title: str,
+    components: Sequence[int] | None = None,
+) -> None:
+    """Draw learned values against true ones, and both over two components of the observation.
+
+    components: two numbers, from 0; those with the largest influence on V if not given
+
+    Of a finite chain values are drawn over the number of the state. Without a truth the second
+    picture is the spread over runs. Raises ValueError where all runs diverged.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    truth, chain = task.truth, task.experience.table is not None
+    at_truth = None
+    if truth is not None:
+        at_truth = values_at(value, truth_states(task, truth), task, truth.value)
+    data = None
+    if not chain:
+        observation = data_observations(task)
+        data = values_at(value, observation, task)
+        pair = drawn_components(value, observation, task, components)
+    panels: list[Callable[[Any], None]] = []
+    if at_truth is not None:
+        error = 0.0 if truth is None else float(truth.squared_error) ** 0.5
+        panels.append(partial(_against_truth, at=at_truth, error=error))
+        if chain:
+            panels.append(partial(_over_states, at=at_truth))
+    if data is not None and data.observation.shape[1] == 1:
+        panels.append(partial(_over_one, data=data, at_truth=at_truth))
+    elif data is not None:
+        panels += _over_pair(data, at_truth, pair)
+    rows = 2 if len(panels) > 3 else 1
+    columns = -(-len(panels) // rows)
+    figure = Figure(figsize=(4.8 * columns, 4.0 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, draw in enumerate(panels):
+        draw(figure.add_subplot(rows, columns, place + 1))
+    figure.suptitle(title, fontsize=12)
+    with atomic_write(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=RASTER_DPI)
+
+
+def _over_pair(
+    data: ValuesAt, at_truth: ValuesAt | None, pair: Sequence[int]
+) -> list[Callable[[Any], None]]:
+    """Return the panels of values over two components."""
+    known = None if at_truth is None else at_truth.true
+    shown = data.learned if known is None else np.concatenate([data.learned, known])
+    limits = (float(np.min(shown)), float(np.max(shown)))
+    over = partial(_over_two, pair=pair)
+    panels = [partial(over, at=data, shown=data.learned, title="V learned", limits=limits)]
+    if at_truth is not None and known is not None:
+        wrong = at_truth.learned - known
+        panels.append(partial(over, at=at_truth, shown=known, title="V true", limits=limits))
+        panels.append(partial(over, at=at_truth, shown=wrong, title="V learned − V true"))
+    elif data.spread.any():
+        most = (0.0, float(data.spread.max()))
+        title = "spread of V over runs"
+        panels.append(partial(over, at=data, shown=data.spread, title=title, limits=most))
+    return [*panels]
+
+
+def _against_truth(axes: "Axes", at: ValuesAt, error: float) -> None:
+    """Draw learned over true values, with the spread over runs and the truth's own error."""
+    assert at.true is not None
+    spread = at.spread if at.spread.any() else None
+    axes.errorbar(
+        at.true,
+        at.learned,
+        yerr=spread,
+        xerr=error or None,
+        fmt=".",
+        color=BLUE,
+        ecolor="#B0C4DE",
+        elinewidth=0.7,
+        alpha=0.8,
+    )
+    low, high = (f(np.concatenate([at.true, at.learned])) for f in (np.min, np.max))
+    axes.plot([low, high], [low, high], color="black", linewidth=0.8, label="V learned = V true")
+    said = [what for what, there in _bars(spread is not None, error) if there]
+    axes.set_title("\n".join(["Values at the states of the truth", *said]), fontsize=9)
+    axes.set_xlabel("V true")
+    axes.set_ylabel("V learned")
+    axes.legend(fontsize=8)
+
+
+def _bars(spread: bool, error: float) -> list[tuple[str, bool]]:
+    return [
+        ("vertical bars: standard deviation over runs", spread),
+        (f"horizontal bars: the truth's standard error {error:.2g}", error > 0),
+    ]
+
+
+def _over_states(axes: "Axes", at: ValuesAt) -> None:
+    """Draw learned and true values over the number of the state."""
+    assert at.true is not None
+    state = at.observation[:, 0]
+    axes.plot(state, at.true, "_", color="black", markersize=9, label="V true")
+    axes.errorbar(
+        state,
+        at.learned,
+        yerr=at.spread if at.spread.any() else None,
+        fmt=".",
+        color=BLUE,
+        label="V learned",
+    )
+    axes.set_title("Values of the states", fontsize=9)
+    axes.set_xlabel("state")
+    axes.set_ylabel("V")
+    axes.legend(fontsize=8)
+
+
+def _over_one(axes: "Axes", data: ValuesAt, at_truth: ValuesAt | None) -> None:
+    """Draw values over the only component of the observation."""
+    axes.plot(data.observation[:, 0], data.learned, ".", color=BLUE, label="V learned")
+    if at_truth is not None and at_truth.true is not None:
+        axes.plot(at_truth.observation[:, 0], at_truth.true, "x", color=VERMILLION, label="V true")
+    axes.set_title("Values at observations of the data", fontsize=9)
+    axes.set_xlabel("observation[0]")
+    axes.set_ylabel("V")
+    axes.legend(fontsize=8)
+
+
+def _over_two(
+    axes: "Axes",
+    at: ValuesAt,
+    shown: np.ndarray,
+    pair: Sequence[int],
+    title: str,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """Colour observations by a value, over two of their components.
+
+    limits: of the colours; a difference, without them, has 0 in the middle
+    """
+    if limits is None:
+        size = float(np.abs(shown).max()) or 1.0
+        limits, colours = (-size, size), "RdBu_r"
+    else:
+        colours = "viridis"
+    x, y = (at.observation[:, component] for component in pair)
+    drawn = axes.scatter(
+        x,
+        y,
+        c=shown,
+        s=9 if len(shown) > 500 else 25,
+        cmap=colours,
+        vmin=limits[0],
+        vmax=limits[1],
+        edgecolors="0.7",
+        linewidths=0.2,
+    )
+    axes.figure.colorbar(drawn, ax=axes)
+    axes.set_title(f"{title}, {len(shown)} observations", fontsize=9)
+    axes.set_xlabel(f"observation[{pair[0]}]")
+    axes.set_ylabel(f"observation[{pair[1]}]")

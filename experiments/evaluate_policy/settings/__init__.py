@@ -1,0 +1,1 @@
+"""The settings of policy evaluation: fields, presets, and which of them have an effect."""

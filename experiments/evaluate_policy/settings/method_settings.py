@@ -1,0 +1,71 @@
+"""The settings of methods that learn from all transitions at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from experiments.runs.command_line.requirements import count, from_to, one_of
+from experiments.runs.command_line.settings import CheckedSettings, Idle
+from neural_tdc.baselines.method import Method
+from neural_tdc.baselines.stackelberg_method import SOLVES
+
+# {flag's field: setting of the methods that take it}.
+OF_METHODS = {
+    "baseline_lambda": "trace_decay",
+    "random_features": "random_features",
+    "updates": "updates",
+    "solves": "solves",
+}
+# What a run of methods alone takes besides what the search for the best value function takes.
+FOR_METHODS = frozenset(
+    ("runs", "held_out", "held_out_fraction", "prefixes", "baseline_lambda", "random_features")
+) | {"solves"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings(CheckedSettings):
+    """Methods that learn from all transitions at once (constant, lstd-random, …)."""
+
+    prefixes: Annotated[int, count(1)] = 4
+    """Prefixes of the data that a method learns from anew, evenly spaced: the points of its
+    curve."""
+    baseline_lambda: Annotated[float | None, from_to(0, 1)] = None
+    """λ of a method's λ-returns and LSTD(λ); 0.9 if not given, 0.95 for fitted."""
+    random_features: Annotated[int | None, count(1)] = None
+    """Random features of a method; 256 if not given, 192 for stackelberg-td."""
+    solves: Annotated[str, one_of(SOLVES)] = "end"
+    """When stackelberg-td solves its head: end, or at refits as well."""
+
+
+def with_flags(method: Method, settings: Any) -> Method:
+    """Return a method with the settings that flags gave it."""
+    given = {
+        setting: value
+        for flag, setting in OF_METHODS.items()
+        if setting in method.settings and (value := getattr(settings, flag)) is not None
+    }
+    return method.with_settings(**given)
+
+
+def idle_method_settings(settings: Any, methods: Mapping[str, Method], *, auto: bool) -> list[Idle]:
+    """Return the settings of methods that change nothing for these methods.
+
+    auto: whether the search for the best value function runs as well
+    """
+    taken = {setting for method in methods.values() for setting in method.settings}
+    chosen = f"with --rule {' '.join(settings.rule)}"
+    idle = []
+    if not methods:
+        idle.append(Idle(("prefixes",), f"{chosen}, only with methods such as lstd-random"))
+    for flag, setting in OF_METHODS.items():
+        if setting not in taken and not (auto and flag == "updates"):
+            takers = ", ".join(sorted(takers_of(setting))) + (" or auto" * (flag == "updates"))
+            idle.append(Idle((flag,), f"{chosen}, only with {takers}"))
+    return idle
+
+
+def takers_of(setting: str) -> list[str]:
+    """Return the names of the methods that take a setting."""
+    from neural_tdc.baselines.methods import METHODS
+
+    return [name for name, method in METHODS.items() if setting in method.settings]

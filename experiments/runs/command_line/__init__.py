@@ -1,0 +1,1 @@
+"""Command lines: settings as data, their checks, the help page, and how a program ends."""

@@ -1,0 +1,49 @@
+"""Settings that several programs have: where a run is kept, and how it is computed."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.requirements import count, one_of
+from experiments.runs.command_line.settings import CheckedSettings
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSettings(CheckedSettings):
+    """Where the run is kept."""
+
+    out: Path | None = None
+    """Folder of the run."""
+    resume: bool = False
+    """Continue the run in --out."""
+    overwrite: bool = False
+    """Replace a run in --out."""
+
+    def __post_init__(self) -> None:
+        """Check every field, and that a run is not both continued and replaced."""
+        super().__post_init__()
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite exclude each other: give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputingSettings(CheckedSettings):
+    """How the run is computed."""
+
+    dtype: Annotated[str, one_of(("float32", "float64"))] = "float32"
+    """Precision of learning; errors are always measured in float64."""
+    compile: Annotated[str, one_of(("auto", "on", "off"))] = "auto"
+    """auto: compile where the number of steps is worth it."""
+    seed: Annotated[int, count(0)] = 0
+    """Seed of everything; same seed, machine and --compile, same result to the bit on the CPU."""
+    device: Annotated[str, one_of(DEVICES)] = "auto"
+    """auto takes a GPU where there is one."""
+
+
+def stored(settings: CheckedSettings) -> dict[str, Any]:
+    """Return settings as they are written down and compared on resume: all but their folder."""
+    left_out = ("out", "resume", "overwrite")
+    return {name: value for name, value in asdict(settings).items() if name not in left_out}

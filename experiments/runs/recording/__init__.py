@@ -1,0 +1,1 @@
+"""What a program writes while it works, and how it is resumed from that."""

@@ -1,0 +1,1 @@
+"""What runs have measured: histories, statistics over runs, tables and figures."""

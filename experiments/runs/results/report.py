@@ -1,0 +1,247 @@
+"""What a program says on the screen: progress while it works, and a table at the end."""
+
+import math
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from experiments.runs.results.intervals import interval_name
+from experiments.runs.results.statistics import ROUNDING, summary_key
+from neural_tdc.metrics.metric import Metric
+from neural_tdc.metrics.registry import METRICS, shown_metrics
+
+_NONE = "–"
+
+
+def number(value: float | None, spread: float | None = None) -> str:
+    """Return a number with the digits that its uncertainty `spread` leaves it; – for None.
+
+    The spread itself keeps two digits; without one the number keeps four.
+    """
+    if value is None or not math.isfinite(value):
+        return _NONE
+    size = max(abs(value), abs(spread or 0.0))
+    if size == 0:
+        return "0"
+    leading = math.floor(math.log10(size))
+    if spread and math.isfinite(spread):
+        decimals = 1 - math.floor(math.log10(abs(spread)))
+    else:
+        decimals = 3 - leading
+    # More digits than a float64 has would be made up.
+    decimals = min(decimals, 15 - leading)
+    if leading >= 6 or leading < -3:
+        return f"{value:.{max(leading + decimals, 0)}e}"
+    return f"{value:.{max(decimals, 0)}f}"
+
+
+def mean_with_interval(entry: Mapping[str, float | None] | None, scale: float = 0.0) -> str:
+    """Return "mean [low, high]" of an entry of a summary, or what of it there is.
+
+    scale: the size of the numbers that the mean was computed from; "0" for what is their rounding
+    A value that is None or not finite does not exist.
+    """
+    values = [(entry or {}).get(part) for part in ("mean", "low", "high")]
+    mean, low, high = (value if math.isfinite(value or 0.0) else None for value in values)
+    if mean is None:
+        return _NONE
+    if abs(mean) < ROUNDING * scale:
+        return "0"
+    if low is None or high is None:
+        return number(mean)
+    # Of four digits at most: an interval of no width says nothing about the digits.
+    half = max((high - low) / 2, abs(mean) * 1e-3)
+    return f"{number(mean, half)} [{number(low, half)}, {number(high, half)}]"
+
+
+def metric_columns(
+    measured: Iterable[str], metrics: Mapping[str, Metric] = METRICS
+) -> list[tuple[str, str, str]]:
+    """Return the table's columns: (title, key, "final" or "auc") each.
+
+    measured: the summary keys of what was measured
+    metrics:  the registry, that of policy evaluation if not given
+    """
+    keys = {summary_key(key): key for key in metrics}
+    shown = shown_metrics((keys[name] for name in measured if name in keys), metrics)
+    return [
+        (f"{prefix}{metric.symbol}", summary_key(metric.key), kind)
+        for kind, prefix in (("final", ""), ("auc", "AUC "))
+        for metric in shown
+        if kind in metric.columns
+    ]
+
+
+def _scale(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> float:
+    """Return the size of the values that the errors of a summary were computed from."""
+    sized = {summary_key(key) for key in METRICS if key.startswith("error/")} | {"norm_head"}
+    means = [entry["mean"] for name in sized & {*metrics} for entry in metrics[name].values()]
+    return max((abs(mean) for mean in means if mean is not None), default=0.0)
+
+
+def table(
+    summaries: Mapping[str, Mapping[str, Any]],
+    columns: Sequence[tuple[str, str, str]] | None = None,
+    first: str = "rule",
+) -> str:
+    """Return the final table: a line a rule, means over survivors with 95 % intervals over runs.
+
+    `summaries` is {rule: summary}. columns: (title, key of a metric, "final" or "auc") each, those
+    of policy evaluation if not given; columns that no rule has are left out. Errors that are the
+    rounding of float64 are shown as 0. first: what the lines are called.
+    """
+    metrics = [summary["metrics"] for summary in summaries.values()]
+    errors = columns is None
+    if columns is None:
+        columns = metric_columns({key for each in metrics for key in each})
+    columns = [column for column in columns if any(column[1] in each for each in metrics)]
+    rows = [[first, *(f"mean {title}" for title, _, _ in columns), "diverged"]]
+    for rule, summary in summaries.items():
+        entries = [summary["metrics"].get(key, {}).get(kind) for _, key, kind in columns]
+        scale = _scale(summary["metrics"])
+        counts = f"{summary['diverged']} of {summary['runs']}"
+        rows.append([rule, *(mean_with_interval(entry, scale) for entry in entries), counts])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    ]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
+    kind = interval_name(survivors, logarithm=errors)
+    note = f"means over the runs that did not diverge, each of its own root [{kind}]"
+    if not errors:
+        note = f"means over the runs that did not diverge [{kind}, of errors on the logarithm]"
+    return "\n".join([*lines, note])
+
+
+def divergence_warning(summary: Mapping[str, Any]) -> str | None:
+    """Return the one line to print where every run of a rule diverged, None otherwise."""
+    if summary["diverged"] < summary["runs"]:
+        return None
+    runs = "its run" if summary["runs"] == 1 else f"all {summary['runs']} runs"
+    return (
+        f"warning: {summary['rule']}: {runs} diverged, so there are no results; smaller step sizes "
+        "may help"
+    )
+
+
+def tensorboard_line(folder: Path) -> str:
+    """Return the line that starts TensorBoard on a folder."""
+    program = "tensorboard"
+    if shutil.which(program) is None:
+        program = f"{shlex.quote(sys.executable)} -m tensorboard.main"
+    return f"{program} --logdir {shlex.quote(str(folder))}"
+
+
+def large_number(value: float) -> str:
+    """Return a rate or count in three digits with k, M or G."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit * 0.9995:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+class PartsProgress:
+    """How far a preparation or a search is, part by part, on standard error.
+
+    On a terminal one line that is written over. Elsewhere a line where a part begins that comes
+    after a second or more, and every ten seconds of a part that takes long.
+    """
+
+    EVERY, SOON = 10.0, 1.0
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._start = self._said = self._began = time.perf_counter()
+        self._part = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Hear that so much of a part is done; a new name is a new part."""
+        now = time.perf_counter()
+        begins = what != self._part
+        if begins:
+            self._part, self._began = what, now
+        if self._stream.isatty():
+            if done == total or done % max(1, total // 100) == 0:
+                shown = what if total == 1 else f"{what}: {done:,} of {total:,}"
+                end = "\n" if done == total else ""
+                print(f"\r{shown:<60}", end=end, file=self._stream, flush=True)
+            return
+        if now - self._said < (self.SOON if begins else self.EVERY):
+            return
+        self._said = now
+        said = [what] if total == 1 else [f"{what}: {done:,} of {total:,}"]
+        said.append(f"after {now - self._start:.0f} s")
+        if 0 < done < total:
+            said.append(f"some {(now - self._began) * (total - done) / done:.0f} s left of it")
+        print(", ".join(said), file=self._stream, flush=True)
+
+
+class Progress:
+    """Steps done, run-steps a second, time left and the present error, on standard error.
+
+    A bar on a terminal; elsewhere one line at about every tenth of the work, so that a log stays
+    readable. `done` steps were there before, in a resumed run.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        steps: int,
+        runs: int,
+        done: int = 0,
+        stream: TextIO | None = None,
+        unit: str = "run-steps",
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._unit = unit
+        self._label, self._steps, self._runs = label, steps, runs
+        self._first, self._done = done, done
+        self._start = time.perf_counter()
+        self._tenth = 10 * done // max(steps, 1)
+        self._bar: Any = None
+        if self._stream.isatty():
+            self._bar = tqdm(
+                total=steps,
+                initial=done,
+                desc=label,
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format="{desc}: {percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} steps, "
+                "{remaining} left{postfix}",
+            )
+
+    def update(self, step: int, error: float | None = None, name: str = "RMSVE") -> None:
+        """Show that `step` updates are done; `error` is the mean over survivors, if measured."""
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        rate = (step - self._first) / seconds
+        said = [f"{large_number(rate * self._runs)} {self._unit} a second"]
+        if error is not None and math.isfinite(error):
+            said.append(f"{name} {number(error)}")
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(said), refresh=False)
+            self._bar.update(step - self._done)
+        elif 10 * step // max(self._steps, 1) > self._tenth:
+            self._tenth = 10 * step // max(self._steps, 1)
+            left = f"{(self._steps - step) / rate:.0f} s left" if rate else "time left unknown"
+            share = f"{step:,} of {self._steps:,} steps ({100 * step // self._steps} %)"
+            print(f"{self._label}: {', '.join([share, left, *said])}", file=self._stream)
+            self._stream.flush()
+        self._done = step
+
+    def close(self) -> None:
+        """Leave the screen to others."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments.evaluate_policy.results.controls import control_lines
+
+
+def test_errors_are_told_in_the_spread_of_the_true_values(evaluate, tmp_path):
+    outcome = evaluate(
+        "--problem boyan --rule td constant --runs 2 --steps 300 --head-step 0.2 --compile off "
+        "--features given --out run"
+    )
+    assert outcome.status == 0, outcome.error
+    summaries = json.loads((tmp_path / "run/summary.json").read_text())
+    td, constant = (summaries[rule]["control"] for rule in ("td", "constant"))
+    # v falls from −24.667 to −2 and is about linear; the weighting is about uniform.
+    assert td["spread"] == constant["spread"] == pytest.approx(7, abs=1)
+    error = summaries["td"]["metrics"]["rmsve"]["final"]["mean"]
+    assert td["relative"] == pytest.approx(error / td["spread"])
+    assert td["relative"] < 0.9 < constant["relative"]
+    assert f"td {td['relative']:.2f}, constant {constant['relative']:.2f}; 1 is the" in outcome.out
+    alone = json.loads((tmp_path / "run/td/summary.json").read_text())
+    assert alone["control"] == td
+
+
+def test_values_that_learn_nothing_are_worse_than_a_constant_and_have_not_left_0(evaluate):
+    outcome = evaluate(
+        "--problem boyan --rule td --runs 2 --steps 50 --head-step 0 --body-step 0 --compile off "
+        "--out run"
+    )
+    assert outcome.status == 0, outcome.error
+    assert "warning: td: its values are worse than the best constant" in outcome.error
+    assert "warning: td: V has not left 0: its root mean square is 0, that of the" in outcome.error
+
+
+def test_a_log_is_told_of_values_at_0_by_its_returns(evaluate, tmp_path):
+    left = np.tile(np.arange(12, 0, -1), 30).astype(np.float32)
+    np.savez(
+        tmp_path / "clock.npz",
+        observation=np.stack([left, np.ones_like(left)], 1),
+        action=np.zeros(len(left), dtype=np.int64),
+        reward=np.ones(len(left)),
+        terminated=left == 1,
+        truncated=np.zeros(len(left), dtype=bool),
+    )
+    flags = "--gamma 1 --runs 1 --steps 20 --head-step 0 --compile off --out run"
+    outcome = evaluate(f"--data clock.npz --rule td {flags}")
+    assert outcome.status == 0, outcome.error
+    # Returns from 1 to 12 have the mean 6.5 and the deviation 3.45: √(6.5² + 3.45²) = 7.36.
+    (line,) = [each for each in outcome.error.splitlines() if each.startswith("warning")]
+    assert line.startswith("warning: td: V has not left 0: its root mean square is 0, that of the")
+    assert "returns in the data 7.3" in line
+
+
+def test_no_line_is_printed_where_nothing_is_known():
+    row = {"spread": None, "relative": None, "size": 5.0, "expected": 6.0}
+    assert control_lines({"td": row}) == []
+    flat = {"spread": 0.0, "relative": None, "size": 0.0, "expected": 0.0}
+    assert control_lines({"tdc": flat}) == []

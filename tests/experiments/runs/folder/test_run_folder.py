@@ -1,0 +1,331 @@
+import os
+import re
+
+import pytest
+
+from experiments.runs.folder.checkpoint import save_checkpoint
+from experiments.runs.folder.configuration import configuration
+from experiments.runs.folder.files import read_json, write_json
+from experiments.runs.folder.run_folder import (
+    check_folder,
+    folder_name,
+    holds_run,
+    prepare_folder,
+    prepare_folders,
+)
+from experiments.runs.folder.same_settings import check_same_settings
+
+FILES = ("events.out.tfevents.1.a", "metrics.csv", "summary.json", "figure.png", "checkpoint.pt")
+
+
+def prepared(*arguments, **named):
+    """Return a folder that was made ready, after its lock is given up."""
+    with prepare_folder(*arguments, **named) as folder:
+        return folder
+
+
+def all_prepared(*arguments, **named):
+    """Return folders that were made ready, after their locks are given up."""
+    with prepare_folders(*arguments, **named) as folders:
+        return folders
+
+
+def make_run(folder, files=FILES, **settings):
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", configuration({"seed": 3, **settings}))
+    for name in files:
+        (folder / name).write_text(name)
+    return folder
+
+
+def make_several(folder, rules):
+    make_run(folder, ("figure.png", "summary.json"), folders=rules)
+    for rule in rules:
+        make_run(folder / rule, rule=[rule])
+    return folder
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def refused(action, *said):
+    with pytest.raises(ValueError) as caught:
+        action()
+    message = str(caught.value)
+    assert message.startswith("--out ")
+    assert "\n" not in message
+    for part in said:
+        assert part in message
+    return message
+
+
+def test_a_new_and_an_empty_folder_are_taken(tmp_path):
+    assert prepared(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    prepared(tmp_path / "a" / "b")
+    assert tree(tmp_path) == {"a": None, "a/b": None}
+
+
+def test_a_run_is_refused_and_the_line_says_what_to_do(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = tree(tmp_path)
+    refused(lambda: prepared(run), str(run), "holds a run already", "--resume", "--overwrite")
+    assert tree(tmp_path) == before
+
+
+def test_overwriting_removes_the_files_of_the_run_and_no_other(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "notes.txt").write_text("mine")
+    (run / "td").mkdir()
+    (run / "td" / "config.json").write_text("mine too")
+    (run / "config.json.partial").write_text("left over")
+    prepared(run, overwrite=True)
+    assert tree(run) == {"notes.txt": b"mine", "td": None, "td/config.json": b"mine too"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("content", ["{}", '{"versions": {"node": "1"}}', "[]", "not json"])
+def test_somebody_elses_config_is_no_run_and_is_never_removed(tmp_path, overwrite, content):
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "summary.json").write_text("theirs")
+    before = tree(tmp_path)
+    refused(lambda: prepared(tmp_path, overwrite), "files that are no run's", "config.json")
+    assert tree(tmp_path) == before
+
+
+def test_a_folder_of_many_runs_is_not_overwritten_by_one(tmp_path):
+    make_run(tmp_path / "first")
+    make_several(tmp_path / "second", ["td", "tdc"])
+    before = tree(tmp_path)
+    refused(lambda: prepared(tmp_path, overwrite=True), "(first, second)")
+    refused(lambda: all_prepared(tmp_path, ["td", "tdc"], overwrite=True), "(first, second)")
+    assert tree(tmp_path) == before
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("x")
+    refused(lambda: prepared(tmp_path / "file"), "is a file")
+    refused(lambda: prepared(tmp_path / "file" / "run"), "cannot be written: Not a directory")
+    assert tree(tmp_path) == {"file": b"x"}
+
+
+def test_a_place_that_cannot_be_written_is_one_line_and_nothing_stays(tmp_path, monkeypatch):
+    refused(lambda: all_prepared("/proc/1" / tmp_path.relative_to("/"), ["td"]), "cannot be")
+    original = type(tmp_path).touch
+
+    def read_only(path, *arguments, **named):
+        if "deep" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return original(path, *arguments, **named)
+
+    monkeypatch.setattr(type(tmp_path), "touch", read_only)
+    refused(lambda: prepared(tmp_path / "very" / "deep" / "run"), "Permission denied")
+    assert tree(tmp_path) == {}
+    run = make_run(tmp_path / "deep")
+    before = tree(run)
+    refused(lambda: prepared(run, overwrite=True), "Permission denied")
+    assert tree(run) == before
+
+
+def test_several_rules_leave_nothing_where_one_of_their_folders_cannot_be_made(
+    tmp_path, monkeypatch
+):
+    original = type(tmp_path).mkdir
+
+    def full(path, *arguments, **named):
+        if path.name == "tdc":
+            raise OSError(28, "No space left on device")
+        return original(path, *arguments, **named)
+
+    monkeypatch.setattr(type(tmp_path), "mkdir", full)
+    refused(lambda: all_prepared(tmp_path / "out", ["td", "tdc"]), "No space left")
+    assert tree(tmp_path) == {}
+
+
+def test_resuming_leaves_everything_in_place(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = tree(run)
+    assert prepared(run, resume=True) == run
+    assert tree(run) == before
+
+
+def test_resuming_nothing_is_refused(tmp_path):
+    refused(
+        lambda: prepared(tmp_path / "run", resume=True),
+        "does not exist",
+        "leave --resume away",
+    )
+    refused(lambda: prepared(tmp_path, resume=True), "no run to resume")
+    assert tree(tmp_path) == {}
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(tmp_path):
+    run = make_run(tmp_path / "run", ("metrics.csv", "events.out.tfevents.1.a"))
+    prepared(run, resume=True)
+    assert tree(run) == {}
+
+
+def test_a_finished_run_that_lost_its_checkpoint_is_not_resumed(tmp_path):
+    run = make_run(tmp_path / "run", ("metrics.csv", "summary.json"))
+    before = tree(run)
+    refused(lambda: prepared(run, resume=True), "without its checkpoint.pt")
+    assert tree(run) == before
+
+
+def test_several_rules_get_a_folder_each(tmp_path):
+    folders = all_prepared(tmp_path / "out", ["td", "mine:rule", "semi_gradient+lstd"])
+    assert [folder.name for folder in folders.values()] == ["td", "mine.rule", "semi_gradient+lstd"]
+    assert all(folder.is_dir() for folder in folders.values())
+    assert folder_name("../x:y") == "...x.y"
+
+
+def test_several_rules_are_refused_over_a_run_and_replace_it_when_asked(tmp_path):
+    out = make_several(tmp_path / "out", ["td", "tdc"])
+    (out / "td" / "notes.txt").write_text("mine")
+    before = tree(out)
+    refused(lambda: all_prepared(out, ["td", "htd"]), "holds a run already")
+    assert tree(out) == before
+    all_prepared(out, ["td", "htd"], overwrite=True)
+    assert tree(out) == {"td": None, "td/notes.txt": b"mine", "htd": None}
+
+
+def test_one_rule_replaces_several_and_several_replace_one(tmp_path):
+    out = make_several(tmp_path / "out", ["td", "tdc"])
+    prepared(out, overwrite=True)
+    assert tree(out) == {}
+    make_run(out)
+    all_prepared(out, ["td", "tdc"], overwrite=True)
+    assert tree(out) == {"td": None, "tdc": None}
+
+
+def test_several_rules_do_not_take_a_folder_that_is_not_theirs(tmp_path):
+    out = make_several(tmp_path / "out", ["td"])
+    (out / "htd").mkdir()
+    (out / "htd" / "thesis.tex").write_text("mine")
+    before = tree(out)
+    refused(lambda: all_prepared(out, ["td", "htd"], overwrite=True), "thesis.tex")
+    assert tree(out) == before
+
+
+def test_several_rules_resume_where_some_have_not_begun(tmp_path):
+    out = make_several(tmp_path / "out", ["td", "tdc"])
+    for path in (out / "tdc").iterdir():
+        path.unlink()
+    (out / "tdc").rmdir()
+    before = tree(out)
+    folders = all_prepared(out, ["td", "tdc"], resume=True)
+    assert tree(out) == {**before, "tdc": None}
+    assert (folders["td"] / "checkpoint.pt").exists()
+
+
+def test_other_rules_than_those_of_the_run_are_not_resumed(tmp_path):
+    out, single = make_several(tmp_path / "out", ["td", "tdc"]), make_run(tmp_path / "single")
+    before = tree(tmp_path)
+    for action in (
+        lambda: all_prepared(out, ["td", "htd"], resume=True),
+        lambda: all_prepared(out, ["td"], resume=True),
+        lambda: prepared(out, resume=True),
+    ):
+        refused(action, "holds a run of td tdc")
+    refused(lambda: all_prepared(single, ["td", "tdc"], resume=True), "holds a run of one rule")
+    assert tree(tmp_path) == before
+
+
+def test_a_rule_given_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--rule td td names a rule twice"):
+        all_prepared(tmp_path / "out", ["td", "td"])
+    assert tree(tmp_path) == {}
+
+
+def test_a_config_cannot_lead_out_of_its_folder(tmp_path):
+    make_run(tmp_path / "victim")
+    run = make_run(tmp_path / "run", folders=["../victim", "..", ".", "", 3, "/etc"])
+    before = tree(tmp_path / "victim")
+    prepared(run, overwrite=True)
+    assert tree(tmp_path / "victim") == before
+
+
+def test_checking_a_folder_changes_nothing(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = tree(tmp_path)
+    check_folder(tmp_path / "new" / "folder")
+    check_folder(run, overwrite=True)
+    check_folder(run, resume=True)
+    refused(lambda: check_folder(run))
+    assert tree(tmp_path) == before
+
+
+def test_a_configuration_says_with_what_and_where_it_was_run(tmp_path):
+    config = configuration({"seed": 3, "head_step": float("inf"), "rule": ("td",)})
+    assert config["seed"] == 3
+    assert config["head_step"] is None
+    assert config["rule"] == ["td"]
+    assert set(config["versions"]) == {"neural_tdc", "python", "torch", "numpy", "gymnasium"}
+    assert re.fullmatch(r"\d\.\d+\.\d+", config["versions"]["neural_tdc"])
+    assert config["commit"] is None or re.fullmatch(r"[0-9a-f]{40,64}", config["commit"])
+    assert config["dirty"] in (True, False, None)
+    assert config["threads"] >= 1
+    assert config["device_name"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", config["date"])
+    write_json(tmp_path / "config.json", config)
+    assert read_json(tmp_path / "config.json") == config
+    assert holds_run(tmp_path)
+
+
+def test_no_git_is_no_commit_and_no_failure(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    config = configuration({})
+    assert config["commit"] is None
+    assert config["dirty"] is None
+
+
+def test_resuming_with_another_setting_is_refused_by_its_flag(tmp_path):
+    make_run(tmp_path, head_step=0.1, steps=100, lambda_=0.9, rule=["td", "tdc"])
+    allowed = ("steps", "device")
+    same = {"head_step": 0.1, "lambda_": 0.9, "rule": ("td", "tdc"), "seed": 3, "new": 1}
+    check_same_settings(tmp_path, {**same, "steps": 500}, allowed)
+    with pytest.raises(ValueError, match=r"^--head-step 0\.2 differs from the 0\.1 of the run in"):
+        check_same_settings(tmp_path, {**same, "head_step": 0.2}, allowed)
+    with pytest.raises(ValueError, match=r"^--lambda 0\.8 .* change --steps and --device only$"):
+        check_same_settings(tmp_path, {**same, "lambda_": 0.8}, allowed)
+    with pytest.raises(ValueError, match=r"^--rule td differs from the td tdc of"):
+        check_same_settings(tmp_path, {**same, "rule": ("td",)}, allowed)
+
+
+def test_a_checkpoint_is_part_of_the_run_it_lies_in(tmp_path):
+    run = make_run(tmp_path / "run", ())
+    save_checkpoint(run / "checkpoint.pt", {"step": 1})
+    assert sorted(os.listdir(prepared(run, resume=True))) == ["checkpoint.pt", "config.json"]
+    assert os.listdir(prepared(run, overwrite=True)) == []
+
+
+@pytest.mark.parametrize("action", [{}, {"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize("damage", [None, b"{"])
+def test_a_run_that_lost_its_configuration_is_called_so(tmp_path, action, damage):
+    one, several = tmp_path / "one", tmp_path / "several"
+    make_run(one)
+    make_several(several, ["td", "tdc"])
+    (several / "summary.json").write_text("{}")
+    (several / "td" / "metrics.csv").touch()
+    for folder in (one, several):
+        (folder / "config.json").unlink()
+        if damage:
+            (folder / "config.json").write_bytes(damage)
+        refused(lambda out=folder: prepared(out, **action), "config.json is missing or damaged")
+
+
+def test_a_folder_of_many_runs_is_not_taken_for_one_that_lost_its_configuration(tmp_path):
+    make_run(tmp_path / "runs" / "boyan")
+    refused(lambda: prepared(tmp_path / "runs"), "holds files that are no run's (boyan)")
+
+
+def test_a_long_name_is_cut_and_stays_one_of_its_own(tmp_path):
+    assert folder_name("mod:f") == "mod.f"
+    one, other = folder_name("mod:" + "f" * 300), folder_name("mod:" + "f" * 301)
+    assert one.startswith("mod.fff")
+    assert one != other
+    assert folder_name(one) == one
+    (tmp_path / folder_name("ö" * 300)).mkdir()

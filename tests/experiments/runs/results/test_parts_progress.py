@@ -1,0 +1,62 @@
+"""How far a preparation is, in lines that come neither too often nor too seldom."""
+
+import io
+
+import pytest
+
+from experiments.runs.results import report
+from experiments.runs.results.report import PartsProgress
+
+
+@pytest.fixture
+def now(monkeypatch):
+    present = [50.0]
+    monkeypatch.setattr(report.time, "perf_counter", lambda: present[0])
+    return present
+
+
+def test_a_quick_preparation_says_nothing(now):
+    out = io.StringIO()
+    progress = PartsProgress(out)
+    for part in ("held-out transitions", "experience", "truth"):
+        for done in (0, 50, 100):
+            now[0] += 0.1
+            progress(part, done, 100)
+    assert out.getvalue() == ""
+
+
+def test_elsewhere_than_on_a_terminal_parts_begin_with_a_line_and_long_ones_say_what_is_left(now):
+    out = io.StringIO()
+    progress = PartsProgress(out)
+    now[0] += 2
+    progress("lstd-random at scale 1", 0, 1)
+    now[0] += 3
+    progress("updates of bodies", 0, 8000)
+    for done in range(200, 2001, 200):
+        now[0] += 4
+        progress("updates of bodies", done, 8000)
+    assert out.getvalue().splitlines() == [
+        "lstd-random at scale 1, after 2 s",
+        "updates of bodies: 0 of 8,000, after 5 s",
+        # Ten seconds of it are over at the third report.
+        "updates of bodies: 600 of 8,000, after 17 s, some 148 s left of it",
+        "updates of bodies: 1,200 of 8,000, after 29 s, some 136 s left of it",
+        "updates of bodies: 1,800 of 8,000, after 41 s, some 124 s left of it",
+    ]
+
+
+def test_on_a_terminal_there_is_one_line_that_is_written_over(now):
+    out = io.StringIO()
+    out.isatty = lambda: True
+    progress = PartsProgress(out)
+    for done in (0, 1, 50, 100):
+        progress("truth", done, 100)
+    progress("choice", 0, 1)
+    shown = [line.rstrip() for line in out.getvalue().replace("\n", "\n\r").split("\r") if line]
+    assert shown == [
+        "truth: 0 of 100",
+        "truth: 1 of 100",
+        "truth: 50 of 100",
+        "truth: 100 of 100",
+        "choice",
+    ]
