@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.dqn.learner import Learner, Objective, make_optimizer
+from agents.dqn.learner import Learner, QObjective
+from agents.dqn.optimizers import make_optimizer
 from agents.dqn.q_network import make_network, matrix_operations
 from agents.dqn.replay import Replay
 from agents.dqn.training import Training, TrainingSchedule
@@ -52,11 +53,11 @@ def ours(
     learner = Learner(
         network,
         make_optimizer("adam", network, RATE, RATE),
-        Objective(double=False),
+        QObjective(double=False),
         max_grad_norm=10.0,
         precision=precision,
         compiled=compiled,
-        target_cache_rows=schedule.target_cache_rows(replay.rows),
+        target_cache_rows=schedule.target_cache_rows(replay.rows, CPU),
     )
     training = Training(learner, games, replay, schedule, 0)
     training.begin()

@@ -18,19 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.dqn.batch import Batch
+from agents.dqn.optimizers import load_optimizer, optimizer_state
 from agents.dqn.q_network import QNetwork
 from agents.dqn.target_cache import TargetCache
-from neural_tdc.split_rates import parameter_groups, scale
+from agents.dqn.update_graph import UpdateGraph
+from neural_tdc.split_rates import scale
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "huber": functional.smooth_l1_loss,
     "squared": functional.mse_loss,
 }
-OPTIMIZERS = ("rmsprop", "adam", "sgd")
 PRECISIONS = ("float32", "bf16")
-# RMSProp's constants are those of Mnih et al. 2015, Adam's those of PyTorch.
-DECAY = 0.95
-DEFAULT_EPS = {"rmsprop": 0.01, "adam": 1e-8, "sgd": 0.0}
 
 
 class QObjective(NamedTuple):
@@ -86,30 +84,6 @@ def exploration(step: int, first: float, last: float, over: int) -> float:
     return first + (last - first) * step / over
 
 
-def make_optimizer(
-    name: str,
-    network: nn.Module,
-    body_rate: float,
-    head_rate: float,
-    eps: float | None = None,
-) -> torch.optim.Optimizer:
-    """Make an optimiser whose body and head learn at rates of their own.
-
-    name:     rmsprop (centred, as in Mnih et al. 2015), adam or sgd
-    eps:  ε of rmsprop and adam; 0.01 and 1e-8 if not given
-    """
-    groups = parameter_groups(network, body_lr=body_rate, head_lr=head_rate, head="head")
-    epsilon = DEFAULT_EPS[name] if eps is None else eps
-    if name == "rmsprop":
-        return torch.optim.RMSprop(groups, alpha=DECAY, eps=epsilon, centered=True, foreach=True)
-    if name == "adam":
-        # One pass over the parameters where the device has it; "meta" is no device to compute on.
-        device = next(network.parameters()).device.type
-        fused = device in ("cpu", "cuda")
-        return torch.optim.Adam(groups, eps=epsilon, fused=fused, foreach=not fused)
-    return torch.optim.SGD(groups, foreach=True)
-
-
 class Learner:
     """A network, its target, and the optimiser that teaches it.
 
@@ -118,6 +92,8 @@ class Learner:
     precision:     float32, or bf16 for the products of the forward and backward passes
     compiled:      whether loss and gradients are compiled; the target's pass is not
     target_cache_rows: rows of the replay whose target values are kept until the next copy; 0: none
+    graph:         whether updates are recorded as a CUDA graph, where there is such a device and no
+                   target values are kept, which only the host knows of
     """
 
     def __init__(
@@ -130,6 +106,7 @@ class Learner:
         precision: str = "float32",
         compiled: bool = False,
         target_cache_rows: int = 0,
+        graph: bool = True,
     ) -> None:
         self.network, self.optimizer, self.objective = network, optimizer, objective
         self.target = copy.deepcopy(network).requires_grad_(False)
@@ -145,14 +122,21 @@ class Learner:
             last = network.head.weight
             self.target_values = TargetCache(target_cache_rows, len(last), self.device, last.dtype)
         self._loss = torch.compile(loss_and_value) if compiled else loss_and_value
+        recorded = graph and self.device.type == "cuda" and not target_cache_rows
+        self._graph = UpdateGraph(self._update, self._drop_gradients) if recorded else None
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
         if self._half:
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+            # A weight that is rounded for the choice of actions, without gradients, would else be
+            # found again by the loss, which then has none either; and a graph must not hold it.
+            return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
         return contextlib.nullcontext()
 
     def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Take one step of the optimiser; return loss and mean value, on the device."""
+        return self._update(batch) if self._graph is None else self._graph(batch)
+
+    def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with self._precision():
             after = self._after(batch)
             loss, value = self._loss(self.network, after, batch, self.objective)
@@ -160,8 +144,11 @@ class Learner:
         if self._max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self._trained, self._max_grad_norm)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         return loss.detach(), value
+
+    def _drop_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _after(self, batch: Batch) -> Tensor:
         if self.target_values is None:
@@ -207,7 +194,7 @@ class Learner:
         return {
             "network": dict(self.network.state_dict()),
             "target": dict(self.target.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -215,10 +202,12 @@ class Learner:
         try:
             self.network.load_state_dict(state["network"])
             self.target.load_state_dict(state["target"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_optimizer(self.optimizer, state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:120]
             raise ValueError(f"the checkpoint is of another network or optimiser: {said}") from None
         finally:
             # Also where a part of it was taken over.
             self._forget()
+            if self._graph is not None:
+                self._graph.forget()

@@ -51,13 +51,15 @@ class TrainingSchedule(NamedTuple):
         """Return ε at an agent step."""
         return exploration(step, self.epsilon_first, self.epsilon_last, self.epsilon_steps)
 
-    def target_cache_rows(self, rows: int) -> int:
+    def target_cache_rows(self, rows: int, device: torch.device) -> int:
         """Return of how many rows of a replay the target's values are kept: of all, or of none.
 
-        All where enough of them are drawn again before the next copy.
+        All on the CPU, where enough of them are drawn again before the next copy. On another device
+        none: the part of a batch that is not known yet has another size each time, which a CUDA
+        graph cannot have.
         """
         drawn = self.batch * self.target_period / self.update_every
-        return rows if drawn >= WORTH_CACHING * rows else 0
+        return rows if device.type == "cpu" and drawn >= WORTH_CACHING * rows else 0
 
     def rate(self, step: int) -> float:
         """Return the factor of both learning rates at an agent step."""
@@ -107,7 +109,10 @@ class Training:
         self.replay.start(self.environments.reset(self.seed))
 
     def advance(self, until: int) -> TrainingProgress:
-        """Go on until at least `until` agent steps are done, and report; waits for no device."""
+        """Go on until at least `until` agent steps are done, and report.
+
+        The device is waited for where an action is taken from the network, and nowhere else.
+        """
         returns: list[float] = []
         lengths: list[int] = []
         self._losses, self._values = [], []

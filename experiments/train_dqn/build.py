@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from agents.dqn.learner import Learner, QObjective, make_optimizer
+from agents.dqn.learner import Learner, QObjective
+from agents.dqn.optimizers import make_optimizer
 from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.replay import Replay, replay_bytes
 from agents.dqn.training import Training, TrainingSchedule
@@ -62,7 +63,7 @@ def training(
         max_grad_norm=settings.gradient_norm or None,
         precision=settings.precision,
         compiled=compiled,
-        target_cache_rows=schedule.target_cache_rows(replay.rows),
+        target_cache_rows=schedule.target_cache_rows(replay.rows, device),
     )
     return Training(learner, environments, replay, schedule, settings.seed)
 

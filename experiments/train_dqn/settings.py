@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from agents.dqn.learner import LOSSES, OPTIMIZERS, PRECISIONS
+from agents.dqn.learner import LOSSES, PRECISIONS
+from agents.dqn.optimizers import OPTIMIZERS
 from agents.dqn.q_network import NETWORKS, network_options
 from envs.games.atari import Protocol
 from envs.games.registry import protocol_options

@@ -17,6 +17,7 @@ from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
 from neural_tdc.learning.compilation import compile_repeatable
+from neural_tdc.learning.cuda_graphs import graph_loop
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
 from neural_tdc.learning.schedules import Schedule
@@ -70,15 +71,23 @@ def repeated_updates(
     state: State,
     *,
     compiled: bool,
+    graphs: bool = True,
 ) -> Callable[[State, Tensor, int], tuple[State, Tensor]]:
     """Return the function that takes a number of updates, compiled or not.
 
-    state: of the shapes that the program is for
+    state:  of the shapes that the program is for
+    graphs: start updates by CUDA graphs where there is such a device
 
     The function takes (state, number of the first update, how many) and returns the new state and
     the number of the next update.
     """
     single = updates(algorithm, schedule, sampling)
+    device = experience.stream_index.device
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+
+    def recorded(function: Any) -> Any:
+        """Return what repeats (state, update) -> (state, update) by a graph, if that is to be."""
+        return graph_loop(function, (state, zero)) if graphs and device.type == "cuda" else None
 
     def singly(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
         for _ in range(times):
@@ -86,14 +95,16 @@ def repeated_updates(
         return state, update
 
     if not compiled:
-        return singly
+        loop = recorded(lambda carried: single(carried[0], experience, carried[1], base))
+        return singly if loop is None else lambda state, update, times: loop((state, update), times)
 
     def function(carried: Any, constant: Any) -> tuple[State, Tensor]:
         (state, update), (experience, base) = carried, constant
         return single(state, experience, update, base)
 
     runs = len(experience.stream_index)
-    count = equal_blocks(runs)
+    # Blocks are for the cache of the CPU; another device is faster with all runs at once.
+    count = equal_blocks(runs) if device.type == "cpu" else 1
     # Transitions and table are shared; the rest has a run axis.
     own = {"stream_index": experience.stream_index, "key": experience.key}
     if experience.rows is not None:
@@ -102,10 +113,13 @@ def repeated_updates(
         (experience._replace(**block), sizes)
         for block, sizes in zip(in_blocks(own, count), in_blocks(base, count))
     ]
-    zero = torch.zeros((), dtype=torch.int64, device=experience.stream_index.device)
     program = compile_repeatable(
         function, (in_blocks(state, count)[0], zero), constants[0], store_shared=runs > SMALL
     )
+    if device.type != "cpu":
+        loop = recorded(lambda carried: program(carried, constants[0], 1))
+        if loop is not None:
+            return lambda state, update, times: loop((state, update), times)
 
     def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
         blocks = [

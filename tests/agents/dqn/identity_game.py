@@ -4,7 +4,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from agents.dqn.learner import Learner, make_optimizer
+from agents.dqn.learner import Learner
+from agents.dqn.optimizers import make_optimizer
 from agents.dqn.q_network import make_network
 from agents.dqn.replay import Replay
 from agents.dqn.training import Training, TrainingSchedule

@@ -10,14 +10,13 @@ from torch.utils._pytree import tree_map
 from agents.dqn.batch import Batch
 from agents.dqn.learner import (
     DOUBLE,
-    OPTIMIZERS,
     Learner,
     QObjective,
     exploration,
     loss_and_value,
-    make_optimizer,
     td_targets,
 )
+from agents.dqn.optimizers import OPTIMIZERS, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network, matrix_operations
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.split_rates import check_groups, effective_rates

@@ -141,9 +141,11 @@ def test_squared_loss_and_plain_q_learning_run_too():
     assert torch.isfinite(learning.advance(60).loss).all()
 
 
-@pytest.mark.parametrize(("rows", "again"), [(1000, True), (3200, True), (3201, False)])
-def test_target_values_are_remembered_where_rows_are_drawn_again(rows, again):
+@pytest.mark.parametrize(
+    ("rows", "device", "kept"),
+    [(1000, "cpu", 1000), (3200, "cpu", 3200), (3201, "cpu", 0), (1000, "cuda", 0)],
+)
+def test_target_values_are_kept_on_the_cpu_where_rows_are_drawn_again(rows, device, kept):
     # 32 rows for each of the 25 updates between two copies: 800 draws.
-    assert TrainingSchedule(batch=32, update_every=4, target_period=100).target_cache_rows(
-        rows
-    ) == (rows if again else 0)
+    schedule = TrainingSchedule(batch=32, update_every=4, target_period=100)
+    assert schedule.target_cache_rows(rows, torch.device(device)) == kept
