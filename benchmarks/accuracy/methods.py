@@ -10,7 +10,6 @@ from torch import Tensor
 from benchmarks.accuracy.cases import TRANSITIONS, Case
 from benchmarks.accuracy.criteria import candidate_errors, regrets
 from benchmarks.accuracy.peers import PEERS
-from benchmarks.accuracy.presets import OFF_POLICY, PRESET_FLAGS, evaluate_keywords
 from neural_tdc import evaluate
 from neural_tdc.baselines.candidates import Folds
 from neural_tdc.baselines.learned_candidates import (
@@ -23,6 +22,7 @@ from neural_tdc.baselines.method import learned_values
 from neural_tdc.baselines.methods import METHODS
 from neural_tdc.baselines.rule_candidates import rule_groups
 from neural_tdc.best_value import FOLDS, choose_candidates
+from neural_tdc.presets import PRESETS, preset
 
 # Learning rules that are candidates next to the others, and updates of each.
 RULES, RULE_UPDATES = ("td", "tdc", "tdrc"), 3_000
@@ -84,10 +84,10 @@ def spread_of(case: Case) -> float:
     return float((case.weighting @ (case.value - mean).square()).sqrt())
 
 
-def _rule(rule: str | None = None, preset: str | None = None, **changed: Any) -> Learn:
+def _rule(rule: str | None = None, named: str | None = None, **changed: Any) -> Learn:
     """Return a method that learns by a rule, on standardised observations, compiled as in programs.
 
-    preset: that settles the rule and all else; without both, the one for the case's kind
+    named: the preset that settles the rule and all else; without both, the one for the case's kind
     """
 
     def learn(case: Case, seed: int, left: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -99,7 +99,7 @@ def _rule(rule: str | None = None, preset: str | None = None, **changed: Any) ->
         )
         single = type(scaled)(*(leaf.float() for leaf in scaled if leaf is not None))
         usual = "off-policy" if case.off_policy else "accurate"
-        chosen = {"rule": rule} if rule else evaluate_keywords(PRESET_FLAGS[preset or usual])
+        chosen = {"rule": rule} if rule else preset(named or usual)
         result = evaluate(
             single,
             steps=TRANSITIONS,
@@ -135,10 +135,12 @@ PRODUCT: dict[str, Learn] = {
     "lstd-random": _method("lstd-random"),
     "stackelberg-td": _method("stackelberg-td"),
 }
+# Whether another policy acts on the problems that a preset is for; the others are for both kinds.
+OFF_POLICY = {"fast": False, "accurate": False, "on-policy": False, "off-policy": True}
 # The product's presets, the one of the case's kind with a frozen body as control, and Algorithm 1
 # at its default steps.
 RULE_METHODS: dict[str, Learn] = {
-    **{name: _rule(preset=name) for name in PRESET_FLAGS},
+    **{name: _rule(named=name) for name in PRESETS},
     "frozen body": _rule(body_step=0.0),
     "algorithm 1": _rule(rule="tdc"),
 }

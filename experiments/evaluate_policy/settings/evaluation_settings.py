@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from experiments.evaluate_policy.settings.learning_settings import LearningSettings
-from experiments.evaluate_policy.settings.method_settings import (
-    MethodSettings,
-)
-from experiments.evaluate_policy.settings.presets import PRESETS, preset_values
+from experiments.evaluate_policy.settings.method_settings import MethodSettings
+from experiments.evaluate_policy.settings.presets import preset_values
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.program import flags_given
 from experiments.runs.command_line.requirements import (
@@ -33,6 +31,7 @@ from neural_tdc.learning.sampling import (
     sampling_scheme,
 )
 from neural_tdc.learning.schedules import LINEAR
+from neural_tdc.presets import PRESETS
 
 # What --resample takes, and the least number of runs that it says anything with: the data
 # themselves and two draws.
