@@ -34,12 +34,13 @@ BLOCKS: dict[str, list[str]] = {
 }
 # These pages have tests of their own.
 TESTED_ELSEWHERE = {
+    "docs/guide/policies.md": "tests/experiments/evaluate_policy/parts/test_own_parts.py",
     "docs/own-parts.md": "tests/experiments/evaluate_policy/parts/test_own_parts.py",
     "docs/split-rates.md": "tests/neural_tdc/split_rates/test_recipes.py",
     "docs/stackelberg.md": "tests/neural_tdc/stackelberg/test_problems.py",
 }
-# Its own test runs the commands, some of them in a copy of the clone to which a part was added.
-COMMANDS_RUN_ELSEWHERE = "docs/own-parts.md"
+# Their own test runs the commands, some of them in a copy of the clone to which a part was added.
+COMMANDS_RUN_ELSEWHERE = {"docs/guide/policies.md", "docs/own-parts.md"}
 # Algorithm 1 as it is shown: an excerpt of a module, compared with it below.
 EXCERPT = "docs/algorithm.md"
 
@@ -91,7 +92,7 @@ READERS = {
 def commands():
     """Return (page, program, its arguments) of every command on a line of its own."""
     found = []
-    for page in sorted(PAGES.keys() - {COMMANDS_RUN_ELSEWHERE}):
+    for page in sorted(PAGES.keys() - COMMANDS_RUN_ELSEWHERE):
         joined = re.sub(r" *\\\n *", " ", PAGES[page])
         lines = re.findall(
             r"^ *(?:\.venv/bin/)?python -m experiments\.(\w+)(?: +(.*))?$", joined, re.MULTILINE

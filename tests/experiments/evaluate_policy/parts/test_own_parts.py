@@ -1,4 +1,4 @@
-"""The examples of docs/own-parts.md, run as they stand but for the sizes."""
+"""The examples of docs/own-parts.md and docs/guide/policies.md, run with smaller sizes."""
 
 import importlib
 import json
@@ -23,38 +23,43 @@ from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS
 
 PAGE = Path(__file__).parents[4] / "docs" / "own-parts.md"
+PAGES = {"mine": PAGE, "policies": PAGE.parent / "guide" / "policies.md"}
 REGISTRY = Path("neural_tdc") / "rules" / "registry.py"
 TINY = "--steps 20 --runs 2 --measure-every 10 --compile off"
 GYMNASIUM = "--truth-states 3 --truth-rollouts 2 --held-out 30"
 
 
-def examples():
-    """Return the page's Python as one module and its command lines."""
-    text = PAGE.read_text(encoding="utf-8")
+def examples(module):
+    """Return the Python of a module's page and the page's command lines that name the module."""
+    text = PAGES[module].read_text(encoding="utf-8")
     python = "\n\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     joined = text.replace("\\\n", " ")
     lines = re.findall(r"^    python -m experiments\.evaluate_policy (.*)$", joined, re.MULTILINE)
-    return python, [line for line in lines if "mine:" in line]
+    return python, [line for line in lines if f"{module}:" in line]
 
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """Put the page's module where a user would have it."""
-    (tmp_path / "mine.py").write_text(examples()[0], encoding="utf-8")
+    """Put the modules of the pages where a user would have them."""
+    for module in PAGES:
+        (tmp_path / f"{module}.py").write_text(examples(module)[0], encoding="utf-8")
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
     yield importlib.import_module("mine")
-    sys.modules.pop("mine", None)
+    for module in PAGES:
+        sys.modules.pop(module, None)
 
 
-def test_the_page_has_an_example_for_every_part():
-    _, lines = examples()
-    named = set(re.findall(r"(--[a-z]+) mine:", "\n".join(lines)))
+LINES = [line for module in PAGES for line in examples(module)[1]]
+
+
+def test_the_pages_have_an_example_for_every_part():
+    named = set(re.findall(r"(--[a-z]+) \w+:", "\n".join(LINES)))
     assert named == {"--problem", "--policy", "--behaviour", "--body", "--rule"}
 
 
-@pytest.mark.parametrize("line", examples()[1])
+@pytest.mark.parametrize("line", LINES)
 def test_an_example_runs_as_it_stands(mine, line, capfd):
     flags = f"{TINY} {'' if 'mine:ring' in line else GYMNASIUM}"
     assert main(evaluate_policy, shlex.split(f"{line} {flags}")) == 0, capfd.readouterr().err
