@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from agents.dqn.learner import Learner, QObjective
+from agents.dqn.learner import Learner
+from agents.dqn.objectives import QObjective
 from agents.dqn.optimizers import make_optimizer
 from agents.dqn.q_network import make_network, matrix_operations
 from agents.dqn.replay import Replay

@@ -1,80 +1,26 @@
-"""Deep Q-learning with split learning rates: the loss, the update, and the choice of actions.
+"""Deep Q-learning with split learning rates: the update, and the choice of actions.
 
-One update takes a batch of transitions (s, a, R, Γ, s'), with R the n-step return and Γ its
-discount, 0 at an end, and descends the error R + Γ·q(s') − Q(s, a) of the network Q, where q is the
-value that the target network gives to its own best action or, in double DQN, to the network's.
-Sources: Mnih et al. 2015 (Nature 518, 529), van Hasselt et al. 2016 (arXiv 1509.06461), and update
-(2) of arXiv 2605.15530 for the two learning rates.
+What an update descends is in `agents.dqn.objectives`. Body, head and auxiliary head learn at rates
+of their own: update (2) of arXiv 2605.15530.
 """
 
 import contextlib
 import copy
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.dqn.batch import Batch
+from agents.dqn.objectives import DOUBLE, Descent, QObjective, descent
 from agents.dqn.optimizers import load_optimizer, optimizer_state
 from agents.dqn.q_network import QNetwork
 from agents.dqn.target_cache import TargetCache
 from agents.dqn.update_graph import UpdateGraph
 from neural_tdc.split_rates import scale
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "huber": functional.smooth_l1_loss,
-    "squared": functional.mse_loss,
-}
 PRECISIONS = ("float32", "bf16")
-
-
-class QObjective(NamedTuple):
-    """What an update descends: double or plain Q-learning; "huber" or "squared" error."""
-
-    double: bool = True
-    loss: str = "huber"
-
-
-DOUBLE = QObjective()
-
-
-def td_targets(
-    target_values: Float[Tensor, "batch action"],
-    reward: Float[Tensor, " batch"],
-    discount: Float[Tensor, " batch"],
-    online_values: Float[Tensor, "batch action"] | None = None,
-) -> Float[Tensor, " batch"]:
-    """Return R + Γ·q(s'), where q is the target's value of the best action by `online_values`.
-
-    online_values:  the network's own values at s' for double DQN; None for the target's
-    """
-    choosing = target_values if online_values is None else online_values
-    best = choosing.argmax(1, keepdim=True)
-    return reward + discount * target_values.gather(1, best).squeeze(1)
-
-
-def loss_and_value(
-    network: nn.Module,
-    target_values: Float[Tensor, "batch action"],
-    batch: Batch,
-    objective: QObjective,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the loss of a batch and the mean of the values Q(s, a) in it.
-
-    target_values:  the target network's values at the next observations
-
-    Errors are computed in the rewards' precision, also where the networks' products have less.
-    """
-    exact = batch.reward.dtype
-    with torch.no_grad():
-        online_values = network(batch.next_observation).to(exact) if objective.double else None
-        td_target = td_targets(target_values.to(exact), batch.reward, batch.discount, online_values)
-    values = network(batch.observation).to(exact)
-    value = values.gather(1, batch.action[:, None]).squeeze(1)
-    return LOSSES[objective.loss](value, td_target), value.detach().mean()
 
 
 def exploration(step: int, first: float, last: float, over: int) -> float:
@@ -84,16 +30,29 @@ def exploration(step: int, first: float, last: float, over: int) -> float:
     return first + (last - first) * step / over
 
 
+def make_auxiliary(network: QNetwork) -> nn.Linear:
+    """Make an auxiliary head for every action, 0 at the start, next to the network's head."""
+    auxiliary = copy.deepcopy(network.head)
+    with torch.no_grad():
+        for parameter in auxiliary.parameters():
+            parameter.zero_()
+    return auxiliary
+
+
 class Learner:
     """A network, its target, and the optimiser that teaches it.
 
     network:       on the device to learn on
+    auxiliary:     the auxiliary head, which an objective of gradient TD needs; see `make_auxiliary`
     max_grad_norm:  the gradient is shortened to this norm; None leaves it as it is
     precision:     float32, or bf16 for the products of the forward and backward passes
     compiled:      whether loss and gradients are compiled; the target's pass is not
-    target_cache_rows: rows of the replay whose target values are kept until the next copy; 0: none
+    target_cache_rows: rows of the replay whose target values are kept until the next copy; 0: none.
+                   Of a target network only.
     graph:         whether updates are recorded as a CUDA graph, where there is such a device and no
                    target values are kept, which only the host knows of
+
+    Raises ValueError where gradient TD has no auxiliary head, or a whole network as its target.
     """
 
     def __init__(
@@ -102,6 +61,7 @@ class Learner:
         optimizer: torch.optim.Optimizer,
         objective: QObjective = DOUBLE,
         *,
+        auxiliary: nn.Linear | None = None,
         max_grad_norm: float | None = None,
         precision: str = "float32",
         compiled: bool = False,
@@ -109,6 +69,9 @@ class Learner:
         graph: bool = True,
     ) -> None:
         self.network, self.optimizer, self.objective = network, optimizer, objective
+        self.auxiliary = auxiliary
+        if objective.correction and (auxiliary is None or objective.target == "network"):
+            raise ValueError("gradient TD needs an auxiliary head and no target network")
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.device = next(network.parameters()).device
         self._max_grad_norm, self._half = max_grad_norm, precision == "bf16"
@@ -118,11 +81,11 @@ class Learner:
             list(network.parameters()),
         )
         self.target_values: TargetCache | None = None
-        if target_cache_rows:
+        if target_cache_rows and objective.target == "network":
             last = network.head.weight
             self.target_values = TargetCache(target_cache_rows, len(last), self.device, last.dtype)
-        self._loss = torch.compile(loss_and_value) if compiled else loss_and_value
-        recorded = graph and self.device.type == "cuda" and not target_cache_rows
+        self._descent = torch.compile(descent) if compiled else descent
+        recorded = graph and self.device.type == "cuda" and self.target_values is None
         self._graph = UpdateGraph(self._update, self._drop_gradients) if recorded else None
 
     def _precision(self) -> contextlib.AbstractContextManager[None]:
@@ -138,30 +101,42 @@ class Learner:
 
     def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with self._precision():
-            after = self._after(batch)
-            loss, value = self._loss(self.network, after, batch, self.objective)
-        loss.backward()
+            found = self._found(self._after(batch), batch)
+        torch.autograd.backward(found.objective)
         if self._max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self._trained, self._max_grad_norm)
         self.optimizer.step()
         self._drop_gradients()
-        return loss.detach(), value
+        return found.loss, found.value
 
     def _drop_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _after(self, batch: Batch) -> Tensor:
+    def _found(self, after: Tensor | None, batch: Batch, compiled: bool = True) -> Descent:
+        return (self._descent if compiled else descent)(
+            self.network,
+            self.auxiliary,
+            after,
+            self.target.head if self.objective.target == "head" else None,
+            batch,
+            self.objective,
+        )
+
+    def _after(self, batch: Batch) -> Tensor | None:
+        if self.objective.target != "network":
+            return None
         if self.target_values is None:
             return self.target(batch.next_observation)
         return self.target_values.of(batch.next_number, batch.next_observation, self.target)
 
     def gradient_norms(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the norms of the loss's gradient for body and head, and change nothing."""
+        """Return the norm of the gradient for every group of parameters, and change nothing."""
         with self._precision():
             # Nothing is remembered here: measuring must not change what is learned.
-            after = self.target(batch.next_observation)
-            loss, _ = loss_and_value(self.network, after, batch, self.objective)
-        gradients = torch.autograd.grad(loss, self._trained)
+            whole = self.objective.target == "network"
+            after = self.target(batch.next_observation) if whole else None
+            objective = self._found(after, batch, compiled=False).objective
+        gradients = torch.autograd.grad(objective, self._trained)
         found: dict[str, Tensor] = {}
         rest = list(gradients)
         for group in self.optimizer.param_groups:
@@ -180,7 +155,7 @@ class Learner:
             self.target_values.forget()
 
     def set_rates(self, factor: float) -> None:
-        """Set both rates to a factor times those that the optimiser was made with."""
+        """Set all rates to a factor times those that the optimiser was made with."""
         scale(self.optimizer, factor)
 
     @torch.no_grad()
@@ -190,8 +165,10 @@ class Learner:
             return self.network(observation).argmax(1)
 
     def state(self) -> dict[str, Any]:
-        """Return network, target and optimiser as tensors and plain values."""
+        """Return networks and optimiser as tensors and plain values."""
+        auxiliary = None if self.auxiliary is None else dict(self.auxiliary.state_dict())
         return {
+            "auxiliary": auxiliary,
             "network": dict(self.network.state_dict()),
             "target": dict(self.target.state_dict()),
             "optimizer": optimizer_state(self.optimizer),
@@ -202,8 +179,10 @@ class Learner:
         try:
             self.network.load_state_dict(state["network"])
             self.target.load_state_dict(state["target"])
+            if self.auxiliary is not None:
+                self.auxiliary.load_state_dict(state["auxiliary"])
             load_optimizer(self.optimizer, state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             said = " ".join(str(error).split())[:120]
             raise ValueError(f"the checkpoint is of another network or optimiser: {said}") from None
         finally:

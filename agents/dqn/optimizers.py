@@ -16,6 +16,8 @@ OPTIMIZERS = ("rmsprop", "adam", "sgd")
 # RMSProp's constants are those of Mnih et al. 2015, Adam's those of PyTorch.
 DECAY = 0.95
 DEFAULT_EPS = {"rmsprop": 0.01, "adam": 1e-8, "sgd": 0.0}
+# The label of the third group.
+AUXILIARY = "auxiliary"
 # How torch's optimisers compute, which depends on the device and is not part of what was learned.
 _WAYS = ("foreach", "fused", "capturable")
 
@@ -26,14 +28,24 @@ def make_optimizer(
     body_rate: float,
     head_rate: float,
     eps: float | None = None,
+    *,
+    auxiliary: nn.Linear | None = None,
+    auxiliary_rate: float | None = None,
 ) -> torch.optim.Optimizer:
     """Make an optimiser whose body and head learn at rates of their own.
 
     name:     rmsprop (centred, as in Mnih et al. 2015), adam or sgd
     network:  on the device to learn on
-    eps:  ε of rmsprop and adam; 0.01 and 1e-8 if not given
+    eps:      ε of rmsprop and adam; 0.01 and 1e-8 if not given
+    auxiliary, auxiliary_rate:  the auxiliary head of gradient TD, and its rate; the head's if not
+              given
     """
     groups = parameter_groups(network, body_lr=body_rate, head_lr=head_rate, head="head")
+    if auxiliary is not None:
+        rate = head_rate if auxiliary_rate is None else auxiliary_rate
+        own = {"params": list(auxiliary.parameters()), "frozen": []}
+        named = {"label": AUXILIARY, "name": AUXILIARY, "lr": rate, "base_lr": rate}
+        groups.append({**groups[-1], **named, **own})
     device = next(network.parameters()).device
     on_gpu = device.type == "cuda"
     if on_gpu:

@@ -28,13 +28,17 @@ class QNetwork(nn.Module):
         self.head = nn.Linear(features, actions)
         self.scale = scale
 
-    def forward(self, observation: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch action"]:
-        """Return the value of every action at observations of bytes or of float32."""
+    def features(self, observation: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch feature"]:
+        """Return the body's features φ of observations of bytes or of float32."""
         if observation.dim() == 4:
             # In the order of the convolutions' weights, once for both passes.
             observation = observation.contiguous(memory_format=torch.channels_last)
         # A byte times a number is a float32: one pass over the pictures, no copy between.
-        return self.head(self.body(observation * self.scale))
+        return self.body(observation * self.scale)
+
+    def forward(self, observation: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch action"]:
+        """Return the value of every action at observations of bytes or of float32."""
+        return self.head(self.features(observation))
 
 
 def small_picture(observation_shape: tuple[int, ...], features: int = 128) -> nn.Module:

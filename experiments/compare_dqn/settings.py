@@ -20,6 +20,7 @@ from experiments.train_dqn.settings import (
     DQN_ARMS,
     AgentSettings,
     DQNSettings,
+    check_target_period,
     dqn_settings,
     idle_agent_settings,
 )
@@ -89,4 +90,5 @@ def read_comparison(argv: Sequence[str]) -> Comparison:
     for name in idle[0]:
         if all(name in each for each in idle):
             raise UsageError(idle[0][name])
+    check_target_period(runs[0], shared)
     return comparison

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from agents.dqn.learner import Learner, QObjective
+from agents.dqn.learner import Learner, make_auxiliary
 from agents.dqn.optimizers import make_optimizer
 from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.replay import Replay, replay_bytes
@@ -54,12 +54,23 @@ def training(
     """Make everything that learns ready on a device; UsageError in one line for what cannot be."""
     network = network_of(settings, environments).to(device)
     body_rate, head_rate = settings.rates
-    optimizer = make_optimizer(settings.optimizer, network, body_rate, head_rate, settings.damping)
+    objective = settings.objective
+    auxiliary = make_auxiliary(network) if objective.correction else None
+    optimizer = make_optimizer(
+        settings.optimizer,
+        network,
+        body_rate,
+        head_rate,
+        settings.damping,
+        auxiliary=auxiliary,
+        auxiliary_rate=settings.auxiliary_step,
+    )
     replay, schedule = _replay(settings, environments, device), _training_schedule(settings)
     learner = Learner(
         network,
         optimizer,
-        QObjective(settings.double, settings.loss),
+        objective,
+        auxiliary=auxiliary,
         max_grad_norm=settings.gradient_norm or None,
         precision=settings.precision,
         compiled=compiled,

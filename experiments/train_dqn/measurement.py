@@ -26,7 +26,7 @@ def _mean(values: Any) -> float:
 def measured_training(training: Training, progress: TrainingProgress) -> dict[str, float]:
     """Return {metric: value} of the training since the last measurement."""
     rates = effective_rates(training.learner.optimizer)
-    norms: Mapping[str, Any] = dict.fromkeys(("body", "head"), NO_GAME)
+    norms: Mapping[str, Any] = dict.fromkeys(rates, NO_GAME)
     if training.last_batch is not None:
         norms = training.learner.gradient_norms(training.last_batch)
     return {
@@ -36,10 +36,8 @@ def measured_training(training: Training, progress: TrainingProgress) -> dict[st
         "loss/td": _mean(progress.loss),
         "value/mean_q": _mean(progress.value),
         "exploration/epsilon": training.schedule.epsilon(progress.step),
-        "step_size/body": rates["body"],
-        "step_size/head": rates["head"],
-        "gradient/body": float(norms["body"]),
-        "gradient/head": float(norms["head"]),
+        **{f"step_size/{label}": rate for label, rate in rates.items()},
+        **{f"gradient/{label}": float(norms[label]) for label in rates},
         "replay/fill": training.replay.fill,
     }
 

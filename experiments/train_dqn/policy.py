@@ -53,7 +53,11 @@ def load_trained(path: Path | str) -> Trained:
         hidden=tuple(made["hidden"]),
     )
     network.load_state_dict(saved["training"]["learner"]["network"])
-    return Trained(network.eval(), DQNSettings(**saved["values"]), saved["protocol"], saved["step"])
+    values = dict(saved["values"])
+    if "double" in values:
+        # A checkpoint from before there were rules.
+        values["rule"] = "double-q" if values.pop("double") else "q"
+    return Trained(network.eval(), DQNSettings(**values), saved["protocol"], saved["step"])
 
 
 def epsilon_greedy_policy(network: QNetwork, epsilon: float) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from agents.dqn.learner import LOSSES, PRECISIONS
+from agents.dqn.learner import PRECISIONS
+from agents.dqn.objectives import CONTROL_RULES, GRADIENT_RULES, LOSSES, TARGETS, QObjective
 from agents.dqn.optimizers import OPTIMIZERS
 from agents.dqn.q_network import NETWORKS, network_options
 from envs.games.atari import Protocol
@@ -52,10 +53,18 @@ class AgentSettings(CheckedSettings):
     256 for paper on Atari, else 128."""
     hidden: Annotated[tuple[int, ...], count(1)] = (128,)
     """Units of the layers of mlp before that one."""
-    double: bool = True
-    """Double DQN: the network chooses the next action, the target network values it."""
+    rule: Annotated[str, one_of(CONTROL_RULES)] = "double-q"
+    """double-q: the network chooses the next action, the target values it; q: the target does both;
+    gradient TD with an auxiliary head for each action: qc, qrc, or tdc (Algorithm 1)."""
+    target: Annotated[str | None, one_of(TARGETS)] = None
+    """What values the next state: a copy of the network, of its head alone, or none; if not given
+    network for q and double-q, none for qc, qrc and tdc."""
+    auxiliary_step: Annotated[float | None, above(0)] = None
+    """Learning rate of the auxiliary head of qc, qrc and tdc; the head's own if not given."""
+    kappa: Annotated[float | None, at_least(0)] = None
+    """κ of qrc, which draws its auxiliary head to 0; 1 if not given."""
     loss: Annotated[str, one_of(LOSSES)] = "huber"
-    """huber (of width 1) or squared."""
+    """Error of q and double-q: huber (of width 1) or squared."""
     gamma: Annotated[float, from_to(0, 1)] = 0.99
     """Discount of a step."""
     n_step: Annotated[int, count(1)]
@@ -73,7 +82,7 @@ class AgentSettings(CheckedSettings):
     update_every: Annotated[int, count(1)]
     """Agent steps per update."""
     target_period: Annotated[int, count(1)]
-    """Agent steps between copies into the target network."""
+    """Agent steps between copies into the target."""
     replay_capacity: Annotated[int, count(1)]
     """Frames the replay holds."""
     learning_starts: Annotated[int, count(0)]
@@ -163,6 +172,16 @@ class DQNSettings(AgentSettings, FolderSettings):
                 f"--steps {self.steps} would learn nothing: the first update comes after "
                 f"--learning-starts {self.learning_starts} agent steps"
             )
+        if self.rule in GRADIENT_RULES and self.target == "network":
+            raise UsageError(
+                f"--target network leaves nothing to correct with --rule {self.rule}: give head or "
+                "none"
+            )
+        if self.rule == "double-q" and self.target == "none":
+            raise UsageError(
+                "--target none makes --rule double-q the same as q: give --rule q, or another "
+                "--target"
+            )
 
     @property
     def folder(self) -> Path:
@@ -175,6 +194,16 @@ class DQNSettings(AgentSettings, FolderSettings):
         body, head = self.body_step, self.head_step
         arms = {"split": (body, head), "body": (body, body), "head": (head, head)}
         return arms.get(self.arm, (head, body))
+
+    @property
+    def objective(self) -> QObjective:
+        """Return what an update descends."""
+        rule = CONTROL_RULES[self.rule]
+        return rule._replace(
+            target=self.target or rule.target,
+            loss=rule.loss if rule.correction else self.loss,
+            kappa=self.kappa if self.kappa is not None and rule.kappa else rule.kappa,
+        )
 
 
 def dqn_settings(given: Mapping[str, Any]) -> DQNSettings:
@@ -193,11 +222,29 @@ def idle_agent_settings(settings: DQNSettings) -> list[Idle]:
     ]
     if settings.optimizer == "sgd":
         idle.append(Idle(("damping",), "with --optimizer sgd"))
+    rule = settings.rule
+    if rule in GRADIENT_RULES:
+        idle.append(Idle(("loss",), f"with --rule {rule}, whose error is squared"))
+    else:
+        idle.append(Idle(("auxiliary_step",), f"with --rule {rule}, which has no auxiliary head"))
+    if rule != "qrc":
+        idle.append(Idle(("kappa",), f"with --rule {rule}, only with qrc"))
     return idle
+
+
+def check_target_period(settings: DQNSettings, given: Mapping[str, Any]) -> None:
+    """Raise UsageError where --target-period was given and nothing is copied."""
+    if settings.objective.target == "none" and "target_period" in given:
+        raise UsageError(
+            f"--target-period {given['target_period']} has no effect with --rule {settings.rule}, "
+            "which has no target"
+        )
 
 
 def read_dqn_settings(argv: Sequence[str]) -> DQNSettings:
     """Make the settings of a command line."""
-    settings = dqn_settings(flags_given([DQNSettings], argv, defaults_in_words()))
+    given = flags_given([DQNSettings], argv, defaults_in_words())
+    settings = dqn_settings(given)
+    check_target_period(settings, given)
     check_effects(settings, idle_agent_settings(settings))
     return settings

@@ -110,7 +110,7 @@ def train(
                 print(f"resumed: {note}")
             with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:
                 run.learn(asked)
-            title = f"{settings.arm} on {settings.problem}"
+            title = f"{settings.rule}, {settings.arm} on {settings.problem}"
             run_figure(out / FIGURE, run.history, title, run.protocol)
             # Last: a comparison takes a run with a summary for finished.
             result = run.summary()

@@ -8,14 +8,8 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from agents.dqn.batch import Batch
-from agents.dqn.learner import (
-    DOUBLE,
-    Learner,
-    QObjective,
-    exploration,
-    loss_and_value,
-    td_targets,
-)
+from agents.dqn.learner import Learner, exploration
+from agents.dqn.objectives import DOUBLE, QObjective, descent, td_targets
 from agents.dqn.optimizers import OPTIMIZERS, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network, matrix_operations
 from neural_tdc.learning.compilation import compiler_available
@@ -76,7 +70,7 @@ def test_loss_equals_the_formula_row_by_row(double, loss):
         total += small if loss == "huber" else error**2
     with torch.no_grad():
         known = target(rows.next_observation)
-    found, value = loss_and_value(net, known, rows, QObjective(double, loss))
+    found, _, value = descent(net, None, known, None, rows, QObjective(double, loss))
     assert float(found) == pytest.approx(total / BATCH, rel=1e-12)
     expected = net(rows.observation).gather(1, rows.action[:, None]).mean()
     assert float(value) == pytest.approx(float(expected), rel=1e-12)
@@ -142,7 +136,7 @@ def test_gradient_norms_are_those_of_body_and_head_and_change_nothing():
     taught, rows = learner(), batch()
     before = [p.detach().clone() for p in taught.network.parameters()]
     after = taught.target(rows.next_observation)
-    loss, _ = loss_and_value(taught.network, after, rows, taught.objective)
+    loss = descent(taught.network, None, after, None, rows, taught.objective).objective
     named = dict(taught.network.named_parameters())
     gradients = dict(zip(named, torch.autograd.grad(loss, list(named.values()))))
     squares = {"body": 0.0, "head": 0.0}

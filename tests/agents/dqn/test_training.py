@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from agents.dqn.learner import QObjective
+from agents.dqn.objectives import QObjective
 from agents.dqn.training import TrainingSchedule
 from envs.games.discrete_control import GymnasiumEnvironments, control
 from tests.agents.dqn.identity_game import SCHEDULE, Identity, training

@@ -11,11 +11,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.dqn.learner import Learner
+from agents.dqn.objectives import CONTROL_RULES
 from experiments.runs.folder.checkpoint import load_checkpoint
 from experiments.train_dqn import __main__ as program
 from experiments.train_dqn import run as dqn_run
 from experiments.train_dqn import train as dqn_train
 from experiments.train_dqn.policy import load_policy, load_trained
+from experiments.train_dqn.settings import read_dqn_settings
 from neural_tdc.split_rates import effective_rates
 
 SHORT = (
@@ -233,6 +235,36 @@ def test_a_trained_policy_is_loaded_by_one_call(train, tmp_path):
     assert load_policy(path)(observation).max() == pytest.approx(0.975)
 
 
+def test_gradient_td_learns_at_three_rates_and_its_policy_is_loaded(train, tmp_path):
+    short = SHORT.replace("--target-period 40 ", "")
+    done = train(f"{short} --steps 100 --out run --rule qrc --auxiliary-step 0.007 --kappa 0.3")
+    assert done.status == 0, done.error
+    (row,) = rows(tmp_path / "run")
+    assert float(row["step_size/auxiliary"]) == 0.007
+    assert float(row["gradient/auxiliary"]) > 0
+    saved = load_checkpoint(tmp_path / "run" / "checkpoint.pt")["training"]["learner"]
+    assert saved["auxiliary"]["weight"].shape == (2, 6)
+    assert float(saved["auxiliary"]["weight"].abs().max()) > 0
+    trained = load_trained(tmp_path / "run" / "checkpoint.pt")
+    assert trained.settings.objective == CONTROL_RULES["qrc"]._replace(kappa=0.3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", ("double-q", "network", "huber")),
+        ("--rule q --target head --loss squared", ("q", "head", "squared")),
+        ("--rule q --target none", ("q", "none", "huber")),
+        ("--rule qc", ("qc", "none", "squared")),
+        ("--rule tdc --target head --target-period 9", ("tdc", "head", "squared")),
+    ],
+)
+def test_a_rule_has_its_target_and_its_loss(flags, expected):
+    rule, target, loss = expected
+    settings = read_dqn_settings(f"--problem CartPole-v1 {flags}".split())
+    assert settings.objective == CONTROL_RULES[rule]._replace(target=target, loss=loss)
+
+
 REFUSED = {
     "--problem CartPol-v1": "nearest registered names: CartPole-v1",
     "--problem Pendulum-v1": "only discrete actions",
@@ -252,6 +284,16 @@ REFUSED = {
     "--problem CartPole-v1 --frame-limit 9": "--frame-limit 9 has no effect on CartPole-v1",
     "--problem MinAtar/Breakout --noop-max 3": "--noop-max 3 has no effect on MinAtar/Breakout",
     "--problem MinAtar/Breakout --hidden 9": "--hidden 9 has no effect with --network paper, only",
+    "--problem CartPole-v1 --rule sarsa": "--rule 'sarsa' is not one of q, double-q, qc, qrc, tdc",
+    "--problem CartPole-v1 --rule qc --target network": "--target network leaves nothing to "
+    "correct with --rule qc: give head or none",
+    "--problem CartPole-v1 --target none": "--target none makes --rule double-q the same as q",
+    "--problem CartPole-v1 --rule qrc --loss squared": "--loss squared has no effect with --rule",
+    "--problem CartPole-v1 --rule qc --kappa 2": "--kappa 2.0 has no effect with --rule qc, only",
+    "--problem CartPole-v1 --auxiliary-step 1": "--auxiliary-step 1.0 has no effect with",
+    "--problem CartPole-v1 --rule qrc --auxiliary-step 0": "--auxiliary-step 0 is not allowed",
+    "--problem CartPole-v1 --rule qrc --kappa -1": "--kappa -1 is not allowed",
+    "--problem CartPole-v1 --rule tdc --target-period 9": "--target-period 9 has no effect with",
     "--problem CartPole-v1 --optimizer sgd --damping 1": "--damping 1.0 has no effect with --opt",
     "--problem CartPole-v1 --environments 0": "--environments 0 is not allowed",
     "--problem CartPole-v1 --environments 1000000": "--environments 1000000 is not allowed: give a "
