@@ -5,10 +5,10 @@ each in a folder OUT/GAME/ARM/seed-N. Started again with --resume, finished runs
 go on.
 """
 
-import sys
 from collections.abc import Sequence
 
 from experiments.compare_dqn.settings import read_comparison
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.results.phases import PhaseClock
 
@@ -26,4 +26,4 @@ def compare_dqn(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(compare_dqn))
+    leave(main(compare_dqn))

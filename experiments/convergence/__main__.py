@@ -4,10 +4,10 @@ Descent on two time scales with steps that decay by the exponents of Theorems 3.
 arXiv 2605.15530 and with uniform steps, on instances whose Φ, θ*(W) and W* are known.
 """
 
-import sys
 from collections.abc import Sequence
 
 from experiments.convergence.settings import ConvergenceSettings
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, parse
 from experiments.runs.folder.run_folder import check_folder
 
@@ -23,4 +23,4 @@ def convergence(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(convergence))
+    leave(main(convergence))

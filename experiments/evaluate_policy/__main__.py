@@ -36,6 +36,7 @@ from experiments.evaluate_policy.settings.evaluation_settings import (
 )
 from experiments.runs.command_line.checks import named
 from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
@@ -161,4 +162,4 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(evaluate_policy))
+    leave(main(evaluate_policy))

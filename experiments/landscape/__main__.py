@@ -4,7 +4,6 @@ One arm is trained; at chosen iterations the surfaces of both objectives are dra
 their curvature over all of them. Source: Figures 1 and 2 of arXiv 2605.15530.
 """
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from experiments.landscape.figures import curvature_figure, surfaces_figure
 from experiments.landscape.settings import LandscapeSettings, read_landscape_settings
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main
 from experiments.runs.folder.run_folder import FIGURE
 from experiments.runs.results.history import History
@@ -118,4 +118,4 @@ def draw_landscape(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(draw_landscape))
+    leave(main(draw_landscape))

@@ -3,10 +3,10 @@
 python -m experiments.plot FOLDER [FOLDER …] [--out FILE] [--metric NAME …]
 """
 
-import sys
 from collections.abc import Sequence
 
 from experiments.plot.settings import PlotSettings
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, parse
 
 
@@ -20,4 +20,4 @@ def plot(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(plot))
+    leave(main(plot))

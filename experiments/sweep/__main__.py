@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import read_json, write_json
@@ -51,4 +52,4 @@ def sweep(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sweep))
+    leave(main(sweep))

@@ -3,9 +3,9 @@
 The run is a folder; see docs/dqn.md for what its files and metrics mean.
 """
 
-import sys
 from collections.abc import Sequence
 
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.run_folder import FIGURE
 from experiments.runs.results.phases import PhaseClock
@@ -31,4 +31,4 @@ def train_dqn(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(train_dqn))
+    leave(main(train_dqn))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main
 from experiments.runs.folder.run_folder import FIGURE
 from experiments.runs.results.figures import evaluation_figure
@@ -58,4 +59,4 @@ def train_supervised(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(train_supervised))
+    leave(main(train_supervised))

@@ -4,9 +4,9 @@ The closed forms of arXiv 2606.00340, compared with simulations of the signal pa
 gradient, and where equal learning rates of the two layers are best.
 """
 
-import sys
 from collections.abc import Sequence
 
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, parse
 from experiments.runs.folder.run_folder import check_folder
 from experiments.two_step.settings import TwoStepSettings
@@ -23,4 +23,4 @@ def two_step(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(two_step))
+    leave(main(two_step))

@@ -1,6 +1,7 @@
 """What a run of policy evaluation takes at least, in bytes, told before any of it is taken."""
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.computing import torch_dtype
 from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.sampling import Sampling
+from neural_tdc.networks.bodies import BODIES
 from neural_tdc.types import MakeBody
 
 # Copies of all initial parameters that exist at the same time.
@@ -55,10 +57,14 @@ def body_size(make_body: MakeBody, shape: tuple[int, ...]) -> tuple[int, int]:
 
     Zeros for a body that cannot be made without numbers: trying it will tell.
     """
+    # A call on torch's device without numbers imports a part of its compiler, which takes a second.
+    known = isinstance(make_body, partial) and make_body.func in BODIES.values()
+    features = make_body.keywords.get("features") if known else None
     try:
         with torch.device("meta"):
             module = make_body(shape)
-            features = module(torch.empty(2, *shape)).shape[-1]
+            if features is None:
+                features = module(torch.empty(2, *shape)).shape[-1]
         return sum(parameter.numel() for parameter in module.parameters()), int(features)
     except Exception:  # A body of the user's own can fail in any way.
         return 0, 0

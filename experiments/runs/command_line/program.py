@@ -7,7 +7,7 @@ function that takes the arguments:
         settings = parse(ExampleSettings, argv)
 
     if __name__ == "__main__":
-        sys.exit(main(program))
+        leave(main(program))
 
 Flags are the fields in kebab case: `--head-step 0.1`, `--rule td tdc`, `--resume`, `--no-resume`.
 """

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -158,3 +160,25 @@ def test_a_process_that_was_not_started_by_another_watches_nobody():
     before = threading.active_count()
     end_with_parent()
     assert threading.active_count() == before
+
+
+LEAVING = """
+import atexit, threading, time
+from experiments.runs.command_line.processes import leave
+atexit.register(print, "registered", end="")
+threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+print("program")
+leave(3)
+"""
+
+
+def test_a_process_is_left_with_its_threads_done_its_output_written_and_its_status():
+    # Its output goes into a pipe, which Python writes to in blocks.
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[4],
+    )
+    said = "program\nthread\nregistered"
+    assert (done.stdout, done.stderr, done.returncode) == (said, "", 3)

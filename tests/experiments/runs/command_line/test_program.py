@@ -175,12 +175,12 @@ def test_a_mistake_of_ours_is_not_hidden():
 
 
 PROGRAM = """
-import sys
+from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main
 def program(argv):
     for line in range(100_000):
         print(line)
-sys.exit(main(program))
+leave(main(program))
 """
 
 
