@@ -1,8 +1,9 @@
 """Replay of single frames: each frame is stored once, stacks are put together when they are drawn.
 
 The frames lie on the learner's device and never come back. Actions, rewards and flags, some twenty
-bytes a frame, stay on the host, where they are made and where the rows to draw are known: drawing a
-batch is a little arithmetic on the host and one gather on the device, and waits for nothing.
+bytes a frame, stay on the host, where they are made and where the rows to draw are known. To draw a
+batch is a little arithmetic on the host, one copy and one gather on the device. Neither this nor
+the storing of a frame waits for the device.
 
 One row holds, for every environment, the frame it showed at a time and what was done there. The row
 after the last one of an episode begins a new episode, and the step between the two is no
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from agents.dqn.batch import Batch
+from agents.dqn.transfer import host_buffer, on_device
 from neural_tdc.device_memory import check_memory
 
 FRAME_DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
@@ -77,8 +79,8 @@ class Replay:
         self.times = -(-capacity // environments)
         self.environments, self.stack, self.steps = environments, stack, steps
         self.rows = self.times * environments
-        on_device, on_host = replay_bytes(self.rows, frame_shape, dtype)
-        check_memory(f"a replay of {self.rows:,} frames", on_device, device, on_host)
+        frames, rest = replay_bytes(self.rows, frame_shape, dtype)
+        check_memory(f"a replay of {self.rows:,} frames", frames, device, rest)
         # The row behind the last is never written: the zeros before an episode's first frame.
         self._frames = torch.zeros(
             self.rows + 1, *frame_shape, dtype=FRAME_DTYPES[dtype], device=device
@@ -192,7 +194,10 @@ class Replay:
         now = self._slice(self._time)
         self._age[now] = age
         self._is_transition[now] = False
-        self._frames[now].copy_(torch.from_numpy(np.ascontiguousarray(frame)))
+        shown, rows = torch.from_numpy(np.ascontiguousarray(frame)), self._frames[now]
+        if rows.device.type != "cpu":
+            shown = host_buffer(rows.shape, rows.dtype, rows.device).copy_(shown)
+        rows.copy_(shown, non_blocking=True)
 
     def _forget(self, time: int) -> None:
         gone = int(self._is_transition[self._slice(time)].sum())
@@ -204,7 +209,8 @@ class Replay:
     def latest(self) -> Tensor:
         """Return the present observation of every environment: [environment, *observation]."""
         now = self._slice(self._time)
-        return self._observations(self._stacks(np.arange(now.start, now.stop)))
+        index = self._stacks(np.arange(now.start, now.stop))
+        return self._observations(*on_device([index], self._frames.device))
 
     def transitions(self) -> Int[np.ndarray, " transition"]:
         """Return the rows that can be drawn, oldest first, as `at` takes them."""
@@ -224,16 +230,10 @@ class Replay:
         """Return the transitions that begin at given rows."""
         reward, discount, then = self._over_steps(row)
         index = np.stack([self._stacks(row), self._stacks(then)])
-        observation, next_observation = self._observations(index)
-        device = self._frames.device
-        return Batch(
-            observation,
-            torch.from_numpy(self._action[row].astype(np.int64)).to(device, non_blocking=True),
-            torch.from_numpy(reward).to(device, non_blocking=True),
-            torch.from_numpy(discount).to(device, non_blocking=True),
-            next_observation,
-            self._number(then),
-        )
+        arrays = [index, self._action[row].astype(np.int64), reward, discount]
+        rows, *rest = on_device(arrays, self._frames.device)
+        observation, next_observation = self._observations(rows)
+        return Batch(observation, *rest, next_observation, self._number(then))
 
     def _number(self, row: np.ndarray) -> np.ndarray:
         """Return which of all frames that were ever stored lie in given rows now."""
@@ -259,11 +259,10 @@ class Replay:
         index = (row[:, None] - self.environments * self._back) % self.rows
         return np.where(self._back > self._age[row][:, None], self.rows, index)
 
-    def _observations(self, index: np.ndarray) -> Tensor:
+    def _observations(self, index: Int[Tensor, "..."]) -> Tensor:
         """Gather stacks of frames: indices [..., stack] to observations [..., *observation]."""
         frame = self._frames.shape[1:]
-        flat = torch.from_numpy(index.reshape(-1)).to(self._frames.device, non_blocking=True)
-        gathered = self._frames.index_select(0, flat)
+        gathered = self._frames.index_select(0, index.reshape(-1))
         return gathered.view(*index.shape[:-1], self.stack * frame[0], *frame[1:])
 
     # Saving

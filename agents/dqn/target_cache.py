@@ -2,8 +2,8 @@
 
 A transition is drawn several times while the target stays the same: up to eight times with 10,000
 frames, batches of 32, an update every 4 steps and a copy every 10,000. Only what was not asked for
-since the last copy goes through the network. Which those are is known on the host: no device is
-waited for.
+since the last copy goes through the network. Which those are is known on the host. It is worth it
+where the network computes on the CPU.
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """An update of deep Q-learning as a CUDA graph: one start in place of some hundred."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ class UpdateGraph:
     def _record(self, batch: Batch) -> None:
         """Record the update of a batch of this shape, without taking it."""
         self._given = [leaf.clone() for leaf in batch_tensors(batch)]
-        static = batch._replace(**dict(zip(Batch._fields, self._given)))
+        named: dict[str, Any] = dict(zip(Batch._fields, self._given))
+        static = batch._replace(**named)
 
         def work() -> None:
             self._found = list(self._update(static))

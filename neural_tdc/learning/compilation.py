@@ -122,20 +122,13 @@ def store_mixed_words(graph: torch.fx.GraphModule, force_stride: Any) -> None:
     graph.recompile()
 
 
-def compile_repeatable(
-    function: Callable[[Any, Any], Any], carried: Any, constant: Any, *, store_shared: bool = False
-) -> Callable[[Any, Any, int], Any]:
-    """Compile `function(carried, constant) -> carried` and return what repeats it.
+def traced(
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any, inductor: Compiler
+) -> torch.fx.GraphModule:
+    """Return `function(carried, constant) -> carried` as a graph from tensors to tensors.
 
-    carried, constant: trees of tensors, of the shapes that all calls will have
-    store_shared: store a value that several loops read, in place of computing it in each. The
-        weights' loops then no longer compute an activation's derivative one number at a time:
-        2.4 times faster for a large population of ReLU bodies, slower for a single run.
-
-    The result takes (carried, constant, number of calls) and returns what is carried after them.
-    Raises RuntimeError where this torch's compiler is not the one expected.
+    Its inputs are the tensors of `carried` and of `constant`, its outputs those carried on.
     """
-    inductor = compiler()
     leaves, structure = tree_flatten(carried)
     fixed, fixed_structure = tree_flatten(constant)
     present = [leaf for leaf in fixed if isinstance(leaf, Tensor)]
@@ -155,14 +148,34 @@ def compile_repeatable(
         return value if value is NotImplemented else inductor.force_stride(value, value.stride())
 
     table = {torch.ops.aten.bmm.default: written_out, torch.ops.aten.tanh.default: stored_tanh}
+    graph = inductor.trace(flat, decomposition_table=table)(*leaves, *present)
+    store_mixed_words(graph, inductor.force_stride)
+    return graph
+
+
+def compile_repeatable(
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any, *, store_shared: bool = False
+) -> Callable[[Any, Any, int], Any]:
+    """Compile `function(carried, constant) -> carried` and return what repeats it.
+
+    carried, constant: trees of tensors, of the shapes that all calls will have
+    store_shared: store a value that several loops read, in place of computing it in each. The
+        weights' loops then no longer compute an activation's derivative one number at a time:
+        2.4 times faster for a large population of ReLU bodies, slower for a single run.
+
+    The result takes (carried, constant, number of calls) and returns what is carried after them.
+    Raises RuntimeError where this torch's compiler is not the one expected.
+    """
+    inductor = compiler()
+    leaves, structure = tree_flatten(carried)
+    present = [leaf for leaf in tree_flatten(constant)[0] if isinstance(leaf, Tensor)]
     # It is not tried whether g++ knows the processor's instructions, which takes 7 s: one that can
     # compile torch's headers does.
     settings: dict[str, Any] = {"cpp.vec_isa_ok": True}
     if store_shared:
         settings["realize_reads_threshold"] = 1
     with torch.no_grad(), inductor.settings(settings):
-        graph = inductor.trace(flat, decomposition_table=table)(*leaves, *present)
-        store_mixed_words(graph, inductor.force_stride)
+        graph = traced(function, carried, constant, inductor)
         # With shapes instead of tensors the compiler finds what it has compiled once before.
         fake = inductor.fake_mode()
         shapes: list[Any] = [
