@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.lambda_returns import stream_traces
+from neural_tdc.linear_systems import linear_solution
 from neural_tdc.types import Transition
 
 
@@ -78,17 +79,3 @@ def least_squares_heads(
     regularised = matrix[:, None] + torch.diag_embed(diagonal)
     right = vector[:, None, :, None].expand(*regularised.shape[:-1], 1)
     return linear_solution(regularised, right)[..., 0]
-
-
-def linear_solution(
-    matrix: Float[Tensor, "*batch row row"], right: Float[Tensor, "*batch row column"]
-) -> Float[Tensor, "*batch row column"]:
-    """Solve linear systems one by one; not finite where a matrix is singular.
-
-    Not all at once: on the CPU, the factorisation of a batch of matrices with more than some 150
-    rows was seen to return wrong numbers, or to fail, on several threads after
-    `torch.set_num_threads` (torch 2.13 with MKL).
-    """
-    pairs = zip(matrix.flatten(0, -3), right.flatten(0, -3))
-    found = [torch.linalg.solve_ex(one, of_one)[0] for one, of_one in pairs]
-    return torch.stack(found).reshape(right.shape)

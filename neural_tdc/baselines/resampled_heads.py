@@ -21,8 +21,8 @@ from torch import Tensor
 from neural_tdc.baselines.candidates import CandidateGroup, Folds
 from neural_tdc.baselines.feature_blocks import block_features
 from neural_tdc.baselines.lambda_returns import at_both_states, stream_traces
-from neural_tdc.baselines.least_squares import linear_solution
 from neural_tdc.learning.resampling import merged_units, resampling_counts, resampling_units
+from neural_tdc.linear_systems import linear_solution
 from neural_tdc.types import Transition
 
 # The ridge for heads that were not solved, in the units of the others'.

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.linear_systems import linear_solution
 from neural_tdc.rules.batch_terms import BatchTerms, InnerProducts
 from neural_tdc.rules.heads import HeadRow
 from neural_tdc.rules.parts import Context, PartState
@@ -86,12 +87,9 @@ def accumulated(
 
 
 def lstd_solution(statistics: PartState, epsilon: float) -> Float[Tensor, " feature"]:
-    """Return θ_LSTD = (A + εI)⁻¹b₀; not finite where the matrix is singular.
-
-    `solve_ex` leaves its error code on the device: the plain `solve` would wait for it.
-    """
+    """Return θ_LSTD = (A + εI)⁻¹b₀; not finite where the matrix is singular."""
     matrix = statistics["matrix"]
     regularised = matrix + epsilon * torch.eye(
         len(matrix), dtype=matrix.dtype, device=matrix.device
     )
-    return torch.linalg.solve_ex(regularised, statistics["vector"][:, None])[0][:, 0]
+    return linear_solution(regularised, statistics["vector"][:, None])[:, 0]

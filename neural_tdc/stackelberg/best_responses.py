@@ -47,7 +47,7 @@ def _refuse_singular(matrix: Tensor, scale: Tensor, what: str) -> None:
         )
 
 
-def _solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
+def positive_solution(matrix: Tensor, right: Tensor) -> Tensor:
     """Solve a positive definite system without a look at values, hence also under vmap."""
     factor, failure = torch.linalg.cholesky_ex(matrix)
     # A failed factor holds plausible numbers; NaN shows at once.
@@ -75,14 +75,14 @@ def ridge_response(
     if samples < dimension and ridge > 0:
         gram = features @ features.mT / samples
         identity = torch.eye(samples, dtype=gram.dtype, device=gram.device)
-        solved = features.mT @ _solve_positive(gram + ridge * identity, columns / samples)
+        solved = features.mT @ positive_solution(gram + ridge * identity, columns / samples)
     else:
         moment = features.mT @ features / samples
         if ridge == 0:
             largest = torch.linalg.matrix_norm(moment.detach(), ord=2)
             _refuse_singular(moment, largest, "the regression on these features")
         identity = torch.eye(dimension, dtype=moment.dtype, device=moment.device)
-        solved = _solve_positive(moment + ridge * identity, features.mT @ columns / samples)
+        solved = positive_solution(moment + ridge * identity, features.mT @ columns / samples)
     return solved.reshape(dimension, *target.shape[1:])
 
 
@@ -101,7 +101,7 @@ def mspbe_response(
     Raises ValueError where λ is negative or not finite, and where λ = 0 and A is singular.
     """
     check_ridge(ridge)
-    weighted = _solve_positive(moment, system)
+    weighted = positive_solution(moment, system)
     normal = system.mT @ weighted
     if ridge == 0:
         singular_values = torch.linalg.svdvals(system.detach())
@@ -113,7 +113,7 @@ def mspbe_response(
             )
         return torch.linalg.solve(system, reward)
     identity = torch.eye(len(system), dtype=system.dtype, device=system.device)
-    return _solve_positive(normal + ridge * identity, (weighted.mT @ reward)[:, None])[:, 0]
+    return positive_solution(normal + ridge * identity, (weighted.mT @ reward)[:, None])[:, 0]
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
@@ -168,7 +168,7 @@ def logistic_response(
             # p(1 − p) ≤ ¼, so this bounds the curvature from above, saturated or not
             largest = torch.linalg.matrix_norm(features, ord=2).square() / (4 * samples)
             _refuse_singular(curvature, largest, "the logistic regression on these features")
-        return _solve_positive(curvature, slope[:, None])[:, 0]
+        return positive_solution(curvature, slope[:, None])[:, 0]
 
     begin = torch.zeros_like(identity[0]) if start is None else start.detach()
     goal = default_tolerance(features.dtype) if tolerance is None else tolerance

@@ -18,6 +18,7 @@ from neural_tdc.stackelberg.best_responses import (
     check_ridge,
     logistic_response,
     mspbe_response,
+    positive_solution,
     ridge_response,
     softmax_response,
 )
@@ -133,7 +134,7 @@ def policy_evaluation(moments: Callable[[Any], Moments], ridge: float) -> Stacke
     def objective(body: Any, head: Tensor) -> Tensor:
         of_body = moments(body)
         residual = of_body.b0 - of_body.A @ head
-        projected = torch.linalg.solve(of_body.C, residual)
+        projected = positive_solution(of_body.C, residual[:, None])[:, 0]
         return (residual @ projected + ridge * head.square().sum()) / 2
 
     def best_response(body: Any) -> Tensor:
@@ -201,4 +202,5 @@ def reduced_mspbe(
     check_ridge(ridge)
     if ridge == 0:
         raise ValueError("without a ridge the reduced MSPBE is 0 for every body: add one above 0")
-    return reward @ torch.linalg.solve(moment + system @ system.mT / ridge, reward) / 2
+    solved = positive_solution(moment + system @ system.mT / ridge, reward[:, None])[:, 0]
+    return reward @ solved / 2

@@ -5,7 +5,6 @@ import torch
 
 from neural_tdc import Transition
 from neural_tdc.baselines.candidates import Folds, least_squares_group
-from neural_tdc.baselines.least_squares import linear_solution
 from neural_tdc.baselines.random_features import random_tanh
 from neural_tdc.randomness import generator
 
@@ -47,21 +46,3 @@ def test_workers_find_the_heads_that_one_thread_finds_to_the_bit(threads, shared
     assert torch.equal(alone.head, together.head)
     # Each fold leaves out a part of its own.
     assert not torch.equal(alone.head[0], alone.head[1])
-
-
-def test_large_systems_are_solved_after_the_threads_of_torch_were_set(threads):
-    threads(2)
-    source = torch.Generator().manual_seed(0)
-    matrix = torch.randn(2, 3, 200, 200, generator=source, dtype=F64) + 30 * torch.eye(200)
-    right = torch.randn(2, 3, 200, 4, generator=source, dtype=F64)
-    found = linear_solution(matrix, right)
-    assert found.shape == right.shape
-    assert float((matrix @ found - right).abs().max()) < 1e-9
-
-
-def test_a_singular_system_is_not_finite_and_leaves_the_others_alone():
-    matrix = torch.eye(3, dtype=F64).repeat(2, 1, 1)
-    matrix[1] = 0
-    found = linear_solution(matrix, torch.ones(2, 3, 1, dtype=F64))
-    assert found[0].flatten().tolist() == [1, 1, 1]
-    assert not found[1].isfinite().all()
