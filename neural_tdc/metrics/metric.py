@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.metrics.projected_error import update_covariance
 from neural_tdc.metrics.samples import Sample
 from neural_tdc.metrics.value_errors import (
     Moments,
@@ -103,6 +104,20 @@ class Measured:
     def expected_update(self) -> Float[Tensor, " d"]:
         """Return b = E[ρδφ] = b₀ − Aθ."""
         return expected_update(self.moments, self.parameters.head)
+
+    @cached_property
+    def td_error(self) -> Float[Tensor, " row"]:
+        """Return δ of the held-out transitions."""
+        assert self.held_out is not None
+        (sample, feature, next_feature), head = self.held_out, self.parameters.head
+        return sample.reward + sample.discount * (next_feature @ head) - feature @ head
+
+    @cached_property
+    def update_covariance(self) -> Float[Tensor, "d d"]:
+        """Return the covariance of b, which held-out transitions estimate."""
+        assert self.held_out is not None
+        sample, feature, _ = self.held_out
+        return update_covariance(feature, self.td_error, sample.ratio, sample.weight)
 
     @cached_property
     def td_fixed_point(self) -> Float[Tensor, " d"]:

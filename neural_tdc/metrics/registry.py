@@ -9,23 +9,28 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from neural_tdc.metrics.metric import NEEDS, Measured, Metric
+from neural_tdc.metrics.projected_error import projected_floor, projected_noise
 from neural_tdc.metrics.value_errors import effective_rank, norm_in_values, solve_symmetric
 from neural_tdc.types import Parameters
 
 
 def _rmspbe(run: Measured) -> Float[Tensor, ""]:
-    """Return the root of the mean squared projected Bellman error, √(bᵀC⁺b)."""
+    """Return the root of the mean squared projected Bellman error, √(bᵀC⁺b).
+
+    From held-out transitions without the bias of the plug-in; 0 where its square is negative.
+    """
     b = run.expected_update
-    return (b @ solve_symmetric(run.spectrum, b)).clamp(min=0).sqrt()
+    squared = b @ solve_symmetric(run.spectrum, b)
+    if run.held_out is not None:
+        squared = squared - projected_noise(run.spectrum, run.update_covariance)
+    return squared.clamp(min=0).sqrt()
 
 
 def _rmstde(run: Measured) -> Float[Tensor, ""]:
     """Return the root mean square of δ over held-out transitions, weighted by the ratio ρ."""
     assert run.held_out is not None
-    (sample, feature, next_feature), head = run.held_out, run.parameters.head
-    following = sample.discount * (next_feature @ head)
-    td_error = sample.reward + following - feature @ head
-    return (sample.weight * sample.ratio * td_error.square()).sum().sqrt()
+    sample = run.held_out.sample
+    return (sample.weight * sample.ratio * run.td_error.square()).sum().sqrt()
 
 
 def _head_tracking_error(run: Measured) -> Float[Tensor, ""]:
@@ -101,6 +106,12 @@ METRICS: dict[str, Metric] = {
             "best-linear RMSVE",
             lambda run: run.value_error(run.best_linear),
             needs=("truth",),
+        ),
+        Metric(
+            "noise/rmspbe_floor",
+            "noise of RMSPBE",
+            lambda run: projected_floor(run.spectrum, run.update_covariance),
+            needs=("held_out",),
         ),
         Metric(
             "tracking_error/head",

@@ -1,4 +1,4 @@
-"""Errors below the noise of an estimated truth are counted and named, not silently 0."""
+"""Errors below the noise of the truth or of held-out transitions are counted and named, not silently 0."""
 
 import numpy as np
 import torch
@@ -29,16 +29,27 @@ def measured(known):
 def test_errors_whose_square_is_negative_are_counted_and_said():
     known = truth(0.09)
     noise = noise_summary(measured(known), known)
-    assert noise == {"truth": 0.3, "below_truth": {"rmsve": 1}}
-    assert noise_lines({"td": noise}) == [
-        "below the truth's noise, shown as 0: td RMSVE in 1 run(s)"
-    ]
+    assert noise == {"truth": 0.3, "rmspbe_floor": None, "below_noise": {"rmsve": 1}}
+    assert noise_lines({"td": noise}) == ["below the noise, shown as 0: td RMSVE in 1 run(s)"]
 
 
 def test_nothing_is_said_of_an_exact_truth_of_no_truth_and_above_the_noise():
     exact, small = truth(0.0), truth(0.001)
-    assert noise_summary(measured(exact), exact)["below_truth"] == {}
+    assert noise_summary(measured(exact), exact)["below_noise"] == {}
     assert noise_summary(measured(small), None)["truth"] is None
     above = noise_summary(measured(small), small)
-    assert above["below_truth"] == {"rmsve": 0}
+    assert above["below_noise"] == {"rmsve": 0}
     assert noise_lines({"td": above}) == []
+
+
+def test_the_floor_of_rmspbe_is_the_mean_over_survivors_and_zeros_are_counted():
+    history, lost = History(), np.array([False, False, True, False])
+    values = {"error/rmspbe": np.array([0.0, 0.5, 0.0, 0.3])}
+    values["noise/rmspbe_floor"] = np.array([0.1, 0.2, 7.0, 0.6])
+    history.append(1, values, lost)
+    noise = noise_summary(history, None)
+    assert noise == {"truth": None, "rmspbe_floor": 0.3, "below_noise": {"rmspbe": 1}}
+    assert noise_lines({"tdc": noise}) == [
+        "an RMSPBE below its noise cannot be told from 0: tdc 0.3000",
+        "below the noise, shown as 0: tdc RMSPBE in 1 run(s)",
+    ]
