@@ -79,7 +79,8 @@ def noise_table(
     for size in sizes:
         found = []
         for begin in range(0, total - size + 1, size):
-            rows = in_rows(mapped(stream, lambda leaf: leaf[begin : begin + size]))
+            part = slice(begin, begin + size)
+            rows = in_rows(Transition(*(leaf[part] for leaf in stream[:5])))
             found.append(squares(rows, features(body, rows.observation), head))
         plug_in, square, floor = torch.stack(found).T
         roots = [signed_root(float(each.mean())) for each in (plug_in, square, floor)]

@@ -8,7 +8,8 @@ def test_the_estimate_without_bias_is_nearer_to_zero_than_the_plug_in():
     assert (small.transitions, large.transitions) == (150, 1200)
     assert abs(small.without_bias) < small.plug_in
     assert large.plug_in < small.plug_in
-    assert 0 <= small.negative <= 1 and small.floor > large.floor > 0
+    assert 0 <= small.negative <= 1
+    assert small.floor > large.floor > 0
 
 
 def test_a_negative_mean_square_has_a_negative_root():

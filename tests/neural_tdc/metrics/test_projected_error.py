@@ -92,7 +92,8 @@ def test_simulated_estimates_are_right_on_average(mean):
     plug_in, alone, _, blocks, _ = ((found.mean(1) - truth) / error).tolist()
     assert abs(blocks) < 3
     # With itself a transition makes the plug-in too large; so do its neighbours the pairs of all.
-    assert plug_in > 10 and alone > 8
+    assert plug_in > 10
+    assert alone > 8
 
 
 def test_a_true_zero_is_above_the_floor_in_one_of_twenty_samples():

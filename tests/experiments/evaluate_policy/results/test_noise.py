@@ -1,4 +1,4 @@
-"""Errors below the noise of the truth or of held-out transitions are counted and named, not silently 0."""
+"""Errors below the noise of what they are measured with are counted and named, not silently 0."""
 
 import numpy as np
 import torch
