@@ -29,7 +29,7 @@ def update_covariance(
     """Return the covariance of b = Σw_ix_i, as (Σb_Bb_Bᵀ − ΣW_B²·bbᵀ)/(1 − ΣW_B²) over blocks.
 
     weight: sums to 1
-    block:  number of consecutive rows in a block; row^(2/3) if not given. With √row more of the bias
+    block:  number of consecutive rows in a block; row^(2/3) if not given. With √row more bias
             is left on CartPole, where errors are correlated over a whole episode
     Unbiased if rows of different blocks are independent. 0 of a single block, which says nothing
     of it.
