@@ -32,7 +32,7 @@ bench: .venv/installed-bench
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,atari,minatar,minigrid,mujoco,sb3,distributed,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[experiments,data,logs,atari,minatar,minigrid,mujoco,sb3,distributed,dev]'
 	touch $(STAMP)
 
 .venv/installed-bench: $(STAMP)

@@ -6,7 +6,8 @@ from torch import Tensor
 from agents.policy_evaluation import EXAMPLES, Task, truncates
 from agents.task_actions import logged_actions
 from envs.control.collection import standardisation
-from envs.logs.logged_problem import LoggedProblem, held_out_start
+from envs.logs.held_out import held_out_start
+from envs.logs.logged_problem import LoggedProblem
 from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import sample_evaluator
@@ -63,12 +64,15 @@ def logged_task(
         next_observation=standardised(stream.next_observation),
     )
     actions = logged_actions(problem, given) if of_actions else None
-    if actions is not None:
+    drawn, complete = None, whole
+    if actions is not None and problem.action is not None:
         actions = actions.with_starts(whole, stream.observation.float())
         after = stream.next_observation.float()
-        whole = actions.streams(whole, problem.action, after, seed).transitions
+        rows = actions.streams(whole, problem.action, after, seed)
+        whole, complete = rows.transitions, rows.completed()
+        drawn = None if rows.next_action is None else rows.next_action[:, :begin]
     learned = mapped(whole, lambda leaf: leaf[:, :begin])
-    unseen = mapped(whole, lambda leaf: leaf[0, begin:])
+    unseen = mapped(complete, lambda leaf: leaf[0, begin:])
     if of_actions:
         unseen = ratio_on_arrival(unseen)
 
@@ -80,11 +84,13 @@ def logged_task(
     cut_at_its_end = bool(learned.discount[0, -1] > 0)
     notes = [
         *problem.notes,
-        f"{problem.path}: {begin:,} transitions to learn from, the last {held:,} held out to "
+        f"{problem.source}: {begin:,} transitions to learn from, the last {held:,} held out to "
         "measure on",
     ]
     if transitions > begin:
-        notes.append(f"{problem.path}: gone through {transitions / begin:.3g} times, in its order")
+        notes.append(
+            f"{problem.source}: gone through {transitions / begin:.3g} times, in its order"
+        )
     return Task(
         name=problem.name,
         experience=Experience(
@@ -92,6 +98,7 @@ def logged_task(
             None,
             torch.zeros(runs, dtype=torch.int64, device=device),
             keys(seed, runs, "sampling").to(device),
+            next_action=drawn,
             of_actions=of_actions,
         ),
         # From everywhere, since the first rows may be a single episode.

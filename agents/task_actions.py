@@ -49,8 +49,8 @@ class TaskActions(NamedTuple):
     """How the rows of a task are made.
 
     rows:        from observations and actions to rows
-    kind:        the environment's actions; None on a chain and with a log, whose actions are
-                 numbered from 0
+    kind:        the environment's actions, or the continuous ones of a log; None on a chain and
+                 with discrete actions of a log, which are numbered from 0
     policy:      the evaluated policy, which takes raw observations; None on a chain
     probability: [state, action] π on a finite chain, else None
     starts:      [start, draw, row] the rows of the states in which episodes start, stream after
@@ -164,14 +164,25 @@ def logged_actions(problem: LoggedProblem, given: bool) -> TaskActions:
     policy = problem.target
     if policy is None:
         raise ValueError(
-            f"{problem.path}: values of actions need the policy to evaluate, whose next action is "
-            "expected"
+            f"{problem.source}: values of actions need the policy to evaluate, whose next action "
+            "is expected"
         )
+    if problem.action is None:
+        raise ValueError(f"{problem.source} has no array action, which values of actions need")
     observation = problem.transition.observation[0]
+    shape = tuple(observation.shape[1:])
+    if isinstance(problem.kind, BoxActions):
+        if given:
+            raise ValueError(
+                f"{problem.source}: with continuous actions a body takes the action; given "
+                "features have no place for it"
+            )
+        size = int(np.prod(problem.kind.shape))
+        return TaskActions(ActionRows(shape, size, False), problem.kind, policy)
     known = int(problem.action.max()) + 1
     count = known if is_sampler(policy) else None
     probability = action_probabilities(policy, observation[:1].float(), count)
-    rows = ActionRows(tuple(observation.shape[1:]), probability.shape[1], given=given)
+    rows = ActionRows(shape, probability.shape[1], given=given)
     return TaskActions(rows, policy=policy)
 
 

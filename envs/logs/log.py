@@ -3,147 +3,167 @@
 The arrays have one row per step, in the order of time:
 
     observation            [time, …]  numbers
-    action                 [time]     whole numbers from 0
+    action                 [time]     whole numbers from 0; or [time, …] continuous, or several
+                                      choices a step; only needed for another policy and for values
+                                      of actions
     reward                 [time]
     terminated, truncated  [time]     whether the step ended its episode, and how
     next_observation       [time, …]  optional: the observation that the step led to
-    behaviour_probability  [time]     b(a|s) of the action taken; only needed for another policy
+    episode                [time]     optional: a number that is another one in every episode
+    behaviour_probability  [time]     b(a|s) of the action taken, or its density where actions are
+                                      continuous; only needed for another policy
+    discount               [time]     optional: γ_t of the step, from 0 to 1
+    ratio                  [time]     optional: ρ = π(a|s)/b(a|s) of the policy to evaluate
 
-Rows are counted from 0.
+`truncated` may be missing where next_observation or episode are there. Rows are counted from 0.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-REQUIRED = ("observation", "action", "reward", "terminated", "truncated")
-OPTIONAL = ("next_observation", "behaviour_probability")
-# Beyond it a number is infinite in float32.
-_LARGEST = 3e38
+from envs.logs.checks import LARGEST_NUMBER, check_finite, check_rows, check_shape
+from envs.logs.cuts import Successors, gap_note, successors_of, unmarked_cuts
+
+REQUIRED = ("observation", "reward", "terminated")
+OPTIONAL = (
+    *("action", "truncated", "next_observation", "episode"),
+    *("behaviour_probability", "discount", "ratio"),
+)
 
 
 class Log(NamedTuple):
-    """The checked arrays of a file.
+    """The checked arrays of one or several files.
 
-    observation:   [time, *observation] float32, or float64 where the file has more than float32
-    action:        [time] int64
-    reward:        [time] float64
-    terminated, truncated: [time] bool
-    next_observation: as observation, None where the file has none
-    behaviour_probability: [time] float64, None where the file has none
+    source:      how messages call it
+    observation: [time, *observation] uint8 where the file has bytes, else float32, or float64
+        where it has more than float32
+    action:      [time] int64, or [time, …] floating-point numbers; None where it has none
+    reward:      [time] float64
+    terminated, truncated: [time] bool; truncated also where an episode was found to end unmarked
+    successors:  the next observations that no other row has, of rows that did not terminate; None
+        where the file has none, so that nothing is known behind a truncated row and the last one
+    behaviour_probability, discount, ratio: [time] float64, None where the file has none
+    bounds:      of continuous actions, None where they are not known
+    notes:       lines worth printing
     """
 
-    path: Path
+    source: str
     observation: np.ndarray
-    action: np.ndarray
+    action: np.ndarray | None
     reward: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    next_observation: np.ndarray | None
-    behaviour_probability: np.ndarray | None
+    successors: Successors | None
+    behaviour_probability: np.ndarray | None = None
+    discount: np.ndarray | None = None
+    ratio: np.ndarray | None = None
+    bounds: tuple[np.ndarray, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def checked_log(path: Path, arrays: Mapping[str, np.ndarray]) -> Log:
-    """Check the arrays of a file and return them as a log; they are described at the module's top.
+def checked_log(source: str, arrays: Mapping[str, np.ndarray]) -> Log:
+    """Check arrays under the names at the module's top, and return them as a log.
 
     Booleans may be stored as 0 and 1, actions as whole floating-point numbers. Where a step
-    terminated, `next_observation` may hold anything. Raises ValueError in one line that names
-    file, array and row for whatever is missing or cannot be.
+    terminated, `next_observation` may hold anything. A row whose next observation is not the
+    following row's (by more than 1e-5 of the largest value of a component) though nothing marks an
+    end is taken as truncated, and counted in a note. Raises ValueError in one line that names file,
+    array and row for whatever is missing or cannot be.
     """
-    if missing := [name for name in REQUIRED if name not in arrays]:
-        raise ValueError(
-            f"{path} has no array {' and no array '.join(missing)}; a log holds "
-            f"{', '.join(REQUIRED)}"
-        )
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise ValueError(
-                f"{path}: {name} is an array of {array.dtype}; it must be one of numbers"
+                f"{source}: {name} is an array of {array.dtype}; it must be one of numbers"
             )
-        _check_shape(path, name, array, arrays["observation"])
+        check_shape(source, name, array, arrays["observation"])
     observation = _numbers(arrays["observation"])
-    _check_finite(path, "observation", observation)
+    check_finite(source, "observation", observation)
     reward = arrays["reward"].astype(np.float64)
-    _check_finite(path, "reward", reward)
-    action = arrays["action"]
-    # Written so that a NaN is wrong too, here and below.
-    whole = (action >= 0) & (action == np.floor(action)) & (action < 2**31)
-    check_rows(path, "action", action, whole, "it must be a whole number from 0")
-    ends = {}
-    for name in ("terminated", "truncated"):
-        array = arrays[name]
-        check_rows(
-            path, name, array, (array == 0) | (array == 1), "it must be a boolean, or 0 or 1"
-        )
-        ends[name] = array.astype(bool)
-    following = arrays.get("next_observation")
-    if following is not None:
-        following = _numbers(following).copy()
-        # What stands behind an end has no effect, but a NaN times 0 would have.
-        following[ends["terminated"]] = observation[ends["terminated"]]
-        _check_finite(path, "next_observation", following)
-    chance = arrays.get("behaviour_probability")
-    if chance is not None:
-        chance = chance.astype(np.float64)
-        inside = (chance > 0) & (chance <= 1)
-        must = "it must be a probability above 0 and up to 1, that of the action taken"
-        check_rows(path, "behaviour_probability", chance, inside, must)
+    check_finite(source, "reward", reward)
+    action = _action(source, arrays["action"]) if "action" in arrays else None
+    terminated = _marks(source, "terminated", arrays["terminated"])
+    notes: list[str] = []
+    if "truncated" in arrays:
+        truncated = _marks(source, "truncated", arrays["truncated"])
+    else:
+        truncated = np.zeros(len(reward), dtype=bool)
+    if "episode" in arrays:
+        changes = np.append(arrays["episode"][1:] != arrays["episode"][:-1], False)
+        truncated = truncated | (changes & ~terminated)
+    successors = None
+    if "next_observation" in arrays:
+        following = _numbers(arrays["next_observation"])
+        successors = successors_of(source, observation, following, terminated)
+        gaps = unmarked_cuts(observation, successors, terminated | truncated)
+        if len(gaps):
+            notes.append(gap_note(source, len(reward), gaps))
+            truncated = truncated.copy()
+            truncated[gaps] = True
     return Log(
-        path,
+        source,
         observation,
-        action.astype(np.int64),
+        action,
         reward,
-        ends["terminated"],
-        ends["truncated"],
-        following,
-        chance,
+        terminated,
+        truncated,
+        successors,
+        _probabilities(source, arrays, action),
+        _between(source, arrays, "discount", 1.0, "a number from 0 to 1"),
+        _between(source, arrays, "ratio", LARGEST_NUMBER, "a finite number, not negative"),
+        notes=tuple(notes),
     )
 
 
 def _numbers(array: np.ndarray) -> np.ndarray:
-    """Return float32, or float64 where the numbers may need it."""
+    """Return bytes as they are, else float32, or float64 where the numbers may need it."""
+    if array.dtype == np.uint8:
+        return array
     wide = np.result_type(array.dtype, np.float32).itemsize > 4
     return array.astype(np.float64 if wide else np.float32, copy=False)
 
 
-def _check_shape(path: Path, name: str, array: np.ndarray, observation: np.ndarray) -> None:
-    rows = list(observation.shape)
-    if name == "observation":
-        if array.ndim < 2 or 0 in array.shape[1:]:
-            raise ValueError(
-                f"{path}: observation has the shape {rows}; it must be [time, …], with [time, 1] "
-                "for a single number"
-            )
-        if not len(array):
-            raise ValueError(f"{path} is empty: observation has the shape {rows}")
-        return
-    expected = rows if name == "next_observation" else rows[:1]
-    if list(array.shape) == expected:
-        return
-    said = f"{path}: {name} has the shape {list(array.shape)}; it must be {expected}"
-    if array.ndim and len(array) < rows[0]:
-        said += f": row {len(array)} is missing"
-    elif array.ndim and len(array) > rows[0]:
-        said += f", as observation has rows: row {rows[0]} is one too many"
-    raise ValueError(said)
+def _action(source: str, action: np.ndarray) -> np.ndarray:
+    if action.ndim == 2 and action.shape[1] == 1 and action.dtype.kind in "biu":
+        action = action[:, 0]
+    if action.ndim == 1:
+        # Written so that a NaN is wrong too, here and below.
+        whole = (action >= 0) & (action == np.floor(action)) & (action < 2**31)
+        must = "it must be a whole number from 0; continuous actions have the shape [time, …]"
+        check_rows(source, "action", action, whole, must)
+        return action.astype(np.int64)
+    check_finite(source, "action", action)
+    return action.astype(np.float32 if action.dtype == np.float32 else np.float64)
 
 
-def check_rows(path: Path, name: str, array: np.ndarray, right: np.ndarray, must: str) -> None:
-    """Raise ValueError naming the first row of an array that is not right, and what it must be."""
-    if not right.all():
-        row = int(np.argmin(right))
-        raise ValueError(f"{path}: {name} in row {row} is {array[row]}; {must}")
+def _marks(source: str, name: str, array: np.ndarray) -> np.ndarray:
+    check_rows(source, name, array, (array == 0) | (array == 1), "it must be a boolean, or 0 or 1")
+    return array.astype(bool)
 
 
-def _check_finite(path: Path, name: str, array: np.ndarray) -> None:
-    flat = array.reshape(len(array), -1)
-    right = np.abs(flat) <= _LARGEST
-    if right.all():
-        return
-    row, component = np.argwhere(~right)[0]
-    where = f"in row {row}" if array.ndim == 1 else f"in row {row}, component {component},"
-    raise ValueError(
-        f"{path}: {name} {where} is {flat[row, component]}; it must be finite, up to {_LARGEST:g}"
-    )
+def _probabilities(
+    source: str, arrays: Mapping[str, np.ndarray], action: np.ndarray | None
+) -> np.ndarray | None:
+    chance = arrays.get("behaviour_probability")
+    if chance is None:
+        return None
+    chance = chance.astype(np.float64)
+    if action is not None and action.ndim > 1:
+        inside = (chance > 0) & (chance < np.inf)
+        must = "it must be a finite density above 0, that of the action taken"
+    else:
+        inside = (chance > 0) & (chance <= 1)
+        must = "it must be a probability above 0 and up to 1, that of the action taken"
+    check_rows(source, "behaviour_probability", chance, inside, must)
+    return chance
+
+
+def _between(
+    source: str, arrays: Mapping[str, np.ndarray], name: str, most: float, must: str
+) -> np.ndarray | None:
+    if name not in arrays:
+        return None
+    array = arrays[name].astype(np.float64)
+    check_rows(source, name, array, (array >= 0) & (array <= most), f"it must be {must}")
+    return array

@@ -1,34 +1,53 @@
 """The reader of `.npz` files, as numpy.savez writes them; nothing is ever unpickled."""
 
+import contextlib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from envs.logs.log import OPTIONAL, REQUIRED
+from envs.logs.columns import Columns
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a log that are in the file; arrays of other names are left alone.
-
-    Raises ValueError in one line for a file that cannot be read.
-    """
+def check_file(path: Path) -> None:
+    """Raise ValueError in one line where there is no such file, or what is there is none."""
     try:
         if not path.exists():
             raise ValueError(f"{path} does not exist")
         if not path.is_file():
             raise ValueError(f"{path} is no file")
-        if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is no .npz file, as numpy.savez writes it")
     except OSError as error:  # Such as a name that is too long.
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    arrays: dict[str, np.ndarray] = {}
-    name = ""
+
+
+@contextlib.contextmanager
+def open_npz(source: str) -> Iterator[Columns]:
+    """Open an .npz file. Raises ValueError in one line for a file that cannot be read."""
+    path = Path(source)
+    check_file(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            for name in (*REQUIRED, *OPTIONAL):
-                if name in stored.files:
-                    arrays[name] = stored[name]
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is no .npz file, as numpy.savez writes it")
+        stored = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: the file is damaged: {error}") from None
+    with stored:
+        sizes = {
+            info.filename.removesuffix(".npy"): info.file_size for info in stored.zip.infolist()
+        }
+
+        def read(name: str) -> np.ndarray:
+            return _read(path, stored, name)
+
+        yield Columns(source, tuple(stored.files), read, lambda name: sizes.get(name, 0))
+
+
+def _read(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        array = stored[name]
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
     except MemoryError:
@@ -40,7 +59,6 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             ) from None
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: {name or 'the file'} is damaged: {said}") from None
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{path}: {name} is no array, as numpy.savez writes it")
-    return arrays
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path}: {name} is no array, as numpy.savez writes it")
+    return array

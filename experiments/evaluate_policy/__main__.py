@@ -96,7 +96,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     task = plan.task(settings, pool, on_progress)
     check_components(settings.value_dimensions, task)
     prepared = prepared_rules(settings, plan, task)
-    flags = f"--data {settings.data}" if settings.data else problem_flags(settings)
+    flags = settings.data_flags or problem_flags(settings)
     with named(flags):
         stream = first_stream(plan, task) if AUTO in settings.rule else None
     clock.switch("compile")

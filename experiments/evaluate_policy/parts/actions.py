@@ -33,7 +33,10 @@ def heads_for(settings: EvaluationSettings, problem: Problem) -> int:
             return 1
         actions = rows.size
     else:
-        actions = logged_actions(problem, settings.features == "given").rows.size
+        rows = logged_actions(problem, settings.features == "given").rows
+        if not rows.discrete:
+            return 1
+        actions = rows.size
     if actions == 1:
         raise UsageError(
             f"--values q: {problem.name} has a single action, so that values of actions are those "

@@ -52,8 +52,8 @@ def _prepared(
     cut = task.truncates and not rule.defined_at_truncation
     if cut and settings.data is not None:
         raise UsageError(
-            f"--rule {name} follows episodes to their ends: in {settings.data} some are truncated, "
-            f"or it is gone through again by --steps {plan.steps} and ends within one"
+            f"--rule {name} follows episodes to their ends: in {' '.join(settings.data)} some are "
+            f"truncated, or it is gone through again by --steps {plan.steps} and ends within one"
         )
     if cut:
         raise UsageError(

@@ -5,40 +5,59 @@ import math
 from pathlib import Path
 from typing import Any
 
+from envs.logs.columns import NotInFileError
 from envs.logs.logged_problem import LoggedProblem, logged_problem
+from envs.logs.reading import Reading, source_files
 from experiments.evaluate_policy.parts.policies import given_policy
+from experiments.evaluate_policy.settings.data_settings import named_column
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.checks import UsageError
 from neural_tdc.learning.sampling import SAMPLINGS
 
-DISCOUNT = 0.99
 
-
-def logged(settings: EvaluationSettings, data: str) -> LoggedProblem:
+def logged(settings: EvaluationSettings) -> LoggedProblem:
     """Read the log; UsageError in one line for whatever is wrong with it or with the policy."""
-    policy = None
-    if settings.policy is not None:
-        policy = given_policy(settings.policy, "--policy")
-        if isinstance(policy, str):
-            raise UsageError(f"--policy {policy!r}: with --data give module:function or a file")
+    policy, behaviour = (
+        _policy(value, flag)
+        for value, flag in ((settings.policy, "--policy"), (settings.behaviour, "--behaviour"))
+    )
     if settings.values == "q" and policy is None:
         raise UsageError(
-            f"--values q with --data {data} needs --policy: the next action is expected under it"
+            f"--values q with {settings.data_flags} needs --policy: the next action is expected "
+            "under it"
         )
-    gamma = DISCOUNT if settings.gamma is None else settings.gamma
+    named = dict(map(named_column, settings.columns))
+    limit = math.inf if settings.ratio_limit is None else settings.ratio_limit
     try:
-        limit = math.inf if settings.ratio_limit is None else settings.ratio_limit
-        ratios = settings.values == "v" or settings.lambda_ > 0
-        problem = logged_problem(data, gamma, policy, limit, ratios=ratios)
+        problem = logged_problem(
+            settings.data or (),
+            settings.gamma,
+            policy,
+            limit,
+            behaviour=behaviour,
+            ratios=settings.values == "v" or settings.lambda_ > 0,
+            reading=Reading(named, settings.cumulant),
+        )
     except ValueError as error:
-        raise UsageError(f"--data {' '.join(str(error).split())}") from error
+        said = f"--data {' '.join(str(error).split())}"
+        if isinstance(error, NotInFileError) and error.guesses:
+            pairs = " ".join(f"{name}={guess}" for name, guess in error.guesses.items())
+            said += f" If so, give --columns {pairs}"
+        raise UsageError(said) from error
     shape = problem.transition.observation.shape[2:]
     if settings.features == "given" and len(shape) != 1:
         raise UsageError(
-            f"--features given: the observations of {data} have the shape {list(shape)}, and "
-            "given features are vectors; use --features neural"
+            f"--features given: the observations of {problem.source} have the shape {list(shape)}, "
+            "and given features are vectors; use --features neural"
         )
     return problem
+
+
+def _policy(value: str | None, flag: str) -> Any:
+    policy = given_policy(value, flag)
+    if isinstance(policy, str):
+        raise UsageError(f"{flag} {policy!r}: with --data give module:function or a file")
+    return policy
 
 
 def runs_alike(settings: EvaluationSettings, rules: dict[str, Any]) -> list[str]:
@@ -59,10 +78,11 @@ def runs_alike(settings: EvaluationSettings, rules: dict[str, Any]) -> list[str]
     ]
 
 
-def content(data: str) -> str:
-    """Return what tells one file from another of the same name: its SHA-256."""
+def content(sources: tuple[str, ...]) -> str:
+    """Return what tells data from others of the same names: the SHA-256 of the files."""
     digest = hashlib.sha256()
-    with Path(data).open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+    for path in [file for source in sources for file in source_files(source)]:
+        with Path(path).open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()

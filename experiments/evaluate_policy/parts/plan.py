@@ -104,7 +104,7 @@ class EvaluationPlan(NamedTuple):
         task = self._made_task(settings, common, on_progress)
         if not resample:
             return task
-        flags = problem_flags(settings) or f"--data {settings.data}"
+        flags = problem_flags(settings) or settings.data_flags
         with named(f"{flags} --resample {settings.resample}"):
             return resampled(task, self.runs, settings.seed)
 
@@ -119,7 +119,7 @@ class EvaluationPlan(NamedTuple):
         if isinstance(self.problem, LoggedProblem):
             if not self.sampling.ordered:
                 common["transitions"] = 0
-            with named(f"--data {settings.data}"):
+            with named(settings.data_flags):
                 task = logged_task(
                     self.problem,
                     given=settings.features == "given",
@@ -171,7 +171,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     device = resolve_device(settings.device) if rules else torch.device("cpu")
     problem: Problem
     if settings.data is not None:
-        problem = logged(settings, settings.data)
+        problem = logged(settings)
     else:
         problem = made_problem(settings, settings.problem or "")
     finite = isinstance(problem, FiniteMDP)
@@ -186,7 +186,8 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         )
     heads = heads_for(settings, problem)
     check_rules(settings, rules)
-    idle = idle_settings(settings, rules, methods, finite)
+    weighted = isinstance(problem, LoggedProblem) and problem.ratios != ""
+    idle = idle_settings(settings, rules, methods, finite, weighted)
     if effects:
         check_effects(settings, idle)
     warnings = still_bodies(rules)

@@ -137,8 +137,8 @@ def policies_in_words(problem: Problem) -> str:
         return "on-policy" if same else "off-policy"
     if isinstance(problem, LoggedProblem):
         if problem.target is None:
-            return "on-policy, as logged"
-        return f"off-policy, target {policy_name(problem.target)}, behaviour as logged"
+            return "off-policy, ratios as logged" if problem.ratios else "on-policy, as logged"
+        return f"off-policy, target {policy_name(problem.target)}, behaviour {problem.behaviour}"
     target, behaviour = policy_name(problem.target), policy_name(problem.behaviour)
     if problem.target is problem.behaviour:
         return f"on-policy, {target}"

@@ -49,12 +49,14 @@ def idle_settings(
     rules: Mapping[str, Any],
     methods: Mapping[str, Method],
     finite: bool,
+    weighted: bool = False,
 ) -> list[Idle]:
     """Return the settings that change nothing on this problem or for any of the rules.
 
     rules: {name as given: rule}, without auto; rules of the user's own have settings of their own
     methods: {name as given: method}
     finite: whether the problem's errors are exact
+    weighted: whether a log's transitions have importance ratios
     """
     alone, auto = not rules, AUTO in settings.rule
     named = " ".join(settings.rule)
@@ -69,14 +71,23 @@ def idle_settings(
         (not auto, ("budget",), f"with --rule {named}, only with auto"),
         (settings.features == "given", ("body", "width", *OF_MLP), "with --features given"),
         (settings.body != "mlp", OF_MLP, f"with --body {settings.body}, only with mlp"),
-        (data, ("behaviour",), "with --data: its behaviour_probability tells how it acted"),
+        (
+            data and settings.policy is None,
+            ("behaviour",),
+            "with --data without --policy: no ratio is computed",
+        ),
+        (
+            data and settings.values == "q" and not settings.lambda_,
+            ("behaviour",),
+            "with --data and --values q without --lambda: no ratio is used",
+        ),
         (
             data,
             OF_TRUTH,
             "with --data: no truth is known; --held-out-fraction of it measures errors",
         ),
-        (not data, ("held_out_fraction",), "without --data"),
-        (data and settings.policy is None, ("ratio_limit",), "without --policy: all ratios are 1"),
+        (not data, ("columns", "cumulant", "held_out_fraction"), "without --data"),
+        (data and not weighted, ("ratio_limit",), "without --policy: all ratios are 1"),
         (finite, ("ratio_limit",), f"on {settings.problem}: its ratios are used as they are"),
         (
             not data and settings.behaviour is None,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from experiments.evaluate_policy.settings.data_settings import DataSettings
 from experiments.evaluate_policy.settings.learning_settings import LearningSettings
 from experiments.evaluate_policy.settings.method_settings import MethodSettings
 from experiments.evaluate_policy.settings.presets import preset_values
@@ -16,7 +17,6 @@ from experiments.runs.command_line.program import flags_given
 from experiments.runs.command_line.requirements import (
     above,
     at_least,
-    between,
     count,
     from_to,
     one_of,
@@ -44,7 +44,8 @@ LARGEST = 3e38
 AUTO = "auto"
 FOR_AUTO = frozenset(
     (
-        *("problem", "data", "policy", "behaviour", "ratio_limit", "gamma", "rule", "steps"),
+        *("problem", "data", "columns", "cumulant"),
+        *("policy", "behaviour", "ratio_limit", "gamma", "rule", "steps"),
         *("seed", "truth_states", "truth_rollouts", "budget", "updates", "resample"),
         *("value_dimensions", "out", "resume", "overwrite"),
     )
@@ -64,7 +65,7 @@ class SearchSettings(CheckedSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
+class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings, DataSettings):
     """Evaluate a fixed policy: by the best value function, or by Algorithm 1 and its relatives.
 
     Without --rule and --preset the best value function is searched for (docs/best-value.md). The
@@ -76,9 +77,6 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
 
     problem: str | None = None
     """A problem's name, or module:function that returns a FiniteMDP or makes an environment."""
-    data: str | None = None
-    """In place of --problem: an .npz file of logged data, with arrays observation, action, reward,
-    terminated, truncated and, if need be, next_observation and behaviour_probability."""
     preset: Annotated[str | None, one_of(PRESETS)] = None
     """Rule, step sizes and all that goes with them, by what they are for (docs/presets.md): fast,
     accurate, off-policy (another policy acts), paper (Algorithm 1); on-policy is TD with absolute
@@ -102,8 +100,6 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
     values: Annotated[str, one_of(("v", "q"))] = "v"
     """v: values of states; q: values of actions, with one head for each, and V from them. With q
     off-policy data need no ratios and --data no behaviour_probability, except with --lambda."""
-    held_out_fraction: Annotated[float, between(0, 1)] = 0.2
-    """With --data: the last part of the file, which is held out for measuring errors."""
     resample: Annotated[str, one_of(RESAMPLE)] = "none"
     """episodes: run 0 learns from the first stream as it is, every other run from its episodes
     drawn with replacement (of a continuing stream blocks of 4/(1 − γ) steps), for an interval of
@@ -119,7 +115,7 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings):
             raise UsageError("--problem must be given, or --data in its place; see --help")
         if self.problem is not None and self.data is not None:
             raise UsageError(
-                f"--problem {self.problem} and --data {self.data} exclude each other: give one"
+                f"--problem {self.problem} and {self.data_flags} exclude each other: give one"
             )
         if self.values == "q" and AUTO in self.rule:
             raise UsageError(

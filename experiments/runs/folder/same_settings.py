@@ -19,9 +19,10 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Seq
             continue
         if json_value(value) != config[name]:
             if name == "data_sha256":
+                given = " ".join(settings["data"])
                 raise ValueError(
-                    f"--data {settings['data']} is not the file that the run in {path} was started "
-                    "with: its contents have changed"
+                    f"--data {given} is not what the run in {path} was started with: its contents "
+                    "have changed"
                 )
             flag = "--" + name.strip("_").replace("_", "-")
             free = " and ".join("--" + other.replace("_", "-") for other in may_differ)

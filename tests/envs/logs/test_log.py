@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from envs.logs.logged_problem import logged_problem, read_log
-from tests.envs.logs.log_arrays import LOG, changed
+from envs.logs.logged_problem import logged_problem
+from envs.logs.reading import read_log
+from tests.envs.logs.log_arrays import CHANCE, LOG, changed
 
 
 def test_booleans_may_be_numbers_and_actions_whole_floating_point_numbers(written):
@@ -22,7 +23,8 @@ def test_booleans_may_be_numbers_and_actions_whole_floating_point_numbers(writte
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ("uint8", "float32"),
+        ("uint8", "uint8"),
+        ("int8", "float32"),
         (">f4", "float32"),
         ("float16", "float32"),
         ("int64", "float64"),
@@ -47,7 +49,25 @@ def test_observations_of_several_axes_keep_them(written):
 
 DEFECTS = [
     ({"reward": None}, "has no array reward"),
-    ({"reward": None, "action": None}, "has no array action and no array reward"),
+    (
+        {"reward": None, "terminated": None},
+        "has no array reward and no array terminated; it has observation, action, truncated; a log",
+    ),
+    ({"truncated": None}, "has no array truncated"),
+    (
+        {"reward": np.zeros((7, 2))},
+        "reward has the shape [7, 2]",
+        "as the cumulant, such as reward_0",
+    ),
+    ({"action": np.zeros((7, 0))}, "action has the shape [7, 0]"),
+    ({"action": np.full((7, 2), np.nan)}, "action in row 0, component 0, is nan"),
+    (
+        {"action": np.zeros((7, 2)), **CHANCE, "behaviour_probability": np.full(7, np.inf)},
+        "density",
+    ),
+    ({"discount": np.full(7, 1.5)}, "discount in row 0 is 1.5; it must be a number from 0 to 1"),
+    ({"ratio": np.full(7, -0.5)}, "ratio in row 0 is -0.5; it must be a finite number"),
+    ({"ratio": np.zeros(7)}, "ratio is 0 in all rows"),
     ({"reward": LOG["reward"][:6]}, "reward has the shape [6]; it must be [7]: row 6 is missing"),
     ({"action": np.zeros(8, int)}, "action has the shape [8]", "row 7 is one too many"),
     ({"terminated": np.zeros((7, 1), bool)}, "terminated has the shape [7, 1]; it must be [7]"),

@@ -6,7 +6,8 @@ import torch
 
 from envs.finite.finite_mdp import finite_mdp
 from envs.finite.streams import simulate_streams
-from envs.logs.logged_problem import held_out_start, logged_problem
+from envs.logs.held_out import held_out_start
+from envs.logs.logged_problem import logged_problem
 from tests.envs.logs.log_arrays import CHANCE, FOLLOWING, LOG, changed
 
 

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from envs.logs.logged_problem import read_log
+from envs.logs.reading import read_log
 from tests.envs.logs.log_arrays import LOG
 
 

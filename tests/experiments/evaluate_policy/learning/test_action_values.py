@@ -110,6 +110,24 @@ def test_a_log_needs_no_probabilities_and_its_policy_is_found_again(evaluate, tm
     assert torch.allclose(value(observation), (probability * q).sum(1), atol=1e-6)
 
 
+def test_continuous_actions_of_a_log_are_an_input_of_the_body_too(evaluate, tmp_path):
+    arrays = dict(np.load(tmp_path / log(tmp_path).removeprefix("--data ")))
+    arrays["action"] = np.random.default_rng(1).normal(size=(len(arrays["reward"]), 1))
+    np.savez(tmp_path / "walk.npz", **arrays)
+    (tmp_path / "own_normal.py").write_text(
+        "import torch\ndef policy(seen): return torch.distributions.Normal(seen[:, :1] / 9, 0.1)\n"
+    )
+    line = "--data walk.npz --policy own_normal:policy --values q --rule td --runs 2 --steps 6"
+    outcome = evaluate(f"{line} --width 4 --compile off --out run")
+    assert outcome.status == 0, outcome.error
+    value = load_value(tmp_path / "run")
+    state = torch.tensor([[4.0, 0.0], [6.0, 1.0]])
+    strong = value(state, torch.tensor([9.0, 9.0]))
+    # No bounds are known.
+    assert not torch.equal(value(state, torch.tensor([10.0, 10.0])), strong)
+    assert torch.equal(value(state), value(state))
+
+
 @pytest.mark.parametrize("flags", ["", "--policy uniform"])
 def test_continuous_actions_are_an_input_of_the_body(evaluate, tmp_path, flags):
     line = f"--problem Pendulum-v1 {flags} --values q --rule td tdc --runs 2 --steps 6 {TRUTH}"

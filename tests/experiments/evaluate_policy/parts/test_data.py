@@ -72,7 +72,7 @@ def test_a_log_is_evaluated_from_end_to_end_without_a_truth(evaluate, data, tmp_
     assert (summary["problem"], summary["runs"]) == ("walk", 2)
     assert summary["metrics"]["rmstde"]["final"]["mean"] > 0
     config = json.loads((folder / "config.json").read_text())
-    assert (config["data"], config["problem"], config["gamma"]) == ("walk.npz", None, 0.99)
+    assert (config["data"], config["problem"], config["gamma"]) == (["walk.npz"], None, 0.99)
     assert (tmp_path / "run" / "figure.png").read_bytes().startswith(b"\x89PNG\r\n")
     titles = [axes.get_title() for axes in draw_histories({"tdc": history}, "x").axes]
     assert titles[:2] == ["Temporal-difference error", "Projected Bellman error"]
@@ -147,7 +147,18 @@ REFUSED = [
     ("--rule td", "--problem must be given, or --data in its place"),
     ("--data walk.npz --problem boyan --rule td", "--problem boyan and --data walk.npz exclude"),
     ("--data nowhere.npz --rule td", "--data nowhere.npz does not exist"),
-    ("--data walk.npz --rule td --behaviour uniform", "--behaviour uniform has no effect with"),
+    ("--data walk.npz --rule td --behaviour no:where", "--behaviour no:where: no module no"),
+    ("--data walk.npz --rule td --behaviour uniform", "--behaviour 'uniform': with --data give"),
+    ("--data walk.npz walk.npz --rule td", "--data names walk.npz 2 times"),
+    (
+        "--data walk.npz --columns reward --rule td",
+        "--columns: 'reward' does not name one: give the log's array",
+    ),
+    ("--problem boyan --cumulant speed --rule td", "--cumulant speed has no effect without --data"),
+    (
+        "--data walk.npz --ratio-limit 3 --rule td",
+        "--ratio-limit 3.0 has no effect without --policy",
+    ),
     ("--data walk.npz --rule td --truth-states 9", "--truth-states 9 has no effect with --data"),
     ("--data walk.npz --rule td --held-out 9", "--held-out 9 has no effect with --data"),
     ("--problem boyan --rule td --held-out-fraction 0.1", "--held-out-fraction 0.1 has no effect"),
@@ -177,6 +188,52 @@ def test_a_defect_of_the_file_is_named_with_its_row(evaluate, data):
     reward[17] = np.nan
     line = f"{data(reward=reward)} --rule td --out run"
     refused(evaluate(line), "error: --data walk.npz: reward in row 17 is nan")
+
+
+def test_names_columns_cumulants_and_several_files_by_flags(evaluate, tmp_path):
+    own = arrays()
+    own["gain"] = 7 * own.pop("reward")
+    own["x"], own["y"] = own.pop("observation").T
+    np.savez(tmp_path / "a.npz", **own)
+    np.savez(tmp_path / "b.npz", **own)
+    line = "--rule td --features given --sampling iid --runs 1 --steps 9 --compile off --out run"
+    refused(
+        evaluate(f"--data a.npz --columns reward=gain {line}"),
+        "error: --data a.npz has no array observation; it has action, terminated,",
+    )
+    outcome = evaluate(f"--data a.npz b.npz --columns observation=x,y --cumulant gain {line}")
+    assert outcome.status == 0, outcome.error
+    assert "a+b: on-policy, as logged" in outcome.out
+    # 118 rows are left of either file.
+    assert "a.npz b.npz: 4 of 240 rows are left out" in outcome.out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["data"], config["cumulant"]) == (["a.npz", "b.npz"], "gain")
+
+
+def test_a_guess_is_put_as_the_flag_that_says_so(evaluate, data):
+    line = f"{data(reward=None, rewrad=arrays()['reward'])} --rule td --out run"
+    refused(evaluate(line), "did you mean rewrad for reward? If so, give --columns reward=rewrad")
+
+
+def test_the_policy_that_acted_may_be_given_in_place_of_its_probabilities(evaluate, own, data):
+    acted = TARGET.replace("half", "acted").replace("2), 0.5", "2), 0.5) * torch.tensor([0.8, 1.2]")
+    module = own(f"{TARGET}\n{acted}")
+    line = f"{data(behaviour_probability=None)} --policy {module}:half --rule td {TINY} --out run"
+    outcome = evaluate(f"{line} --behaviour {module}:acted")
+    assert outcome.status == 0, outcome.error
+    assert "off-policy, target half, behaviour acted" in outcome.out
+    mean = np.where(arrays()["action"] == 0, 0.5 / 0.4, 0.5 / 0.6).mean()
+    assert f"mean {mean:.3g}" in outcome.out
+
+
+def test_a_log_with_discounts_and_ratios_of_its_own(evaluate, data, tmp_path):
+    line = f"{data(discount=np.full(TIME, 0.3), ratio=np.full(TIME, 2.0))} --ratio-limit 1.5"
+    outcome = evaluate(f"{line} --rule td {TINY} --out run")
+    assert outcome.status == 0, outcome.error
+    assert "off-policy, ratios as logged" in outcome.out
+    assert "120 limited to 1.5" in outcome.out
+    assert "each step has the discount of the file, " in outcome.out
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["gamma"] == 0.3
 
 
 def test_an_image_is_no_given_feature(evaluate, data):

@@ -1,0 +1,133 @@
+"""The reader of tables, CSV and Parquet: one row per step, one column per number.
+
+The columns `observation_0`, `observation_1`, … are the array `observation`. In a Parquet file a
+column may hold a list of equal length per row instead.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.logs.columns import Columns
+from envs.logs.npz import check_file
+
+_NUMBERED = re.compile(r"(.+)_(\d+)")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+# What stands for no number; behind an end next observations may be missing.
+_MISSING = ("", "nan", "NaN", "NA", "null", "None")
+
+
+@contextlib.contextmanager
+def open_table(source: str) -> Iterator[Columns]:
+    """Open a table. Raises ValueError in one line for a file that cannot be read."""
+    path = Path(source)
+    check_file(path)
+    table = _table(path)
+    groups = _groups(table.column_names)
+    for base, columns in groups.items():
+        numbers = sorted(int(name.rpartition("_")[2]) for name in columns)
+        lacking = sorted({*range(len(numbers))} - {*numbers})
+        if lacking:
+            raise ValueError(
+                f"{path} has the columns {', '.join(columns)} and no {base}_{lacking[0]}"
+            )
+
+    def read(name: str) -> np.ndarray:
+        if name in table.column_names:
+            return _column(path, table, name)
+        columns = sorted(groups[name], key=lambda each: int(each.rpartition("_")[2]))
+        return np.stack([_column(path, table, each) for each in columns], axis=1)
+
+    def size(name: str) -> int:
+        columns = [name] if name in table.column_names else groups.get(name, [])
+        return sum(table.column(each).nbytes for each in columns)
+
+    yield Columns(source, (*table.column_names, *groups), read, size, of_scalars=True)
+
+
+def _groups(names: list[str]) -> dict[str, list[str]]:
+    """Return {observation: [observation_0, …]} for every numbered name that is no column itself."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        if match is not None and match[1] not in names:
+            groups.setdefault(match[1], []).append(name)
+    return groups
+
+
+def _table(path: Path) -> Any:
+    try:
+        import pyarrow
+        from pyarrow import csv, parquet
+    except ImportError:
+        raise ValueError(
+            f"{path} needs the package pyarrow, which is not installed: pip install pyarrow"
+        ) from None
+    suffixes = [each.lower() for each in path.suffixes]
+    kind = next((each for each in suffixes if each in _SEPARATORS), None)
+    try:
+        if kind is None:
+            table = parquet.read_table(path)
+        else:
+            table = csv.read_csv(
+                path,
+                parse_options=csv.ParseOptions(delimiter=_SEPARATORS[kind]),
+                convert_options=csv.ConvertOptions(null_values=_MISSING),
+            )
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as a table: {said:.200}") from None
+    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if repeated:
+        raise ValueError(f"{path} has several columns of the name {min(repeated)}")
+    return table
+
+
+def _column(path: Path, table: Any, name: str) -> np.ndarray:
+    """Return a column in numbers, NaN where there is none."""
+    import pyarrow
+    from pyarrow import compute
+
+    column = table.column(name)
+    types = pyarrow.types
+    if types.is_list(column.type) or types.is_fixed_size_list(column.type):
+        lengths = compute.list_value_length(column).to_numpy()
+        if not (lengths == lengths[0]).all():
+            row = int(np.argmax(lengths != lengths[0]))
+            raise ValueError(
+                f"{path}: {name} has lists of {lengths[0]} numbers, and of {lengths[row]} in row "
+                f"{row}"
+            )
+        flat = _numbers(path, name, compute.list_flatten(column))
+        return flat.reshape(len(column), -1)
+    return _numbers(path, name, column)
+
+
+def _numbers(path: Path, name: str, column: Any) -> np.ndarray:
+    import pyarrow
+
+    if pyarrow.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+        row, value = _first_text(column)
+        raise ValueError(f"{path}: {name} in row {row} is {value!r}; it must be a number")
+    if pyarrow.types.is_boolean(column.type):
+        column = column.cast(pyarrow.int8())
+    array = column.to_numpy()
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: {name} is a column of {column.type}; it must be one of numbers")
+    return array
+
+
+def _first_text(column: Any) -> tuple[int, str]:
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            if value is not None:
+                return row, value
+    return 0, str(column[0].as_py())
