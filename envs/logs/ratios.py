@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from envs.control.actions import Actions, BoxActions, DiscreteActions
-from envs.control.policies import Policy, is_sampler, policy_name
+from envs.control.policies import Policy, is_sampler, policy_name, probabilities
 from envs.control.policy_modes import settle
 from envs.logs.checks import LARGEST_NUMBER, ROWS_AT_ONCE, blocks, check_rows
 from envs.logs.log import Log
@@ -69,15 +69,21 @@ def action_chances(log: Log, policy: Policy, kind: Actions) -> np.ndarray:
     for begin, block in blocks(log.observation):
         rows = slice(begin, begin + len(block))
         try:
-            chances[rows] = np.exp(
-                kind.log_densities(policy, block.astype(np.float32), action[rows])
-            )
+            chances[rows] = _chances(policy, kind, block.astype(np.float32), action[rows])
         except ValueError as error:
             end = min(begin + ROWS_AT_ONCE, len(action)) - 1
             raise ValueError(f"{log.source}, rows {begin} to {end}: {error}") from error
     must = f"the policy {policy_name(policy)} must give a finite probability or density"
     check_rows(log.source, "the action's", chances, np.isfinite(chances), must)
     return chances
+
+
+def _chances(policy: Policy, kind: Actions, seen: np.ndarray, action: np.ndarray) -> np.ndarray:
+    if isinstance(kind, DiscreteActions) and not is_sampler(policy):
+        # As they are: equal probabilities have a ratio of exactly 1.
+        found: np.ndarray = probabilities(policy, seen, kind.size)[np.arange(len(action)), action]
+        return found
+    return np.exp(kind.log_densities(policy, seen, action))
 
 
 def logged_ratios(
