@@ -69,5 +69,4 @@ def _largest(observation: np.ndarray) -> np.ndarray:
 
 
 def _any(differs: np.ndarray) -> np.ndarray:
-    found: np.ndarray = differs.reshape(len(differs), -1).any(axis=1, keepdims=False)
-    return found
+    return np.asarray(differs.reshape(len(differs), -1).any(1))
