@@ -153,7 +153,9 @@ def _report(
     }
     first = next(iter(next(iter(finished.values())).values()))[0]
     note = {name: value for name, value in first.protocol.items() if name != "environment"}
-    comparison_figure(settings.out / FIGURE, drawn, random, protocol_line(note), seeds)
+    comparison_figure(
+        settings.out / FIGURE, drawn, random, protocol_line(note), seeds, settings.vector
+    )
     # Of this call: the runs have accounts of their own.
     seconds = {"seconds": rounded(clock.seconds())}
     write_json(settings.out / SUMMARY, summary_of(finished, random) | seconds)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from experiments.runs.command_line.checks import UsageError
+from experiments.runs.command_line.common_settings import FigureSettings
 from experiments.runs.command_line.program import flags_given
 from experiments.runs.command_line.requirements import count, one_of, several
 from experiments.runs.command_line.settings import (
-    CheckedSettings,
     idle_flags,
     setting_fields,
     settings_from,
@@ -27,7 +27,7 @@ from experiments.train_dqn.settings import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonSettings(CheckedSettings):
+class ComparisonSettings(FigureSettings):
     """Compare arms of a deep Q-network on several games over several seeds.
 
     Arms: split (body at --body-step, head at --head-step), body (both at --body-step), head (both
@@ -36,7 +36,7 @@ class ComparisonSettings(CheckedSettings):
     """
 
     program: ClassVar[str] = "python -m experiments.compare_dqn"
-    may_differ: ClassVar[tuple[str, ...]] = ("parallel", "out", "resume")
+    may_differ: ClassVar[tuple[str, ...]] = ("parallel", "out", "resume", "vector")
 
     problem: Annotated[tuple[str, ...], several]
     """One or several environments; see python -m experiments.train_dqn --help."""

@@ -10,17 +10,10 @@ from experiments.convergence import relu_kink
 from experiments.convergence.descents import QUANTITIES, SCHEDULES
 from experiments.convergence.structure import RIDGE, reduced_values, scalar_curves
 from experiments.convergence.tables import PROMISED
-from experiments.runs.folder.files import atomic_write
-from experiments.runs.results.figures import (
-    BAND_RESAMPLES,
-    BLUE,
-    GREEN,
-    GREY,
-    RASTER_DPI,
-    VERMILLION,
-)
+from experiments.runs.results.figures import BAND_RESAMPLES
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval
+from experiments.runs.results.style import BLUE, GREEN, GREY, VERMILLION, save_figure, styled
 from neural_tdc.randomness import generator
 
 if TYPE_CHECKING:
@@ -45,13 +38,10 @@ AXES = {
 
 
 def _plain(axes: "Axes", title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(True, which="major", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(True)
 
 
 def _draw_errors(
@@ -98,7 +88,7 @@ def _draw_convexity(axes: "Axes") -> None:
     ):
         axes.plot(curves.body, values, color=colour, linewidth=1.5, label=label)
     axes.set_ylim(-1, 1.9)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(loc="upper right")
     _plain(axes, "Lemma 4.1: Φ is convex where f is not", "W", "curvature")
 
 
@@ -109,7 +99,7 @@ def _draw_ridge(axes: "Axes") -> None:
     for ridge, colour in ((RIDGE, BLUE), (0.0, VERMILLION)):
         label = f"ridge {ridge:g} on θ" if ridge else "no ridge"
         axes.plot(place, reduced_values(bodies, ridge), color=colour, linewidth=1.5, label=label)
-    axes.legend(fontsize=8, frameon=False, loc="center right")
+    axes.legend(loc="center right")
     _plain(
         axes,
         "Chain: half the MSPBE at the best head",
@@ -129,21 +119,22 @@ def _draw_kink(axes: "Axes") -> None:
         )
         middle = values[len(values) // 2]
         axes.plot(weights, values - middle, color=colour, linewidth=1.5, label=label)
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    axes.legend(loc="lower left")
     _plain(axes, "Two samples, one hidden unit", "w", r"$\Phi(w)-\Phi(0)$")
 
 
+@styled
 def draw_convergence(
     path: Path,
     history: History,
     slopes: Mapping[str, Mapping[str, Mapping[str, Any]]],
     fit_from: int,
+    vector: str | None = None,
 ) -> None:
     """Write the figure: a row of errors an instance, and a row about the instances.
 
     slopes: {instance: {schedule: {quantity: {"mean": …}}}}
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
@@ -152,7 +143,6 @@ def draw_convergence(
         figsize=(12.6, 3.0 * (len(slopes) + 1) + 0.9),
         layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.07),
     )
-    FigureCanvasAgg(figure)
     grid = figure.add_gridspec(len(slopes) + 1, 3)
     for row, (instance, of_instance) in enumerate(slopes.items()):
         for column, quantity in enumerate(QUANTITIES):
@@ -171,11 +161,7 @@ def draw_convergence(
         handles=handles,
         loc="outside lower center",
         ncols=4,
-        frameon=False,
-        fontsize=9,
         title=f"mean of {history.runs} runs, bands: 95 % intervals over runs; numbers: slopes from "
         f"update {fit_from:,} on",
-        title_fontproperties={"size": 9},
     )
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=RASTER_DPI)
+    save_figure(figure, path, vector)

@@ -119,7 +119,7 @@ def run_convergence(settings: ConvergenceSettings, argv: Sequence[str]) -> None:
             settings.seed,
             **{"fit_from": fit_from, "slopes": slopes, **structure},
         )
-        draw_convergence(folder / FIGURE, history, slopes, fit_from)
+        draw_convergence(folder / FIGURE, history, slopes, fit_from, settings.vector)
     print(f"\n{slope_table(slopes)}")
     fitted = f"updates {fit_from:,} to {settings.steps:,}"
     print(f"slopes of the mean over {settings.runs} runs, {fitted}\n")

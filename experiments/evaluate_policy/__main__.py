@@ -124,7 +124,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
-            return SearchRun(folder, kept, stream, flags, task, report, clock, cores)
+            own = {**kept, "vector": settings.vector}
+            return SearchRun(folder, own, stream, flags, task, report, clock, cores)
         if name in plan.methods:
             return MethodRun(name, folder, kept, flags, plan, task, report, clock)
         return EvaluationRun(
@@ -149,12 +150,12 @@ def evaluate_policy(argv: Sequence[str]) -> None:
             write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
             run.learn()
             summaries = {done.name: done.summary() for done in runs[:number]}
-            draw_run(run, settings.value_dimensions)
+            draw_run(run, settings.value_dimensions, settings.vector)
             if len(runs) > 1:
                 write_json(out / SUMMARY, summaries)
                 # Rules that take seconds each are drawn together at the end, others at once.
                 if number == len(runs) or time.perf_counter() - drawn > REDRAW_AFTER:
-                    draw_together(out / FIGURE, runs[:number])
+                    draw_together(out / FIGURE, runs[:number], settings.vector)
                     drawn = time.perf_counter()
     controls = add_controls(out, runs, summaries)
     print_results(settings, out, runs, summaries, controls)

@@ -106,10 +106,11 @@ def draw_landscape(argv: Sequence[str]) -> None:
         title = f"{settings.task}, {arm}, {settings.optimizer}, {settings.activation}"
         landscapes = _landscapes(run.extra.get("surfaces", {}))
         if landscapes:
-            surfaces_figure(
-                run.out / FIGURE, landscapes, f"The plane W + a·U + b·V around the body: {title}"
-            )
-        curvature_figure(run.out / CURVATURE_FIGURE, history, f"Curvature in the body: {title}")
+            around = f"The plane W + a·U + b·V around the body: {title}"
+            surfaces_figure(run.out / FIGURE, landscapes, around, settings.vector)
+        curvature_figure(
+            run.out / CURVATURE_FIGURE, history, f"Curvature in the body: {title}", settings.vector
+        )
     for line in (*sharpness(history, sorted(landscapes)), turning_point(history)):
         print(line)
     print(f"figures: {run.out / FIGURE}, {run.out / CURVATURE_FIGURE}")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.runs.folder.files import atomic_write
-from experiments.runs.results.figures import RASTER_DPI, draw_histories
+from experiments.runs.results.figures import draw_histories
 from experiments.runs.results.history import History
 from experiments.runs.results.panels import Panel
+from experiments.runs.results.style import VERMILLION, save_figure, styled
 from neural_tdc.stackelberg.landscape import Landscape
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _draw_surface(axes: "Axes3D", landscape: Landscape, name: str, most: float) 
     )
     middle = len(grid) // 2
     axes.plot(
-        [grid[middle]], [grid[middle]], [heights[middle, middle]], "o", color="#D55E00", zorder=9
+        [grid[middle]], [grid[middle]], [heights[middle, middle]], "o", color=VERMILLION, zorder=9
     )
     axes.set_xticks([grid[0], 0, grid[-1]])
     axes.set_yticks([grid[0], 0, grid[-1]])
@@ -51,15 +51,14 @@ def _draw_surface(axes: "Axes3D", landscape: Landscape, name: str, most: float) 
     axes.view_init(elev=28, azim=-58)
 
 
+@styled
 def draw_surfaces(landscapes: Mapping[int, Landscape], title: str) -> "Figure":
     """Return the figure that `surfaces_figure` writes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = len(landscapes)
     # No constrained layout: it does not know the labels of three-dimensional axes.
     figure = Figure(figsize=(11.5, 3.3 * rows + 1.1))
-    FigureCanvasAgg(figure)
     top = 1 - 0.9 / figure.get_figheight()
     figure.subplots_adjust(
         left=0.07,
@@ -74,24 +73,25 @@ def draw_surfaces(landscapes: Mapping[int, Landscape], title: str) -> "Figure":
             axes = figure.add_subplot(rows, 3, 3 * row + column + 1, projection="3d")
             _draw_surface(axes, landscape, name, float(getattr(landscape, name).max()))
             if row == 0:
-                axes.set_title(SURFACES[name], fontsize=10, pad=8)
+                axes.set_title(SURFACES[name], pad=8)
         height = top - (row + 0.5) * (top - 0.25 / figure.get_figheight()) / rows
         figure.text(
             0.025, height, f"after {step:,} updates", rotation=90, va="center", ha="center", size=10
         )
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title)
     return figure
 
 
-def surfaces_figure(path: Path, landscapes: Mapping[int, Landscape], title: str) -> None:
+def surfaces_figure(
+    path: Path, landscapes: Mapping[int, Landscape], title: str, vector: str | None = None
+) -> None:
     """Draw the surfaces, a row an iteration and a column an objective, and write a PNG file.
 
     landscapes: {updates done: landscape}. The dot is the present body W_k, at a = b = 0. Every
     surface has a height axis of its own. Source: Figure 1 of arXiv 2605.15530.
     """
     figure = draw_surfaces(landscapes, title)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=RASTER_DPI)
+    save_figure(figure, path, vector)
 
 
 def curvature_histories(history: History) -> dict[str, History]:
@@ -111,11 +111,10 @@ def curvature_histories(history: History) -> dict[str, History]:
     return found
 
 
-def curvature_figure(path: Path, history: History, title: str) -> None:
+def curvature_figure(path: Path, history: History, title: str, vector: str | None = None) -> None:
     """Draw largest eigenvalue and trace of all Hessians over the updates, and write a PNG file.
 
     Source: Figure 2 of arXiv 2605.15530.
     """
     figure = draw_histories(curvature_histories(history), title, _PANELS)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=RASTER_DPI)
+    save_figure(figure, path, vector)

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from experiments.plot.settings import PlotSettings
 from experiments.runs.command_line.checks import UsageError, suggestion
-from experiments.runs.folder.run_folder import FIGURE
+from experiments.runs.folder.run_folder import FIGURE, FORMATS
 from experiments.runs.loading import FinishedRun, read_run, run_folders
 from experiments.runs.results.figures import evaluation_figure
 from experiments.runs.results.report import table
 from experiments.runs.results.statistics import summary, summary_key
 from neural_tdc.metrics.registry import selectable_metrics
-
-FORMATS = (".png", ".pdf", ".svg")
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:

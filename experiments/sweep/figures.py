@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.runs.folder.files import atomic_write
-from experiments.runs.results.figures import BAND_RESAMPLES, rule_styles
+from experiments.runs.results.figures import BAND_RESAMPLES
 from experiments.runs.results.intervals import mean_interval
+from experiments.runs.results.style import rule_styles, save_figure, styled
 from experiments.sweep.results import (
     Report,
     Row,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DPI = 160
 WIDTH = 4.2
 HEIGHT = 3.1
 # Panels beside one another.
@@ -37,14 +36,6 @@ BAR = 0.28
 LONGEST_LINE = 11.0
 # Beyond so many times the baseline's, a bar leaves the figure.
 SHOWN_RATIO = 3.0
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as file:
-        figure.savefig(file, dpi=DPI, format="png")
 
 
 def _grid(panels: int) -> "tuple[Figure, list[Axes]]":
@@ -88,7 +79,7 @@ def _place_legend(figure: "Figure", handles: Sequence[Any]) -> None:
     # Inches of a label and of its line, at the usual size of print.
     columns = int(figure.get_figwidth() // (0.085 * longest + 0.65))
     columns = min(len(handles), max(1, columns))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _along_the_best(rows: Sequence[Row], rule: str, select: str) -> list[Row]:
@@ -123,7 +114,7 @@ def _draw_sensitivity(axes: "Axes", rows: Sequence[Row], select: str, styles: An
         values = np.stack([row.values[key_of(select)] for row in line])
         interval = mean_interval(values, BAND_RESAMPLES, logarithm=True)
         shares = np.array([row.diverged.mean() for row in line])
-        axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line, linewidth=1.6)
+        axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line)
         axes.fill_between(
             steps, interval.low, interval.high, color=style.colour, alpha=0.18, linewidth=0
         )
@@ -143,7 +134,10 @@ def _draw_sensitivity(axes: "Axes", rows: Sequence[Row], select: str, styles: An
     return lost_any
 
 
-def sensitivity_figure(path: Path, rows: Sequence[Row], select: str) -> None:
+@styled
+def sensitivity_figure(
+    path: Path, rows: Sequence[Row], select: str, vector: str | None = None
+) -> None:
     """Draw what is selected by over the step size, a panel a problem, and write the file.
 
     Each rule at the ratios that suit it best; means over the runs that survive, with 95 %
@@ -156,12 +150,12 @@ def sensitivity_figure(path: Path, rows: Sequence[Row], select: str) -> None:
     for panel, one in zip(panels, axes):
         inside = [row for row in rows if row.panel == panel]
         lost |= _draw_sensitivity(one, inside, select, rule_styles(rules))
-        one.set_title(_title(panel, rows), fontsize=10)
+        one.set_title(_title(panel, rows))
         learns = any(row.configuration.body_step for row in inside)
         one.set_xlabel("body step α" if learns else "head step β")
         one.set_ylabel(title_of(select))
     _legend(figure, rules, lost)
-    _save(figure, path)
+    save_figure(figure, path, vector)
 
 
 def has_map(rows: Sequence[Row]) -> bool:
@@ -186,7 +180,8 @@ def _table(rows: Sequence[Row], select: str) -> tuple[np.ndarray, np.ndarray, An
     return means, lost, steps, ratios
 
 
-def map_figure(path: Path, rows: Sequence[Row], select: str) -> None:
+@styled
+def map_figure(path: Path, rows: Sequence[Row], select: str, vector: str | None = None) -> None:
     """Draw what is selected by over step and ratio, a panel a rule of one problem, and write it.
 
     Numbers are percentages of runs that diverged, where any did; grey where all did.
@@ -212,17 +207,20 @@ def map_figure(path: Path, rows: Sequence[Row], select: str) -> None:
         every_step = range(0, len(steps), max(1, len(steps) // 6))
         one.set_xticks([j + 0.5 for j in every_step], [step_text(steps[j]) for j in every_step])
         one.set_yticks(np.arange(len(ratios)) + 0.5, [step_text(ratio) for ratio in ratios])
-        one.set_title(rule, fontsize=10)
+        one.set_title(rule)
         one.set_xlabel("body step α")
         one.set_ylabel("β/α")
     problem, sampling = rows[0].panel
     figure.suptitle(f"{problem}, {sampling}")
     if rules:
         figure.colorbar(image, ax=axes, label=title_of(select), extend="max")
-    _save(figure, path)
+    save_figure(figure, path, vector)
 
 
-def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
+@styled
+def relative_figure(
+    path: Path, reports: Sequence[Report], select: str, vector: str | None = None
+) -> None:
     """Draw what is selected by relative to the baseline's, on fresh runs, and write the file.
 
     A bar a rule and panel: the ratio of means over the runs that survive, with its standard error
@@ -266,7 +264,7 @@ def relative_figure(path: Path, reports: Sequence[Report], select: str) -> None:
     handles = [Patch(label=rule, **_bar(styles[rule])) for rule in rules]
     if handles:
         _place_legend(figure, handles)
-    _save(figure, path)
+    save_figure(figure, path, vector)
 
 
 def _bar(style: Any) -> dict[str, Any]:
@@ -278,7 +276,8 @@ def _bar(style: Any) -> dict[str, Any]:
     }
 
 
-def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:
+@styled
+def curves_figure(path: Path, rows: Sequence[Row], error: str, vector: str | None = None) -> None:
     """Draw an error of the selected configurations over their fresh runs, and write the file."""
     panels = panels_of(rows)
     rules = list(dict.fromkeys(row.cell.rule for row in rows))
@@ -295,9 +294,9 @@ def curves_figure(path: Path, rows: Sequence[Row], error: str) -> None:
                 row.steps, interval.low, interval.high, color=style.colour, alpha=0.18, linewidth=0
             )
         one.set_yscale("log")
-        one.set_title(_title(panel, rows), fontsize=10)
+        one.set_title(_title(panel, rows))
         one.set_xlabel("updates")
         metric = metric_of(f"final_{error}")
         one.set_ylabel(f"{metric.symbol} ({metric.unit})")
     _legend(figure, rules, False)
-    _save(figure, path)
+    save_figure(figure, path, vector)

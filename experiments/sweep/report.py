@@ -62,7 +62,7 @@ def write_report(out: Path, study: Study) -> str:
 
 def _write(out: Path, select: str, study: Study, answers: list[Report], baseline: str) -> None:
     """Write the tables and draw the figures of one way to select."""
-    swept = study.swept
+    swept, vector = study.swept, study.settings.vector
     write_text(out / f"{SELECTED}-{select}.csv", tables.selected_csv(answers, select))
     write_text(out / f"{SELECTED}-{select}.md", tables.markdown(answers, select, baseline))
     write_text(out / f"{SELECTED}-{select}.tex", tables.latex(answers, select, baseline))
@@ -71,19 +71,19 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
         settings = overall(swept, select)
         write_text(out / f"{OVERALL}-{select}.csv", overall_csv(settings))
         write_text(out / f"{OVERALL}-{select}.md", overall_markdown(settings, select))
-    figures.sensitivity_figure(out / f"{SENSITIVITY}-{select}.png", swept, select)
+    figures.sensitivity_figure(out / f"{SENSITIVITY}-{select}.png", swept, select, vector)
     for panel in panels:
         inside = [row for row in swept if row.panel == panel]
         if figures.has_map(inside):
             name = folder_name(f"{MAP}-{select}-{'-'.join(panel)}")
-            figures.map_figure(out / f"{name}.png", inside, select)
+            figures.map_figure(out / f"{name}.png", inside, select, vector)
     best = [report.fresh for report in answers if report.of_rule]
     if best:
         error = select.partition("_")[2]
-        figures.curves_figure(out / f"{CURVES}-{select}.png", best, error)
+        figures.curves_figure(out / f"{CURVES}-{select}.png", best, error, vector)
         relative = tables.relative_markdown(answers, select, baseline)
         write_text(out / f"{RELATIVE}-{select}.md", relative)
-        figures.relative_figure(out / f"{RELATIVE}-{select}.png", answers, select)
+        figures.relative_figure(out / f"{RELATIVE}-{select}.png", answers, select, vector)
 
 
 def _summary(study: Study, answers: Mapping[str, list[Report]]) -> dict[str, Any]:

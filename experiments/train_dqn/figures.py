@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.runs.folder.files import atomic_write
-from experiments.runs.results.figures import BLUE, GREEN, GREY, ORANGE, RASTER_DPI, VERMILLION
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import FEWEST_CUT, interval_name
+from experiments.runs.results.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILLION,
+    save_figure,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,12 +51,11 @@ def _axes(figure: "Figure", count: int) -> "list[Axes]":
 def _finish(axes: "Axes", title: str, label: str) -> None:
     from matplotlib.ticker import EngFormatter
 
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title)
     axes.set_xlabel("agent steps")
     axes.set_ylabel(label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True)
 
 
 def _draw_scores(axes: "Axes", curve: Curve, colour: str, marker: str = "") -> Any:
@@ -70,20 +76,19 @@ def _draw_scores(axes: "Axes", curve: Curve, colour: str, marker: str = "") -> A
     return line
 
 
-def _save(figure: "Figure", path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format=path.suffix.lstrip(".") or "png", dpi=RASTER_DPI)
-
-
 def _note(protocol: Mapping[str, Any]) -> str:
     text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
     return "\n".join(textwrap.wrap(text, 120))
 
 
-def run_figure(path: Path, history: History, title: str, protocol: Mapping[str, Any]) -> None:
+@styled
+def run_figure(
+    path: Path,
+    history: History,
+    title: str,
+    protocol: Mapping[str, Any],
+    vector: str | None = None,
+) -> None:
     """Draw one run: scores of its evaluations and returns in training, with the protocol below.
 
     Raises OSError where the file cannot be written.
@@ -105,23 +110,26 @@ def run_figure(path: Path, history: History, title: str, protocol: Mapping[str, 
         steps[ended], returns[ended], color=GREY, linewidth=1, marker=".", markersize=size
     )
     _finish(training, "Training: mean of the games since the last point", "raw score, ε-greedy")
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title)
     figure.supxlabel(_note(protocol), fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path, vector)
 
 
+@styled
 def comparison_figure(
     path: Path,
     curves: Mapping[str, Mapping[str, Curve]],
     references: Mapping[str, float],
     note: str,
     seeds: int,
+    vector: str | None = None,
 ) -> None:
     """Draw the learning curves of several arms, a panel a game.
 
     curves:      {game: {arm: curve}}
     references:  {game: score of the random policy}
     note:        the protocol in words
+    vector:      pdf or svg: the same figure in this format too
     """
     from matplotlib.figure import Figure
 
@@ -145,9 +153,7 @@ def comparison_figure(
         list(handles),
         loc="outside lower center",
         ncols=2,
-        frameon=False,
-        fontsize=9,
         title="\n".join([over, *textwrap.wrap(note, 105)]),
         title_fontproperties={"size": 7},
     )
-    _save(figure, path)
+    save_figure(figure, path, vector)

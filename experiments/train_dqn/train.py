@@ -111,7 +111,7 @@ def train(
             with interruptible() if stopping is None else contextlib.nullcontext(stopping) as asked:
                 run.learn(asked)
             title = f"{settings.rule}, {settings.arm} on {settings.problem}"
-            run_figure(out / FIGURE, run.history, title, run.protocol)
+            run_figure(out / FIGURE, run.history, title, run.protocol, settings.vector)
             # Last: a comparison takes a run with a summary for finished.
             result = run.summary()
     finally:

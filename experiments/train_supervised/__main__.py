@@ -26,13 +26,14 @@ from experiments.train_supervised.settings import read_supervised_settings
 from experiments.train_supervised.tables import NOTES, comparisons, correlations, unsolved_warning
 
 
-def _draw(run: SupervisedRun, title: str) -> Path:
+def _draw(run: SupervisedRun, title: str, vector: str | None) -> Path:
     histories = run.histories
     panels = metric_panels(SUPERVISED_METRICS.values(), histories)
     for arm, folder in run.folders.items():
         if len(run.folders) > 1:
-            evaluation_figure(folder / FIGURE, {arm: histories[arm]}, f"{title}: {arm}", panels)
-    evaluation_figure(run.out / FIGURE, histories, title, panels)
+            own = {arm: histories[arm]}
+            evaluation_figure(folder / FIGURE, own, f"{title}: {arm}", panels, vector=vector)
+    evaluation_figure(run.out / FIGURE, histories, title, panels, vector=vector)
     return run.out / FIGURE
 
 
@@ -41,7 +42,7 @@ def train_supervised(argv: Sequence[str]) -> None:
     settings = read_supervised_settings(argv)
     with supervised_run(settings, argv) as run:
         summaries = run.summaries()
-        figure = _draw(run, f"Learning rates of body and head: {settings.task}")
+        figure = _draw(run, f"Learning rates of body and head: {settings.task}", settings.vector)
     measured = {name for summary in summaries.values() for name in summary["metrics"]}
     print(f"\n{table(summaries, metric_columns(measured, SUPERVISED_METRICS), 'arm')}\n")
     if settings.task in NOTES:

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.runs.folder.files import atomic_write
-from experiments.runs.results.figures import BLUE, COLOURS, GREEN, GREY, RASTER_DPI, VERMILLION
+from experiments.runs.results.style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    VERMILLION,
+    save_figure,
+    styled,
+)
 from experiments.two_step.study import LAYERS, SMALL_WIDTH, STEPS, loss_map, window
 
 if TYPE_CHECKING:
@@ -20,11 +27,9 @@ COUNTS = {1: "one step", 2: "two steps"}
 
 
 def _plain(axes: "Axes", title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
 
 
 def _draw_map(figure: "Figure", axes: "Axes", layers: int, steps: int, width: int) -> None:
@@ -90,7 +95,7 @@ def _draw_lines(axes: "Axes", rows: Sequence[Mapping[str, Any]], layers: int, mo
     axes.set_ylim(-most, most)
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     _plain(axes, f"{WORDS[layers]}, two steps: loss − that at ½", "share of one layer",
            "above 0: equal rates win")  # fmt: skip
 
@@ -106,7 +111,7 @@ def _draw_published(axes: "Axes", rows: Sequence[Mapping[str, Any]], layers: int
     axes.errorbar(sums, mean, np.stack([mean - low, high - mean]), fmt="o", color=GREY,
                   markersize=3.5, linewidth=1, label="simulated signal part")  # fmt: skip
     axes.grid(True, color="0.9", linewidth=0.8)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend()
     _plain(axes, f"{WORDS[layers]}, one step, h = {SMALL_WIDTH}",
            f"$(e_1+e_2)$ / {UNITS[layers]}, equal rates", "test loss")  # fmt: skip
 
@@ -136,7 +141,7 @@ def _draw_error(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xticks(sums, [f"{total:g}" for total in sums])
     axes.minorticks_off()
     axes.grid(True, color="0.9", linewidth=0.8)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend()
     _plain(axes, "What dropping the own output costs", "$(e_1+e_2)$ / unit, equal rates",
            "|exact − closed form|")  # fmt: skip
 
@@ -156,24 +161,24 @@ def _draw_optima(axes: "Axes", optima: Mapping[str, Mapping[str, Any]]) -> None:
             axes.annotate("0", (place, 0.01), color=colour, fontsize=9, ha="center")
     axes.set_xticks(range(len(optima)), [name.replace(", ", "\n") for name in optima])
     axes.set_ylim(0, 1.0)
-    axes.legend(fontsize=8, frameon=False, loc="upper right")
+    axes.legend(loc="upper right")
     _plain(axes, "Best single exact step", "", "training loss / that before")
 
 
+@styled
 def draw_two_step(
     path: Path,
     width: int,
     lines: Sequence[Mapping[str, Any]],
     published: Mapping[int, Sequence[Mapping[str, Any]]],
     optima: Mapping[str, Mapping[str, Any]],
+    vector: str | None = None,
 ) -> None:
     """Write the figure; lines, published, optima: as `experiments.two_step.study` gives them."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure = Figure(figsize=(15.6, 10.8), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
-    FigureCanvasAgg(figure)
     grid = figure.add_gridspec(3, 4)
     for row, layers in enumerate(LAYERS):
         for column, steps in enumerate(STEPS):
@@ -188,5 +193,4 @@ def draw_two_step(
         "closed forms; ○ simulated signal part, × exact gradient, bars: 95 % intervals over draws",
         fontsize=11,
     )
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=RASTER_DPI)
+    save_figure(figure, path, vector)

@@ -55,7 +55,9 @@ def run_two_step(settings: TwoStepSettings, argv: Sequence[str]) -> None:
         }
         write_json(folder / SUMMARY, {**summary, **found})
         optima = found["one_step_optima"]
-        draw_two_step(folder / FIGURE, settings.width, rows, found["published"], optima)
+        draw_two_step(
+            folder / FIGURE, settings.width, rows, found["published"], optima, settings.vector
+        )
     print("", *line_verdicts(rows), sep="\n")
     print("", *window_lines(found["windows"]), sep="\n")
     print("\none exact step at its best, training loss over that before it (mean over draws):")

@@ -11,9 +11,9 @@ from agents.policy_evaluation import Task
 from agents.resampled_task import evidence
 from experiments.evaluate_policy.learning.start_value import resampled_over, value_entry
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO
-from experiments.runs.folder.files import atomic_write
 from experiments.runs.results.report import number
 from experiments.runs.results.statistics import number_or_none
+from experiments.runs.results.style import save_figure, styled
 from neural_tdc.baselines.feature_blocks import module_parameters
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.best_value import BestValue
@@ -112,14 +112,13 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def choice_figure(path: Path, best: BestValue, task: Task) -> None:
+@styled
+def choice_figure(path: Path, best: BestValue, task: Task, vector: str | None = None) -> None:
     """Draw the families' held-out errors with intervals, and values against the truth if known."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     truth = task.truth
     figure = Figure(figsize=(9.6 if truth is not None else 5.2, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, 1 if truth is None else 2, squeeze=False)[0]
     rows, least = best.ranking[::-1], max(best.ranking[0].score, 1e-300)
     for place, row in enumerate(rows):
@@ -138,5 +137,4 @@ def choice_figure(path: Path, best: BestValue, task: Task) -> None:
         axes[1].set_xlabel("true value")
         axes[1].set_ylabel("value learned")
     figure.suptitle(f"The best value function on {task.name}")
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    save_figure(figure, path, vector)

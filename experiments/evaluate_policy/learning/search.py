@@ -123,7 +123,7 @@ class SearchRun:
             )
             kept = {name: value for name, value in settings.items() if name in FOR_AUTO}
             recorder.write_hparams({AUTO: {**kept, "rule": AUTO}})
-        choice_figure(self.folder / FIGURE, best, self.task)
+        choice_figure(self.folder / FIGURE, best, self.task, self.settings["vector"])
 
     def _found(self) -> BestValue:
         settings, threads = self.settings, torch.get_num_threads()

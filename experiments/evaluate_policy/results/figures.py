@@ -10,20 +10,22 @@ from experiments.runs.folder.run_folder import FIGURE, VALUES
 from experiments.runs.results.figures import evaluation_figure
 
 
-def draw_run(run: Run, dimensions: tuple[int, ...] | None) -> None:
+def draw_run(run: Run, dimensions: tuple[int, ...] | None, vector: str | None) -> None:
     """Draw the figures of a finished rule; auto draws its first one itself.
 
     dimensions: the two components of the observation over which values are drawn, if chosen
+    vector:     pdf or svg: the same figures in this format too
     """
     if not isinstance(run, SearchRun):
         title = f"Policy evaluation on {run.task.name}: {run.name}"
-        evaluation_figure(run.folder / FIGURE, {run.name: run.history}, title)
+        evaluation_figure(run.folder / FIGURE, {run.name: run.history}, title, vector=vector)
     if not run.history.diverged.all():
         title = f"Values of {run.task.name}: {run.name}"
-        value_figure(run.folder / VALUES, learned_value(run), run.task, title, dimensions)
+        value_figure(run.folder / VALUES, learned_value(run), run.task, title, dimensions, vector)
 
 
-def draw_together(path: Path, runs: Sequence[Run]) -> None:
+def draw_together(path: Path, runs: Sequence[Run], vector: str | None) -> None:
     """Draw the common figure of the rules that are done."""
     histories = {run.name: run.history for run in runs}
-    evaluation_figure(path, histories, f"Policy evaluation on {runs[0].task.name}")
+    title = f"Policy evaluation on {runs[0].task.name}"
+    evaluation_figure(path, histories, title, vector=vector)

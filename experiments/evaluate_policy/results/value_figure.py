@@ -13,8 +13,7 @@ from torch import Tensor
 
 from agents.policy_evaluation import Task
 from experiments.runs.command_line.checks import UsageError
-from experiments.runs.folder.files import atomic_write
-from experiments.runs.results.figures import BLUE, RASTER_DPI, VERMILLION
+from experiments.runs.results.style import BLUE, VERMILLION, save_figure, styled
 from neural_tdc.metrics.evaluators import Truth
 from neural_tdc.randomness import generator
 from neural_tdc.value_function import ValueFunction
@@ -130,21 +129,23 @@ def drawn_components(
     return sorted(np.argsort(-found, kind="stable")[:2].tolist())
 
 
+@styled
 def value_figure(
     path: Path,
     value: ValueFunction,
     task: Task,
     title: str,
     components: Sequence[int] | None = None,
+    vector: str | None = None,
 ) -> None:
     """Draw learned values against true ones, and both over two components of the observation.
 
     components: two numbers, from 0; those with the largest influence on V if not given
+    vector:     pdf or svg: the same figure in this format too
 
     Of a finite chain values are drawn over the number of the state. Without a truth the second
     picture is the spread over runs. Raises ValueError where all runs diverged.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     truth, chain = task.truth, task.experience.table is not None
@@ -169,12 +170,10 @@ def value_figure(
     rows = 2 if len(panels) > 3 else 1
     columns = -(-len(panels) // rows)
     figure = Figure(figsize=(4.8 * columns, 4.0 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     for place, draw in enumerate(panels):
         draw(figure.add_subplot(rows, columns, place + 1))
-    figure.suptitle(title, fontsize=12)
-    with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=RASTER_DPI)
+    figure.suptitle(title)
+    save_figure(figure, path, vector)
 
 
 def _over_pair(
@@ -215,10 +214,10 @@ def _against_truth(axes: "Axes", at: ValuesAt, error: float) -> None:
     low, high = (f(np.concatenate([at.true, at.learned])) for f in (np.min, np.max))
     axes.plot([low, high], [low, high], color="black", linewidth=0.8, label="V learned = V true")
     said = [what for what, there in _bars(spread is not None, error) if there]
-    axes.set_title("\n".join(["Values at the states of the truth", *said]), fontsize=9)
+    axes.set_title("\n".join(["Values at the states of the truth", *said]))
     axes.set_xlabel("V true")
     axes.set_ylabel("V learned")
-    axes.legend(fontsize=8)
+    axes.legend()
 
 
 def _bars(spread: bool, error: float) -> list[tuple[str, bool]]:
@@ -241,10 +240,10 @@ def _over_states(axes: "Axes", at: ValuesAt) -> None:
         color=BLUE,
         label="V learned",
     )
-    axes.set_title("Values of the states", fontsize=9)
+    axes.set_title("Values of the states")
     axes.set_xlabel("state")
     axes.set_ylabel("V")
-    axes.legend(fontsize=8)
+    axes.legend()
 
 
 def _over_one(axes: "Axes", data: ValuesAt, at_truth: ValuesAt | None) -> None:
@@ -252,10 +251,10 @@ def _over_one(axes: "Axes", data: ValuesAt, at_truth: ValuesAt | None) -> None:
     axes.plot(data.observation[:, 0], data.learned, ".", color=BLUE, label="V learned")
     if at_truth is not None and at_truth.true is not None:
         axes.plot(at_truth.observation[:, 0], at_truth.true, "x", color=VERMILLION, label="V true")
-    axes.set_title("Values at observations of the data", fontsize=9)
+    axes.set_title("Values at observations of the data")
     axes.set_xlabel("observation[0]")
     axes.set_ylabel("V")
-    axes.legend(fontsize=8)
+    axes.legend()
 
 
 def _over_two(
@@ -288,6 +287,6 @@ def _over_two(
         linewidths=0.2,
     )
     axes.figure.colorbar(drawn, ax=axes)
-    axes.set_title(f"{title}, {len(shown)} observations", fontsize=9)
+    axes.set_title(f"{title}, {len(shown)} observations")
     axes.set_xlabel(f"observation[{pair[0]}]")
     axes.set_ylabel(f"observation[{pair[1]}]")

@@ -12,7 +12,15 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderSettings(CheckedSettings):
+class FigureSettings(CheckedSettings):
+    """In which formats figures are written."""
+
+    vector: Annotated[str | None, one_of(("pdf", "svg"))] = None
+    """pdf or svg: write every figure in this vector format too, next to its PNG file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSettings(FigureSettings):
     """Where the run is kept."""
 
     out: Path | None = None
@@ -45,5 +53,5 @@ class ComputingSettings(CheckedSettings):
 
 def stored(settings: CheckedSettings) -> dict[str, Any]:
     """Return settings as they are written down and compared on resume: all but their folder."""
-    left_out = ("out", "resume", "overwrite")
+    left_out = ("out", "resume", "overwrite", "vector")
     return {name: value for name, value in asdict(settings).items() if name not in left_out}

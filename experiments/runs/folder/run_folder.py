@@ -33,6 +33,8 @@ METRICS_FILE = "metrics.csv"
 SUMMARY = "summary.json"
 FIGURE = "figure.png"
 VALUES = "values.png"
+# Of figures: the first is always written, one of the others with --vector.
+FORMATS = (".png", ".pdf", ".svg")
 CHECKPOINT = "checkpoint.pt"
 SCORES = "scores.json"
 VALUE = "value.pt"
@@ -43,8 +45,7 @@ RUN_FILES = (
     EVENTS,
     METRICS_FILE,
     SUMMARY,
-    FIGURE,
-    VALUES,
+    *(str(Path(name).with_suffix(each)) for name in (FIGURE, VALUES) for each in FORMATS),
     VALUE,
     SCORES,
     CHECKPOINT,

@@ -2,65 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.runs.folder.files import atomic_write
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import Interval, mean_interval
 from experiments.runs.results.panels import Panel, panel_rows
 from experiments.runs.results.statistics import is_error
+from experiments.runs.results.style import RuleStyle, rule_styles, save_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours, told apart by colour-blind readers, the yellow darkened for white paper.
-BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#AA4499"
-SKY, ORANGE, YELLOW, GREY = "#56B4E9", "#E69F00", "#B5A800", "#555555"
-COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, YELLOW, GREY)
-# A rule keeps its colour from figure to figure where no other of the same figure needs it.
-PREFERRED = {
-    "tdc": BLUE,
-    "td": VERMILLION,
-    "tdrc": GREEN,
-    "generalized": PURPLE,
-    "gtd2": SKY,
-    "htd": ORANGE,
-    "etd": YELLOW,
-    "residual": GREY,
-}
-LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 BAND_RESAMPLES = 2_000
 # A band of more points than this cannot be seen, only waited for.
 BAND_POINTS = 400
 # A ratio from the smallest to the largest mean beyond which a panel is logarithmic.
 LOGARITHMIC_BEYOND = 20.0
-RASTER_DPI = 200
-
-
-class _Style(NamedTuple):
-    colour: str
-    line: Any
-
-
-def rule_styles(rules: Sequence[str]) -> dict[str, _Style]:
-    """Return a colour and a line for each rule, none alike; well-known rules keep their colour."""
-    styles: dict[str, _Style] = {}
-    for rule in rules:
-        if rule in PREFERRED:
-            styles[rule] = _Style(PREFERRED[rule], LINES[0])
-    free = [
-        _Style(colour, line)
-        for line in LINES
-        for colour in COLOURS
-        if _Style(colour, line) not in styles.values()
-    ]
-    others = [rule for rule in rules if rule not in styles]
-    for index, rule in enumerate(others):
-        styles[rule] = free[index % len(free)]
-    return styles
 
 
 def _label(rule: str, history: History) -> str:
@@ -101,8 +61,8 @@ def _drawn_values(history: History, metric: str) -> np.ndarray:
     return values if history.diverged.all() else values[:, ~history.diverged]
 
 
-def _draw_curve(axes: "Axes", steps: np.ndarray, interval: Interval, style: _Style) -> None:
-    axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line, linewidth=1.6)
+def _draw_curve(axes: "Axes", steps: np.ndarray, interval: Interval, style: RuleStyle) -> None:
+    axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line)
     axes.fill_between(
         steps, interval.low, interval.high, color=style.colour, alpha=0.16, linewidth=0
     )
@@ -113,12 +73,12 @@ def _draw_curve(axes: "Axes", steps: np.ndarray, interval: Interval, style: _Sty
         axes.plot(steps[last], interval.mean[last], "x", color=style.colour, markersize=7)
 
 
-def _draw_point(axes: "Axes", position: float, interval: Interval, style: _Style) -> None:
+def _draw_point(axes: "Axes", position: float, interval: Interval, style: RuleStyle) -> None:
     axes.plot([position] * 2, [interval.low[0], interval.high[0]], color=style.colour, alpha=0.5)
     axes.plot(position, interval.mean[0], "o", color=style.colour, markersize=5)
 
 
-def _mark_divergence(axes: "Axes", history: History, style: _Style) -> None:
+def _mark_divergence(axes: "Axes", history: History, style: RuleStyle) -> None:
     steps = history.diverged_steps
     marks = np.unique(steps[np.isfinite(steps)])
     if not marks.size:
@@ -141,7 +101,7 @@ def _draw_panel(
     axes: "Axes",
     panel: Panel,
     histories: Mapping[str, History],
-    styles: Mapping[str, _Style],
+    styles: Mapping[str, RuleStyle],
     reference: tuple[float, str] | None,
 ) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -178,24 +138,22 @@ def _draw_panel(
         axes.set_yticks([])
     elif _wants_logarithm(panel, curves):
         axes.set_yscale("log")
-    axes.set_title(panel.title, fontsize=10)
-    axes.set_ylabel(panel.label, fontsize=9)
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.label)
     if single:
         axes.set_xticks([])
         axes.set_xlim(-0.5, len(histories) - 0.5)
         steps = np.unique([history.steps[0] for history in histories.values() if len(history)])
-        axes.set_xlabel(f"after {' or '.join(map(str, steps))} updates", fontsize=9)
+        axes.set_xlabel(f"after {' or '.join(map(str, steps))} updates")
     else:
-        axes.set_xlabel("updates", fontsize=9)
+        axes.set_xlabel("updates")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.margins(x=0.02)
-    axes.tick_params(labelsize=8)
-    axes.grid(True, which="major", color="0.9", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True)
 
 
+@styled
 def draw_histories(
     histories: Mapping[str, History],
     title: str,
@@ -203,7 +161,6 @@ def draw_histories(
     references: Mapping[str, tuple[float, str]] | None = None,
 ) -> "Figure":
     """Return the figure that `evaluation_figure` writes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
@@ -211,10 +168,8 @@ def draw_histories(
     references = references or {}
     rows = panel_rows(histories, metrics, 3)
     columns = max(len(row) for row in rows)
-    # No pyplot: it would look for a display and keep every figure.
     size = (4.1 * max(columns, 1.5), 3.0 * len(rows) + 0.9)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
-    FigureCanvasAgg(figure)
     styles = rule_styles(list(histories))
     for row, panels in enumerate(rows):
         for column, panel in enumerate(panels):
@@ -241,11 +196,9 @@ def draw_histories(
         labels,
         loc="outside lower center",
         ncols=per_row,
-        frameon=False,
         title=note,
-        title_fontproperties={"size": 9},
     )
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title)
     return figure
 
 
@@ -255,12 +208,14 @@ def evaluation_figure(
     title: str,
     metrics: Sequence[str | Panel] | None = None,
     references: Mapping[str, tuple[float, str]] | None = None,
+    vector: str | None = None,
 ) -> None:
     """Draw errors and tracking errors of several rules over their updates, and write the file.
 
     histories:   {rule: history}; a rule's colour depends on its name, so order does not matter
     metrics:     the metrics to draw, or panels of one's own; if not given the panels above, of
                  which those are left out that nothing was measured for
+    vector:      pdf or svg: the same figure in this format too
     references:  {metric: (value, name)} a dotted line, such as the truth's own standard error
 
     Lines are means over the runs that survive to the end, bands their 95 % intervals over runs. A
@@ -269,6 +224,4 @@ def evaluation_figure(
     pdf, svg). Raises OSError where the file cannot be written; an older figure is then still there.
     """
     figure = draw_histories(histories, title, metrics, references)
-    suffix = path.suffix.lstrip(".") or "png"
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format=suffix, dpi=RASTER_DPI)
+    save_figure(figure, path, vector)

@@ -1,13 +1,16 @@
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from experiments.runs.results.figures import LINES, draw_histories, evaluation_figure, rule_styles
+import experiments
+from experiments.runs.results.figures import draw_histories, evaluation_figure
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval
+from experiments.runs.results.style import LINES, rule_styles
 
 ALL = (
     "error/rmsve",
@@ -212,3 +215,16 @@ def test_a_full_disk_keeps_the_old_figure(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         evaluation_figure(tmp_path / "figure.png", {"td": history(names=ALL[:1])}, "x")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_vector_file_is_written_next_to_the_picture_and_its_text_stays_text(tmp_path):
+    evaluation_figure(tmp_path / "figure.png", {"td": history(runs=2)}, "A title", vector="svg")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert ">A title</text>" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"figure.png", "figure.svg"}
+
+
+def test_only_the_module_of_the_style_writes_figures():
+    programs = Path(experiments.__file__).parent
+    writers = {path for path in programs.rglob("*.py") if ".savefig(" in path.read_text("utf-8")}
+    assert writers == {programs / "runs" / "results" / "style.py"}
