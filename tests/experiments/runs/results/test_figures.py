@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.image import imread
 
-import experiments
 from experiments.runs.results.figures import draw_histories, evaluation_figure
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval
@@ -44,7 +44,7 @@ def legend_labels(figure):
 
 def boxes_of(figure):
     """Return the boxes of all panels with their labels, the legend and the title."""
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     parts = [*figure.axes, figure.legends[0], figure._suptitle]
     return [part.get_tightbbox(figure.canvas.get_renderer()) for part in parts]
 
@@ -225,6 +225,6 @@ def test_a_vector_file_is_written_next_to_the_picture_and_its_text_stays_text(tm
 
 
 def test_only_the_module_of_the_style_writes_figures():
-    programs = Path(experiments.__file__).parent
+    programs = Path(__file__).parents[4] / "experiments"
     writers = {path for path in programs.rglob("*.py") if ".savefig(" in path.read_text("utf-8")}
     assert writers == {programs / "runs" / "results" / "style.py"}
