@@ -124,8 +124,9 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
-            own = {**kept, "vector": settings.vector}
-            return SearchRun(folder, own, stream, flags, task, report, clock, cores)
+            return SearchRun(
+                folder, kept, stream, flags, task, report, clock, cores, settings.vector
+            )
         if name in plan.methods:
             return MethodRun(name, folder, kept, flags, plan, task, report, clock)
         return EvaluationRun(

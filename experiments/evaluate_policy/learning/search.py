@@ -85,9 +85,11 @@ class SearchRun:
         on_progress: CandidateProgress,
         clock: PhaseClock,
         workers: int,
+        vector: str | None,
     ) -> None:
         self.folder, self.settings, self.stream, self.task = folder, settings, stream, task
         self.flags, self.on_progress, self.workers = flags, on_progress, workers
+        self.vector = vector
         self.steps = len(stream.reward)
         self.recorder = Recorder(folder / CHECKPOINT, {AUTO: folder}, {"choice"}, clock=clock)
         self.choice: dict[str, Any] | None = None
@@ -123,7 +125,7 @@ class SearchRun:
             )
             kept = {name: value for name, value in settings.items() if name in FOR_AUTO}
             recorder.write_hparams({AUTO: {**kept, "rule": AUTO}})
-        choice_figure(self.folder / FIGURE, best, self.task, self.settings["vector"])
+        choice_figure(self.folder / FIGURE, best, self.task, self.vector)
 
     def _found(self) -> BestValue:
         settings, threads = self.settings, torch.get_num_threads()

@@ -47,7 +47,7 @@ FOR_AUTO = frozenset(
         *("problem", "data", "columns", "cumulant"),
         *("policy", "behaviour", "ratio_limit", "gamma", "rule", "steps"),
         *("seed", "truth_states", "truth_rollouts", "budget", "updates", "resample"),
-        *("value_dimensions", "out", "resume", "overwrite"),
+        *("value_dimensions", "vector", "out", "resume", "overwrite"),
     )
 )
 
