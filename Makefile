@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 RUNS ?= runs
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench gpu wheels clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.evaluate_policy --problem MountainCar-v0 \
@@ -28,6 +28,16 @@ bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.learner
 	$(BIN)/python -m benchmarks.jax_peer
 	$(BIN)/python -m benchmarks.commands
+
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu
+
+# For a machine without an index that has torch, numpy, scipy, matplotlib, tensorboard and pytest.
+wheels:
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --python-version 3.12 \
+		--constraint constraints.txt --dest $(RUNS)/wheels \
+		jaxtyping wadler-lindig beartype hypothesis sortedcontainers tqdm \
+		gymnasium farama-notifications cloudpickle ale-py mlxtend minatar
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -231,9 +231,9 @@ class Replay:
         reward, discount, then = self._over_steps(row)
         index = np.stack([self._stacks(row), self._stacks(then)])
         arrays = [index, self._action[row].astype(np.int64), reward, discount]
-        rows, *rest = on_device(arrays, self._frames.device)
+        rows, action, total, factor = on_device(arrays, self._frames.device)
         observation, next_observation = self._observations(rows)
-        return Batch(observation, *rest, next_observation, self._number(then))
+        return Batch(observation, action, total, factor, next_observation, self._number(then))
 
     def _number(self, row: np.ndarray) -> np.ndarray:
         """Return which of all frames that were ever stored lie in given rows now."""
