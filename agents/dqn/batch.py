@@ -9,6 +9,8 @@ from torch import Tensor
 class Batch(NamedTuple):
     """Transitions over n steps, or fewer where the value ended or the episode was cut before.
 
+    Of a population, every leaf has the runs as its leading axis.
+
     observation:       [batch, *observation] s, in the frames' own dtype
     action:            [batch] a
     reward:            [batch] Σ γ^i r_i over the m ≤ n steps

@@ -20,7 +20,7 @@ of Ghiassian et al. 2020 (arXiv 2007.00611) and Patterson et al. 2022 (arXiv 210
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.dqn.batch import Batch
-from agents.dqn.q_network import QNetwork
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "huber": functional.smooth_l1_loss,
@@ -89,12 +88,31 @@ class LinearHead(NamedTuple):
         """Return the outputs for all actions; of a population, feature [run, batch, feature]."""
         return feature @ self.weight.mT + self.bias.unsqueeze(-2)
 
+    def __call__(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch action"]:
+        """Return the outputs for all actions, as a layer does."""
+        return self.values(feature)
+
     def still(self) -> "LinearHead":
         """Return the head without a gradient."""
         return LinearHead(self.weight.detach(), self.bias.detach())
 
 
-def linear_head(layer: nn.Linear) -> LinearHead:
+@runtime_checkable
+class ActionValues(Protocol):
+    """A Q-network, or a population of them: features, a head, and the values of all actions."""
+
+    @property
+    def head(self) -> "nn.Linear | LinearHead":
+        """Return the head."""
+
+    def features(self, observation: Tensor) -> Tensor:
+        """Return the features of observations."""
+
+    def __call__(self, observation: Tensor) -> Tensor:
+        """Return the values of all actions."""
+
+
+def linear_head(layer: nn.Linear | LinearHead) -> LinearHead:
     """Return the parameters of a layer."""
     return LinearHead(layer.weight, layer.bias)
 
@@ -176,14 +194,14 @@ def gradient_td(
 
 
 def descent(
-    network: QNetwork,
-    auxiliary: nn.Linear | None,
-    target_values: Float[Tensor, "batch action"] | None,
-    target_head: nn.Linear | None,
+    network: ActionValues,
+    auxiliary: nn.Linear | LinearHead | None,
+    target_values: Float[Tensor, "*batch action"] | None,
+    target_head: nn.Linear | LinearHead | None,
     batch: Batch,
     objective: QObjective,
 ) -> Descent:
-    """Return what a network descends on a batch.
+    """Return what a network descends on a batch, or every run of a population on its own.
 
     auxiliary:      the auxiliary head of gradient TD
     target_values:  of the target network at s'; None where there is no target network

@@ -46,7 +46,13 @@ def make_optimizer(
         own = {"params": list(auxiliary.parameters()), "frozen": []}
         named = {"label": AUXILIARY, "name": AUXILIARY, "lr": rate, "base_lr": rate}
         groups.append({**groups[-1], **named, **own})
-    device = next(network.parameters()).device
+    return optimizer_of(name, groups, eps, next(network.parameters()).device)
+
+
+def optimizer_of(
+    name: str, groups: list[dict[str, Any]], eps: float | None, device: torch.device
+) -> torch.optim.Optimizer:
+    """Make an optimiser of parameter groups on a device; see `make_optimizer`."""
     on_gpu = device.type == "cuda"
     if on_gpu:
         for group in groups:

@@ -4,7 +4,7 @@ Control problems show vectors of float32. MinAtar's games show ten by ten cells 
 or 1 (Young and Tian 2019, arXiv 1903.03176), kept as bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -73,9 +73,13 @@ class GymnasiumEnvironments:
 
     def reset(self, seed: int) -> np.ndarray:
         """Begin a new game everywhere; environment i depends on (seed, i) only."""
+        return self.reset_each([(seed, index) for index in range(self.count)])
+
+    def reset_each(self, sources: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Begin a new game everywhere; environment i depends on its own (seed, index) only."""
         self._ended[:] = False
         frames = []
-        for index, environment in enumerate(self._environments):
+        for environment, (seed, index) in zip(self._environments, sources, strict=True):
             source = generator(seed, "environment", index)
             own = int(torch.randint(2**31, (), generator=source))
             frames.append(self._frame(environment.reset(seed=own)[0]))
@@ -87,20 +91,30 @@ class GymnasiumEnvironments:
 
     def receive(self) -> GameStep:
         """Take the step; a game that ended in the last one begins anew in place of it."""
-        frame = np.empty((self.count, *self.frame_shape), dtype=self.dtype)
-        reward = np.zeros(self.count, dtype=np.float32)
-        terminated, truncated = np.zeros((2, self.count), dtype=bool)
-        reset = self._ended.copy()
-        for index, environment in enumerate(self._environments):
-            if reset[index]:
-                frame[index] = self._frame(environment.reset()[0])
+        return self.receive_some(np.arange(self.count))
+
+    def receive_some(self, which: np.ndarray) -> GameStep:
+        """Take the step in some environments alone, by their numbers: leaves are [some, …]."""
+        count = len(which)
+        frame = np.empty((count, *self.frame_shape), dtype=self.dtype)
+        reward = np.zeros(count, dtype=np.float32)
+        terminated, truncated = np.zeros((2, count), dtype=bool)
+        reset, actions = self._ended[which], self._actions[which] + self._lowest
+        for place, index in enumerate(which.tolist()):
+            environment = self._environments[index]
+            if reset[place]:
+                frame[place] = self._frame(environment.reset()[0])
                 continue
-            action = self._actions[index] + self._lowest
-            observation, gain, over, cut, _ = environment.step(action)
-            frame[index] = self._frame(observation)
-            reward[index], terminated[index], truncated[index] = gain, over, cut
-        self._ended = terminated | truncated
+            observation, gain, over, cut, _ = environment.step(actions[place])
+            frame[place] = self._frame(observation)
+            reward[place], terminated[place], truncated[place] = gain, over, cut
+        self._ended[which] = terminated | truncated
         return GameStep(frame, reward, terminated, truncated, reset)
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Return the numbers of the environments whose next step begins a new game."""
+        return np.flatnonzero(self._ended)
 
     def state(self) -> dict[str, Any] | None:
         """Return the state of all environments; None for those that cannot be put back into one."""

@@ -1,0 +1,99 @@
+"""Networks of one architecture as one: every parameter has the runs as its leading axis.
+
+A fully connected layer of all runs is one batched matrix product. A convolution is one too, on the
+patches that its kernel sees.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agents.dqn.objectives import LinearHead
+from agents.dqn.q_network import QNetwork
+
+
+class StackedNetwork:
+    """The values of all actions by several networks, each at observations of its own.
+
+    networks:  of one architecture; their parameters are copied
+
+    Raises ValueError for a layer that is not fully connected, a convolution without padding, a
+    ReLU or a Flatten.
+    """
+
+    def __init__(self, networks: Sequence[QNetwork]) -> None:
+        first = networks[0]
+        body = first.body
+        layers = list(body) if isinstance(body, nn.Sequential) else [body]
+        for layer in layers:
+            if not _is_known(layer):
+                raise ValueError(f"a population of networks with a layer {layer} is not supported")
+        self.layers, self.scale, self.runs = layers, first.scale, len(networks)
+        named = [dict(network.named_parameters()) for network in networks]
+        self.parameters = {
+            name: torch.stack([each[name].detach().contiguous() for each in named])
+            for name in named[0]
+        }
+
+    @property
+    def head(self) -> LinearHead:
+        """Return the heads."""
+        return LinearHead(self.parameters["head.weight"], self.parameters["head.bias"])
+
+    def features(
+        self, observation: Shaped[Tensor, "run batch ..."]
+    ) -> Float[Tensor, "run batch feature"]:
+        """Return the features of every run at its own observations."""
+        x = observation * self.scale
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, nn.ReLU):
+                x = torch.relu(x)
+                continue
+            if isinstance(layer, nn.Flatten):
+                x = x.flatten(2)
+                continue
+            weight, bias = (self.parameters[f"body.{index}.{part}"] for part in ("weight", "bias"))
+            if isinstance(layer, nn.Conv2d):
+                x = _convolution(x, weight, bias, layer)
+            else:
+                x = torch.baddbmm(bias[:, None], x, weight.mT)
+        return x
+
+    def __call__(
+        self, observation: Shaped[Tensor, "run batch ..."]
+    ) -> Float[Tensor, "run batch action"]:
+        """Return the value of every action."""
+        return self.head.values(self.features(observation))
+
+    @torch.no_grad()
+    def greedy(self, observation: Shaped[Tensor, "run batch ..."]) -> Int[Tensor, "run batch"]:
+        """Return the best action of every run at its own observations."""
+        return self(observation).argmax(-1)
+
+    def of_run(self, run: int) -> dict[str, Tensor]:
+        """Return the parameters of one run by name, as a `QNetwork` loads them."""
+        return {name: leaf[run].detach().clone() for name, leaf in self.parameters.items()}
+
+
+def _is_known(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        plain = layer.groups == 1 and layer.padding == (0, 0) and layer.dilation == (1, 1)
+        return plain and layer.bias is not None
+    if isinstance(layer, nn.Linear):
+        return layer.bias is not None
+    return isinstance(layer, nn.ReLU | nn.Flatten)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Convolve [run, batch, channel, height, width] with the kernels of each run."""
+    runs, batch, _, height, width = x.shape
+    size, stride = layer.kernel_size, layer.stride
+    patches = functional.unfold(x.flatten(0, 1), size, stride=stride)
+    # [run, batch · place, channel · kernel]
+    rows = patches.mT.reshape(runs, -1, patches.shape[1])
+    found = torch.baddbmm(bias[:, None], rows, weight.flatten(2).mT)
+    high, wide = ((n - k) // s + 1 for n, k, s in zip((height, width), size, stride))
+    return found.view(runs, batch, high, wide, -1).movedim(-1, 2)

@@ -1,0 +1,177 @@
+"""A population of runs against the same runs alone: experience, updates, resuming, memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.dqn.learner import Learner, make_auxiliary
+from agents.dqn.objectives import CONTROL_RULES
+from agents.dqn.optimizers import make_optimizer
+from agents.dqn.population import DQNMember, DQNPopulation, population_order
+from agents.dqn.q_network import make_network
+from agents.dqn.replay import Replay
+from agents.dqn.stacked_learner import MemberRates
+from agents.dqn.stacked_replay import StackedReplay
+from agents.dqn.training import Training, TrainingSchedule
+from envs.games.discrete_control import GymnasiumEnvironments
+from tests.agents.dqn.identity_game import Identity
+
+SCHEDULE = TrainingSchedule(
+    batch=8,
+    update_every=3,
+    target_period=30,
+    learning_starts=20,
+    epsilon_last=0.1,
+    epsilon_steps=200,
+    final_lr_factor=0.5,
+    steps=400,
+)
+CAPACITY, RETURN_STEPS, DISCOUNT = 60, 2, 0.9
+MEMBERS = [
+    DQNMember(seed, CONTROL_RULES[rule], MemberRates(*rates))
+    for seed, rule, rates in (
+        (4, "double-q", (2e-3, 5e-3, 1.0)),
+        (1, "qrc", (1e-3, 5e-3, 2e-3)),
+        (2, "qrc", (2e-3, 5e-3, 1e-2)),
+        (1, "tdc", (2e-3, 5e-3, 1e-2)),
+        (7, "q", (5e-3, 2e-3, 1.0)),
+    )
+]
+MEMBERS = [MEMBERS[i] for i in population_order(MEMBERS)]
+
+
+class Endless(Identity):
+    """Games of random length, so that the runs of a population end theirs at different times."""
+
+    def step(self, action):
+        observation, reward, _, _, info = super().step(action)
+        return observation, reward, bool(self.np_random.integers(5) == 0), False, info
+
+
+def network(seed):
+    return make_network("mlp", (3,), 3, seed=seed, features=16, hidden=(24,))
+
+
+def games(count):
+    return GymnasiumEnvironments("random lengths", Endless, count)
+
+
+def replays(runs, **options):
+    shared = {"dtype": "float32", "steps": RETURN_STEPS, "discount": DISCOUNT, **options}
+    return StackedReplay(runs, CAPACITY, (3,), **shared)
+
+
+def population(members=MEMBERS):
+    made = DQNPopulation(
+        members, network, games(len(members)), replays(len(members)), SCHEDULE, "adam"
+    )
+    made.begin()
+    return made
+
+
+def alone(member):
+    net = network(member.seed)
+    auxiliary = make_auxiliary(net) if member.objective.correction else None
+    body, head, own = member.rates
+    optimizer = make_optimizer("adam", net, body, head, auxiliary=auxiliary, auxiliary_rate=own)
+    learner = Learner(net, optimizer, member.objective, auxiliary=auxiliary)
+    shared = {"dtype": "float32", "steps": RETURN_STEPS, "discount": DISCOUNT}
+    made = Training(learner, games(1), Replay(CAPACITY, 1, (3,), **shared), SCHEDULE, member.seed)
+    made.begin()
+    return made
+
+
+def test_every_run_of_a_population_is_the_run_alone():
+    together = population()
+    assert len(together.parts) == 4
+    singles = [alone(member) for member in MEMBERS]
+    for until in (70, 130):
+        found = together.advance(until)
+        for run, single in enumerate(singles):
+            expected = single.advance(until)
+            assert (found.step, found.updates) == (expected.step, expected.updates)
+            assert found.returns[run] == expected.returns
+            assert found.lengths[run] == expected.lengths
+            assert len(expected.returns) > 10
+            torch.testing.assert_close(found.loss[:, run], expected.loss, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found.value[:, run], expected.value, rtol=1e-4, atol=1e-5)
+            rows = single.replay.transitions()
+            assert together.replay.transitions(run).tolist() == rows.tolist()
+    # The replays were full and written over.
+    assert len(rows) < CAPACITY < together.step
+    nets = {
+        run: (network, run - runs.start)
+        for runs, network in together.networks
+        for run in range(runs.start, runs.stop)
+    }
+    for run, single in enumerate(singles):
+        stacked, place = nets[run]
+        for name, leaf in single.learner.network.state_dict().items():
+            torch.testing.assert_close(stacked.of_run(place)[name], leaf, rtol=1e-3, atol=1e-5)
+
+
+def test_a_resumed_population_is_the_uninterrupted_one_to_the_bit():
+    whole, cut = population(), population()
+    whole.advance(50)
+    cut.advance(61)
+    again = population()
+    again.load(cut.state())
+    found, expected = again.advance(110), whole.advance(110)
+    assert len(found.loss) == 16
+    assert torch.equal(found.loss, expected.loss[-16:])
+    for (_, one), (_, other) in zip(again.parts, whole.parts, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one._leaves, other._leaves))
+
+
+def test_a_state_of_another_population_is_refused():
+    state = population(MEMBERS[:2]).state()
+    with pytest.raises(ValueError, match="another population"):
+        population(MEMBERS[:3]).load(state)
+
+
+def test_members_in_another_order_are_refused():
+    with pytest.raises(ValueError, match="must be in its order"):
+        population(MEMBERS[::-1])
+
+
+def test_replays_that_do_not_fit_are_refused_before_they_are_taken():
+    with pytest.raises(ValueError, match=r"7 replays of 1,000,000,000,000 frames takes? "):
+        StackedReplay(7, 10**12, (3,), dtype="float32")
+    with pytest.raises(ValueError, match="a replay of 2 frames is too small"):
+        StackedReplay(7, 2, (3,), steps=3)
+
+
+def test_a_replay_gives_the_transitions_of_the_replay_of_each_run():
+    """Rows at the edge of the ring, cut and ended episodes, three-step returns, clipped rewards."""
+    rng = np.random.default_rng(3)
+    shared = {"dtype": "float32", "steps": 3, "discount": 0.8, "reward_limit": 1.0}
+    runs, which = 2, np.arange(2)
+    together = StackedReplay(runs, 11, (2,), **shared)
+    singles = [Replay(11, 1, (2,), **shared) for _ in range(runs)]
+    frame = rng.normal(size=(runs, 2)).astype(np.float32)
+    together.start(frame)
+    for single, own in zip(singles, frame):
+        single.start(own[None])
+    over, none = np.zeros(runs, dtype=bool), np.zeros(1, dtype=bool)
+    for _ in range(40):
+        fresh = rng.normal(size=(runs, 2)).astype(np.float32)
+        ended = np.flatnonzero(over)
+        together.restart(ended, fresh[ended])
+        for run in ended:
+            zero = np.zeros(1)
+            singles[run].append(zero.astype(int), zero, none, none, ~none, fresh[[run]])
+        action, reward = rng.integers(3, size=runs), rng.normal(size=runs) * 2
+        ends, cut = rng.random((2, runs)) < 0.15
+        over = ends | cut
+        frame = rng.normal(size=(runs, 2)).astype(np.float32)
+        together.append(which, action, reward, ends, cut, frame)
+        for run, single in enumerate(singles):
+            own = [leaf[[run]] for leaf in (action, reward, ends, cut)]
+            single.append(*own, none, frame[[run]])
+        for run, single in enumerate(singles):
+            rows = single.transitions()
+            assert together.transitions(run).tolist() == rows.tolist()
+            if len(rows):
+                found = together.at(np.tile(rows, (runs, 1)))
+                for leaf, expected in zip(found[:5], single.at(rows)[:5]):
+                    assert torch.equal(leaf[run], expected)
