@@ -89,7 +89,7 @@ def known_parts(
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """OnTaskProgress nothing."""
+    """Ignore how far the making of a task is; see `OnTaskProgress`."""
 
 
 def chain_task(

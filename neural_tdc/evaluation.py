@@ -134,7 +134,8 @@ def evaluate(
     max_grad_norm: the largest Euclidean norm of a direction, of each part by itself; None: no limit
     schedule:      `constant`, `linear` (to 0 at the end), or as `schedules.exponents` reads it
     average:       `none`, or `head` or `all` parameters: their mean over the updates is measured
-                   and gives the values; the first `average_after` updates are left out
+                   and gives the values; the first `average_after` updates, fewer than `steps`, are
+                   left out
     reward_scale:  a number that rewards are divided by for learning, `none`, or `auto`: the
                    standard deviation of the returns. Values and errors are in the rewards' own unit
     held_out:      the last part of each stream, not learned from, on which errors are measured
@@ -149,7 +150,7 @@ def evaluate(
                    [n, *observation] to probabilities [n, actions] (others, and continuous
                    actions: `neural_tdc.action_values.policies`)
     measure_every: updates between two measurements; if not given some 50, denser at the beginning
-    compiled:      learn by a compiled program; worth its 10 to 20 seconds from some 10,000 steps on
+    compiled:      learn by a compiled program; worth some 10 seconds from 10,000 steps on
     progress:      called with the number of updates done
 
     Raises ValueError in one line for what cannot be evaluated.
@@ -234,7 +235,7 @@ def evaluate(
         seed=seed,
         optimizers=optimizers,
         constraint=constraint,
-        averaging=averaging(average, average_after),
+        averaging=averaging(average, average_after, steps),
     )
     stream_index = torch.arange(runs, device=device) % len(learned.reward)
     drawn, of_actions = None if actions is None else actions.next_action, actions is not None

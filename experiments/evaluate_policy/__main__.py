@@ -110,7 +110,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     # A longer resumed run has a longer stream, whose returns have another scale.
     scale = scale_of_rewards(settings, task) if before is None else before["rewards_divided_by"]
     if settings.reward_scale == AUTO_SCALE:
-        print(f"rewards are divided by {scale:.4g}, the deviation of their returns, for learning")
+        print(f"rewards are divided by {scale:.4g}, the scale of their returns, for learning")
 
     cores = torch.get_num_threads()
     use_threads_for(prepared)

@@ -142,7 +142,7 @@ def parts_of(stream: Transition, folds: int) -> list[Transition]:
     blocks = int(number[-1]) + 1
     if blocks < 2 * folds:
         raise ValueError(
-            f"the log holds {blocks} episode{'s' * (blocks != 1)} or independent "
+            f"the stream holds {blocks} episode{'s' * (blocks != 1)} or independent "
             f"block{'s' * (blocks != 1)} of {len(number)} transitions; choosing on held-out data "
             f"in {folds} parts takes at least {2 * folds}"
         )

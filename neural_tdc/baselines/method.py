@@ -58,7 +58,7 @@ class Method:
 
 
 def no_news(done: int, total: int) -> None:
-    """OnMethodProgress nothing."""
+    """Ignore how far a method is; see `OnMethodProgress`."""
 
 
 def learned_values(

@@ -41,12 +41,19 @@ class AverageState(NamedTuple):
     updates: Tensor
 
 
-def averaging(name: str, after: int = 0) -> Averaging:
-    """Return the averaging of a name of `AVERAGED_PARTS`; ValueError in one line for another."""
+def averaging(name: str, after: int = 0, steps: int | None = None) -> Averaging:
+    """Return the averaging of a name of `AVERAGED_PARTS`.
+
+    steps: updates of a run, where they are known
+
+    Raises ValueError in one line for another name, and where no update is left to average.
+    """
     if name not in AVERAGED_PARTS:
         raise ValueError(f"average {name!r} is not one of {', '.join(AVERAGED_PARTS)}")
     if after < 0:
         raise ValueError(f"average_after is {after}; it must be at least 0")
+    if name != "none" and steps is not None and after >= steps:
+        raise ValueError(f"average_after is {after}; it must be below the {steps} steps")
     return Averaging(AVERAGED_PARTS[name], after)
 
 

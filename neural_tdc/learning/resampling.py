@@ -65,8 +65,9 @@ def resampling_units(transitions: Transition) -> ResamplingUnits:
         units = blocks if blocks.unit_count > units.unit_count else units
     if units.unit_count < 2:
         raise ValueError(
-            f"the log holds one episode of {len(starts):,} transitions, which cannot be resampled: "
-            "at least 2 episodes are needed, or a stream longer than 4/(1 − γ) transitions"
+            f"the stream holds one episode of {len(starts):,} transitions, which cannot be "
+            "resampled: at least 2 episodes are needed, or a stream longer than 4/(1 − γ) "
+            "transitions"
         )
     return units
 

@@ -32,6 +32,10 @@ REFUSED = {
         "max_grad_norm is for optimizers given by name",
     ),
     "average": ({"average": "body"}, "average 'body' is not one of none, head, all"),
+    "average of nothing": (
+        {"average": "head", "steps": 4, "average_after": 4},
+        "average_after is 4; it must be below the 4 steps",
+    ),
     "average after": ({"average": "all", "average_after": -1}, "average_after is -1"),
     "reward scale": ({"reward_scale": 0.0}, "reward scale '0.0' is not auto, none or a finite"),
     "schedule": ({"schedule": "cosine"}, "schedule 'cosine'"),

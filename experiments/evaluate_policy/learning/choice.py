@@ -9,7 +9,11 @@ import torch
 
 from agents.policy_evaluation import Task
 from agents.resampled_task import evidence
-from experiments.evaluate_policy.learning.start_value import resampled_over, value_entry
+from experiments.evaluate_policy.learning.start_value import (
+    ONE_SEARCH,
+    resampled_over,
+    value_entry,
+)
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO
 from experiments.runs.results.report import number
 from experiments.runs.results.statistics import number_or_none
@@ -55,7 +59,7 @@ def choice_summary(best: BestValue, task: Task, stream: Transition) -> dict[str,
 
     stream: the transitions that were learned from, observations as in the task
     """
-    over = "none; give --resample episodes"
+    over = ONE_SEARCH
     if best.resampled:
         over = resampled_over(len(best.start_values), best.resampled)
     return {

@@ -16,6 +16,10 @@ from experiments.runs.results.statistics import number_or_none
 from neural_tdc.learning.resampling import FEW_UNITS, data_interval
 from neural_tdc.types import mapped
 
+# What has no interval, and what gives one.
+ONE_SEARCH, ONE_RUN = "one search", "one run"
+_INTERVAL_BY = {ONE_SEARCH: "--resample episodes gives one", ONE_RUN: "more --runs give one"}
+
 
 def run_evidence(task: Task) -> Evidence:
     """Return how much data the first run of a task learns from."""
@@ -40,7 +44,7 @@ def value_of_runs(history: History, task: Task) -> dict[str, Any]:
         mean, low, high = map(float, mean_interval(values))
         shared = len(task.experience.transitions.reward) == 1 < len(values)
         what = "initial parameters and draws, not another log" if shared else "with their data"
-        over = f"{len(values)} runs: {what}" if len(values) > 1 else "one run"
+        over = f"{len(values)} runs: {what}" if len(values) > 1 else ONE_RUN
     return value_entry(mean, low, high, over, run_evidence(task))
 
 
@@ -66,9 +70,12 @@ def value_entry(mean: float, low: float, high: float, over: str, data: Evidence)
 def value_line(name: str, summary: Mapping[str, Any], data: Evidence) -> str:
     """Return ρ(π) of a rule, what its interval is over, and the weights of off-policy data."""
     value = summary["value"]
-    what = "no interval over" if value["low"] is None else "95 % interval over"
+    over = value["over"]
+    what = f"95 % interval over {over}" if value["low"] is not None else f"no interval over {over}"
+    if over in _INTERVAL_BY:
+        what = f"{over} has no interval over runs; {_INTERVAL_BY[over]}"
     said = f"; {data}" if str(data) else ""
-    return f"{name}: value of the starts {mean_with_interval(value)} ({what} {value['over']}){said}"
+    return f"{name}: value of the starts {mean_with_interval(value)} ({what}){said}"
 
 
 def data_warnings(settings: EvaluationSettings, data: Evidence) -> list[str]:

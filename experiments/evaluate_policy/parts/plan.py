@@ -24,9 +24,15 @@ from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.actions import heads_for
 from experiments.evaluate_policy.parts.data import content, logged, runs_alike
 from experiments.evaluate_policy.parts.memory import check_run_memory
-from experiments.evaluate_policy.parts.problems import Problem, made_problem, problem_flags
+from experiments.evaluate_policy.parts.problems import (
+    Problem,
+    made_problem,
+    problem_flags,
+    problem_hints,
+)
 from experiments.evaluate_policy.parts.rules import rule_of
 from experiments.evaluate_policy.settings.effects import (
+    check_average,
     check_rules,
     idle_settings,
     idle_steps,
@@ -186,11 +192,12 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
         )
     heads = heads_for(settings, problem)
     check_rules(settings, rules)
+    check_average(settings, steps)
     weighted = isinstance(problem, LoggedProblem) and problem.ratios != ""
     idle = idle_settings(settings, rules, methods, finite, weighted)
     if effects:
         check_effects(settings, idle)
-    warnings = still_bodies(rules)
+    warnings = [*still_bodies(rules), *problem_hints(settings)]
     make_body, width = None, 0
     if isinstance(problem, FiniteMDP):
         width = problem.features.shape[1]

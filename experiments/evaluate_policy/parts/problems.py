@@ -21,6 +21,9 @@ from experiments.evaluate_policy.settings.evaluation_settings import EvaluationS
 from experiments.runs.command_line.checks import UsageError, load_part, named, suggestion
 from experiments.train_dqn.policy import checkpoint_environment
 
+# With its one parameter and a head that stands still the spiral is the problem of its source.
+SPIRAL_BODY = "envs.finite.counterexamples:spiral_body"
+
 Problem = FiniteMDP | ControlProblem | LoggedProblem
 
 
@@ -33,6 +36,16 @@ def problem_flags(settings: EvaluationSettings) -> str:
         ("--gamma", None if settings.gamma is None else f"{settings.gamma:g}"),
     )
     return " ".join(f"{flag} {value}" for flag, value in given if value is not None)
+
+
+def problem_hints(settings: EvaluationSettings) -> list[str]:
+    """Return a warning where a problem shows nothing without flags that are not given."""
+    if settings.problem != "spiral" or (settings.body == SPIRAL_BODY and settings.head_step == 0):
+        return []
+    return [
+        f"--problem spiral: TD diverges on it with --body {SPIRAL_BODY} --head-step 0; with other "
+        "settings its values only go to 0"
+    ]
 
 
 def made_problem(settings: EvaluationSettings, name: str) -> FiniteMDP | ControlProblem:

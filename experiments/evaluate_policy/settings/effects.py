@@ -13,6 +13,7 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.settings import Idle, changed, setting_fields
 from neural_tdc.baselines.method import Method
 from neural_tdc.learning.sampling import follows_stream, scheme_options
+from neural_tdc.types import Parameters
 
 # What only the body `mlp` takes, and what only an estimated truth needs.
 OF_MLP = ("hidden", "activation", "constant_feature", "layer_norm")
@@ -124,6 +125,7 @@ def idle_settings(
         (settings.average == "none", ("average_after",), "without --average"),
     )
     idle = [Idle(names, why) for holds, names, why in rows if holds]
+    idle += _idle_optimizers(settings, rules)
     idle += idle_method_settings(settings, methods, auto=auto)
     for option, schemes in scheme_options().items():
         if settings.sampling not in schemes:
@@ -132,10 +134,42 @@ def idle_settings(
     return idle
 
 
+def check_average(settings: EvaluationSettings, steps: int) -> None:
+    """Raise UsageError where the mean over the updates would leave out all of them."""
+    if settings.average != "none" and settings.average_after >= steps:
+        raise UsageError(
+            f"--average-after {settings.average_after} leaves out all {steps} updates of a run; "
+            f"give at most {steps - 1}, or more --steps"
+        )
+
+
+def _learning_parts(rule: Any, settings: EvaluationSettings) -> dict[str, bool]:
+    """Tell of each part whether an optimizer makes its steps."""
+    return {
+        "body": settings.features == "neural" and rule.learns_body,
+        "head": not rule.best_response_head,
+        "auxiliary": bool(rule.auxiliaries),
+    }
+
+
 def _only_assigned(rule: Any, settings: EvaluationSettings) -> bool:
     """Tell whether a rule does nothing but assign its head."""
-    learns_body = settings.features == "neural" and rule.learns_body
-    return rule.best_response_head and not rule.auxiliaries and not learns_body
+    return not any(_learning_parts(rule, settings).values())
+
+
+def _idle_optimizers(settings: EvaluationSettings, rules: Mapping[str, Any]) -> list[Idle]:
+    """Return the optimizer where it was given to parts that take no steps with any rule."""
+    names = settings.optimizer * (3 // len(settings.optimizer))
+    usual = setting_fields(EvaluationSettings)["optimizer"].default[0]
+    learning = [_learning_parts(rule, settings) for rule in rules.values()]
+    still = [part for part in Parameters._fields if not any(parts[part] for parts in learning)]
+    given = [part for part, name in zip(Parameters._fields, names) if name != usual]
+    # One name for all parts is for those that there are.
+    idle = [part for part in given if part in still]
+    if not rules or not idle or (len(set(names)) == 1 and len(still) < len(names)):
+        return []
+    why = f"on the {' and '.join(idle)} with --rule {' '.join(rules)}: an optimizer makes no step"
+    return [Idle(("optimizer",), why)]
 
 
 def idle_steps(settings: EvaluationSettings, rules: Mapping[str, Any]) -> list[str]:

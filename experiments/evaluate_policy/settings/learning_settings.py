@@ -151,7 +151,7 @@ class LearningSettings(
     """Learning to evaluate a policy."""
 
     compile: Annotated[str, one_of(("auto", "on", "off"))] = "auto"
-    """auto: compile where the number of steps is worth its 10 to 20 seconds per rule; on; off."""
+    """auto: compile where the steps are worth some 10 seconds of compilation per rule; on; off."""
     out: Path | None = None
     """Folder of the run, or of one run per rule; runs/PROBLEM if not given."""
     resume: bool = False

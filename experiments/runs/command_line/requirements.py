@@ -108,6 +108,10 @@ def one_of(names: Iterable[str], *, own: bool = False) -> Choice:
     return Choice(tuple(names), own)
 
 
+# Words of what a function calls the text that it reads, such as "reward scale".
+_LONGEST_NAME = 2
+
+
 class Readable(NamedTuple):
     """What a function can read that raises ValueError for everything else."""
 
@@ -119,9 +123,14 @@ class Readable(NamedTuple):
         try:
             self.read(value)
         except ValueError as error:
-            # A function that reads a text quotes it itself.
-            words = value if self.whole else () if isinstance(value, str) else (value,)
-            return "".join(f" {each}" for each in words) + f": {error}"
+            said = str(error)
+            if isinstance(value, str):
+                # A function that reads a text quotes it, behind a name that the flag says already.
+                name, quoted, rest = said.partition(repr(value))
+                named = quoted and len(name.split()) <= _LONGEST_NAME
+                return f" {quoted}{rest}" if named else f": {said}"
+            words = value if self.whole else (value,)
+            return "".join(f" {each}" for each in words) + f": {said}"
         return ""
 
 

@@ -147,6 +147,11 @@ def large_number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def time_left(seconds: float, about: str = "") -> str:
+    """Return how long work will still take, in words; `about` stands before an estimate."""
+    return "less than 1 s left" if 0 < seconds < 0.5 else f"{about}{seconds:.0f} s left"
+
+
 class PartsProgress:
     """How far a preparation or a search is, part by part, on standard error.
 
@@ -179,7 +184,7 @@ class PartsProgress:
         said = [what] if total == 1 else [f"{what}: {done:,} of {total:,}"]
         said.append(f"after {now - self._start:.0f} s")
         if 0 < done < total:
-            said.append(f"some {(now - self._began) * (total - done) / done:.0f} s left of it")
+            said.append(f"{time_left((now - self._began) * (total - done) / done, 'some ')} of it")
         print(", ".join(said), file=self._stream, flush=True)
 
 
@@ -229,7 +234,7 @@ class Progress:
             self._bar.update(step - self._done)
         elif 10 * step // max(self._steps, 1) > self._tenth:
             self._tenth = 10 * step // max(self._steps, 1)
-            left = f"{(self._steps - step) / rate:.0f} s left" if rate else "time left unknown"
+            left = time_left((self._steps - step) / rate) if rate else "time left unknown"
             share = f"{step:,} of {self._steps:,} steps ({100 * step // self._steps} %)"
             print(f"{self._label}: {', '.join([share, left, *said])}", file=self._stream)
             self._stream.flush()

@@ -90,7 +90,7 @@ def test_without_resampling_auto_has_no_interval_and_says_how_to_get_one(evaluat
     outcome = evaluate("--problem boyan --steps 600 --updates 0 --out run")
     assert outcome.status == 0, outcome.error
     assert value_of(tmp_path / "run")["low"] is None
-    assert "no interval over none; give --resample episodes" in outcome.out
+    assert "(one search has no interval over runs; --resample episodes gives one)" in outcome.out
 
 
 def episode(path, length=40):

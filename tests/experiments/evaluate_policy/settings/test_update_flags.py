@@ -7,6 +7,8 @@ import torch
 
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
+from experiments.evaluate_policy.parts.plan import evaluation_plan
+from experiments.evaluate_policy.settings.evaluation_settings import read_evaluation_settings
 from neural_tdc import load_value
 
 TINY = "--problem garnet --rule tdc --runs 2 --steps 12 --measure-every 4 --compile off"
@@ -95,14 +97,41 @@ def test_a_run_whose_steps_reach_0_cannot_be_made_longer(evaluate, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("flags", "hinted"),
+    [
+        ("", True),
+        ("--body envs.finite.counterexamples:spiral_body", True),
+        ("--body envs.finite.counterexamples:spiral_body --head-step 0", False),
+    ],
+)
+def test_the_spiral_says_with_which_flags_td_diverges_on_it(flags, hinted):
+    settings = read_evaluation_settings(f"--problem spiral --rule td {flags}".split())
+    warnings = evaluation_plan(settings).warnings
+    assert any("--head-step 0" in line for line in warnings) == hinted
+
+
+@pytest.mark.parametrize(
     ("flags", "said"),
     [
         ("--rule tdc --average-after 5", "--average-after 5 has no effect without --average"),
         ("--rule tdc --average mean", "--average 'mean' is not one of none, head, all"),
         ("--rule tdc --average all --average-after -1", "--average-after -1 is not allowed"),
+        (
+            "--rule tdc --average head --steps 20 --average-after 20",
+            "--average-after 20 leaves out all 20 updates of a run; give at most 19",
+        ),
+        ("--rule frozen+lstd --optimizer adam", "--optimizer adam has no effect on the body and"),
+        (
+            "--rule semi_gradient+lstd semi_gradient+td --optimizer sgd adam rmsprop",
+            "--optimizer sgd adam rmsprop has no effect on the auxiliary with --rule semi_gradient",
+        ),
+        (
+            "--rule td --features given --optimizer adam sgd sgd",
+            "--optimizer adam sgd sgd has no effect on the body with --rule td",
+        ),
         ("--rule tdc --max-grad-norm 0", "--max-grad-norm 0 is not allowed: give a finite number"),
         ("--rule frozen+lstd --max-grad-norm 1", "--max-grad-norm 1.0 has no effect with --rule"),
-        ("--rule tdc --reward-scale 0", "--reward-scale: reward scale '0' is not auto, none or"),
+        ("--rule tdc --reward-scale 0", "--reward-scale '0' is not auto, none or"),
         ("--rule tdc --features given --layer-norm", "--layer-norm has no effect with --features"),
         ("--rule auto --average all", "--average all has no effect with --rule auto"),
         ("--rule auto --reward-scale auto", "--reward-scale auto has no effect with --rule auto"),

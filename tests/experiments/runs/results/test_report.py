@@ -15,6 +15,7 @@ from experiments.runs.results.report import (
     number,
     table,
     tensorboard_line,
+    time_left,
 )
 from experiments.runs.results.statistics import summary
 
@@ -128,6 +129,14 @@ def test_large_numbers_have_three_digits():
     assert shown == ["0.5", "1k", "1.23k", "1.6M", "2G", "1M"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "some 0 s left"), (0.4, "less than 1 s left"), (0.6, "some 1 s left")],
+)
+def test_hardly_any_time_left_is_not_none(seconds, said):
+    assert time_left(seconds, "some ") == said
+
+
 def test_without_a_terminal_there_are_some_ten_plain_lines():
     stream = io.StringIO()
     with Progress("td", steps=2000, runs=5, stream=stream) as progress:
@@ -137,7 +146,8 @@ def test_without_a_terminal_there_are_some_ten_plain_lines():
     lines = stream.getvalue().splitlines()
     assert len(lines) == 10
     assert "\r" not in stream.getvalue()
-    expected = r"td: 204 of 2,000 steps \(10 %\), \d+ s left, \S+ run-steps a second, RMSVE 0\.5000"
+    left = r"(\d+|less than 1) s left"
+    expected = rf"td: 204 of 2,000 steps \(10 %\), {left}, \S+ run-steps a second, RMSVE 0\.5000"
     assert re.fullmatch(expected, lines[0])
     assert lines[-1].startswith("td: 2,000 of 2,000 steps (100 %), 0 s left")
     assert "RMSVE" not in lines[-1]
