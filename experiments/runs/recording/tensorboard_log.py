@@ -4,7 +4,7 @@
     interval/error/rmsve/low …    ends of their 95 % intervals, a group of its own to fold away
     runs/diverged                 how many runs have diverged
     whole_run/auc_rmsve …         means over a run, written once at the end
-    Custom Scalars                the means with their intervals as bands
+    Custom Scalars                the means with their intervals as bands, by their names in tables
     HParams                       settings and final values, written once at the end
 
 Several rules are several folders, which TensorBoard lays over one another. It shows tags in their
@@ -26,6 +26,7 @@ import numpy as np
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.statistics import NOT_SUMMARISED, auc, is_error, summary_key
+from neural_tdc.metrics.registry import METRICS
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -57,6 +58,7 @@ class TensorBoardLog:
         self._file = (folder / f"events.out.tfevents.{stamp}").open("xb")
         self._records = RecordWriter(self._file)
         self._has_layout = False
+        self._seen: set[str] = set()
         self._write(Event(file_version="brain.Event:2"))
         if purge_step is not None:
             start = SessionLog(status=SessionLog.START)
@@ -75,8 +77,14 @@ class TensorBoardLog:
         """Write one number; one that is not finite is left out."""
         from torch.utils.tensorboard import summary as summaries
 
-        if math.isfinite(value):
-            self._write_summary(summaries.scalar(tag, value), step)
+        if not math.isfinite(value):
+            return
+        summary = summaries.scalar(tag, value)
+        if tag not in self._seen:
+            # TensorBoard takes the description of a tag from its first event.
+            summary.value[0].metadata.summary_description = description(tag)
+            self._seen.add(tag)
+        self._write_summary(summary, step)
 
     def write(self, history: History, count_diverged: bool = True) -> None:
         """Write the last measurement of a history; a mean over no run is left out."""
@@ -142,14 +150,36 @@ def _has_interval(name: str) -> bool:
     return name.split("/")[0] not in NOT_SUMMARISED
 
 
+def _name(key: str) -> str:
+    """Return a metric's name with its unit, or of an unregistered one its key in words."""
+    metric = METRICS.get(key)
+    return key.replace("_", " ") if metric is None else f"{metric.symbol} ({metric.unit})"
+
+
+def description(tag: str) -> str:
+    """Return what TensorBoard says about a tag."""
+    group, _, rest = tag.partition("/")
+    if group == "interval":
+        metric, _, end = rest.rpartition("/")
+        return f"{end} end of the 95 % interval over runs of {_name(metric)}"
+    if group == _SINGLE:
+        return f"mean over a whole run: {rest.partition('_')[2].replace('_', ' ')}"
+    if tag == "runs/diverged":
+        return "number of runs that have diverged"
+    return f"{_name(tag)}, mean over the runs that have not diverged" if tag in METRICS else ""
+
+
 def _layout(names: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
-    """Return the charts of the Custom Scalars page: one band a metric, grouped as the metrics."""
+    """Return the charts of the Custom Scalars page: one band per metric, the main errors first."""
+    order = {name: place for place, name in enumerate(METRICS)}
     groups: dict[str, dict[str, list[Any]]] = {}
-    for name in filter(_has_interval, names):
-        group, _, metric = name.partition("/")
+    shown = sorted(filter(_has_interval, names), key=lambda name: order.get(name, len(order)))
+    for name in shown:
         tags = [name, f"interval/{name}/low", f"interval/{name}/high"]
-        groups.setdefault(group, {})[metric] = ["Margin", tags]
-    return groups
+        group = name.partition("/")[0].replace("_", " ")
+        groups.setdefault(group, {})[_name(name)] = ["Margin", tags]
+    # TensorBoard 2.21 shows the last chart of a group first.
+    return {group: dict(reversed(charts.items())) for group, charts in groups.items()}
 
 
 def _plain(value: Any) -> float | int | str:

@@ -146,7 +146,27 @@ def test_bands_are_laid_out_for_the_custom_scalars_page(tmp_path):
     layout = read(tmp_path).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     for tag in ("error/rmsve", "interval/error/rmsve/low", "interval/error/rmsve/high"):
         assert tag.encode() in layout
+    assert b"RMSVE (units of value)" in layout
     assert b"step_size" not in layout
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [
+        ("error/rmsve", "RMSVE (units of value), mean over the runs that have not diverged"),
+        (
+            "interval/error/rmsve/low",
+            "low end of the 95 % interval over runs of RMSVE (units of value)",
+        ),
+        ("runs/diverged", "number of runs that have diverged"),
+    ],
+)
+def test_a_tag_has_a_description(tmp_path, tag, said):
+    history, log = History(), TensorBoardLog(tmp_path)
+    grow(history, log, [0, 100])
+    log.close()
+    events = read(tmp_path)
+    assert events.SummaryMetadata(tag).summary_description == said
 
 
 def test_a_full_disk_is_an_os_error_of_the_call_that_writes(tmp_path):
