@@ -15,16 +15,8 @@ import urllib.request
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-]
+FLAGS = ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking")
+FLAGS += ("disable-component-update", "disable-sync", "hide-scrollbars")
 
 
 def browser() -> str | None:
@@ -68,7 +60,12 @@ def take(folder: Path, picture: Path, size: tuple[int, int] = (1200, 860)) -> No
             view = [f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=30000"]
             shot = [f"--user-data-dir={profile}", f"--screenshot={picture.resolve()}"]
             page = f"{address}#custom_scalars"
-            subprocess.run([program, *QUIET, *view, *shot, page], check=True, timeout=180, **quiet)
+            subprocess.run(
+                [program, *(f"--{flag}" for flag in FLAGS), *view, *shot, page],
+                check=True,
+                timeout=180,
+                **quiet,
+            )
         finally:
             server.terminate()
 

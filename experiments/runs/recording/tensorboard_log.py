@@ -82,7 +82,7 @@ class TensorBoardLog:
         summary = summaries.scalar(tag, value)
         if tag not in self._seen:
             # TensorBoard takes the description of a tag from its first event.
-            summary.value[0].metadata.summary_description = description(tag)
+            summary.value[0].metadata.summary_description = tag_description(tag)
             self._seen.add(tag)
         self._write_summary(summary, step)
 
@@ -156,7 +156,7 @@ def _name(key: str) -> str:
     return key.replace("_", " ") if metric is None else f"{metric.symbol} ({metric.unit})"
 
 
-def description(tag: str) -> str:
+def tag_description(tag: str) -> str:
     """Return what TensorBoard says about a tag."""
     group, _, rest = tag.partition("/")
     if group == "interval":
