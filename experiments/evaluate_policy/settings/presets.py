@@ -36,7 +36,7 @@ def preset_values(given: Mapping[str, Any]) -> Mapping[str, Any]:
     preset is checked with the other settings.
     """
     name = given.get("preset")
-    if name not in PRESETS:
+    if name is None or name not in PRESETS:
         return {}
     values = preset_flags(name)
     for field in sorted({*SETTLED, *values}):
