@@ -7,6 +7,8 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["neural_tdc", "envs", "agents"], "beartype.beartype")
 
+import os  # noqa: E402
+
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
@@ -14,6 +16,17 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 
 # The tensors of the tests are small: a second thread would cost more by waiting than it does.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk():
+    """Let no file be brought to the disk: it takes longer than the rest of a tiny run.
+
+    A reader in the same machine sees what was written, also after `kill -9`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 def pytest_collection_modifyitems(items):

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -26,8 +27,12 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+@functools.cache
 def _commit() -> tuple[str | None, bool | None]:
-    """Return the code's commit and whether files differ from it; None where there is no git."""
+    """Return the code's commit and whether files differ from it; None where there is no git.
+
+    It is asked for once: what runs is the code that the process has read.
+    """
     top = _git("rev-parse", "--show-toplevel")
     # A copy that lies inside somebody else's repository has none of its own.
     if top is None or Path(top).resolve() != Path(__file__).resolve().parents[3]:

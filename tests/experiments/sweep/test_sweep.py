@@ -157,8 +157,7 @@ def test_a_study_is_resumed_whatever_the_threads_of_the_process_that_leads_it(st
     assert study(f"{LINE} --fresh-runs 0 --out s --resume")[0] == 0
 
 
-def test_a_resumed_study_with_other_settings_is_refused(study):
-    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
+def test_a_resumed_study_with_other_settings_is_refused(study, finished):
     status, _, error = study(f"{LINE.replace('--steps 7', '--steps 9')} --fresh-runs 0 --out s")
     assert status == 2
     assert "--out s holds a run already" in error
@@ -168,9 +167,8 @@ def test_a_resumed_study_with_other_settings_is_refused(study):
     assert "--steps 9 differs from the 7" in error
 
 
-def test_a_damaged_shard_is_named(study, tmp_path):
-    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
-    path = sorted((tmp_path / "s" / "parts").iterdir())[0]
+def test_a_damaged_shard_is_named(study, finished):
+    path = sorted((finished / "parts").iterdir())[0]
     path.write_bytes(path.read_bytes()[:100])
     status, _, error = study(f"{LINE} --fresh-runs 0 --out s --resume")
     assert status == 2
@@ -224,7 +222,7 @@ def test_what_a_study_cannot_use_is_one_line(study, tmp_path, changed, said):
 
 
 def test_a_grid_that_no_rule_goes_through_is_refused(study):
-    line = "--problem boyan --rule td frozen+tdc --steps 5 --runs 2 --out s"
+    line = "--problem boyan --rule td frozen+tdc --steps 5 --runs 2 --workers 1 --out s"
     for flag in ("--ratios", "--body-steps"):
         status, _, error = study(f"{line} --features given {flag} 3")
         assert status == 2
@@ -250,9 +248,8 @@ def test_a_ratio_that_a_rule_does_not_have_is_counted_among_what_was_dropped(stu
     assert len(rows_of(tmp_path / "s" / "sweep.csv")) == 8
 
 
-def test_shards_are_kept_under_names_of_their_content(study, tmp_path):
-    assert study(f"{LINE} --fresh-runs 0 --out s")[0] == 0
+def test_shards_are_kept_under_names_of_their_content(study, finished, tmp_path):
     assert study(f"{LINE} --fresh-runs 0 --seed 1 --out t")[0] == 0
-    assert not set(shards_of(tmp_path / "s")) & set(shards_of(tmp_path / "t"))
-    store = FinishedParts(tmp_path / "s")
+    assert not set(shards_of(finished)) & set(shards_of(tmp_path / "t"))
+    store = FinishedParts(finished)
     assert store.seconds > 0

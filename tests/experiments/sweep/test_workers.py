@@ -21,11 +21,10 @@ from experiments.sweep.shard import Shard, run_shard
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of
 
 
-def test_processes_give_the_bits_of_this_one(study, tmp_path):
-    assert study(f"{LINE} --fresh-runs 0 --out one")[0] == 0
+def test_processes_give_the_bits_of_this_one(study, finished, tmp_path):
     two = LINE.replace("--workers 1", "--workers 2")
     assert study(f"{two} --fresh-runs 0 --out two")[0] == 0
-    assert shards_of(tmp_path / "one") == shards_of(tmp_path / "two")
+    assert shards_of(finished) == shards_of(tmp_path / "two")
 
 
 def _dies_once(shard, on_progress):
@@ -64,12 +63,11 @@ def test_workers_that_die_again_and_again_end_the_study_in_one_line(monkeypatch)
         list(engines.local(2)([_shard("a")], lambda done: None))
 
 
-def test_a_study_that_is_cut_smaller_has_the_same_results(study, tmp_path, monkeypatch):
-    assert study(f"{LINE} --fresh-runs 0 --out whole")[0] == 0
+def test_a_study_that_is_cut_smaller_has_the_same_results(study, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep_run, "configurations_a_shard", lambda *_: 1)
     assert study(f"{LINE} --fresh-runs 0 --out cut")[0] == 0
     assert len(shards_of(tmp_path / "cut")) == 18
-    whole, cut = (rows_of(tmp_path / name / "sweep.csv") for name in ("whole", "cut"))
+    whole, cut = (rows_of(folder / "sweep.csv") for folder in (finished, tmp_path / "cut"))
     assert [row["final_rmsve"] for row in cut] == [row["final_rmsve"] for row in whole]
     for one, other in zip(cut, whole, strict=True):
         assert float(one["auc_rmspbe"]) == pytest.approx(float(other["auc_rmspbe"]), rel=1e-9)

@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.evaluate_policy.__main__ import evaluate_policy
 from experiments.evaluate_policy.parts.plan import evaluation_plan
 from experiments.evaluate_policy.settings.evaluation_settings import read_evaluation_settings
 from experiments.runs.command_line.checks import UsageError
-from experiments.runs.command_line.program import main
 from neural_tdc import RULES, Parameters, Transition, evaluate
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS
@@ -60,9 +58,10 @@ def test_the_pages_have_an_example_for_every_part():
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_an_example_runs_as_it_stands(mine, line, capfd):
+def test_an_example_runs_as_it_stands(mine, evaluate, line):
     flags = f"{TINY} {'' if 'mine:ring' in line else GYMNASIUM}"
-    assert main(evaluate_policy, shlex.split(f"{line} {flags}")) == 0, capfd.readouterr().err
+    outcome = evaluate(f"{line} {flags}")
+    assert outcome.status == 0, outcome.error
     out = Path(shlex.split(line)[shlex.split(line).index("--out") + 1])
     assert (out / "figure.png").exists()
 
@@ -111,10 +110,9 @@ def test_a_rule_of_the_page_takes_the_flags_that_it_has_and_keeps_the_rest(mine,
         evaluation_plan(read_evaluation_settings([*shlex.split(line), "--epsilon", "0.1"]))
 
 
-def test_the_result_is_shown_and_its_network_is_a_plain_state_dict(mine, capsys):
+def test_the_result_is_shown_and_its_network_is_a_plain_state_dict(mine, evaluate, capsys):
     line = "--problem CartPole-v1 --rule td --out runs/lean"
-    assert main(evaluate_policy, shlex.split(f"{line} {TINY} {GYMNASIUM}")) == 0
-    capsys.readouterr()
+    assert evaluate(f"{line} {TINY} {GYMNASIUM}").status == 0
     mine.show("runs/lean")
     assert capsys.readouterr().out.startswith("tensor([")
     state = torch.load("network.pt", weights_only=True)

@@ -15,11 +15,12 @@ LINE = "--problem boyan --features given --rule td --runs 2 --compile off --dtyp
 def test_without_measure_every_a_run_is_measured_fifty_times_and_learns_the_same(
     evaluate, tmp_path
 ):
-    assert evaluate(f"{LINE} --steps 5000 --out uneven").status == 0
-    assert evaluate(f"{LINE} --steps 5000 --measure-every 4999 --out even").status == 0
+    assert evaluate(f"{LINE} --steps 625 --out uneven").status == 0
+    assert evaluate(f"{LINE} --steps 625 --measure-every 624 --out even").status == 0
     uneven, even = (read(tmp_path / name / "metrics.csv") for name in ("uneven", "even"))
-    assert uneven.steps.tolist() == [1, *(2 * index**2 for index in range(1, 51))]
-    assert even.steps.tolist() == [1, 5000]
+    # The i-th of fifty is after (i/50)² of the run; the first, after 1/4 of an update, is left out.
+    assert uneven.steps.tolist() == [round(index**2 / 4) for index in range(2, 51)]
+    assert even.steps.tolist() == [1, 625]
     np.testing.assert_array_equal(uneven.last("error/rmsve"), even.last("error/rmsve"))
 
 
@@ -39,9 +40,9 @@ def test_a_longer_resumed_run_keeps_its_grid_and_ends_in_the_same_numbers(evalua
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_study_selects_by_the_auc_that_the_run_of_a_rule_has(evaluate, run_program, tmp_path):
-    assert evaluate(f"{LINE} --steps 300 --head-step 0.125 --out run").status == 0
+    assert evaluate(f"{LINE} --steps 60 --head-step 0.125 --out run").status == 0
     line = (
-        "--problem boyan --features given --rule td --runs 2 --dtype float64 --steps 300 "
+        "--problem boyan --features given --rule td --runs 2 --dtype float64 --steps 60 "
         "--head-steps 0.125 --fresh-runs 0 --workers 1 --memory 3 --compile off --out study"
     )
     done = run_program(sweep, line)

@@ -3,6 +3,7 @@ import re
 
 import pytest
 
+from experiments.runs.folder import configuration as module
 from experiments.runs.folder.checkpoint import save_checkpoint
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import read_json, write_json
@@ -277,6 +278,7 @@ def test_a_configuration_says_with_what_and_where_it_was_run(tmp_path):
 
 def test_no_git_is_no_commit_and_no_failure(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(module, "_commit", module._commit.__wrapped__)
     config = configuration({})
     assert config["commit"] is None
     assert config["dirty"] is None
