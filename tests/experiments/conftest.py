@@ -66,10 +66,10 @@ def evaluate(tmp_path, monkeypatch, capsys):
     threads = torch.get_num_threads()
     drawn, drawn_values = figures.evaluation_figure, figures.value_figure
 
-    def stub(path, histories, title):
+    def stub(path, histories, title, **_):
         path.write_text(" ".join([title, *histories]))
 
-    def stub_values(path, value, task, title, components):
+    def stub_values(path, value, task, title, components, **_):
         path.write_text(title)
 
     def run(line, figure=False):
@@ -102,7 +102,7 @@ def run_program(tmp_path, monkeypatch, capsys):
 def no_figures(monkeypatch):
     """Draw nothing: figures take longer than all the rest of a tiny run."""
     for name in FIGURES:
-        monkeypatch.setattr(f"experiments.{name}", lambda *_: None)
+        monkeypatch.setattr(f"experiments.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def forked_workers(monkeypatch):
 def kill_trial(fork, tmp_path, monkeypatch):
     """Return a function that runs a trial of `kill -9` by its file's name; what it found."""
     for name in ("evaluate_policy.results.figures", "train_supervised.__main__"):
-        monkeypatch.setattr(f"experiments.{name}.evaluation_figure", lambda *_: None)
+        monkeypatch.setattr(f"experiments.{name}.evaluation_figure", lambda *_, **__: None)
 
     def trial(name, kills):
         sys.path.insert(0, str(Path(__file__).parent))

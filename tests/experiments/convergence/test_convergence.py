@@ -39,7 +39,7 @@ def seldom(monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Draw no figure."""
-    monkeypatch.setattr("experiments.convergence.run.draw_convergence", lambda *_: None)
+    monkeypatch.setattr("experiments.convergence.run.draw_convergence", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
     again = run_program(program.convergence, f"{line} one")
     assert again.status == 2
     assert "holds a run already" in again.error
-    monkeypatch.setattr("experiments.convergence.run.draw_convergence", lambda *_: None)
+    monkeypatch.setattr("experiments.convergence.run.draw_convergence", lambda *_, **__: None)
     assert run_program(program.convergence, f"{line} two").status == 0
     assert (tmp_path / "two" / "metrics.csv").read_bytes() == (one / "metrics.csv").read_bytes()
 

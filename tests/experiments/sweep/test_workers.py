@@ -81,7 +81,7 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(fork, tmp_p
     )
     monkeypatch.chdir(tmp_path)
     for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
-        monkeypatch.setattr(f"experiments.sweep.figures.{name}", lambda *given: None)
+        monkeypatch.setattr(f"experiments.sweep.figures.{name}", lambda *_, **__: None)
 
     def limited(how):
         torch.set_num_threads(1)

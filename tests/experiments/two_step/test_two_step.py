@@ -59,13 +59,13 @@ def test_a_run_is_a_folder_whose_numbers_come_again_from_the_same_command(
     again = run_program(program.two_step, f"{LINE} one")
     assert again.status == 2
     assert "holds a run already" in again.error
-    monkeypatch.setattr("experiments.two_step.run.draw_two_step", lambda *_: None)
+    monkeypatch.setattr("experiments.two_step.run.draw_two_step", lambda *_, **__: None)
     assert run_program(program.two_step, f"{LINE} two").status == 0
     assert (tmp_path / "two" / "metrics.csv").read_bytes() == (one / "metrics.csv").read_bytes()
 
 
 def test_a_resumed_run_computes_only_the_parts_that_are_missing(run_program, tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.two_step.run.draw_two_step", lambda *_: None)
+    monkeypatch.setattr("experiments.two_step.run.draw_two_step", lambda *_, **__: None)
     computed, stops = [], [6]
 
     def counted(module, name):

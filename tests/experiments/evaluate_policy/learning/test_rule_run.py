@@ -306,7 +306,7 @@ def test_a_disk_that_takes_no_more_is_status_1_and_can_be_resumed(evaluate, tmp_
 
 def test_ctrl_c_ends_the_program_with_130_and_a_checkpoint(fork, wait_for, tmp_path, monkeypatch):
     monkeypatch.setattr(recorder, "CHECKPOINT_EVERY", 0.0)
-    monkeypatch.setattr(figures, "evaluation_figure", lambda *_: None)
+    monkeypatch.setattr(figures, "evaluation_figure", lambda *_, **__: None)
     flags = "--problem boyan --rule tdc --runs 2 --steps 30000 --measure-every 5 --compile off"
     process = fork(main, program.evaluate_policy, [*flags.split(), "--out", str(tmp_path / "run")])
     wait_for((tmp_path / "run" / "checkpoint.pt").exists)
