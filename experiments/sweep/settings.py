@@ -68,41 +68,41 @@ class SweepSettings(LearningSettings):
     """A TOML file with these settings; the command line has priority. A table
     [override."PROBLEM"] in it changes settings for one problem."""
     problem: Annotated[tuple[str, ...], several] = ()
-    """One or several problems, a panel each."""
+    """One or several problems. Each has a panel in the figures."""
     rule: Annotated[tuple[str, ...], several, read_by(_known_rule)] = ()
     """One or several learning rules."""
     sampling: Annotated[tuple[str, ...], several, one_of(SAMPLINGS)] = ("markov",)
-    """One or several sampling schemes, a panel each."""
+    """One or several sampling schemes. Each has a panel in the figures."""
     body_steps: tuple[str, ...] = ("2^-10:2^0",)
     """Grid of body steps α."""
     ratios: tuple[str, ...] = ("1", "3", "10", "30", "100", "inf")
     """Grid of ratios β/α of head step to body step; inf: the head is solved by LSTD."""
     head_steps: tuple[str, ...] = ("2^-10:2^0",)
-    """Grid of head steps β where no body learns (given features, frozen bodies)."""
+    """Grid of head steps β, if no body learns (given features, frozen bodies)."""
     auxiliary_ratios: tuple[str, ...] = ("1",)
-    """Grid of ratios η/β of auxiliary step to head step; a solved head counts as the largest
-    finite ratio."""
+    """Grid of ratios η/β of auxiliary step to head step. For a head solved by LSTD, β is then that
+    of the largest finite ratio."""
     fresh_runs: Annotated[int | None, count(0)] = None
-    """Runs, on seeds of their own, that the selected steps are reported on; as --runs if not
-    given; 0 for none."""
+    """Number of runs with new seeds on which the selected steps are reported. The default is
+    --runs; 0 means none."""
     select: Annotated[tuple[str, ...], several, one_of(selectable())] = ("auc_rmsve",)
-    """What a step is selected by, one or several: an error's mean over a run (auc_) or its value
-    at the end (final_)."""
+    """One or several criteria of selection: the mean of an error over a run (auc_…) or its value
+    at the end (final_…)."""
     baseline: str | None = None
-    """The rule that the others are compared with in pairs of runs; the first if not given."""
+    """The rule with which the others are compared, in pairs of runs. The default is the first."""
     engine: Annotated[str, one_of(ENGINES)] = "local"
     """local: processes on this machine; ray: a Ray cluster."""
     address: str | None = None
-    """With --engine ray: HOST:PORT of the cluster, or ray://HOST:PORT; one is started here if not
-    given."""
+    """With --engine ray: HOST:PORT of the cluster, or ray://HOST:PORT. If not given, a cluster is
+    started on this machine."""
     workers: Annotated[int | None, count(1)] = None
-    """Shards that are run at the same time; the cores of this machine over --threads if not
-    given. With ray the cluster decides."""
+    """Number of shards that run at the same time. The default is the number of cores divided by
+    --threads. With ray the cluster decides."""
     threads: Annotated[int, count(1)] = 1
-    """Threads of a shard; a part of what its bits depend on, alike in every engine."""
+    """Threads per shard. The last bits of the results depend on this number."""
     memory: Annotated[float | None, above(0)] = None
-    """Gigabytes of the device that all workers of a machine may take together; half of what is
-    free if not given."""
+    """Gigabytes of device memory for all workers of a machine together. The default is half of the
+    free memory."""
 
     def __post_init__(self) -> None:
         """Check that there is something to study, every field, and the grids."""

@@ -98,7 +98,7 @@ class SupervisedSettings(ComputingSettings, FolderSettings):
     constraint: Annotated[str, read_by(projection)] = "none"
     """Projection of θ and W each: none, box:R or ball:R."""
     ridge: Annotated[float, at_least(0)]
-    """λ of λ/2·‖θ‖² on the head."""
+    """Coefficient λ of a ridge λ/2·‖θ‖² on the head."""
     response_every: Annotated[int, count(1)]
     """Updates between two answers of the limit's head."""
     response_samples: Annotated[int, count(1)] = 2000

@@ -57,10 +57,10 @@ class SearchSettings(CheckedSettings):
     """The search for the best value function (--rule auto)."""
 
     budget: Annotated[float | None, above(0)] = None
-    """Seconds for learning; fewer updates are made where they would take longer, so that the
-    result depends on the machine's speed too."""
+    """Seconds for learning. If --updates would take longer, fewer are made; the result then
+    also depends on the speed of the machine."""
     updates: Annotated[int, count(0)] = 8_000
-    """Updates of the networks among the candidates, 0 for none; and of fitted and
+    """Updates of the networks among the candidates (0: no networks), and of fitted and
     stackelberg-td."""
 
 
@@ -68,45 +68,46 @@ class SearchSettings(CheckedSettings):
 class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings, DataSettings):
     """Evaluate a fixed policy: by the best value function, or by Algorithm 1 and its relatives.
 
-    Without --rule and --preset the best value function is searched for (docs/best-value.md). The
-    settings of learning rules have no effect on it and are refused.
+    Without --rule and --preset the program searches for the best value function
+    (docs/best-value.md). Settings of learning rules have no effect on this search and are refused.
     """
 
     program: ClassVar[str] = "python -m experiments.evaluate_policy"
     may_differ: ClassVar[tuple[str, ...]] = ("steps", "device", "value_dimensions")
 
     problem: str | None = None
-    """A problem's name, or module:function that returns a FiniteMDP or makes an environment."""
+    """Name of a problem, or module:function that returns a FiniteMDP or an environment."""
     preset: Annotated[str | None, one_of(PRESETS)] = None
-    """Rule, step sizes and all that goes with them, by what they are for (docs/presets.md): fast,
-    accurate, off-policy (another policy acts), paper (Algorithm 1); on-policy is TD with absolute
-    steps (docs/body-rules.md)."""
+    """A rule with all its settings (docs/presets.md): fast; accurate; off-policy, if another policy
+    acts; paper, Algorithm 1; on-policy, TD with SGD and unscaled rewards (docs/body-rules.md)."""
     rule: Annotated[tuple[str, ...], several] = (AUTO,)
-    """One or several learning rules, which learn from the same experience; auto searches for the
-    best value function, with the experience of the first run."""
+    """One or several learning rules, which learn from the same experience. auto searches for the
+    best value function on the experience of the first run."""
     sampling: Annotated[str, one_of(SAMPLINGS)] = "markov"
-    """markov: the stream in its order; iid: draws from the whole stream; replay: from its past;
-    sequences: segments of consecutive transitions from the whole stream."""
+    """markov: transitions in their order; iid: random transitions of the whole stream; replay:
+    random transitions of its past; sequences: random segments of consecutive transitions."""
     head_step: Annotated[float, at_least(0)] = 0.01
-    """Step size β of the head θ (dimensionless factor of a direction)."""
+    """Step size β of the head θ (the dimensionless factor of its direction)."""
     auxiliary_step: Annotated[float | None, at_least(0)] = None
-    """Step size η of the auxiliary vector ω; that of the head if not given."""
+    """Step size η of the auxiliary vector ω. The default is --head-step."""
     body_step: Annotated[float, at_least(0)] = 0.001
-    """Step size α of the body W; 0 leaves the body as it was initialised."""
+    """Step size α of the body W. With 0 the body does not change."""
     lambda_: Annotated[float, from_to(0, 1)] = 0.0
-    """Trace decay λ in [0, 1] of TD(λ), TDC(λ), GTD2(λ), TDRC(λ), HTD(λ) and LSTD(λ); 0 for no
-    trace. Above 0 it needs --sampling sequences, or --features given, --sampling markov and
+    """Trace decay λ in [0, 1] of TD(λ), TDC(λ), GTD2(λ), TDRC(λ), HTD(λ) and LSTD(λ); 0 means no
+    trace. Above 0 it needs --sampling sequences, or --features given with --sampling markov and
     --batch 1."""
     values: Annotated[str, one_of(("v", "q"))] = "v"
-    """v: values of states; q: values of actions, with one head for each, and V from them. With q
-    off-policy data need no ratios and --data no behaviour_probability, except with --lambda."""
+    """v: values of states; q: values of actions, from which V is computed. With q, off-policy
+    learning needs no importance ratios, and --data needs no behaviour_probability, if --lambda
+    is 0."""
     resample: Annotated[str, one_of(RESAMPLE)] = "none"
-    """episodes: run 0 learns from the first stream as it is, every other run from its episodes
-    drawn with replacement (of a continuing stream blocks of 4/(1 − γ) steps), for an interval of
-    the policy's value over the chance of the data; auto solves its heads on 100 such draws."""
+    """episodes: run 0 learns from the first stream, and every other run from episodes of it that are
+    drawn with replacement (from blocks of 4/(1 − γ) steps if the episodes are long). This gives an
+    interval of the policy's value over the randomness of the data. auto solves its heads on 100
+    such draws."""
     value_dimensions: Annotated[tuple[int, ...] | None, count(0)] = None
-    """The two components of the observation, numbered from 0, over which values.png shows V; those
-    that V depends on most if not given."""
+    """The two components of the observation, numbered from 0, over which values.png shows V. The
+    default is the two components that V depends on most."""
 
     def __post_init__(self) -> None:
         """Check every field, and what several of them say together."""

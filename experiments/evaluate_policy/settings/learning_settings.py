@@ -36,17 +36,18 @@ class PolicySettings(CheckedSettings):
 
     policy: str | None = None
     """The policy to evaluate: default, soft or uniform on Gymnasium problems; module:function; a
-    checkpoint.pt of train_dqn; a TorchScript file ending in .pt; sb3:FILE.zip of Stable-Baselines3,
-    with ,STATISTICS.pkl of its VecNormalize and ,deterministic if need be; with --data the one
-    that acted if not given."""
+    checkpoint.pt of train_dqn; a TorchScript file that ends in .pt; or sb3:FILE.zip of
+    Stable-Baselines3, optionally followed by ,STATISTICS.pkl (its VecNormalize) and ,deterministic.
+    With --data the default is the policy that acted."""
     behaviour: str | None = None
-    """The policy that acts, likewise; the evaluated one if not given (a chain's own on chains)."""
+    """The policy that acts, with the same values as --policy. The default is the evaluated policy
+    (on finite problems the problem's own behaviour policy)."""
     ratio_limit: Annotated[float | None, above(0)] = None
-    """Largest importance ratio π(a|s)/b(a|s) (dimensionless); greater ones are lowered to it and
-    counted; no limit if not given."""
+    """Largest importance ratio π(a|s)/b(a|s) (dimensionless). Larger ratios are lowered to it and
+    counted. There is no limit if not given."""
     gamma: Annotated[float | None, from_to(0, 1)] = None
-    """Discount γ in [0, 1]; the problem's own if not given (0.99 on Gymnasium problems
-    and data)."""
+    """Discount γ in [0, 1]. The default is that of the problem (0.99 on Gymnasium problems and
+    with --data)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +55,23 @@ class FeatureSettings(CheckedSettings):
     """The features and their network."""
 
     features: Annotated[str, one_of(("neural", "given"))] = "neural"
-    """neural: a body learns them; given: those that a finite problem gives, or the vectors of
-    --data as they are (no body)."""
+    """neural: a body learns the features; given: no body learns; the features are those of the
+    finite problem, or the observations of --data."""
     body: Annotated[str, one_of(BODIES, own=True)] = "mlp"
-    """mlp, paper_atari, nature_atari, or module:function of the observation's shape."""
+    """mlp, paper_atari, nature_atari, or module:function that makes a module from the shape of an
+    observation."""
     hidden: Annotated[tuple[int, ...] | None, count(1)] = None
-    """Units of each hidden layer of the mlp (32 if not given); without a number there is no hidden
-    layer."""
+    """Units of each hidden layer of the mlp; one layer with 32 units if not given, no hidden layer
+    if no number follows."""
     width: Annotated[int | None, count(1)] = None
-    """Learned features d; half the states on a chain, 16 on Gymnasium problems if not given."""
+    """Number of learned features d. The default is half the number of states on finite problems
+    and 16 otherwise."""
     activation: Annotated[str, one_of(ACTIVATIONS)] = "tanh"
     """Activation of the mlp: tanh, relu, softplus, silu, gelu, sigmoid."""
     constant_feature: bool = False
-    """Make one of the mlp's features the constant 1, a bias of the head."""
+    """Make one feature of the mlp the constant 1, so that the head has a bias."""
     layer_norm: bool = False
-    """Normalise what enters every activation of the mlp, over the layer's units."""
+    """Apply layer normalisation before every activation of the mlp."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,67 +79,68 @@ class UpdateSettings(CheckedSettings):
     """How an update is made."""
 
     schedule: Annotated[str, read_by(check_schedule)] = "constant"
-    """constant; linear (falls to 0 at the end of the run, which --resume cannot make longer);
+    """constant; linear (falls to 0 at the end of the run; --resume cannot make such a run longer);
     general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
     optimizer: Annotated[
         tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZER_MAKERS)
     ] = ("sgd",)
-    """sgd, rmsprop or adam: one for all parts, or three for body, head and auxiliary."""
+    """sgd, rmsprop or adam: one name for all parts, or three names for body, head and auxiliary."""
     max_grad_norm: Annotated[float | None, above(0)] = None
-    """Largest Euclidean norm of a direction, of each part (body, head, auxiliary) of each run by
-    itself; longer ones are shrunk. No limit if not given."""
+    """Largest Euclidean norm of the direction of a part (body, head, auxiliary) in one run. Longer
+    directions are shortened. There is no limit if not given."""
     average: Annotated[str, one_of(AVERAGED_PARTS)] = "none"
-    """Polyak averaging: none, head, or all parameters. The mean over the updates is measured and
-    saved as the value function; learning does not read it."""
+    """Polyak averaging of no parameters, of the head, or of all parameters. The mean over the
+    updates is measured and saved as the value function. It does not change what is learned."""
     average_after: Annotated[int, count(0)] = 0
-    """For --average: updates at the beginning that the mean leaves out."""
+    """For --average: number of updates at the beginning that are not in the mean."""
     reward_scale: Annotated[str, read_by(fixed_reward_scale)] = "none"
-    """What rewards are divided by for learning: none, a number, or auto, the standard deviation of
-    the returns of the first stream. Values and errors keep the unit of the rewards."""
+    """Divide rewards while learning: by nothing (none), by a number, or by the standard deviation
+    of the returns of the first stream (auto). Values and errors keep the unit of the rewards."""
     batch: Annotated[int, count(1)] = 1
-    """Transitions per update; their directions are averaged."""
+    """Transitions per update. Their directions are averaged."""
     replay_window: Annotated[int, count(0)] = 0
-    """For --sampling replay: how many of the latest transitions are kept; 0 for all."""
+    """For --sampling replay: number of latest transitions that are kept; 0 keeps all."""
     sequence_length: Annotated[int, count(1)] = 8
-    """For --sampling sequences: transitions in a segment; --batch is the number of segments."""
+    """For --sampling sequences: transitions per segment. --batch is the number of segments."""
     constraint: Annotated[str, read_by(projection)] = "none"
-    """Projection of θ and W each: none, box:R or ball:R."""
+    """Projection of θ and of W after each update: none, box:R or ball:R with radius R."""
     ridge: Annotated[float, at_least(0)] = 0.0
-    """λ of a ridge λ/2·‖θ‖² on the head."""
+    """Coefficient λ of a ridge λ/2·‖θ‖² on the head."""
     epsilon: Annotated[float, at_least(0)] = 0.0
-    """ε of C + εI for the auxiliary vectors."""
+    """Coefficient ε of C + εI for the auxiliary vectors."""
     psi: Annotated[str, one_of(PSI_KINDS)] = "random"
     """Frozen features of the generalized rule: random, fourier, observation, snapshot, present."""
     psi_width: Annotated[int, count(0)] = 0
-    """How many random features ψ has; 0 for four times the width."""
+    """Number of random features ψ; 0 means four times --width."""
     target_period: Annotated[int, count(1)] = 100
-    """Updates between two copies of the network that fqe takes its targets from."""
+    """Updates between two renewals of the target network of fqe."""
     lstd_window: Annotated[int, count(1)] = 1000
-    """Transitions that an LSTD head remembers; 1 for the present batch alone."""
+    """Number of latest transitions that an LSTD head uses; 1 means only the present batch."""
     lstd_epsilon: Annotated[float, at_least(0)] = 1e-3
-    """ε of (A + εI)⁻¹ for an LSTD head."""
+    """Coefficient ε of (A + εI)⁻¹ for an LSTD head."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuringSettings(CheckedSettings):
-    """How long is learned, and how errors are measured."""
+    """Length of learning, and measuring of errors."""
 
     runs: Annotated[int, count(1)] = 10
-    """Independent runs, each with initial parameters and, except for --data, a stream of its
-    own."""
+    """Number of independent runs. Each has its own initial parameters and, without --data, its own
+    stream."""
     steps: Annotated[int | None, count(1)] = None
-    """Updates per run; the field's usual number if not given (20,000 on Gymnasium problems
-    and data)."""
+    """Updates per run. The default is the usual number for the problem (20,000 on Gymnasium
+    problems and with --data)."""
     measure_every: Annotated[int | None, count(1)] = None
-    """Updates between two measurements, from the first update on; if not given there are some 50,
-    denser at the beginning: the i-th after (i/50)² of the run."""
+    """Updates between two measurements. If not given, there are some 50 measurements, more of them
+    at the beginning: measurement i is after (i/50)² of the run."""
     truth_states: Annotated[int, count(0)] = 200
-    """Gymnasium problems: states at which the true value is estimated by Monte Carlo; 0 for no
-    truth."""
+    """Gymnasium problems: number of states whose true value is estimated by Monte Carlo; 0 for no
+    true values."""
     truth_rollouts: Annotated[int, count(2)] = 8
-    """Gymnasium problems: returns averaged at each of these states, at least 2."""
+    """Gymnasium problems: returns per state whose mean estimates the true value; at least 2."""
     held_out: Annotated[int, count(2)] = 5000
-    """Gymnasium problems: transitions of a separate stream that the moments are estimated from."""
+    """Gymnasium problems: number of transitions of a separate stream, from which the moments A, b
+    and C are estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +155,8 @@ class LearningSettings(
     """Learning to evaluate a policy."""
 
     compile: Annotated[str, one_of(("auto", "on", "off"))] = "auto"
-    """auto: compile where the steps are worth some 10 seconds of compilation per rule; on; off."""
+    """auto: compile if learning takes longer than compiling, some 10 seconds per rule; on; off."""
     out: Path | None = None
-    """Folder of the run, or of one run per rule; runs/PROBLEM if not given."""
+    """Folder of the run; with several rules, each has a folder in it. Default: runs/PROBLEM."""
     resume: bool = False
     """Continue the run in --out; only --steps (longer) and --device may differ."""

@@ -27,14 +27,14 @@ class MethodSettings(CheckedSettings):
     """Methods that learn from all transitions at once (constant, lstd-random, …)."""
 
     prefixes: Annotated[int, count(1)] = 4
-    """Prefixes of the data that a method learns from anew, evenly spaced: the points of its
-    curve."""
+    """Number of points of a method's curve: it learns from the first 1/N of the data, then again
+    from the first 2/N, and so on."""
     baseline_lambda: Annotated[float | None, from_to(0, 1)] = None
-    """λ of a method's λ-returns and LSTD(λ); 0.9 if not given, 0.95 for fitted."""
+    """λ of the λ-returns and of LSTD(λ) in a method. Default: 0.9, and 0.95 for fitted."""
     random_features: Annotated[int | None, count(1)] = None
-    """Random features of a method; 256 if not given, 192 for stackelberg-td."""
+    """Number of random features of a method. Default: 256, and 192 for stackelberg-td."""
     solves: Annotated[str, one_of(SOLVES)] = "end"
-    """When stackelberg-td solves its head: end, or at refits as well."""
+    """When stackelberg-td solves its head: at the end only, or also at every refit."""
 
 
 def with_flags(method: Method, settings: Any) -> Method:

@@ -13,10 +13,10 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSettings(CheckedSettings):
-    """In which formats figures are written."""
+    """Formats of figures."""
 
     vector: Annotated[str | None, one_of(("pdf", "svg"))] = None
-    """pdf or svg: write every figure in this vector format too, next to its PNG file."""
+    """Also write every figure in this vector format, next to its PNG file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,12 @@ class ComputingSettings(CheckedSettings):
     dtype: Annotated[str, one_of(("float32", "float64"))] = "float32"
     """Precision of learning; errors are always measured in float64."""
     compile: Annotated[str, one_of(("auto", "on", "off"))] = "auto"
-    """auto: compile where the number of steps is worth it."""
+    """auto: compile if the number of steps is large enough."""
     seed: Annotated[int, count(0)] = 0
-    """Seed of everything; same seed, machine and --compile, same result to the bit on the CPU."""
+    """Seed of all randomness. On the CPU of one machine, the same seed and --compile give the same
+    result to the bit."""
     device: Annotated[str, one_of(DEVICES)] = "auto"
-    """auto takes a GPU where there is one."""
+    """auto uses a GPU if there is one."""
 
 
 def stored(settings: CheckedSettings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ def help_page(
     groups: dict[type, Any] = {}
     for setting in sorted(settings.values(), key=lambda each: order.index(each.group)):
         if setting.group not in groups:
-            first = (setting.group.__doc__ or "").split(".")[0]
+            first = re.split(r"\.(?:\s|$)", setting.group.__doc__ or "", maxsplit=1)[0]
             title = "options" if setting.group is kinds[0] else first
             groups[setting.group] = page.add_argument_group(title)
         group = groups[setting.group]
