@@ -101,7 +101,7 @@ class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings, DataS
     learning needs no importance ratios, and --data needs no behaviour_probability, if --lambda
     is 0."""
     resample: Annotated[str, one_of(RESAMPLE)] = "none"
-    """episodes: run 0 learns from the first stream, and every other run from episodes of it that are
+    """episodes: run 0 learns from the first stream, and each other run from episodes of it that are
     drawn with replacement (from blocks of 4/(1 − γ) steps if the episodes are long). This gives an
     interval of the policy's value over the randomness of the data. auto solves its heads on 100
     such draws."""
