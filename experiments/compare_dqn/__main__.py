@@ -2,7 +2,7 @@
 
 Every game is learned with every arm from every seed, one run after another or several at a time,
 each in a folder OUT/GAME/ARM/seed-N. Started again with --resume, finished runs are kept and others
-go on.
+go on. With --grid all runs learn as populations, in OUT/GAME/selection and OUT/GAME/report.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,16 @@ def compare_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     clock = PhaseClock()
     comparison = read_comparison(argv)
-    from experiments.compare_dqn.run import compare
-
     settings, kept = comparison.settings, "finished runs and last checkpoints are"
     with resumable(settings.program, argv, settings.out, kept):
-        compare(comparison, clock)
+        if settings.grid:
+            from experiments.compare_dqn.grid_run import compare_grid
+
+            compare_grid(comparison, clock)
+        else:
+            from experiments.compare_dqn.run import compare
+
+            compare(comparison, clock)
     print(clock.line())
 
 

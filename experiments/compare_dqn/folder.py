@@ -32,7 +32,7 @@ def comparison_folder(comparison: Comparison) -> Iterator[None]:
         raise UsageError(f"--out {out} holds no comparison to resume")
     before = read_json(out / CONFIG).get("comparison", {})
     for name, value in stored.items():
-        if before.get(name) != value:
+        if before.get(name, value) != value:
             flag = "--" + name.replace("_", "-")
             raise UsageError(
                 f"{flag} {value} differs from the {before.get(name)} of the comparison in {out}"

@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from agents.dqn.objectives import CONTROL_RULES
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.common_settings import FigureSettings
 from experiments.runs.command_line.program import flags_given
-from experiments.runs.command_line.requirements import count, one_of, several
+from experiments.runs.command_line.requirements import above, count, one_of, several
 from experiments.runs.command_line.settings import (
+    flag_of,
     idle_flags,
     setting_fields,
     settings_from,
@@ -33,6 +35,9 @@ class ComparisonSettings(FigureSettings):
     Arms: split (body at --body-step, head at --head-step), body (both at --body-step), head (both
     at --head-step), opposite (exchanged). All other flags are those of train_dqn and hold for every
     run; what is not given has the default of each game.
+
+    With --grid every arm of every rule has its own best rates: all candidates learn as one
+    population from some seeds, and the best of each arm again from fresh seeds, which are reported.
     """
 
     program: ClassVar[str] = "python -m experiments.compare_dqn"
@@ -53,6 +58,17 @@ class ComparisonSettings(FigureSettings):
     """Folder of all runs, with the common figure, table and summary."""
     resume: bool = False
     """Continue the comparison in --out; only --parallel may differ."""
+    grid: bool = False
+    """Select the rates of each arm from a grid, and report on fresh seeds."""
+    rules: Annotated[tuple[str, ...] | None, several, one_of(CONTROL_RULES)] = None
+    """With --grid: the rules to compare, each with every arm; --rule alone if not given."""
+    body_steps: Annotated[tuple[float, ...], several, above(0)] = (2.5e-4, 1e-3, 4e-3)
+    """With --grid: the body rates α of the grid."""
+    ratios: Annotated[tuple[float, ...], several, above(0)] = (4.0,)
+    """With --grid: the ratios ρ of the grid; split is (α, ρα), body (α, α), head (ρα, ρα), opposite
+    (ρα, α)."""
+    selection_seeds: Annotated[int, count(1, 1000)] = 3
+    """With --grid: seeds from which candidates are selected, none of them among --seeds."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,15 @@ class Comparison:
         out = self.settings.out / folder_name(game) / arm / f"seed-{seed}"
         own = {"problem": game, "arm": arm, "seed": seed, "out": out}
         return dqn_settings({**self.shared, **own})
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Return the rules of a grid."""
+        return self.settings.rules or (self.member(self.settings.problem[0], {}).rule,)
+
+    def member(self, game: str, own: Mapping[str, Any]) -> DQNSettings:
+        """Return the settings of one run of a grid, with its own rule, rates and seed."""
+        return dqn_settings({**self.shared, "problem": game, **own})
 
     def stored(self) -> dict[str, Any]:
         """Return the settings as they are written down and compared on resume."""
@@ -85,10 +110,38 @@ def read_comparison(argv: Sequence[str]) -> Comparison:
     )
     shared = {name: value for name, value in given.items() if name not in own}
     comparison = Comparison(settings, shared)
-    runs = [comparison.run(game, settings.arm[0], 0) for game in settings.problem]
+    _check_grid(settings, given)
+    rules = [{"rule": rule} for rule in settings.rules or ()] or [{}]
+    runs = [comparison.member(game, rule) for game in settings.problem for rule in rules]
     idle = [idle_flags(run, idle_agent_settings(run)) for run in runs]
     for name in idle[0]:
         if all(name in each for each in idle):
             raise UsageError(idle[0][name])
-    check_target_period(runs[0], shared)
+    if all(run.objective.target == "none" for run in runs):
+        check_target_period(runs[0], shared)
     return comparison
+
+
+# What a population has no use for, and why.
+_NOT_IN_GRID = {
+    **dict.fromkeys(("body_step", "head_step"), "give --body-steps and --ratios"),
+    **dict.fromkeys(("parallel", "environments"), "all runs learn together, with one game each"),
+    **dict.fromkeys(("save_replay", "compile", "precision", "device"), "it is for single runs"),
+    "measure_every": "scores alone are kept",
+}
+_IN_GRID = ("rules", "body_steps", "ratios", "selection_seeds")
+
+
+def _check_grid(settings: ComparisonSettings, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for a flag that --grid, or its absence, leaves without effect."""
+    flags = {name: flag_of(name) for name in given}
+    if not settings.grid:
+        for name in _IN_GRID:
+            if name in given:
+                raise UsageError(f"{flags[name]} has no effect without --grid")
+        return
+    for name, why in _NOT_IN_GRID.items():
+        if name in given:
+            raise UsageError(f"{flags[name]} has no effect with --grid: {why}")
+    if settings.rules and "rule" in given:
+        raise UsageError(f"--rule {given['rule']} has no effect with --rules")

@@ -65,7 +65,7 @@ def training(
         auxiliary=auxiliary,
         auxiliary_rate=settings.auxiliary_step,
     )
-    replay, schedule = _replay(settings, environments, device), _training_schedule(settings)
+    replay, schedule = _replay(settings, environments, device), training_schedule(settings)
     learner = Learner(
         network,
         optimizer,
@@ -108,7 +108,8 @@ def _replay(settings: DQNSettings, environments: Environments, device: torch.dev
         raise UsageError(f"--replay-capacity {settings.replay_capacity}: {error}") from None
 
 
-def _training_schedule(settings: DQNSettings) -> TrainingSchedule:
+def training_schedule(settings: DQNSettings) -> TrainingSchedule:
+    """Return how learning goes along with acting."""
     named = {**vars(settings), "final_lr_factor": settings.rate_last}
     return TrainingSchedule(**{name: named[name] for name in TrainingSchedule._fields})
 

@@ -42,6 +42,11 @@ def measured_training(training: Training, progress: TrainingProgress) -> dict[st
     }
 
 
+def evaluation_seed(settings: DQNSettings, number: int) -> int:
+    """Return the seed of the games of a run's evaluation of this number."""
+    return settings.seed + 1_000_000_007 * (number + 1)
+
+
 def play(
     settings: DQNSettings, training: Training, environments: Environments, number: int
 ) -> dict[str, Any]:
@@ -53,7 +58,7 @@ def play(
         GreedyActor(training.learner.network),
         environments,
         settings.evaluation_epsilon,
-        settings.seed + 1_000_000_007 * (number + 1),
+        evaluation_seed(settings, number),
         settings.evaluation_longest,
     )
     return {"step": training.step, "scores": scores, "lengths": lengths}

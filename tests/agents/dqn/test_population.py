@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from agents.dqn.learner import Learner, make_auxiliary
 from agents.dqn.objectives import CONTROL_RULES
 from agents.dqn.optimizers import make_optimizer
 from agents.dqn.population import DQNMember, DQNPopulation, population_order
+from agents.dqn.population_evaluation import evaluate_population
 from agents.dqn.q_network import make_network
 from agents.dqn.replay import Replay
 from agents.dqn.stacked_learner import MemberRates
@@ -175,3 +177,21 @@ def test_a_replay_gives_the_transitions_of_the_replay_of_each_run():
                 found = together.at(np.tile(rows, (runs, 1)))
                 for leaf, expected in zip(found[:5], single.at(rows)[:5]):
                     assert torch.equal(leaf[run], expected)
+
+
+def test_a_population_scores_what_each_run_scores_alone():
+    members, count, seeds = MEMBERS[:3], 4, [11, 12, 13]
+    together = population(members)
+    together.advance(60)
+    found = evaluate_population(together.networks, games(3 * count), 0.3, seeds, 25)
+    for run, seed in enumerate(seeds):
+        (own,) = [
+            (stacked, run - runs.start)
+            for runs, stacked in together.networks
+            if runs.start <= run < runs.stop
+        ]
+        net = network(0)
+        net.load_state_dict(own[0].of_run(own[1]))
+        expected, _ = evaluate_episodes(GreedyActor(net), games(count), 0.3, seed, 25)
+        assert found[run].tolist() == expected
+    assert len(set(found.reshape(-1).tolist())) > 2

@@ -1,0 +1,87 @@
+"""The grid of a comparison: what enters it, with which learning rates, and which are the best.
+
+An entrant is a rule and an arm. Its candidates are the learning rates that the arm makes of every
+body rate α and ratio ρ of the grid: split (α, ρα), body (α, α), head (ρα, ρα), opposite (ρα, α).
+Candidates of one rule with the same rates are one and learn once for all their entrants.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.compare_dqn.settings import Comparison
+from experiments.runs.results.intervals import interquartile_mean
+from experiments.train_dqn.settings import DQNSettings
+
+# Seeds of the selection begin here: those of the report are below.
+FIRST_SELECTION_SEED = 1000
+
+
+class Entrant(NamedTuple):
+    """What is compared."""
+
+    rule: str
+    arm: str
+
+    @property
+    def name(self) -> str:
+        """Return its name in tables and files."""
+        return f"{self.rule}/{self.arm}"
+
+
+class Candidate(NamedTuple):
+    """A rule with the learning rates of body and head."""
+
+    rule: str
+    body_step: float
+    head_step: float
+
+
+def grid_rates(arm: str, body_step: float, ratio: float) -> tuple[float, float]:
+    """Return the rates of body and head that an arm makes of a body rate and a ratio."""
+    # Ten digits: products of the same size are then the same number.
+    fast = float(f"{body_step * ratio:.10g}")
+    arms = {"split": (body_step, fast), "body": (body_step, body_step), "head": (fast, fast)}
+    return arms.get(arm, (fast, body_step))
+
+
+def entrants(comparison: Comparison) -> list[Entrant]:
+    """Return every rule with every arm."""
+    settings = comparison.settings
+    return [Entrant(rule, arm) for rule in comparison.rules for arm in settings.arm]
+
+
+def candidates(comparison: Comparison, entrant: Entrant) -> list[Candidate]:
+    """Return the candidates of an entrant, each once."""
+    settings = comparison.settings
+    found = [
+        Candidate(entrant.rule, *grid_rates(entrant.arm, body_step, ratio))
+        for body_step in settings.body_steps
+        for ratio in settings.ratios
+    ]
+    return list(dict.fromkeys(found))
+
+
+def member_settings(
+    comparison: Comparison, game: str, candidate: Candidate, seed: int
+) -> DQNSettings:
+    """Return the settings of one run; UsageError in one line for what is not allowed."""
+    return comparison.member(game, {**candidate._asdict(), "seed": seed})
+
+
+def best_candidate(
+    scores: Mapping[Candidate, np.ndarray], choices: Sequence[Candidate]
+) -> tuple[Candidate, float]:
+    """Return the candidate with the largest interquartile mean over its seeds, and that mean.
+
+    scores: [seed] of every candidate, −∞ for a run that diverged
+    """
+    means = {each: interquartile_mean(scores[each]) for each in choices}
+    chosen = max(choices, key=lambda each: means[each])
+    return chosen, means[chosen]
+
+
+def candidate_entry(candidate: Candidate) -> dict[str, Any]:
+    """Return a candidate as it stands in files."""
+    return dict(candidate._asdict())

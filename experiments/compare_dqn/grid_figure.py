@@ -1,0 +1,62 @@
+"""The figure of a comparison over a grid: learning curves, and performance profiles."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.compare_dqn.grid_report import GameReport, fresh_scores
+from experiments.runs.results.comparisons import performance_profile
+from experiments.runs.results.intervals import interquartile_interval, interval_name
+from experiments.runs.results.style import GREY, rule_styles, save_figure, styled
+
+
+@styled
+def grid_figure(path: Path, reports: Mapping[str, GameReport], vector: str | None = None) -> None:
+    """Draw a row per game: interquartile means of scores over agent steps, and profiles.
+
+    Raises OSError where the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained", figsize=(9.0, 3.2 * len(reports) + 0.9))
+    handles: dict[str, Any] = {}
+    for row, (game, found) in enumerate(reports.items()):
+        learning = figure.add_subplot(len(reports), 2, 2 * row + 1)
+        profile = figure.add_subplot(len(reports), 2, 2 * row + 2)
+        styles = rule_styles([entrant.name for entrant in found.chosen])
+        fresh = {entrant: fresh_scores(found, entrant) for entrant in found.chosen}
+        everything = np.concatenate([[found.random], *fresh.values()])
+        thresholds = np.linspace(everything.min(), everything.max(), 101)
+        for entrant, (candidate, _) in found.chosen.items():
+            style = styles[entrant.name]
+            scores, _ = found.report.of(candidate)
+            curve = interquartile_interval(scores)
+            share = performance_profile(fresh[entrant], thresholds)
+            for axes, x, (center, low, high) in (
+                (learning, found.report.steps, curve),
+                (profile, thresholds, share),
+            ):
+                axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0)
+                (line,) = axes.plot(x, center, color=style.colour, linestyle=style.line)
+                handles.setdefault(entrant.name, line)
+        random = learning.axhline(found.random, color=GREY, linestyle=":", linewidth=1.0)
+        handles.setdefault("random policy", random)
+        learning.set(title=game, xlabel="agent steps", ylabel="raw score of a whole game")
+        profile.set(
+            title="Performance profile", xlabel="score τ", ylabel="share of seeds with score ≥ τ"
+        )
+        for axes in (learning, profile):
+            axes.grid(True)
+    seeds = len(fresh[entrant])
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=3,
+        title=f"rule/arm at its best rates, interquartile mean of {seeds} fresh seeds, bands: "
+        f"{interval_name([seeds])} (profile: bootstrap)",
+        title_fontsize=7,
+    )
+    save_figure(figure, path, vector)
