@@ -66,10 +66,10 @@ def evaluate(tmp_path, monkeypatch, capsys):
     threads = torch.get_num_threads()
     drawn, drawn_values = figures.evaluation_figure, figures.value_figure
 
-    def stub(path, histories, title, **_):
+    def stub(path, histories, title, *_, **__):
         path.write_text(" ".join([title, *histories]))
 
-    def stub_values(path, value, task, title, components, **_):
+    def stub_values(path, value, task, title, *_, **__):
         path.write_text(title)
 
     def run(line, figure=False):
