@@ -209,8 +209,11 @@ class ValueFunction:
         return self.of_runs(observation, action)[~self.diverged]
 
     def _checked(self, run: int) -> int:
-        if not 0 <= run < self.runs:
-            raise ValueError(f"there is no run {run}, runs are numbered from 0 to {self.runs - 1}")
+        whole = isinstance(run, int | np.integer) and not isinstance(run, bool)
+        if not whole or not 0 <= run < self.runs:
+            raise ValueError(
+                f"there is no run {run!r}, runs are numbered from 0 to {self.runs - 1}"
+            )
         return run
 
     def _batch(self, observation: Any) -> tuple[Tensor, bool, Tensor | None]:
@@ -222,6 +225,8 @@ class ValueFunction:
             except (TypeError, ValueError, RuntimeError) as error:
                 said = str(error).splitlines()[0]
                 raise ValueError(f"observations must be an array of numbers: {said}") from None
+        if observation.is_complex():
+            raise ValueError("observations must be an array of real numbers")
         table, expected = self._saved["table"], tuple(self._saved["observation_shape"])
         state: Tensor | None = None
         whole = not (observation.is_floating_point() or observation.dtype == torch.bool)
@@ -251,7 +256,11 @@ def load_value(folder: str | Path, policy: Any = None) -> ValueFunction:
     made here.
     """
     path = Path(folder)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if is_folder:
         rules = sorted(str(found.parent) for found in path.glob(f"*/{FILE}"))
         if rules and not (path / FILE).exists():
             raise ValueError(f"{path} holds several rules; load one of {', '.join(rules)}")

@@ -95,26 +95,20 @@ def load_runs(folder: Path | str) -> dict[str, FinishedRun]:
 
 def load_study(folder: Path | str) -> FinishedStudy:
     """Return the tables of a study of step sizes; ValueError in one line where there is none."""
-    import pandas
-
     folder = Path(folder)
+    _check_folder(folder)
     if not (folder / STUDY_RESULTS).is_file():
         raise ValueError(f"{folder} holds no finished study: there is no {STUDY_RESULTS} in it")
     selected = {
-        path.stem.partition("-")[2]: pandas.read_csv(path) for path in folder.glob(STUDY_SELECTIONS)
+        path.stem.partition("-")[2]: _table(path) for path in sorted(folder.glob(STUDY_SELECTIONS))
     }
     config, summary = _optional(folder / CONFIG), _optional(folder / SUMMARY)
-    return FinishedStudy(folder, config, summary, pandas.read_csv(folder / STUDY_RESULTS), selected)
+    return FinishedStudy(folder, config, summary, _table(folder / STUDY_RESULTS), selected)
 
 
 def run_folders(folder: Path) -> list[Path]:
     """Return the run folders at a path: itself, or those in it; UsageError where there is none."""
-    try:
-        is_folder = folder.is_dir()
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
-    if not is_folder:
-        raise UsageError(f"{folder} is no folder")
+    _check_folder(folder)
     if (folder / METRICS_FILE).is_file():
         return [folder]
     found = sorted(path.parent for path in folder.glob(f"*/{METRICS_FILE}"))
@@ -150,12 +144,37 @@ def read_run(folder: Path) -> FinishedRun:
         folder=folder,
         problem=str(result.get("problem") or config.get("problem") or ""),
         rule=rule if isinstance(rule, str) else folder.resolve().name,
-        seed=int(result.get("seed") or config.get("seed") or 0),
+        seed=_seed(folder, result.get("seed", config.get("seed"))),
         history=history,
         truth_standard_error=result.get("truth_standard_error"),
         config=config,
         summary=result,
     )
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
+    if not is_folder:
+        raise UsageError(f"{folder} is no folder")
+
+
+def _seed(folder: Path, value: Any) -> int:
+    if value is not None and not isinstance(value, int):
+        raise UsageError(f"{folder}: its seed {value!r} is no whole number")
+    return value or 0
+
+
+def _table(path: Path) -> "DataFrame":
+    import pandas
+
+    try:
+        return pandas.read_csv(path)
+    except (ValueError, OSError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise UsageError(f"{path} cannot be read as a table: {said}") from None
 
 
 def _optional(path: Path) -> Mapping[str, Any]:

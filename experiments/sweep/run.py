@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from experiments.evaluate_policy.parts.policies import policy_contents
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.recording.finished_parts import Engine, FinishedParts
@@ -152,4 +153,10 @@ def stored_settings(
         problem: {name: value for name, value in stored(own).items() if value != common[name]}
         for problem, own in by_problem.items()
     }
-    return {**common, "override": {name: value for name, value in special.items() if value}}
+    override = {name: value for name, value in special.items() if value}
+    # A study goes on with the same files of policies only.
+    return {
+        **common,
+        **policy_contents(settings.policy, settings.behaviour),
+        "override": override,
+    }

@@ -135,7 +135,13 @@ def test_the_spread_is_the_standard_deviation_over_the_runs_that_did_not_diverge
 def test_a_run_that_there_is_not_is_refused(tmp_path):
     saved(tmp_path)
     value = load_value(tmp_path)
-    for ask in (lambda: value.network(3), lambda: value([0.0, 0.0], run=-1)):
+    for ask in (
+        lambda: value.network(3),
+        lambda: value([0.0, 0.0], run=-1),
+        # As an index, True would be all runs.
+        lambda: value([0.0, 0.0], run=True),
+        lambda: value.network(True),
+    ):
         with pytest.raises(ValueError, match=r"there is no run .* from 0 to 2"):
             ask()
 

@@ -1,6 +1,5 @@
 """Policy evaluation from logged data: what --data stands for, and what it leaves without effect."""
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from experiments.evaluate_policy.parts.policies import given_policy
 from experiments.evaluate_policy.settings.data_settings import named_column
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.checks import UsageError
+from experiments.runs.folder.files import digest_of_files
 from neural_tdc.learning.sampling import SAMPLINGS
 
 
@@ -80,9 +80,4 @@ def runs_alike(settings: EvaluationSettings, rules: dict[str, Any]) -> list[str]
 
 def content(sources: tuple[str, ...]) -> str:
     """Return what tells data from others of the same names: the SHA-256 of the files."""
-    digest = hashlib.sha256()
-    for path in [file for source in sources for file in source_files(source)]:
-        with Path(path).open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
+    return digest_of_files(Path(file) for source in sources for file in source_files(source))

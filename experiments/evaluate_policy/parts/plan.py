@@ -24,6 +24,7 @@ from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.actions import heads_for
 from experiments.evaluate_policy.parts.data import content, logged, runs_alike
 from experiments.evaluate_policy.parts.memory import check_run_memory
+from experiments.evaluate_policy.parts.policies import policy_contents
 from experiments.evaluate_policy.parts.problems import (
     Problem,
     made_problem,
@@ -151,8 +152,9 @@ class EvaluationPlan(NamedTuple):
         """Return the values of the settings that may be left out, as they were chosen."""
         of_mlp = settings.body == "mlp" and self.make_body is not None
         return {
-            # Not a setting, but a run goes on with the same data only.
+            # No settings, but a run goes on with the same data and policies only.
             **({} if settings.data is None else {"data_sha256": content(settings.data)}),
+            **policy_contents(settings.policy, settings.behaviour),
             "steps": self.steps,
             "runs": self.runs,
             "auxiliary_step": self.step_sizes[2],

@@ -10,6 +10,7 @@ from torch import nn
 
 from envs.control.stable_baselines import stable_baselines_policy
 from experiments.runs.command_line.checks import UsageError, load_part, named
+from experiments.runs.folder.files import digest_of_files
 from experiments.train_dqn.policy import load_policy
 
 SB3 = "sb3:"
@@ -34,6 +35,27 @@ def is_torchscript(path: Path | str) -> bool:
 def is_dqn_checkpoint(value: str | None) -> bool:
     """Tell whether the value of --policy is taken as a checkpoint of train_dqn."""
     return is_file(value) and not is_torchscript(value or "")
+
+
+def policy_files(value: str | None) -> list[Path]:
+    """Return the files that the value of --policy names, none where it is a name or a function."""
+    if value is not None and value.startswith(SB3):
+        named_files = value.removeprefix(SB3).split(",")
+        return [Path(each) for each in named_files if each != DETERMINISTIC]
+    return [Path(value)] if value is not None and is_file(value) else []
+
+
+def policy_contents(policy: str | None, behaviour: str | None) -> dict[str, str]:
+    """Return {"policy_sha256" or "behaviour_sha256": the checksum} of policies that are files.
+
+    A run is resumed with the same files only. A file that there is not is refused elsewhere.
+    """
+    named_policies = {"policy": policy_files(policy), "behaviour": policy_files(behaviour)}
+    return {
+        f"{name}_sha256": digest_of_files(files)
+        for name, files in named_policies.items()
+        if files and all(file.is_file() for file in files)
+    }
 
 
 def given_policy(value: str | None, flag: str) -> Any:

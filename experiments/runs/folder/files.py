@@ -5,10 +5,11 @@ or the new one, and a full disk leaves the old one as it was.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8 whole or not at all; OSError where it cannot be."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def digest_of_files(paths: Iterable[Path]) -> str:
+    """Return what tells files from others of the same names: the SHA-256 of their contents."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def json_value(value: Any) -> Any:

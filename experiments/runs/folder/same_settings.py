@@ -7,6 +7,9 @@ from typing import Any
 from experiments.runs.folder.files import json_value, read_json
 from experiments.runs.folder.run_folder import CONFIG, run_configuration
 
+# Ends the name of a checksum of the files that a setting names.
+CHECKSUM = "_sha256"
+
 
 def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Sequence[str]) -> None:
     """Raise ValueError where a run is resumed with settings other than those it was started with.
@@ -18,11 +21,13 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Seq
         if name in may_differ or name not in config:
             continue
         if json_value(value) != config[name]:
-            if name == "data_sha256":
-                given = " ".join(settings["data"])
+            if name.endswith(CHECKSUM):
+                source = name.removesuffix(CHECKSUM)
+                named_so = json_value(settings.get(source))
+                given = "" if named_so is None else f" {_shown(named_so)}"
                 raise ValueError(
-                    f"--data {given} is not what the run in {path} was started with: its contents "
-                    "have changed"
+                    f"--{source}{given} is not what the run in {path} was started with: its "
+                    "contents have changed"
                 )
             flag = "--" + name.strip("_").replace("_", "-")
             free = " and ".join("--" + other.replace("_", "-") for other in may_differ)

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.runs.loading import load_run, load_runs, load_study
 from experiments.runs.results.history import History, MetricsFile
+from neural_tdc import load_value
 
 
 def write_run(folder, rule):
@@ -53,6 +54,29 @@ def test_a_study_is_its_tables(tmp_path):
     assert study.results["head_step"].tolist() == [0.5, 0.25]
     assert math.isnan(study.results["auc_rmsve"][1])
     assert study.selected["auc_rmsve"]["rule"].tolist() == ["td"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "load", "said"),
+    [
+        ("summary.json", '{"seed": "four"}', load_run, "its seed 'four' is no whole number"),
+        ("sweep.csv", "", load_study, "sweep.csv cannot be read as a table: No columns"),
+        ("selected-x.csv", "a,b\n1,2,3\n1,2,3,4,5\n", load_study, "selected-x.csv cannot be"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content, load, said):
+    folder = tmp_path / "run"
+    write_run(folder, "td")
+    (folder / "sweep.csv").write_text("rule\ntd\n")
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        load(folder)
+
+
+@pytest.mark.parametrize("load", [load_run, load_runs, load_study, load_value])
+def test_a_name_that_no_folder_can_have_is_refused_in_one_line(load):
+    with pytest.raises(ValueError, match="cannot be read: File name too long"):
+        load("a" * 300)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import nn
 
 from envs.control.collection import collect
 from experiments.evaluate_policy.parts.plan import evaluation_plan
-from experiments.evaluate_policy.parts.policies import given_policy, policy_maker
+from experiments.evaluate_policy.parts.policies import given_policy, policy_files, policy_maker
 from experiments.evaluate_policy.settings.evaluation_settings import read_evaluation_settings
 from experiments.train_dqn import train as dqn_train
 from experiments.train_dqn.__main__ import train_dqn
@@ -163,3 +163,36 @@ def test_a_network_is_a_policy_of_a_chain(leaning, tmp_path):
     torch.jit.script(Constant()).save("constant.pt")
     made = problem("--problem baird --policy constant.pt --features given")
     assert torch.allclose(made.target, torch.tensor([0.2, 0.8], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("flag", ["policy", "behaviour"])
+def test_a_run_is_not_resumed_with_another_policy_of_the_same_name(evaluate, flag):
+    def save(chance):
+        class Constant(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.chances = nn.Parameter(torch.tensor([chance, 1 - chance]))
+
+            def forward(self, observation):
+                return self.chances.expand(len(observation), 2)
+
+        torch.jit.script(Constant()).save("constant.pt")
+
+    line = f"--problem baird --{flag} constant.pt --features given --compile off {TINY} --out run"
+    save(0.2)
+    assert evaluate(line).status == 0
+    save(0.2)
+    assert evaluate(f"{line} --resume").status == 0
+    save(0.3)
+    outcome = evaluate(f"{line} --resume")
+    assert outcome.status == 2
+    assert outcome.error == (
+        f"error: --{flag} constant.pt is not what the run in run was started with: its contents "
+        "have changed\n"
+    )
+
+
+def test_the_files_of_a_policy_are_its_zip_and_its_statistics():
+    assert policy_files("sb3:a.zip,b.pkl,deterministic") == [Path("a.zip"), Path("b.pkl")]
+    assert policy_files("a.pt") == [Path("a.pt")]
+    assert policy_files("soft") == policy_files("own:policy") == policy_files(None) == []
