@@ -28,7 +28,7 @@ def train(run_program, monkeypatch):
     """Return a function that runs the program; a figure is a stub unless `figure` is True."""
     drawn = program.evaluation_figure
 
-    def stub(path, histories, title, panels):
+    def stub(path, histories, title, panels, **_):
         path.write_text(" ".join([title, *histories]))
 
     def run(line, figure=False):
@@ -179,7 +179,9 @@ def finished(tmp_path_factory):
             made[line] = tmp_path_factory.mktemp("finished") / "run"
             threads = torch.get_num_threads()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(program, "evaluation_figure", lambda path, *_: path.write_text(""))
+                patch.setattr(
+                    program, "evaluation_figure", lambda path, *_, **__: path.write_text("")
+                )
                 argv = [*line.split(), "--out", str(made[line])]
                 assert main(program.train_supervised, argv) == 0
             torch.set_num_threads(threads)

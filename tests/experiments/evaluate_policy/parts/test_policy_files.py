@@ -181,7 +181,6 @@ def test_a_run_is_not_resumed_with_another_policy_of_the_same_name(evaluate, fla
     line = f"--problem baird --{flag} constant.pt --features given --compile off {TINY} --out run"
     save(0.2)
     assert evaluate(line).status == 0
-    save(0.2)
     assert evaluate(f"{line} --resume").status == 0
     save(0.3)
     outcome = evaluate(f"{line} --resume")
