@@ -138,7 +138,7 @@ def test_images_are_classified_and_their_folder_is_remembered(train, tmp_path, i
     idx_files(tmp_path / "MNIST/raw", compressed=True, seed=1)
     again = train(f"{line} --resume")
     assert again.status == 2
-    assert "--data . is not the file that the run in run was started with" in again.error
+    assert "--data . is not what the run in run was started with" in again.error
 
 
 def test_a_response_short_of_its_tolerance_is_said_with_its_residual(train, tmp_path, idx_files):
