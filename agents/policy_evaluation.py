@@ -145,6 +145,7 @@ def control_task(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     on_progress: OnTaskProgress = no_progress,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Task:
     """Make a Gymnasium problem ready: streams, Monte Carlo truth and held-out transitions.
 
@@ -154,6 +155,7 @@ def control_task(
     held_out_size: transitions of a separate stream, from which A, b₀ and C are estimated
     of_actions:    whether values of actions are learned
     on_progress:       hears (what is being done, how much of it is done, of how much)
+    meanwhile:     called once while other processes collect the streams, if they do; for imports
 
     Observations are standardised by the separate stream's means and deviations, once, for every
     run alike. An environment from which no true values can be had is measured as a log is, on the
@@ -175,7 +177,12 @@ def control_task(
         return ((observation - shift) / scale).to(device, dtype)
 
     streams, action = collected(
-        problem, runs, transitions, seed, reporting("experience", transitions)
+        problem,
+        runs,
+        transitions,
+        seed,
+        reporting("experience", transitions),
+        meanwhile=meanwhile,
     )
     truth, note = _estimated_truth(problem, states, rollouts, seed, reporting("truth", states))
     raw = None if truth is None else truth.observation

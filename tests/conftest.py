@@ -3,17 +3,20 @@
 The check must stand before any import of the project.
 """
 
+import os
+
 from jaxtyping import install_import_hook
 
 install_import_hook(["neural_tdc", "envs", "agents"], "beartype.beartype")
 
-import os  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
+# The suite compiles far more programs than one command: headers compiled once are worth it here.
+os.environ.setdefault("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "1")
 # The tensors of the tests are small: a second thread would cost more by waiting than it does.
 torch.set_num_threads(1)
 

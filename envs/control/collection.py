@@ -20,7 +20,13 @@ from envs.control.actions import Actions, BoxActions, actions_of
 from envs.control.environments import observation_encoder
 from envs.control.importance import importance_ratios
 from envs.control.problems import ControlProblem
-from envs.control.workers import equal_parts, in_parallel, shared_array, worker_count
+from envs.control.workers import (
+    equal_parts,
+    in_parallel,
+    progress_from_elsewhere,
+    shared_array,
+    worker_count,
+)
 from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
@@ -79,25 +85,33 @@ def record(
     visit: Callable[[int, list[gymnasium.Env]], None] | None = None,
     progress: Callable[[int], None] | None = None,
     workers: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Recording:
     """Let the behaviour policy act in `streams` environments for `steps` steps each.
 
     `visit(time, environments)` sees the environments before each step, for copying, all of them
     in this process; `progress` hears how many steps are done, once a step. Everything else as in
-    `collect`.
+    `collected`.
     """
     if streams < 1 or steps < 1:
         raise ValueError(f"streams {streams} and steps {steps}: both must be at least 1")
     # Two streams in a process at least: a factory that makes one environment for all is found.
-    count = min(worker_count(streams * steps, workers), max(1, streams // 2))
+    most = worker_count(streams * steps, workers)
+    count = min(most, max(1, streams // 2))
     recording = _empty_recording(problem, streams, steps)
-    parts = [
-        partial(
-            _fill, problem, recording, part, seed, purpose, visit, None if part.start else progress
-        )
-        for part in equal_parts(streams, count if visit is None else 1)
-    ]
-    in_parallel(parts)
+    slices = equal_parts(streams, count if visit is None else 1)
+    heard, watch = progress, None
+    if meanwhile is not None and most > 1:
+        heard, watch = progress_from_elsewhere(progress, meanwhile)
+    in_parallel(
+        [
+            partial(
+                _fill, problem, recording, part, seed, purpose, visit, None if part.start else heard
+            )
+            for part in slices
+        ],
+        watch,
+    )
     transition = recording.transition
     finite = (transition.observation, transition.next_observation, transition.reward)
     if not all(bool(leaf.isfinite().all()) for leaf in finite):
@@ -252,9 +266,22 @@ def collected(
     seed: int,
     progress: Callable[[int], None] | None = None,
     workers: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> tuple[Transition, Shaped[Tensor, "stream time *action"]]:
-    """Collect the streams of `collect` with the actions taken, as the environment counts them."""
-    recording = record(problem, streams, steps, seed, "stream", progress=progress, workers=workers)
+    """Collect the streams of `collect` with the actions taken, as the environment counts them.
+
+    meanwhile: called once, while other processes collect; not where this one does it alone
+    """
+    recording = record(
+        problem,
+        streams,
+        steps,
+        seed,
+        "stream",
+        progress=progress,
+        workers=workers,
+        meanwhile=meanwhile,
+    )
     return recording.transition, torch.from_numpy(recording.actions)
 
 

@@ -18,6 +18,8 @@ import torch
 
 # Steps of an environment below which a process is not worth its start.
 _WORTH = 5_000
+# Seconds between two looks at parts that all work in other processes.
+_WATCHED = 0.1
 
 
 def worker_count(steps: int, workers: int | None = None) -> int:
@@ -46,8 +48,13 @@ def shared_array(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return np.frombuffer(mmap.mmap(-1, max(1, size)), dtype, int(np.prod(shape))).reshape(shape)
 
 
-def in_parallel(parts: Sequence[Callable[[], Any]]) -> list[Any]:
+def in_parallel(
+    parts: Sequence[Callable[[], Any]], watch: Callable[[], object] | None = None
+) -> list[Any]:
     """Call all parts at once, the first one here and each other one in a forked process.
+
+    watch: the first part is then in a forked process too, and this is called here, once and then
+        ten times a second until all are done
 
     Returns what they return, in order, and raises what the first failing part raises. All work on
     one thread, so that the number of processes changes no bit.
@@ -57,14 +64,21 @@ def in_parallel(parts: Sequence[Callable[[], Any]]) -> list[Any]:
     children: list[tuple[Any, Connection]] = []
     torch.set_num_threads(1)
     try:
-        for part in parts[1:]:
+        for part in parts if watch else parts[1:]:
             receiver, sender = context.Pipe(duplex=False)
             child = context.Process(target=_answer, args=(part, sender), daemon=True)
             child.start()
             sender.close()
             children.append((child, receiver))
-        answers = [parts[0]()]
-        answers += [_received(*child) for child in children]
+        answers = []
+        if watch is None:
+            answers.append(parts[0]())
+        else:
+            watch()
+        for child, receiver in children:
+            while watch is not None and not receiver.poll(_WATCHED):
+                watch()
+            answers.append(_received(child, receiver))
     finally:
         torch.set_num_threads(threads)
         for child, receiver in children:
@@ -73,6 +87,30 @@ def in_parallel(parts: Sequence[Callable[[], Any]]) -> list[Any]:
             child.join()
             receiver.close()
     return answers
+
+
+def progress_from_elsewhere(
+    progress: Callable[[int], None] | None, meanwhile: Callable[[], object]
+) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """Return what a part elsewhere calls with its progress, and the watch for `in_parallel`.
+
+    The watch calls `meanwhile` the first time, and after that `progress` with the latest number.
+    """
+    done = shared_array((1,), np.int64)
+    begun = False
+
+    def heard(number: int) -> None:
+        done[0] = number
+
+    def watch() -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            meanwhile()
+        elif progress is not None:
+            progress(int(done[0]))
+
+    return heard, watch
 
 
 def _answer(part: Callable[[], Any], sender: Connection) -> None:

@@ -51,6 +51,8 @@ from experiments.runs.folder.run_folder import (
 from experiments.runs.folder.same_settings import resumed_config
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import PartsProgress
+from experiments.runs.results.style import import_matplotlib
+from neural_tdc.learning.compilation import import_compiler
 from neural_tdc.learning.reward_scale import AUTO_SCALE
 
 # Seconds after which the common figure is drawn again while rules are still learned.
@@ -92,8 +94,15 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         clock.switch("truth" if what == "truth" else "experience")
         report(what, done, total)
 
+    def meanwhile() -> None:
+        with clock.phase("compile"):
+            if compiled:
+                import_compiler()
+        with clock.phase("write"):
+            import_matplotlib()
+
     clock.switch("experience")
-    task = plan.task(settings, pool, on_progress)
+    task = plan.task(settings, pool, on_progress, meanwhile)
     check_components(settings.value_dimensions, task)
     prepared = prepared_rules(settings, plan, task)
     flags = settings.data_flags or problem_flags(settings)

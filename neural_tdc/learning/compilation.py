@@ -14,7 +14,9 @@ It is private to torch and takes longer to import than torch itself, so that it 
 something is compiled.
 """
 
+import contextlib
 import importlib
+import os
 import shutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -32,6 +34,8 @@ SMALL_PRODUCT = 4096
 FEW_PRODUCTS = 2**16
 # Bytes that are carried up to which calls are repeated in C++; a longer call hides Python's time.
 SMALL_STATE = 2**26
+# Torch's own variable, which still decides where it is set.
+PRECOMPILED_HEADERS = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
 # The versions of torch that compiled programs were tried on, first and last.
 OLDEST, NEWEST = (2, 11), (2, 15)
 
@@ -72,6 +76,31 @@ def compiler() -> Compiler:
         )
     except (ImportError, AttributeError) as error:
         raise _incompatible(str(error)) from error
+
+
+def compiler_settings() -> dict[str, Any]:
+    """Return the settings of torch's compiler that all programs here are compiled with."""
+    # It is not tried whether g++ knows the processor's instructions, which takes 7 s: one that can
+    # compile torch's headers does.
+    settings: dict[str, Any] = {"cpp.vec_isa_ok": True}
+    if PRECOMPILED_HEADERS not in os.environ:
+        # They cost as much as they save in five programs, and half a second of every process.
+        settings["cpp_cache_precompile_headers"] = False
+    return settings
+
+
+def import_compiler() -> None:
+    """Import what the first compilation of a process needs, beforehand; else do nothing.
+
+    It takes more than a second, in which a program may have nothing else to do than wait. What is
+    wrong with the compiler is told when something is compiled.
+    """
+    with contextlib.suppress(RuntimeError, ImportError, AttributeError):
+        inductor = compiler()
+        importlib.import_module("torch._inductor.compile_fx")
+        processor = importlib.import_module("torch._inductor.cpu_vec_isa")
+        with inductor.settings(compiler_settings()):
+            processor.pick_vec_isa()
 
 
 def torch_version() -> tuple[int, int]:
@@ -169,9 +198,7 @@ def compile_repeatable(
     inductor = compiler()
     leaves, structure = tree_flatten(carried)
     present = [leaf for leaf in tree_flatten(constant)[0] if isinstance(leaf, Tensor)]
-    # It is not tried whether g++ knows the processor's instructions, which takes 7 s: one that can
-    # compile torch's headers does.
-    settings: dict[str, Any] = {"cpp.vec_isa_ok": True}
+    settings = compiler_settings()
     if store_shared:
         settings["realize_reads_threshold"] = 1
     with torch.no_grad(), inductor.settings(settings):

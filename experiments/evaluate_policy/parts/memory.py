@@ -58,8 +58,9 @@ def body_size(make_body: MakeBody, shape: tuple[int, ...]) -> tuple[int, int]:
     Zeros for a body that cannot be made without numbers: trying it will tell.
     """
     # A call on torch's device without numbers imports a part of its compiler, which takes a second.
-    known = isinstance(make_body, partial) and make_body.func in BODIES.values()
-    features = make_body.keywords.get("features") if known else None
+    features = None
+    if isinstance(make_body, partial) and make_body.func in BODIES.values():
+        features = make_body.keywords.get("features")
     try:
         with torch.device("meta"):
             module = make_body(shape)

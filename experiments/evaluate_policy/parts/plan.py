@@ -91,10 +91,12 @@ class EvaluationPlan(NamedTuple):
         settings: EvaluationSettings,
         updates: int = 0,
         on_progress: OnTaskProgress = no_progress,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Task:
         """Make the problem ready, with a stream per run that is enough for its updates.
 
         updates: those of the first run where the stream must not grow with a resumed one's
+        meanwhile: called once while other processes collect experience, if they do
         """
         resample = settings.resample != "none" and bool(self.rules or self.methods)
         # Draws of a longer stream would be others.
@@ -108,7 +110,7 @@ class EvaluationPlan(NamedTuple):
             "device": self.device,
             "dtype": self.dtype,
         }
-        task = self._made_task(settings, common, on_progress)
+        task = self._made_task(settings, common, on_progress, meanwhile)
         if not resample:
             return task
         flags = problem_flags(settings) or settings.data_flags
@@ -116,7 +118,11 @@ class EvaluationPlan(NamedTuple):
             return resampled(task, self.runs, settings.seed)
 
     def _made_task(
-        self, settings: EvaluationSettings, common: dict[str, Any], on_progress: OnTaskProgress
+        self,
+        settings: EvaluationSettings,
+        common: dict[str, Any],
+        on_progress: OnTaskProgress,
+        meanwhile: Callable[[], object] | None,
     ) -> Task:
         """Make the problem ready as it is, without resampling."""
         of_actions = settings.values == "q"
@@ -145,6 +151,7 @@ class EvaluationPlan(NamedTuple):
                 held_out_size=settings.held_out,
                 of_actions=of_actions,
                 on_progress=on_progress,
+                meanwhile=meanwhile,
                 **common,
             )
 

@@ -1,6 +1,7 @@
 """How figures look and how they are written: a style file, colours, PNG and vector files."""
 
 import functools
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
@@ -55,6 +56,12 @@ def rule_styles(rules: Sequence[str]) -> dict[str, RuleStyle]:
     for index, rule in enumerate(others):
         styles[rule] = free[index % len(free)]
     return styles
+
+
+def import_matplotlib() -> None:
+    """Import what figures are drawn with, beforehand."""
+    for module in ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.style"):
+        importlib.import_module(module)
 
 
 def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:

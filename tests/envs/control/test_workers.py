@@ -2,12 +2,13 @@
 
 import os
 from functools import partial
+from time import sleep
 
 import numpy as np
 import pytest
 import torch
 
-from envs.control.collection import collect, record
+from envs.control.collection import collect, collected, record
 from envs.control.policies import POLICIES, decisions, drawn, probabilities, uniform
 from envs.control.problems import control_problem
 from envs.control.truth import monte_carlo_truth
@@ -56,6 +57,28 @@ def test_the_death_of_a_process_is_one_clear_error():
         in_parallel([lambda: 0, lambda: os._exit(7)])
 
 
+def test_a_watch_is_called_here_while_all_parts_are_elsewhere(tmp_path):
+    def part(index):
+        # Waits for what only the watch makes.
+        while not (tmp_path / "watched").exists():
+            sleep(0.01)
+        return index, os.getpid()
+
+    calls = []
+
+    def watch():
+        calls.append(os.getpid())
+        # Not at the first call, so that there is a second one.
+        if len(calls) > 1:
+            (tmp_path / "watched").touch()
+
+    answers = in_parallel([partial(part, index) for index in range(2)], watch)
+    assert [index for index, _ in answers] == [0, 1]
+    assert {*calls} == {os.getpid()}
+    assert len(calls) >= 2
+    assert os.getpid() not in {process for _, process in answers}
+
+
 def test_threads_are_as_before_afterwards():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -73,6 +96,22 @@ def test_streams_have_the_same_bits_for_any_number_of_processes(workers):
     one = collect(problem, 7, 90, 3, workers=1)
     several = collect(problem, 7, 90, 3, workers=workers)
     assert all(torch.equal(*pair) for pair in zip(one, several, strict=True))
+
+
+@pytest.mark.parametrize("streams", [1, 4])
+def test_something_else_is_done_once_while_others_collect_the_same_streams(streams):
+    problem = control_problem("CartPole-v1")
+    begun, heard = [], []
+    arguments = (problem, streams, 500, 3)
+    alone, _ = collected(*arguments, workers=1, meanwhile=lambda: begun.append("alone"))
+    assert begun == []
+    others, _ = collected(
+        *arguments, heard.append, workers=2, meanwhile=lambda: begun.append(os.getpid())
+    )
+    assert begun == [os.getpid()]
+    assert all(torch.equal(*pair) for pair in zip(alone, others, strict=True))
+    assert heard == sorted(heard)
+    assert all(0 <= number <= 500 for number in heard)
 
 
 @pytest.mark.parametrize("workers", [2, 3])

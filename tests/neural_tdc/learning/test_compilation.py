@@ -1,5 +1,6 @@
 """Compiled programs against what they were made from."""
 
+import importlib
 import re
 import sys
 import uuid
@@ -16,11 +17,14 @@ from envs.finite.streams import simulate_streams
 from neural_tdc.learning import compilation, learner
 from neural_tdc.learning.compilation import (
     FEW_PRODUCTS,
+    PRECOMPILED_HEADERS,
     SMALL_PRODUCT,
     compile_repeatable,
     compiled_at_first_call,
     compiler,
     compiler_available,
+    compiler_settings,
+    import_compiler,
     store_mixed_words,
     written_out,
 )
@@ -32,6 +36,25 @@ from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.randomness import draw, keys
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import StepSizes, Transition
+
+
+def test_headers_are_compiled_beforehand_only_where_the_variable_of_torch_says_so(monkeypatch):
+    inductor = compiler()
+    with inductor.settings(compiler_settings()):
+        # The suite sets it, see conftest.py.
+        assert importlib.import_module("torch._inductor.config").cpp_cache_precompile_headers
+    monkeypatch.delenv(PRECOMPILED_HEADERS)
+    with inductor.settings(compiler_settings()):
+        assert not importlib.import_module("torch._inductor.config").cpp_cache_precompile_headers
+
+
+def test_the_compiler_is_imported_beforehand_and_its_faults_are_told_later(monkeypatch):
+    import_compiler()
+    assert "torch._inductor.compile_fx" in sys.modules
+    monkeypatch.setattr(compilation, "OLDEST", (99, 0))
+    import_compiler()
+    with pytest.raises(RuntimeError, match="too old"):
+        compiler()
 
 
 def test_a_small_product_is_written_out_and_equals_the_library_s():
