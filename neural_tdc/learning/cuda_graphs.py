@@ -127,3 +127,9 @@ def graph_loop(
             return tree_unflatten([leaf.clone() for leaf in static], structure)
 
     return repeat
+
+
+def device_loop(function: Callable[[Any], Any], carried: Any) -> Callable[[Any, int], Any] | None:
+    """Return `graph_loop` where what is carried lies on a GPU, and None elsewhere."""
+    on_gpu = tree_leaves(carried)[0].device.type == "cuda"
+    return graph_loop(function, carried) if on_gpu else None

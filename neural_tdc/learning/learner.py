@@ -17,8 +17,9 @@ from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
 from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.cuda_graphs import graph_loop
+from neural_tdc.learning.cuda_graphs import device_loop
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
+from neural_tdc.learning.row_numbers import check_row_numbers
 from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
 from neural_tdc.learning.schedules import Schedule
 from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
@@ -87,7 +88,7 @@ def repeated_updates(
 
     def recorded(function: Any) -> Any:
         """Return what repeats (state, update) -> (state, update) by a graph, if that is to be."""
-        return graph_loop(function, (state, zero)) if graphs and device.type == "cuda" else None
+        return device_loop(function, (state, zero)) if graphs else None
 
     def singly(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
         for _ in range(times):
@@ -203,8 +204,11 @@ def learn(
     on_phase:   hears what begins: `compile`, `learn` or `measure`
     reward_scale: what rewards are divided by for learning; what is measured and yielded as
         parameters is in the unit of the rewards that were given
+
+    Raises ValueError for a number of a row or stream that does not exist.
     """
     on_phase("compile")
+    check_row_numbers(experience)
     device = experience.stream_index.device
     transitions = with_scaled_rewards(experience.transitions, reward_scale)
     experience = experience._replace(transitions=transitions)

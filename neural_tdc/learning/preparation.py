@@ -8,7 +8,12 @@ from torch.utils._pytree import tree_map
 
 from neural_tdc.learning.algorithm import Algorithm, State, initial_state
 from neural_tdc.learning.averaging import NO_AVERAGE, Averaging
-from neural_tdc.learning.optimisers import PLAIN_STEPS, SGD, PartOptimizers
+from neural_tdc.learning.optimisers import (
+    PLAIN_STEPS,
+    SGD,
+    PartOptimizers,
+    initial_optimizer_state,
+)
 from neural_tdc.learning.projections import projection
 from neural_tdc.networks.bodies import initial_bodies
 from neural_tdc.networks.feature_map import feature_map, given_features
@@ -29,17 +34,21 @@ def prepare(
     constraint: str = "none",
     averaging: Averaging = NO_AVERAGE,
     head: Tensor | None = None,
+    device: torch.device | str | None = None,
 ) -> tuple[Algorithm, State]:
-    """Return the algorithm and the initial state of all runs, on the observations' device.
+    """Return the algorithm and the initial state of all runs, on the device to learn on.
 
     observation: [sample, *observation] at least two that the learner may see, in the dtype to
         learn in; rules scale their own features by them
     make_body:   None where the observations are the features; the rule's body is then frozen
     head:        [feature] θ₀ of every run, 0 if not given
+    device:      to learn on; the observations' if not given
 
-    What is drawn for run i depends on (seed, i) only. Raises ValueError in one line for a body or
-    a rule that cannot be.
+    Everything is made on the CPU, run by run, and moved once. What is drawn for run i depends on
+    (seed, i) only. Raises ValueError in one line for a body or a rule that cannot be.
     """
+    device = observation.device if device is None else torch.device(device)
+    observation = observation.cpu()
     shape = tuple(observation.shape[1:])
     bodies: Body = {}
     features: FeatureMap = given_features
@@ -49,16 +58,21 @@ def prepare(
         rule, width = rule.with_given_features(), shape[0]
     else:
         module, bodies = initial_bodies(make_body, shape, seed, runs)
-        width = check_body(module, observation[:3].cpu())
+        width = check_body(module, observation[:3])
         bodies = {name: tensor.to(observation) for name, tensor in bodies.items()}
         # Its buffers too, which an update would else bring to the device again and again.
-        features = feature_map(module.to(observation.device))
+        features = feature_map(module.to(device))
     if rule.best_response_head:
         # Rescaled, the direction would miss the assignment that it leads to.
         optimizers = optimizers._replace(head=SGD)
     algorithm = Algorithm(rule, features, optimizers, projection(constraint), averaging)
     start = observation.new_zeros(width) if head is None else head.to(observation)
-    return algorithm, initial_population(algorithm, bodies, start, observation, seed, runs)
+    state = initial_population(algorithm, bodies, start, observation, seed, runs)
+    if device.type != "cpu":
+        state = tree_map(lambda leaf: leaf.to(device), state)
+        # Optimisers bring their tables to the device before an update needs them.
+        initial_optimizer_state(optimizers, tree_map(lambda leaf: leaf[0], state.parameters))
+    return algorithm, state
 
 
 def initial_population(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from neural_tdc.learning.compilation import compile_repeatable
+from neural_tdc.learning.cuda_graphs import device_loop
 from neural_tdc.learning.optimisers import PartOptimizers, initial_optimizer_state, optimized
 from neural_tdc.learning.projections import Projection
 from neural_tdc.learning.schedules import Schedule
@@ -247,10 +248,16 @@ def supervised_updates(
             after = after._replace(automatic=chose)
         return after, update + 1
 
+    zero = torch.zeros((), dtype=torch.int64, device=key.device)
     if compiled:
-        zero = torch.zeros((), dtype=torch.int64, device=key.device)
         program = compile_repeatable(once, (state, zero), arrays)
-        return lambda state, update, count: program((state, update), arrays, count)
+        loop = device_loop(lambda carried: program(carried, arrays, 1), (state, zero))
+        if loop is None:
+            return lambda state, update, count: program((state, update), arrays, count)
+    else:
+        loop = device_loop(lambda carried: once(carried, arrays), (state, zero))
+    if loop is not None:
+        return lambda state, update, count: loop((state, update), count)
 
     def repeat(
         state: SupervisedState, update: Tensor, count: int

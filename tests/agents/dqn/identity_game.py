@@ -45,14 +45,26 @@ class Identity(gymnasium.Env):
 
 
 def training(
-    environments, seed=0, schedule=SCHEDULE, capacity=400, discount=0.9, remember=False, **rates
+    environments,
+    seed=0,
+    schedule=SCHEDULE,
+    capacity=400,
+    discount=0.9,
+    remember=False,
+    device="cpu",
+    **rates,
 ):
     network = make_network(
         "mlp", environments.frame_shape, environments.actions, seed=seed, features=16, hidden=(24,)
-    )
+    ).to(device)
     optimizer = make_optimizer("adam", network, rates.get("body", 2e-3), rates.get("head", 5e-3))
     replay = Replay(
-        capacity, environments.count, environments.frame_shape, dtype="float32", discount=discount
+        capacity,
+        environments.count,
+        environments.frame_shape,
+        dtype="float32",
+        discount=discount,
+        device=device,
     )
     learner = Learner(network, optimizer, target_cache_rows=replay.rows if remember else 0)
     made = Training(learner, environments, replay, schedule, seed)

@@ -149,3 +149,17 @@ def test_target_values_are_kept_on_the_cpu_where_rows_are_drawn_again(rows, devi
     # 32 rows for each of the 25 updates between two copies: 800 draws.
     schedule = TrainingSchedule(batch=32, update_every=4, target_period=100)
     assert schedule.target_cache_rows(rows, torch.device(device)) == kept
+
+
+def test_a_whole_training_waits_for_the_device_only_where_the_network_acts(one_device_fed):
+    always = SCHEDULE._replace(epsilon_last=1.0)
+    games = GymnasiumEnvironments("identity", Identity, 2)
+    learning = training(games, schedule=always, device="meta")
+    with one_device_fed:
+        progress = learning.advance(70)
+    assert progress.updates == len(progress.loss) == (70 - 20) // 3
+    assert progress.loss.device.type == "meta"
+    # Now the network acts, and the host has to know what it chose.
+    learning.schedule = SCHEDULE._replace(epsilon_first=0.0, epsilon_last=0.0)
+    with one_device_fed, pytest.raises((NotImplementedError, RuntimeError)):
+        learning.advance(80)

@@ -10,6 +10,7 @@ from agents.dqn.optimizers import OPTIMIZERS, load_optimizer, make_optimizer, op
 from agents.dqn.q_network import make_network
 from agents.dqn.update_graph import UpdateGraph
 from neural_tdc.learning.cuda_graphs import WARM_UPS
+from tests.device_modes import Starts
 
 STATE, ACTION = 3, 4
 
@@ -130,6 +131,21 @@ def test_a_rate_that_is_a_tensor_stays_the_tensor_that_an_update_reads():
     load_optimizer(optimizer, {**state, "param_groups": [{**state["param_groups"][0], "lr": 0.3}]})
     assert optimizer.param_groups[0]["lr"] is rate
     assert float(rate) == pytest.approx(0.3)
+
+
+def test_an_update_starts_no_more_kernels_than_this_and_a_recorded_one_next_to_none():
+    taught = recorded(lambda work, device: work() or (lambda: None))
+    rows = batch(0)
+    taught.update(rows)
+    with Starts() as eager:
+        taught.update(rows)
+    assert 50 < sum(eager.found.values()) <= 63
+    for _ in range(WARM_UPS):
+        taught.update(rows)
+    with Starts() as replayed:
+        taught.update(rows)
+    # The batch is brought to its place, and the two results from theirs.
+    assert dict(replayed.found) == {"_foreach_copy_": 2, "clone": 2}
 
 
 @pytest.mark.gpu

@@ -73,14 +73,28 @@ def experience(dtype=torch.float32, table=True):
     )
 
 
-def population(name, dtype=torch.float32, optimizer=OPTIMIZERS["sgd"], constraint="none", body=mlp):
+def population(
+    name,
+    dtype=torch.float32,
+    optimizer=OPTIMIZERS["sgd"],
+    constraint="none",
+    body=mlp,
+    device="cpu",
+):
     rule = RULES[name] if isinstance(name, str) else name
     example = torch.linspace(-1, 1, 6 * STATE).view(6, STATE).to(dtype)
     make = None if body is None else lambda shape: body(shape, FEATURE, (6,))
     algorithm, state = prepare(
-        rule, make, example, runs=RUNS, seed=0, optimizers=optimizer, constraint=constraint
+        rule,
+        make,
+        example,
+        runs=RUNS,
+        seed=0,
+        optimizers=optimizer,
+        constraint=constraint,
+        device=device,
     )
-    return algorithm, state, base_steps(algorithm.rule, (0.01, 0.05, 0.1), RUNS, example)
+    return algorithm, state, base_steps(algorithm.rule, (0.01, 0.05, 0.1), RUNS, example.to(device))
 
 
 def samplings(name):
@@ -91,8 +105,8 @@ def samplings(name):
 
 def advance_on(device, name, sampling, mode, constraint="none", count=1, **options):
     """Take updates on a device and return the new population, the learner's questions asked."""
-    algorithm, state, sizes = population(name, constraint=constraint, **options)
-    state, sizes, seen = (to(tree, device) for tree in (state, sizes, experience()))
+    algorithm, state, sizes = population(name, constraint=constraint, device=device, **options)
+    seen = to(experience(), device)
     update = torch.tensor(5, device=device)
     with torch.no_grad(), mode:
         limit = divergence_limit(state.parameters)
@@ -105,13 +119,13 @@ def advance_on(device, name, sampling, mode, constraint="none", count=1, **optio
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device, name):
+def test_an_update_stays_on_its_device_and_asks_the_host_nothing(one_device_single, name):
     kinds = samplings(name) * (1 if len(samplings(name)) > 1 else 2)
     for sampling, constraint, optimizer in zip(
         kinds, ["ball:3", "box:2", "none"], ["sgd", "rmsprop", "adam"]
     ):
         state, update, lost = advance_on(
-            "meta", name, sampling, one_device, constraint, optimizer=OPTIMIZERS[optimizer]
+            "meta", name, sampling, one_device_single, constraint, optimizer=OPTIMIZERS[optimizer]
         )
         leaves = [*tree_leaves(state), update, lost]
         assert {leaf.device.type for leaf in leaves} == {"meta"}
@@ -142,25 +156,21 @@ class Shifted(torch.nn.Module):
 
 
 def test_buffers_of_a_body_lie_on_the_device_with_it(one_device):
-    made = []
-
     def with_buffer(shape, *_):
-        made.append(torch.nn.Sequential(torch.nn.Linear(*shape, FEATURE), Shifted()))
-        return made[-1]
+        return torch.nn.Sequential(torch.nn.Linear(*shape, FEATURE), Shifted())
 
-    algorithm, state, sizes = population("tdc", body=with_buffer)
-    state, sizes, seen = (to(tree, "meta") for tree in (state, sizes, experience()))
+    algorithm, state, sizes = population("tdc", body=with_buffer, device="meta")
+    seen, update = to(experience(), "meta"), torch.tensor(5, device="meta")
 
-    def take_an_update():
+    def take_an_update(algorithm):
         with torch.no_grad(), one_device:
             advance = updates(algorithm, schedule("general"), IidSampling(3))
-            return advance(state, seen, torch.tensor(5, device="meta"), sizes)[0]
+            return advance(state, seen, update, sizes)[0]
 
+    assert {leaf.device.type for leaf in tree_leaves(take_an_update(algorithm))} == {"meta"}
+    on_host = torch.nn.Sequential(torch.nn.Linear(STATE, FEATURE), Shifted())
     with pytest.raises(AssertionError, match="cpu and meta"):
-        take_an_update()
-    # As `prepare` does it for the device of the observations that it is given.
-    algorithm = algorithm._replace(features=feature_map(made[0].to("meta")))
-    assert {leaf.device.type for leaf in tree_leaves(take_an_update())} == {"meta"}
+        take_an_update(algorithm._replace(features=feature_map(on_host)))
 
 
 def test_an_evaluator_on_samples_stays_on_its_device(one_device_at_rest):
@@ -224,19 +234,31 @@ TAMPERS = {
     "a decomposition": lambda head: (
         head * torch.linalg.eigvalsh(torch.eye(FEATURE, device=head.device))
     ),
+    "numbers of the host": lambda head: head + torch.tensor([1.0] * FEATURE, device=head.device),
+    "numbers like a tensor": lambda head: head + head.new_tensor([1.0] * FEATURE),
+    "a number of the host": lambda head: head * torch.tensor(2.0).to(head.device),
+    "an index of the host": lambda head: head[[*range(FEATURE)]],
+    "a pseudoinverse": lambda head: torch.linalg.pinv(head[None])[:, 0],
+    "an inverse that is checked": lambda head: (
+        torch.linalg.inv(torch.eye(FEATURE, device=head.device)) @ head
+    ),
+    "draws that are checked": lambda head: (
+        head * torch.multinomial(torch.ones(FEATURE, device=head.device), FEATURE)
+    ),
+    "double precision": lambda head: head.double().float(),
     "a mask": lambda head: torch.zeros_like(head).index_put((head > 0,), head[head > 0]),
 }
 
 
 @pytest.mark.parametrize("tamper", TAMPERS.values(), ids=TAMPERS.keys())
-def test_an_update_that_mixes_devices_or_waits_is_found(one_device, tamper):
+def test_an_update_that_mixes_devices_or_waits_is_found(one_device_single, tamper):
     with pytest.raises((AssertionError, RuntimeError, NotImplementedError)):
-        advance_on("meta", Tampered(tamper), IidSampling(3), one_device)
+        advance_on("meta", Tampered(tamper), IidSampling(3), one_device_single)
 
 
-def test_the_same_update_untampered_passes_and_a_chunk_of_three_too(one_device):
+def test_the_same_update_untampered_passes_and_a_chunk_of_three_too(one_device_single):
     rule = Tampered(lambda head: 1.0 * head)
-    advance_on("meta", rule, IidSampling(3), one_device, count=3)
+    advance_on("meta", rule, IidSampling(3), one_device_single, count=3)
 
 
 # --- on a real device
@@ -246,8 +268,8 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA
 
 def learned(device, name, dtype, sampling, optimizer, steps=25):
     """Learn for some updates on a device; return the measurements' values and the parameters."""
-    algorithm, state, sizes = population(name, dtype, optimizer, "ball:20")
-    state, sizes, seen = (to(tree, device) for tree in (state, sizes, experience(dtype)))
+    algorithm, state, sizes = population(name, dtype, optimizer, "ball:20", device=device)
+    seen = to(experience(dtype), device)
     flat = experience(dtype, table=False).transitions
     held_out = Transition(*(leaf.flatten(0, 1).to(device) for leaf in flat))
     *_, last = learn(
@@ -290,8 +312,8 @@ def test_a_gpu_learns_what_the_cpu_learns(name, optimizer):
 @GPU
 @pytest.mark.gpu
 def test_a_gpu_update_makes_no_host_wait():
-    algorithm, state, sizes = population("tdc")
-    state, sizes, seen = (to(tree, "cuda") for tree in (state, sizes, experience()))
+    algorithm, state, sizes = population("tdc", device="cuda")
+    seen = to(experience(), "cuda")
     advance = updates(algorithm, schedule("general"), IidSampling(4))
     update = torch.tensor(0, device="cuda")
     with torch.no_grad():

@@ -237,7 +237,8 @@ def test_an_update_stays_on_one_device_and_waits_for_nothing(one_device, loss):
     state, key = (tree_map(lambda x: x.to("meta"), each) for each in (state, keys(0, SEEDS)))
     data = Samples(*(part.to("meta") for part in samples(loss, 5)[:3]), SIZE)
     advance = supervised_updates(chosen, data, key, state, compiled=False)
+    first = torch.tensor(0, device="meta")
     with one_device:
-        after, _ = advance(state, torch.tensor(0, device="meta"), 2)
+        after, _ = advance(state, first, 2)
     pairs = zip(tree_leaves(after), tree_leaves(state), strict=True)
     assert all(one.shape == other.shape for one, other in pairs)
