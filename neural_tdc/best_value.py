@@ -3,8 +3,8 @@
 Candidates of several families (`neural_tdc.baselines`) learn from all parts of the log but one and
 are evaluated on the part that they did not see, each part in turn. On-policy the result is the mean
 of all candidates that the held-out errors cannot tell from the best one. Off-policy it is the mean
-of this and of the weighted mean that is nearest to bootstrapped returns. Each candidate is the mean
-of what its folds learned, so every transition serves learning and choosing.
+of candidates with usual settings, moved as far as the held-out data clearly show a gain. Each
+candidate is the mean of what its folds learned, so every transition serves learning and choosing.
 """
 
 import time
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.baselines.candidates import held_out_group_values
+from neural_tdc.baselines.candidates import held_out_group_values, usual_candidates
 from neural_tdc.baselines.families import CandidateProgress, no_candidate_progress
 from neural_tdc.baselines.learned_candidates import (
     LearnedCandidates,
@@ -24,13 +24,12 @@ from neural_tdc.baselines.learned_candidates import (
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.baselines.log_preparation import episode_numbers, joined, ordered_stream
 from neural_tdc.baselines.resampled_heads import start_values
-from neural_tdc.metrics.selection import (
+from neural_tdc.metrics.paired_errors import (
     PairedDifference,
-    effective_sample_size,
     equally_good,
     paired_error_difference,
-    selection_returns,
 )
+from neural_tdc.metrics.selection import effective_sample_size, selection_returns
 from neural_tdc.types import Transition
 
 # Parts of a log, each held out once.
@@ -169,16 +168,15 @@ def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
     names, whole = candidates.names, joined(candidates.parts)
     value, next_value = held_out_group_values(candidates.groups, candidates.parts)
     finite = (value.isfinite() & next_value.isfinite()).all(0)
-    returns = selection_returns(value[:, finite], next_value[:, finite], whole)
+    usual = usual_candidates(candidates.groups)[finite]
+    returns = selection_returns(value[:, finite], next_value[:, finite], whole, usual)
     error = (returns.value[returns.usable, None] - value[returns.usable]).square()
     episode = episode_numbers(whole)[returns.usable]
-    weights = equally_good(error, episode).double()
-    weights = weights / weights.sum()
-    if returns.weights is not None:
-        # The flat mean of what cannot be told from the best changes too little off-policy, the
-        # fitted weights change too much: their mean takes from both.
-        fitted = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
-        weights[finite] += fitted / fitted.sum()
+    if returns.weights is None:
+        weights = equally_good(error, episode).double()
+    else:
+        weights = torch.zeros_like(error[0])
+        weights[finite] = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
     score = torch.where(finite, error.mean(0), torch.inf)
     best: dict[str, int] = {}
     for index in score.argsort()[: int(finite.sum())].tolist():

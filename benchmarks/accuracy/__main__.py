@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.accuracy.cases import DESIGNED, TRANSITIONS
 from benchmarks.accuracy.problems import PROBLEMS
-from benchmarks.accuracy.run import finished, job
+from benchmarks.accuracy.run import Task, finished, job
 from benchmarks.accuracy.table import tables
 
 
@@ -24,6 +24,7 @@ def main() -> None:
     """Run what is not there yet and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", nargs="+", help="all if not given")
+    parser.add_argument("--methods", nargs="+", help="columns of the table; all if not given")
     parser.add_argument("--seeds", type=int, default=3, help="logs of each problem (3)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, help="runs/accuracy or runs/designed")
@@ -44,7 +45,9 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     names = arguments.problems or list(DESIGNED if arguments.designed else PROBLEMS)
     tasks = [
-        (name, seed, str(out), arguments.with_rules)
+        Task(
+            name, seed, str(out), arguments.methods and (*arguments.methods,), arguments.with_rules
+        )
         for seed in range(arguments.seeds)
         for name in names
     ]
@@ -52,7 +55,7 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
             for _ in pool.imap(job, tasks):
                 pass
-    found = [finished(*task[:3]) for task in tasks]
+    found = [finished(task.problem, task.seed, task.folder) for task in tasks]
     present = [each for each in found if each is not None]
     logs = f"{len(present)} of {len(tasks)} logs"
     print(f"\n{TRANSITIONS:,} transitions, {logs}, {platform.processor()}\n")

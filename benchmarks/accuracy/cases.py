@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from agents.policy_evaluation import Task, chain_task, control_task
-from benchmarks.accuracy.collection import Log, collect, truth
+from benchmarks.accuracy.collection import Log, Problem, collect, truth
+from benchmarks.accuracy.designed_problems import DESIGNED_PROBLEMS
 from benchmarks.accuracy.problems import PROBLEMS
 from envs.control.problems import control_problem
 from envs.finite.standard_problems import problem as standard_problem
@@ -40,9 +41,8 @@ class Case(NamedTuple):
     policy: np.ndarray | None = None
 
 
-def simulated_case(name: str, seed: int) -> Case:
-    """Return a case of the page: a simulator on which nothing was tuned."""
-    problem = PROBLEMS[name]()
+def simulated_case(problem: Problem, seed: int) -> Case:
+    """Return a case of a simulator, with a log for the plain programs."""
     log, _ = collect(problem, TRANSITIONS, seed)
     known = truth(problem, seed)
     columns = (
@@ -110,6 +110,10 @@ def _chain(name: str) -> Callable[[int], Case]:
     return case
 
 
+def _simulated(make: Callable[[], Problem]) -> Callable[[int], Case]:
+    return lambda seed: simulated_case(make(), seed)
+
+
 # Problems that families, grids and the criterion were chosen on.
 DESIGNED: dict[str, Callable[[int], Case]] = {
     "MountainCar": _control("MountainCar-v0", None),
@@ -124,9 +128,10 @@ DESIGNED: dict[str, Callable[[int], Case]] = {
     "garnet-off-policy-1": _chain("garnet-off-policy-1"),
     "garnet-off-policy-2": _chain("garnet-off-policy-2"),
     "random-walk-tabular": _chain("random-walk-tabular"),
+    **{name: _simulated(make) for name, make in DESIGNED_PROBLEMS.items()},
 }
 
 
 def made_case(name: str, seed: int) -> Case:
     """Return a log of the problem of this name, and its truth."""
-    return DESIGNED[name](seed) if name in DESIGNED else simulated_case(name, seed)
+    return DESIGNED[name](seed) if name in DESIGNED else simulated_case(PROBLEMS[name](), seed)

@@ -7,7 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.accuracy.cases import Case
-from neural_tdc.baselines.candidates import group_values, held_out_group_values
+from neural_tdc.baselines.candidates import (
+    group_values,
+    held_out_group_values,
+    usual_candidates,
+)
 from neural_tdc.baselines.learned_candidates import LearnedCandidates
 from neural_tdc.baselines.log_preparation import joined
 from neural_tdc.metrics.selection import held_out_scores, td_error_scores, tournament_scores
@@ -38,7 +42,7 @@ def regrets(candidates: LearnedCandidates, case: Case, error_of_auto: float) -> 
     at = value[:, finite], next_value[:, finite]
     least = float(error.min())
     scores = {
-        "best scored": held_out_scores(*at, whole),
+        "best scored": held_out_scores(*at, whole, usual_candidates(candidates.groups)[finite]),
         "tournament": tournament_scores(*at, whole),
         "TD error": td_error_scores(*at, whole),
     }

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,19 +12,30 @@ from benchmarks.accuracy.cases import made_case
 from benchmarks.accuracy.methods import methods_of, spread_of
 
 
-def job(task: tuple[str, int, str, bool]) -> dict[str, Any]:
-    """Run the methods that the file of a problem and a seed lacks, writing after each.
+class Task(NamedTuple):
+    """One log and what is run on it.
 
-    task: (problem, seed, folder, whether learning rules are candidates as well)
+    methods:    their names; None for all
+    with_rules: whether learning rules are candidates as well
     """
-    name, seed, folder, with_rules = task
+
+    problem: str
+    seed: int
+    folder: str
+    methods: tuple[str, ...] | None = None
+    with_rules: bool = False
+
+
+def job(task: Task) -> dict[str, Any]:
+    """Run the methods that the file of a problem and a seed lacks, writing after each."""
+    name, seed, folder, wanted, with_rules = task
     torch.set_num_threads(1)
     path = _path(name, seed, folder)
     found: dict[str, Any] = finished(name, seed, folder) or {"results": {}}
     case = made_case(name, seed)
     left: dict[str, Any] = {}
     for method, learn in methods_of(case, with_rules=with_rules).items():
-        if method in found["results"]:
+        if method in found["results"] or (wanted is not None and method not in wanted):
             continue
         begun = time.perf_counter()
         value, more = learn(case, seed, left)

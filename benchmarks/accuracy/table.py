@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.accuracy.methods import PRODUCT, REFITS, RULE_METHODS, RULES, WITH_RULES
 from benchmarks.accuracy.peers import PEERS
-from neural_tdc.metrics.selection import student_quantile
+from neural_tdc.metrics.paired_errors import student_quantile
 
 _METHODS = (*PRODUCT, *WITH_RULES, *REFITS, *RULE_METHODS, *PEERS)
 # An error this much above the least one counts as chosen well.

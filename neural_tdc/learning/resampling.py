@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural_tdc.baselines.log_preparation import episode_numbers
-from neural_tdc.metrics.selection import student_quantile
+from neural_tdc.metrics.paired_errors import student_quantile
 from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
 

@@ -49,7 +49,8 @@ def test_a_job_continues_after_the_methods_that_its_file_has(walk, tmp_path, mon
     names = {"one": counted("one", 0.0), "two": counted("two", math.inf)}
     monkeypatch.setattr(run, "made_case", lambda name, seed: walk)
     monkeypatch.setattr(run, "methods_of", lambda case, with_rules: names)
-    task = ("some name", 3, str(tmp_path), False)
+    task = run.Task("some name", 3, str(tmp_path))
+    assert [*run.job(task._replace(methods=("one",)))["results"]] == ["one"]
     found = run.job(task)
     assert asked == ["one", "two"]
     assert found["results"]["two"]["error"] == math.inf

@@ -6,8 +6,25 @@ import pytest
 
 from benchmarks.accuracy import collection, problems
 from benchmarks.accuracy.collection import collect, truth
+from benchmarks.accuracy.designed_problems import DESIGNED_PROBLEMS
 from benchmarks.accuracy.peers import backwards, lstd
 from benchmarks.accuracy.problems import PROBLEMS, pendulum
+
+
+@pytest.mark.parametrize("name", ["tandem-off", "river", "machine-off", "linear-distracted"])
+def test_exact_values_satisfy_bellmans_equation_for_simulated_steps(name):
+    problem, rng, draws = DESIGNED_PROBLEMS[name](), np.random.default_rng(2), 400
+    state = collect(problem, 60, 4)[1][::4]
+    many = state.repeat(draws, 0)
+    action = collection.drawn_actions(rng, problem.target(many))
+    after, reward, done = problem.step(rng, many, action)
+    found = (reward + problem.discount * (1 - done) * problem.exact(after)).reshape(-1, draws)
+    error = found.std(1) / np.sqrt(draws) + 1e-9
+    assert (np.abs(found.mean(1) - problem.exact(state)) < 4.5 * error).all()
+
+
+def test_no_designed_problem_is_one_of_the_page():
+    assert not DESIGNED_PROBLEMS.keys() & PROBLEMS.keys()
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +34,11 @@ def few_rollouts(monkeypatch):
     monkeypatch.setattr(collection, "ROLLOUTS", 100)
 
 
-@pytest.mark.parametrize("name", ["queue", "queue-off", "stock", "stock-off", "integrator"])
+@pytest.mark.parametrize(
+    "name", ["queue", "queue-off", "stock", "stock-off", "integrator", "linear"]
+)
 def test_an_exact_truth_is_the_mean_of_simulated_returns(name):
-    problem = PROBLEMS[name]()
+    problem = (PROBLEMS | DESIGNED_PROBLEMS)[name]()
     exact = truth(problem, 3)
     simulated = truth(problem._replace(exact=None), 3)
     np.testing.assert_array_equal(exact.observation, simulated.observation)

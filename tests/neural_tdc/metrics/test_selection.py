@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 
@@ -8,10 +6,7 @@ from neural_tdc.baselines.lambda_returns import discounted_returns
 from neural_tdc.baselines.log_preparation import best_constant, episode_numbers
 from neural_tdc.metrics.selection import (
     effective_sample_size,
-    equally_good,
-    paired_error_difference,
     selection_returns,
-    student_quantile,
     td_error_scores,
     tournament_scores,
 )
@@ -45,6 +40,7 @@ def candidates(stream, tables):
 
 
 TABLES = [VALUE, VALUE + 0.3, 0.5 * VALUE, torch.zeros(3, dtype=torch.float64)]
+EVERY = torch.ones(4, dtype=torch.bool)
 
 
 def test_errors_against_returns_differ_by_the_differences_of_exact_value_errors():
@@ -87,7 +83,7 @@ def test_tournament_scores_are_the_maximum_of_a_literal_loop():
 def test_complete_returns_are_the_criterion_on_policy():
     stream = ring(500)
     value, next_value = candidates(stream, TABLES)
-    found = selection_returns(value, next_value, stream)
+    found = selection_returns(value, next_value, stream, EVERY)
     assert found.criterion == "returns"
     returns = discounted_returns(stream)
     assert torch.equal(found.value, returns.value)
@@ -102,7 +98,7 @@ def test_bootstrapped_returns_are_the_criterion_off_policy_and_rank_true_values_
 ):
     stream = ring(30_000, behaviour_end)
     value, next_value = candidates(stream, TABLES)
-    found = selection_returns(value, next_value, stream)
+    found = selection_returns(value, next_value, stream, EVERY)
     assert found.criterion == "bootstrapped returns"
     error = (found.value[:, None] - value).square().mean(0)
     assert error.argsort().tolist() == [0, 1, 2, 3]
@@ -112,7 +108,7 @@ def test_bootstrapped_returns_are_the_criterion_where_no_return_is_complete():
     stream = ring(40)
     stream = stream._replace(first=torch.ones(40), discount=torch.full((40,), 0.9).double())
     value, next_value = candidates(stream, TABLES)
-    returns = selection_returns(value, next_value, stream)
+    returns = selection_returns(value, next_value, stream, EVERY)
     assert returns.criterion == "bootstrapped returns"
     assert "hardly any return is complete" in returns.note
     # Every transition is cut: the return is r + 0.9·V(s') of the reference.
@@ -134,41 +130,6 @@ def test_the_td_error_prefers_values_that_have_learned_nothing():
         td_error_scores(value, next_value, stream),
         torch.tensor([50.0, 25.0], dtype=torch.float64).sqrt(),
     )
-
-
-def test_a_paired_difference_has_students_interval_over_episodes():
-    error = torch.tensor([3.0, 5.0, 2.0, 4.0, 9.0, 7.0], dtype=torch.float64)
-    other = torch.tensor([1.0, 3.0, 1.0, 3.0, 5.0, 3.0], dtype=torch.float64)
-    episode = torch.tensor([4, 4, 7, 7, 9, 9])
-    found = paired_error_difference(error, other, episode)
-    # Differences by episode 2, 1, 4: mean 7/3, standard error of three means √(7/3)/√3.
-    assert found.mean == pytest.approx(7 / 3)
-    half = student_quantile(2) * math.sqrt(7 / 3) / math.sqrt(3)
-    assert found.low == pytest.approx(7 / 3 - half)
-    assert found.high == pytest.approx(7 / 3 + half)
-
-
-def test_one_episode_says_nothing_of_how_clear_a_difference_is():
-    error = torch.tensor([3.0, 5.0], dtype=torch.float64)
-    found = paired_error_difference(error, 0 * error, torch.tensor([0, 0]))
-    assert found == (4.0, -math.inf, math.inf)
-
-
-@pytest.mark.parametrize(
-    ("freedom", "quantile"),
-    [(1, 12.7062), (2, 4.30265), (3, 3.18245), (5, 2.57058), (12, 2.17881), (1000, 1.96234)],
-)
-def test_students_quantiles_are_those_of_the_tables(freedom, quantile):
-    assert student_quantile(freedom) == pytest.approx(quantile, rel=2e-3)
-
-
-def test_candidates_are_equally_good_within_one_standard_error_of_the_best():
-    # By episode the second is worse by 1 ± 0, the third by ½ ± more than that, the last not finite.
-    best = torch.tensor([1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
-    third = torch.tensor([4.0, 4.0, 0.0, -2.0], dtype=torch.float64)
-    error = torch.stack([best, best + 1, third, best * math.nan], 1)
-    good = equally_good(error, torch.tensor([0, 1, 2, 3]))
-    assert good.tolist() == [True, False, True, False]
 
 
 def test_the_effective_sample_size_counts_equal_weights_fully_and_one_weight_as_one():

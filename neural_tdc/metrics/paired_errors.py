@@ -1,0 +1,95 @@
+"""How clearly one candidate's errors exceed another's; episodes are the independent draws."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+# The quantile of the normal distribution of a two-sided interval of 95 %.
+_NORMAL = 1.959963984540054
+
+
+class PairedDifference(NamedTuple):
+    """How much larger one candidate's error is than another's, with an interval of 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_with_error(
+    difference: Float[Tensor, "state *candidate"], episode: Int[Tensor, " state"]
+) -> tuple[Float[Tensor, "*candidate"], Float[Tensor, "*candidate"]]:
+    """Return means over states and their standard errors, that of a ratio of sums over episodes.
+
+    The standard error is infinite with one episode, which tells nothing of another.
+    """
+    difference = difference.double()
+    _, group = episode.unique(return_inverse=True)
+    groups = int(group.max()) + 1
+    sums = difference.new_zeros(groups, *difference.shape[1:]).index_add(0, group, difference)
+    sizes = torch.bincount(group).to(difference)
+    mean = difference.mean(0)
+    if groups < 2:
+        return mean, torch.full_like(mean, math.inf)
+    residual = (sums - sizes.reshape(-1, *[1] * mean.dim()) * mean).square().sum(0)
+    return mean, (residual * groups / (groups - 1)).sqrt() / len(difference)
+
+
+def paired_error_difference(
+    error: Float[Tensor, " state"],
+    other: Float[Tensor, " state"],
+    episode: Int[Tensor, " state"],
+) -> PairedDifference:
+    """Return the mean of `error` − `other` over states, with an interval over episodes.
+
+    error, other: squared errors of two candidates at the same states
+
+    The interval is Student's t. With one episode it is unbounded.
+    """
+    mean, deviation = map(float, mean_with_error(error - other, episode))
+    if deviation == math.inf:
+        return PairedDifference(mean, -math.inf, math.inf)
+    half = student_quantile(len(episode.unique()) - 1) * deviation
+    return PairedDifference(mean, mean - half, mean + half)
+
+
+def student_quantile(freedom: int) -> float:
+    """Return the quantile of Student's t for a two-sided interval of 95 %.
+
+    Exact for one and two degrees of freedom, else Cornish and Fisher's expansion, within 0.4 %.
+    """
+    if freedom < 1:
+        raise ValueError(f"freedom is {freedom}; it must be at least 1")
+    if freedom == 1:
+        return math.tan(0.475 * math.pi)
+    if freedom == 2:
+        return math.sqrt(2 * 0.95**2 / (1 - 0.95**2))
+    z, n = _NORMAL, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+        + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4)
+    )
+
+
+def equally_good(
+    error: Float[Tensor, "state candidate"], episode: Int[Tensor, " state"]
+) -> Bool[Tensor, " candidate"]:
+    """Tell which candidates' mean errors are within one standard error of the least one.
+
+    error: squared errors at the same states; a candidate with one that is not finite is never good
+
+    The standard error is that of the paired difference to the best candidate, over episodes: what
+    the data cannot tell from the best.
+    """
+    finite = error.isfinite().all(0)
+    mean = torch.where(finite, error.mean(0), torch.inf)
+    difference = error - error[:, mean.argmin(), None]
+    average, deviation = mean_with_error(difference, episode)
+    # One episode says nothing of chance: then the best one alone is taken.
+    return finite & (average <= deviation.where(deviation.isfinite(), 0))
