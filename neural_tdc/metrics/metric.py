@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.metrics.projected_error import update_covariance
+from neural_tdc.metrics.sampled_truth import best_linear_squares, states_error
 from neural_tdc.metrics.samples import Sample
 from neural_tdc.metrics.value_errors import (
     Moments,
@@ -136,10 +137,31 @@ class Measured:
         assert self.truth is not None
         return best_linear(self.truth.features, self.truth.weighting, self.truth.value)
 
+    @cached_property
+    def best_linear_error(self) -> Float[Tensor, ""]:
+        """Return the RMSVE of `best_linear`; where the truth is a sample, over all states."""
+        assert self.truth is not None
+        if self.held_out is None:
+            return self.value_error(self.best_linear)
+        least = (self.truth.weighting * self.best_linear_squares).sum() - self.truth.squared_error
+        return least.clamp(min=0).sqrt()
+
+    @cached_property
+    def best_linear_squares(self) -> Float[Tensor, " state"]:
+        """Return the squares that `best_linear_error` is the mean of."""
+        assert self.truth is not None
+        return best_linear_squares(self.truth.features, self.truth.weighting, self.truth.value)
+
     def value_error(self, head: Float[Tensor, " d"]) -> Float[Tensor, ""]:
         """Return the RMSVE of a head on these features."""
         assert self.truth is not None
         return _error_against(self.truth, head)
+
+    def states_error(self, head: Float[Tensor, " d"]) -> Float[Tensor, ""]:
+        """Return the standard error of that RMSVE over draws of the truth's states."""
+        assert self.truth is not None
+        squares = (self.truth.features @ head - self.truth.value).square()
+        return states_error(squares, self.truth.weighting, self.truth.squared_error)
 
     def action_value_error(self, head: Float[Tensor, " d"]) -> Float[Tensor, ""]:
         """Return the same of q, over pairs of state and action."""

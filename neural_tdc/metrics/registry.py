@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from neural_tdc.metrics.metric import NEEDS, Measured, Metric
 from neural_tdc.metrics.projected_error import projected_floor, projected_noise
+from neural_tdc.metrics.sampled_truth import states_error
 from neural_tdc.metrics.value_errors import effective_rank, norm_in_values, solve_symmetric
 from neural_tdc.types import Parameters
 
@@ -49,6 +50,9 @@ def _norm(part: Any, like: Parameters) -> Float[Tensor, ""]:
     zero = torch.zeros_like(like.head[0])
     return (torch.stack(leaves).sum() if leaves else zero).sqrt()
 
+
+# The truth is exact, of all states, wherever the moments are.
+SAMPLED_TRUTH = ("truth", "held_out")
 
 # One record per metric.
 METRICS: dict[str, Metric] = {
@@ -104,7 +108,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "error/best_linear_rmsve",
             "best-linear RMSVE",
-            lambda run: run.value_error(run.best_linear),
+            lambda run: run.best_linear_error,
             needs=("truth",),
         ),
         Metric(
@@ -112,6 +116,26 @@ METRICS: dict[str, Metric] = {
             "noise of RMSPBE",
             lambda run: projected_floor(run.spectrum, run.update_covariance),
             needs=("held_out",),
+        ),
+        Metric(
+            "noise/rmsve_states",
+            "standard error of RMSVE over the truth's states",
+            lambda run: run.states_error(run.parameters.head),
+            needs=SAMPLED_TRUTH,
+        ),
+        Metric(
+            "noise/lstd_rmsve_states",
+            "the same of LSTD-RMSVE",
+            lambda run: run.states_error(run.td_fixed_point),
+            needs=SAMPLED_TRUTH,
+        ),
+        Metric(
+            "noise/best_linear_rmsve_states",
+            "the same of best-linear RMSVE",
+            lambda run: states_error(
+                run.best_linear_squares, run.truth.weighting, run.truth.squared_error
+            ),
+            needs=SAMPLED_TRUTH,
         ),
         Metric(
             "tracking_error/head",

@@ -4,6 +4,7 @@ The body learns by semi-gradient TD through a slow head θ̄ of its own, with it
 δ̄ = r + γ_tθ̄ᵀφ' − θ̄ᵀφ; a fast linear head on the same features gives the values.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +47,16 @@ class TwoTimescaleNetwork(ComposedRule):
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> tuple[Parameters, RuleState]:
-        """Give the body its slow head, a copy of the head; see `Rule.init`."""
+        """Give the body its slow head, drawn as the authors do; see `Rule.init`.
+
+        Like a layer from φ to one output by Glorot & Bengio (2010): uniform in ±√(6/(d + 1)), while
+        the fast head is 0. From 0 the slow head would keep the body still for some 1/α updates.
+        """
         parameters, state = super().init(parameters, observation, generator)
-        body = {**parameters.body, SLOW_HEAD: parameters.head.clone()}
+        size = len(parameters.head)
+        uniform = 2 * torch.rand(size, generator=generator, dtype=torch.float64) - 1
+        slow = math.sqrt(6 / (size + 1)) * uniform
+        body = {**parameters.body, SLOW_HEAD: slow.to(parameters.head)}
         return parameters._replace(body=body), state
 
     def directions(

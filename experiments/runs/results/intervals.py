@@ -115,6 +115,28 @@ def mean_interval(
     return Interval(mean.reshape(shape), low.reshape(shape), high.reshape(shape))
 
 
+def widened(interval: Interval, error: np.ndarray | float) -> Interval:
+    """Return the interval of a positive mean with another, independent, common error.
+
+    error: its standard error. Half widths are added by their squares, on the logarithm where low is
+    above 0, where the interval is mean·factor^±1. The same error is in all runs, so their number
+    does not lower it.
+    """
+    from scipy.special import ndtri
+
+    mean, low, high = interval
+    half = ndtri((1 + CONFIDENCE) / 2) * error
+    skewed = (low > 0) & (mean > 0)
+    known = np.where(skewed, mean, 1.0)
+    relative = np.where(skewed, high, 1.0) / known
+    factor = np.exp(np.hypot(np.log(relative), np.where(skewed, half, 0.0) / known))
+    return Interval(
+        mean,
+        np.where(skewed, mean / factor, mean - np.hypot(mean - low, half)),
+        np.where(skewed, mean * factor, mean + np.hypot(high - mean, half)),
+    )
+
+
 def _bootstrap(
     kept: Float[np.ndarray, "run column"],
     finite: Bool[np.ndarray, "run column"],

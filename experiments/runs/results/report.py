@@ -114,6 +114,8 @@ def table(
     lines.insert(1, "  ".join("─" * width for width in widths))
     survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
     kind = interval_name(survivors, logarithm=errors)
+    if any("noise_rmsve_states" in each for each in metrics):
+        kind = f"{kind}; of RMSVE over runs and the truth's states"
     note = f"means over the runs that did not diverge, each of its own root [{kind}]"
     if not errors:
         note = f"means over the runs that did not diverge [{kind}, of errors on the logarithm]"

@@ -6,14 +6,14 @@ such as `tracking_error_head`, `features_effective_rank`, `norm_body`. Step size
 out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from experiments.runs.results.history import History
-from experiments.runs.results.intervals import Interval, mean_interval
+from experiments.runs.results.intervals import Interval, mean_interval, widened
 from experiments.runs.results.phases import rounded
 
 NOT_SUMMARISED = ("step_size", "speed", "value")
@@ -60,6 +60,11 @@ def summary_key(name: str) -> str:
     return name.removeprefix("error/").replace("/", "_")
 
 
+def states_key(name: str) -> str:
+    """Return the key of an error's standard error over the truth's states."""
+    return f"noise/{summary_key(name)}_states"
+
+
 def number_or_none(value: float) -> float | None:
     """Return a float for JSON, which has no NaN and no infinity: None for them."""
     return float(value) if np.isfinite(value) else None
@@ -83,18 +88,23 @@ def summarise(history: History) -> dict[str, dict[str, dict[str, float | None]]]
     """Return {key: {"final": …, "auc": …}}, each {"mean", "low", "high", "median"} over survivors.
 
     `final` is the last measurement, `auc` the mean over a run's updates. None where no run
-    survived; low and high None where fewer than two did. Intervals of errors are on the logarithm.
+    survived; low and high None where fewer than two did. Intervals of errors are on the logarithm,
+    and where the truth's states are a sample, over them too.
     """
     if not len(history):
         return {}
 
-    def entry(name: str, values: np.ndarray) -> dict[str, float | None]:
-        return summary_entry(values, mean_interval(values, logarithm=is_error(name)))
+    def entry(name: str, measured: Callable[[History, str], np.ndarray]) -> dict[str, float | None]:
+        values = measured(history, name)
+        interval = mean_interval(values, logarithm=is_error(name))
+        if (of_states := states_key(name)) in history.names:
+            interval = widened(interval, mean_interval(measured(history, of_states)).mean)
+        return summary_entry(values, interval)
 
     return {
         summary_key(name): {
-            "final": entry(name, history.last(name)),
-            "auc": entry(name, auc(history, name)),
+            "final": entry(name, History.last),
+            "auc": entry(name, auc),
         }
         for name in history.names
         if name.split("/")[0] not in NOT_SUMMARISED

@@ -25,6 +25,8 @@ F64 = torch.float64
 RUNS, FEATURE = 4, 3
 # Metrics for which it matters which transitions are neighbours.
 OF_THE_ORDER = {"error/rmspbe", "noise/rmspbe_floor"}
+# Metrics of a truth whose states are a sample.
+OF_STATES = {f"noise/{error}_states" for error in ("rmsve", "lstd_rmsve", "best_linear_rmsve")}
 
 
 def neural(mdp):
@@ -155,9 +157,11 @@ def test_on_a_sample_that_is_exact_the_sample_evaluator_is_the_chains():
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     exact = chain_evaluator(c, mdp.observation, features, RULES["tdc"])(parameters)
     values = sample_evaluator(in_rows(sample), truth, features, RULES["tdc"])(parameters)
-    assert set(values) == {*exact, "error/rmstde", "noise/rmspbe_floor"}
+    assert set(values) == {*exact, "error/rmstde", "noise/rmspbe_floor", *OF_STATES}
     # A sample does not know that it is exact: its bias is subtracted.
     assert bool((values["error/rmspbe"] < exact.pop("error/rmspbe")).all())
+    name = "error/best_linear_rmsve"
+    assert bool((values[name] > exact.pop(name)).all())
     for key, value in exact.items():
         assert torch.allclose(values[key], value, rtol=1e-9, atol=1e-12)
     for run in range(RUNS):
@@ -187,7 +191,7 @@ def test_without_the_truth_what_needs_it_is_left_out_and_the_rest_is_the_same():
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     known = sample_evaluator(in_rows(sample), truth, features, RULES["tdc"])(parameters)
     unknown = sample_evaluator(in_rows(sample), None, features, RULES["tdc"])(parameters)
-    left_out = {"error/rmsve", "error/lstd_rmsve", "error/best_linear_rmsve"}
+    left_out = {"error/rmsve", "error/lstd_rmsve", "error/best_linear_rmsve"} | OF_STATES
     assert set(unknown) == set(known) - left_out
     for key, value in unknown.items():
         assert torch.allclose(value, known[key], rtol=1e-12, atol=1e-15)

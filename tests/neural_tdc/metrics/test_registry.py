@@ -15,13 +15,16 @@ from neural_tdc.metrics.metric import (
 )
 from neural_tdc.metrics.projected_error import projected_floor, projected_noise, update_covariance
 from neural_tdc.metrics.registry import METRICS, measure, selectable_metrics, shown_metrics
+from neural_tdc.metrics.sampled_truth import best_linear_squares, states_error
 from neural_tdc.metrics.samples import Sample
 from neural_tdc.metrics.value_errors import Moments
 from neural_tdc.types import Parameters
 
 STATES, D, RUNS = 7, 4, 3
 F64 = torch.float64
-OF_TRUTH = {"error/rmsve", "error/lstd_rmsve", "error/best_linear_rmsve"}
+OF_STATES = {f"noise/{error}_states" for error in ("rmsve", "lstd_rmsve", "best_linear_rmsve")}
+OF_TRUTH = {"error/rmsve", "error/lstd_rmsve", "error/best_linear_rmsve"} | OF_STATES
+OF_HELD_OUT = {"error/rmstde", "noise/rmspbe_floor"} | OF_STATES
 OF_OMEGA = {"tracking_error/auxiliary", "tracking_error/auxiliary_size"}
 
 
@@ -73,6 +76,10 @@ def test_every_metric_is_its_formula_written_out():
     def error(candidate):
         return errors.rmsve(features @ candidate, value, weighting, squared)
 
+    def over_states(candidate):
+        return states_error((features @ candidate - value) ** 2, weighting, squared)
+
+    squares = best_linear_squares(features, weighting, value)
     fixed_point = errors.td_fixed_point(moments)
     solution = errors.auxiliary_solution(moments, parameters.head, epsilon)
     _, reward, discount, ratio, *_ = held_out.sample
@@ -90,8 +97,11 @@ def test_every_metric_is_its_formula_written_out():
         "error/rmstde": (ratio * td_error**2).mean().sqrt(),
         "error/rmspbe": squared_rmspbe.sqrt(),
         "error/lstd_rmsve": error(fixed_point),
-        "error/best_linear_rmsve": error(errors.best_linear(features, weighting, value)),
+        "error/best_linear_rmsve": ((weighting * squares).sum() - squared).sqrt(),
         "noise/rmspbe_floor": projected_floor(of, S),
+        "noise/rmsve_states": over_states(parameters.head),
+        "noise/lstd_rmsve_states": over_states(fixed_point),
+        "noise/best_linear_rmsve_states": states_error(squares, weighting, squared),
         "tracking_error/head": errors.norm_in_values(moments, parameters.head - fixed_point),
         "tracking_error/auxiliary": errors.norm_in_values(moments, omega - solution),
         "tracking_error/auxiliary_size": errors.norm_in_values(moments, solution),
@@ -126,14 +136,16 @@ def test_the_smallest_eigenvalue_by_hand_and_never_negative():
         ("truth", OF_TRUTH),
         ("action_truth", {"error/rmsqe"}),
         ("auxiliary", OF_OMEGA),
-        ("held_out", {"error/rmstde", "noise/rmspbe_floor"}),
+        ("held_out", OF_HELD_OUT),
     ],
 )
 def test_what_needs_a_part_that_is_missing_is_left_out_and_the_rest_is_the_same(part, left_out):
     whole, found = measured(), measured(**{part: None})
     assert whole.keys() - found.keys() == left_out
-    # Without held-out transitions the moments are exact, and no bias is subtracted.
+    # Without held-out transitions moments and truth are exact: there is no bias to subtract.
     other = {"error/rmspbe"} if part == "held_out" else set()
+    if part == "held_out":
+        assert found.pop("error/best_linear_rmsve") < whole["error/best_linear_rmsve"]
     assert all(torch.equal(found[key], whole[key]) for key in found.keys() - other)
     assert all(found[key] > whole[key] for key in other)
     lacking = {key for key, metric in METRICS.items() if metric.lacks(NEEDS.keys() - {part})}

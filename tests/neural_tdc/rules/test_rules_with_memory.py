@@ -116,3 +116,21 @@ def test_two_timescale_body_follows_its_own_slow_head():
     fast = RULES["frozen+tdc"].directions(features, parameters, batch)
     assert torch.equal(directions.head, fast.head)
     assert torch.equal(directions.auxiliary["tdc"], fast.auxiliary["tdc"])
+
+
+def test_a_slow_head_is_drawn_like_a_layer_so_that_the_body_moves_at_once():
+    features, parameters, batch = problem()
+    parameters = parameters._replace(head=torch.zeros(FEATURE, dtype=torch.float64))
+    drawn = []
+    for seed in range(200):
+        source = torch.Generator().manual_seed(seed)
+        started, state = RULES["ttn"].init(parameters, batch.observation, source)
+        drawn.append(started.body["slow_head"])
+    bound = (6 / (FEATURE + 1)) ** 0.5
+    slow = torch.stack(drawn)
+    assert float(slow.abs().max()) < bound
+    assert float(slow.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+    directions = RULES["ttn"].directions(features, started, batch, state)
+    assert all(float(directions.body[name].norm()) > 1e-3 for name in parameters.body)
+    # The head that gives the values starts at 0.
+    assert torch.equal(started.head, parameters.head)

@@ -10,12 +10,14 @@ from scipy import stats
 
 from experiments.runs.results.coverage import INTERVALS, RUNS, coverage, populations
 from experiments.runs.results.intervals import (
+    Interval,
     interquartile_interval,
     interquartile_mean,
     interval_name,
     mean_interval,
     paired_difference,
     statistic_interval,
+    widened,
 )
 
 ROOT = Path(__file__).parents[4]
@@ -115,6 +117,31 @@ def test_the_table_of_the_page_is_what_the_command_prints():
             for place, runs in enumerate(RUNS[:3]):
                 expected = coverage(population, kind, runs)
                 assert abs(float(rows[name, kind][place]) - expected) < 0.0051
+
+
+def test_with_the_error_over_states_the_interval_holds_the_error_over_all_states():
+    """Five runs share 100 states; a state's error has a part that is common to the runs."""
+    runs, states, simulations = 5, 100, 1_000
+    random = np.random.default_rng(3)
+    of_run = np.exp(0.2 * random.standard_normal((simulations, runs, 1)))
+    common = random.standard_normal((simulations, 1, states))
+    squares = (of_run * (common + random.standard_normal((simulations, runs, states)))) ** 2
+    truth = np.sqrt(2) * np.exp(0.2**2 / 2)
+    spread = squares.std(-1, ddof=1) / np.sqrt(states)
+    error = np.sqrt(squares.mean(-1) + spread) - np.sqrt(squares.mean(-1))
+    over_runs = mean_interval(np.sqrt(squares.mean(-1)), logarithm=True)
+    both = widened(over_runs, error.mean(-1))
+    covered = [((each.low < truth) & (truth < each.high)).mean() for each in (over_runs, both)]
+    assert covered[0] < 0.94 < covered[1] < 0.98
+
+
+def test_widening_adds_half_widths_by_their_squares():
+    of_means = Interval(np.array([4.0, 0.0]), np.array([1.0, -3.0]), np.array([16.0, 3.0]))
+    mean, low, high = widened(of_means, np.array([4 / 1.959964, 4 / 1.959964]))
+    assert mean.tolist() == [4.0, 0.0]
+    # On the logarithm √(log(4)² + 1²) = 1.7093; elsewhere √(3² + 4²) = 5.
+    assert high == pytest.approx([4 * np.exp(1.7093), 5.0], rel=1e-4)
+    assert low == pytest.approx([4 / np.exp(1.7093), -5.0], rel=1e-4)
 
 
 def test_for_few_normal_runs_the_interval_is_as_wide_as_students():

@@ -49,6 +49,14 @@ def test_an_uneven_grid_of_fifty_measurements_gives_the_auc_of_a_dense_even_one(
     np.testing.assert_allclose(of(measured_steps(20_000, None)), dense, rtol=2e-3)
 
 
+def test_the_interval_of_an_error_holds_that_of_the_truths_states_too():
+    history = History()
+    values = {"error/rmsve": np.array([3.0, 5.0]), "noise/rmsve_states": np.array([0.8, 1.2])}
+    history.append(1, values, np.zeros(2, dtype=bool))
+    # log(high/4)² = (12.706·1/4)² + (1.96·1/4)².
+    assert summarise(history)["rmsve"]["final"]["high"] == pytest.approx(99.526, rel=1e-4)
+
+
 def test_a_summary_holds_final_and_auc_of_the_survivors():
     history = history_of([[1.0, 4.0, 9.0], [3.0, 5.0, 9.0]], {2: 1})
     entry = summarise(history)["rmsve"]
