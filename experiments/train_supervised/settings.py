@@ -94,7 +94,8 @@ class SupervisedSettings(ComputingSettings, FolderSettings):
     optimizer: Annotated[str, one_of(OPTIMIZER_MAKERS)] = "rmsprop"
     """rmsprop, adam or sgd, for the arms with given rates."""
     schedule: Annotated[str, read_by(exponents)] = "constant"
-    """constant; general or strongly-convex (the paper's exponents); polynomial:BODY,HEAD,0."""
+    """constant; general or strongly-convex (the paper's exponents); polynomial:BODY,HEAD,0; NAME@H
+    for ((H + k)/H)^(-a) after k updates."""
     constraint: Annotated[str, read_by(projection)] = "none"
     """Projection of θ and W each: none, box:R or ball:R."""
     ridge: Annotated[float, at_least(0)]

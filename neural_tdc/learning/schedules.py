@@ -18,7 +18,7 @@ from neural_tdc.types import StepSizes
 
 
 class Exponents(NamedTuple):
-    """Decay exponents a of (k+1)^(−a), one a part."""
+    """Decay exponents a of ((h + k)/h)^(−a), one a part; h is the schedule's offset, often 1."""
 
     body: float
     head: float
@@ -43,15 +43,34 @@ EXPONENTS: dict[str, Exponents] = {
 LINEAR = "linear"
 
 
+def offset(name: str) -> tuple[str, float]:
+    """Split `NAME@h` into the name and the offset h > 0 of ((h + k)/h)^(−a); h is 1 without @.
+
+    The steps hardly decay over the first h updates. With a = 1 an error falls like 1/k only if the
+    first step times h times the curvature exceeds 1/2. Raises ValueError for another h.
+    """
+    kind, at, number = name.partition("@")
+    if not at:
+        return name, 1.0
+    try:
+        updates = float(number)
+    except ValueError:
+        updates = math.nan
+    if not 0 < updates < math.inf:
+        raise ValueError(f"schedule {name!r} needs an offset above 0 behind @")
+    return kind, updates
+
+
 def exponents(name: str) -> Exponents:
     """Read a schedule's name: one of EXPONENTS, `polynomial:a` or `polynomial:body,head,auxiliary`.
 
-    Raises ValueError for another name or an exponent outside [0, 1].
+    `@h` may follow, see `offset`. Raises ValueError for another name or an exponent outside [0, 1].
     """
-    if name in EXPONENTS:
-        return EXPONENTS[name]
-    kind, _, numbers = name.partition(":")
-    allowed = f"{', '.join(EXPONENTS)}, polynomial:a or polynomial:body,head,auxiliary"
+    plain, _ = offset(name)
+    if plain in EXPONENTS:
+        return EXPONENTS[plain]
+    kind, _, numbers = plain.partition(":")
+    allowed = f"{', '.join(EXPONENTS)}, polynomial:a or polynomial:body,head,auxiliary (and @h)"
     if kind != "polynomial":
         raise ValueError(f"schedule {name!r} is not one of {allowed}")
     try:
@@ -78,6 +97,7 @@ def check_schedule(name: str) -> None:
 def schedule(name: str, steps: int | None = None) -> Schedule:
     """Return the factors of a named schedule: `linear`, or a name that `exponents` reads.
 
+    A name may end in @h, see `offset`: `strongly-convex@20`.
     steps: updates of the whole run, for `linear`: its factor 1 − update/steps is 0 at the end
 
     Raises ValueError for another name, and for `linear` without steps.
@@ -86,10 +106,10 @@ def schedule(name: str, steps: int | None = None) -> Schedule:
         if steps is None or steps < 1:
             raise ValueError(f"schedule {name!r} ends with the run: its steps must be given")
         return _falling(steps)
-    powers = exponents(name)
+    powers, (_, delay) = exponents(name), offset(name)
 
     def factors(update: Int[Tensor, ""]) -> StepSizes:
-        count = update.to(torch.float64) + 1
+        count = (update.to(torch.float64) + delay) / delay
         return StepSizes(*(torch.ones_like(count) if a == 0 else count**-a for a in powers))
 
     return factors

@@ -80,7 +80,8 @@ class UpdateSettings(CheckedSettings):
 
     schedule: Annotated[str, read_by(check_schedule)] = "constant"
     """constant; linear (falls to 0 at the end of the run; --resume cannot make such a run longer);
-    general or strongly-convex (the paper's exponents); polynomial:A[,B,C]."""
+    general or strongly-convex (the paper's exponents); polynomial:A[,B,C]. NAME@H, for the last
+    three, holds the steps nearly constant over H updates: ((H + k)/H)^(-a) after k updates."""
     optimizer: Annotated[
         tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZER_MAKERS)
     ] = ("sgd",)

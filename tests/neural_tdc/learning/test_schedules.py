@@ -23,6 +23,10 @@ def factors(name, update):
         ("strongly-convex", 7, [1 / 8, 1 / 4, 1 / 4]),
         ("polynomial:0.5", 24, [1 / 5, 1 / 5, 1 / 5]),
         ("polynomial:1,0.5,0", 15, [1 / 16, 1 / 4, 1]),
+        # (20 + 140)/20 = 8; (0.5 + 7)/0.5 = 15.
+        ("strongly-convex@20", 140, [1 / 8, 1 / 4, 1 / 4]),
+        ("strongly-convex@20", 0, [1, 1, 1]),
+        ("polynomial:0.5@0.5", 7, [15**-0.5] * 3),
     ],
 )
 def test_factors_of_body_head_and_auxiliary_are_these(name, update, expected):
@@ -68,6 +72,11 @@ def test_a_late_update_does_not_overflow():
         "polynomial:1.1",
         "polynomial:nan",
         "polynomial:0.5,inf,0",
+        "general@0",
+        "general@",
+        "general@nan",
+        "general@inf",
+        "linear@5",
     ],
 )
 def test_a_name_that_is_no_schedule_is_refused_in_one_line_that_names_it(name):
