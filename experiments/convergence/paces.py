@@ -1,4 +1,4 @@
-"""Split and uniform steps over the first step and the offset: python -m benchmarks.step_schedules.
+"""Split and uniform steps over the first step and the offset: python -m experiments.convergence.paces.
 
 The descents of `experiments.convergence` with steps α₀((h + k)/h)^(−a): the mean error ‖W − W*‖²
 after the last update with the exponents (1, 2/3) of body and head, divided by that with (1, 1), on

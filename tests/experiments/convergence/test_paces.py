@@ -1,11 +1,11 @@
-"""The benchmark of split and uniform steps."""
+"""Split and uniform steps over the first step and the offset."""
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.step_schedules import SPLIT, UNIFORM, body_errors, ratio_of_means
 from experiments.convergence.descents import Pace, Population
+from experiments.convergence.paces import SPLIT, UNIFORM, body_errors, ratio_of_means
 
 
 def test_errors_are_distances_to_the_nearest_minimum_after_the_last_update():
