@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch.nn import functional
 
 from agents.dqn.objectives import LinearHead
 from agents.dqn.q_network import QNetwork
@@ -89,11 +88,11 @@ def _is_known(layer: nn.Module) -> bool:
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor, layer: nn.Conv2d) -> Tensor:
     """Convolve [run, batch, channel, height, width] with the kernels of each run."""
-    runs, batch, _, height, width = x.shape
-    size, stride = layer.kernel_size, layer.stride
-    patches = functional.unfold(x.flatten(0, 1), size, stride=stride)
-    # [run, batch · place, channel · kernel]
-    rows = patches.mT.reshape(runs, -1, patches.shape[1])
-    found = torch.baddbmm(bias[:, None], rows, weight.flatten(2).mT)
-    high, wide = ((n - k) // s + 1 for n, k, s in zip((height, width), size, stride))
-    return found.view(runs, batch, high, wide, -1).movedim(-1, 2)
+    (high, wide), (down, right) = layer.kernel_size, layer.stride
+    # A view of all patches: [run, batch, channel, row, column, *kernel]
+    patches = x.unfold(3, high, int(down)).unfold(4, wide, int(right))
+    runs, batch, _, rows, columns = patches.shape[:5]
+    # The places last, so that the copy goes along rows of the picture.
+    places = patches.permute(0, 2, 5, 6, 1, 3, 4).reshape(runs, -1, batch * rows * columns)
+    found = torch.baddbmm(bias[:, :, None], weight.flatten(2), places)
+    return found.view(runs, -1, batch, rows, columns).transpose(1, 2)

@@ -1,0 +1,192 @@
+"""A population of DQN runs beside one run at a time: python -m benchmarks.dqn_population.
+
+Both learn the same problem with the same network, in alternating windows of one call. A run-step is
+one agent step of one run, its environment and its share of the updates included. Seconds of the CPU
+are those of this process and do not count what other programs take from it.
+"""
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.dqn.learner import Learner, make_auxiliary
+from agents.dqn.objectives import CONTROL_RULES, QObjective
+from agents.dqn.optimizers import make_optimizer
+from agents.dqn.population import DQNMember, DQNPopulation
+from agents.dqn.q_network import QNetwork, make_network
+from agents.dqn.replay import Replay
+from agents.dqn.stacked_learner import MemberRates
+from agents.dqn.stacked_replay import StackedReplay
+from agents.dqn.training import Training, TrainingSchedule
+from envs.games.discrete_control import MINATAR, GymnasiumEnvironments, control, minatar
+
+CAPACITY, STARTS = 20_000, 100
+RATES = MemberRates(1e-3, 2.5e-3, 2.5e-3)
+
+
+def _games(problem: str, count: int) -> GymnasiumEnvironments:
+    return (minatar if problem.startswith(MINATAR) else control)(problem, count)
+
+
+def _network(options: argparse.Namespace, games: GymnasiumEnvironments, seed: int) -> QNetwork:
+    name = "paper" if options.problem.startswith(MINATAR) else "mlp"
+    return make_network(
+        name,
+        games.frame_shape,
+        games.actions,
+        seed=seed,
+        scale=games.scale,
+        features=options.features,
+        hidden=(options.hidden,),
+    )
+
+
+def population(options: argparse.Namespace, objective: QObjective) -> DQNPopulation:
+    """Make runs that learn together."""
+    games = _games(options.problem, options.runs)
+    made = DQNPopulation(
+        [DQNMember(seed, objective, RATES) for seed in range(options.runs)],
+        lambda seed: _network(options, games, seed),
+        games,
+        StackedReplay(options.runs, CAPACITY, games.frame_shape, dtype=games.dtype, steps=3),
+        _schedule(options),
+        "adam",
+    )
+    made.begin()
+    return made
+
+
+def single(options: argparse.Namespace, objective: QObjective) -> Training:
+    """Make the first of these runs alone, as `train_dqn` does."""
+    games = _games(options.problem, 1)
+    network, schedule = _network(options, games, 0), _schedule(options)
+    auxiliary = make_auxiliary(network) if objective.correction else None
+    optimizer = make_optimizer("adam", network, RATES.body, RATES.head, auxiliary=auxiliary)
+    replay = Replay(CAPACITY, 1, games.frame_shape, dtype=games.dtype, steps=3)
+    learner = Learner(
+        network,
+        optimizer,
+        objective,
+        auxiliary=auxiliary,
+        target_cache_rows=schedule.target_cache_rows(replay.rows, torch.device("cpu")),
+    )
+    made = Training(learner, games, replay, schedule, 0)
+    made.begin()
+    return made
+
+
+def _schedule(options: argparse.Namespace) -> TrainingSchedule:
+    return TrainingSchedule(
+        batch=options.batch,
+        update_every=2,
+        target_period=200,
+        learning_starts=STARTS,
+        epsilon_last=0.05,
+        epsilon_steps=STARTS,
+    )
+
+
+def watched(made: DQNPopulation) -> Counter[str]:
+    """Return the seconds of the CPU that the parts of a population take from now on."""
+    spent: Counter[str] = Counter()
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            begun = time.process_time()
+            try:
+                return function(*arguments)
+            finally:
+                spent[name] += time.process_time() - begun
+
+        return call
+
+    parts: list[tuple[str, Any, str]] = [
+        ("environments", made.environments, "receive_some"),
+        ("actions", made, "_actions"),
+        ("drawing batches", made.replay, "sample"),
+        ("storing", made.replay, "append"),
+        *(("updates", learner, "update") for _, learner in made.parts),
+    ]
+    for name, owner, method in parts:
+        setattr(owner, method, timed(name, getattr(owner, method)))
+    return spent
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Return microseconds a run-step of both, wall and CPU, in interleaved windows, and parts."""
+    objective = CONTROL_RULES[options.rule]
+    together, alone = population(options, objective), single(options, objective)
+    for made in (together, alone):
+        made.advance(STARTS + 50)
+    spent = watched(together)
+    windows: dict[str, list[tuple[float, float]]] = {"population": [], "one run at a time": []}
+    for _ in range(options.rounds):
+        for name, made, steps, runs, threads in (
+            ("population", together, options.window, options.runs, options.threads),
+            ("one run at a time", alone, 4 * options.window, 1, 1),
+        ):
+            torch.set_num_threads(threads)
+            wall, cpu = time.perf_counter(), time.process_time()
+            made.advance(made.step + steps)
+            each = 1e6 / (steps * runs)
+            windows[name].append(
+                ((time.perf_counter() - wall) * each, (time.process_time() - cpu) * each)
+            )
+    steps = options.rounds * options.window * options.runs
+    return {
+        "options": {name: str(value) for name, value in vars(options).items()},
+        "microseconds_a_run_step": {
+            name: dict(zip(("wall", "cpu"), np.mean(each, 0))) for name, each in windows.items()
+        },
+        "cpu_microseconds_of_parts": {name: 1e6 * each / steps for name, each in spent.items()},
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the rows as text."""
+    times = result["microseconds_a_run_step"]
+    lines = [
+        f"{name:>18}: {each['wall']:7.1f} µs a run-step ({1e6 / each['wall']:,.0f} run-steps a "
+        f"second), {each['cpu']:.1f} µs of the CPU"
+        for name, each in times.items()
+    ]
+    one, all_runs = times["one run at a time"], times["population"]
+    parts = result["cpu_microseconds_of_parts"]
+    rest = all_runs["cpu"] - sum(parts.values())
+    lines.append(
+        f"ratio {one['wall'] / all_runs['wall']:.1f} of wall time, "
+        f"{one['cpu'] / all_runs['cpu']:.1f} of CPU time"
+    )
+    spent = ", ".join(f"{name} {each:.1f}" for name, each in {**parts, "rest": rest}.items())
+    return "\n".join([*lines, f"µs of the CPU a run-step: {spent}"])
+
+
+def main() -> None:
+    """Run the benchmark, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problem", default="CartPole-v1")
+    parser.add_argument("--rule", default="double-q", choices=list(CONTROL_RULES))
+    parser.add_argument("--runs", type=int, default=64)
+    parser.add_argument("--hidden", type=int, default=32)
+    parser.add_argument("--features", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=1, help="of the population")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--window", type=int, default=50, help="agent steps a window")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-dqn-population.json"))
+    options = parser.parse_args()
+    result = measured(options)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
