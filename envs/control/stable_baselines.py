@@ -28,6 +28,7 @@ _ALGORITHMS = {
     "exploration_fraction": "DQN",
     "normalize_advantage": "A2C",
 }
+_WITHOUT_CHANCE = ("DQN", "TD3")
 # In place of what only learning needs: schedules that do not load in other versions of Python, and
 # a replay of many gigabytes.
 _NOT_NEEDED = {
@@ -129,6 +130,8 @@ def stable_baselines_policy(
             f"{path} reads observations of {type(model.observation_space).__name__}; only Box and "
             "Discrete can be evaluated here"
         )
+    if deterministic and name in _WITHOUT_CHANCE:
+        raise ValueError(f"the policy {name} of {path} has no chance: leave out deterministic")
     normalise = _unchanged if statistics is None else _normalisation(Path(statistics))
     return StableBaselinesPolicy(f"{name} of {path.name}", model, normalise, deterministic)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.runs.folder.files import write_json, write_text
 from experiments.runs.folder.run_folder import SUMMARY, folder_name
-from experiments.runs.results.phases import rounded
+from experiments.runs.recording.finished_parts import seconds_to_write
 from experiments.runs.results.report import large_number, tensorboard_line
 from experiments.sweep import figures, tables
 from experiments.sweep.hparams import HPARAMS, write_hparams
@@ -42,7 +42,7 @@ def write_report(out: Path, study: Study) -> str:
         _write(out, select, study, several, baseline)
     first = study.settings.select[0]
     write_hparams(out, study.swept, answers[first])
-    summary = _summary(study, answers)
+    summary = _summary(out, study, answers)
     write_json(out / SUMMARY, summary)
     shown = [(out / f"{SELECTED}-{each}.md").read_text(encoding="utf-8") for each in answers]
     winners = winner_lines(study.swept, first, study.settings)
@@ -86,7 +86,7 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
         figures.relative_figure(out / f"{RELATIVE}-{select}.png", answers, select, vector)
 
 
-def _summary(study: Study, answers: Mapping[str, list[Report]]) -> dict[str, Any]:
+def _summary(out: Path, study: Study, answers: Mapping[str, list[Report]]) -> dict[str, Any]:
     settings, swept = study.settings, study.swept
     return {
         "problems": list(settings.problem),
@@ -100,7 +100,9 @@ def _summary(study: Study, answers: Mapping[str, list[Report]]) -> dict[str, Any
         "configurations_with_divergence": sum(bool(row.diverged.any()) for row in swept),
         "configurations_all_diverged": sum(bool(row.diverged.all()) for row in swept),
         "dropped": study.notes,
-        "seconds": rounded(study.clock.seconds() | {"learn": study.seconds}),
+        "seconds": seconds_to_write(
+            out / SUMMARY, study.clock.seconds() | {"learn": study.seconds}, study.computed
+        ),
         "run_steps": study.run_steps,
         "run_steps_per_second": study.run_steps / study.seconds if study.seconds else None,
         "best": {

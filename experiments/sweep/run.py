@@ -33,6 +33,7 @@ class Study:
     swept:   rows of all configurations;  fresh: rows of the selected ones on seeds of their own
     clock:   of the program
     seconds: the time spent on shards, over every resumption
+    computed: how many of the shards were computed now
     """
 
     settings: SweepSettings
@@ -48,6 +49,7 @@ class Study:
     run_steps: int = 0
     clock: PhaseClock = field(default_factory=PhaseClock)
     seconds: float = 0.0
+    computed: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -91,7 +93,7 @@ class Study:
         parts = FinishedParts(out)
         self.swept = self._rows(parts, self.cut(), "sweep")
         self.fresh = self._rows(parts, self._fresh_cut(), "fresh runs")
-        self.seconds = parts.seconds
+        self.seconds, self.computed = parts.seconds, parts.computed
 
     def _rows(
         self, parts: FinishedParts, cut: Sequence[tuple[Cell, list[Shard]]], label: str

@@ -17,8 +17,8 @@ from experiments.runs.folder.run_folder import (
     prepare_folder,
 )
 from experiments.runs.folder.same_settings import resumed_config
-from experiments.runs.recording.finished_parts import FinishedParts
-from experiments.runs.results.phases import PhaseClock, rounded
+from experiments.runs.recording.finished_parts import FinishedParts, seconds_to_write
+from experiments.runs.results.phases import PhaseClock
 from experiments.two_step.build import in_turn, study_parts
 from experiments.two_step.figures import draw_two_step
 from experiments.two_step.settings import TwoStepSettings
@@ -51,7 +51,9 @@ def run_two_step(settings: TwoStepSettings, argv: Sequence[str]) -> None:
         summary = {
             "problem": "linear networks",
             "seed": settings.seed,
-            "seconds": rounded(clock.seconds() | {"learn": parts.seconds}),
+            "seconds": seconds_to_write(
+                folder / SUMMARY, clock.seconds() | {"learn": parts.seconds}, parts.computed
+            ),
         }
         write_json(folder / SUMMARY, {**summary, **found})
         optima = found["one_step_optima"]

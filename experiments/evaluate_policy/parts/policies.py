@@ -71,6 +71,8 @@ def given_policy(value: str | None, flag: str) -> Any:
     if is_file(value):
         with named(f"{flag} {value}"):
             return _of_torchscript(Path(value)) if is_torchscript(value) else load_policy(value)
+    if value.endswith(".zip"):
+        raise UsageError(f"{flag} {value}: a file of Stable-Baselines3 is given as {SB3}{value}")
     return _own(value, flag) if ":" in value else value
 
 

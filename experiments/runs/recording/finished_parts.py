@@ -9,8 +9,9 @@ parts at work. Runs that are measured while they work use
 `experiments.runs.recording.recorder` instead.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +20,9 @@ import torch
 from torch.utils._pytree import tree_map
 
 from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
+from experiments.runs.folder.files import read_json
 from experiments.runs.folder.run_folder import CHECKPOINT, PARTS, folder_name
+from experiments.runs.results.phases import rounded
 from experiments.runs.results.report import Progress
 
 
@@ -42,10 +45,22 @@ OnProgress = Callable[[int], None]
 Engine = Callable[[Sequence[AnyPart], OnProgress], Iterator[tuple[AnyPart, Any]]]
 
 
+def seconds_to_write(path: Path, seconds: Mapping[str, float], computed: int) -> dict[str, float]:
+    """Return the seconds of a summary; those that it has already where nothing was computed.
+
+    A finished run that is resumed is told as it was.
+    """
+    if not computed:
+        with contextlib.suppress(ValueError, OSError, LookupError, AttributeError, TypeError):
+            return {phase: float(spent) for phase, spent in read_json(path)["seconds"].items()}
+    return rounded(seconds)
+
+
 class FinishedParts:
     """The finished parts of a run, in its folder.
 
     seconds: the time spent on all of them, over every resumption
+    computed: how many of them `complete` had to compute
 
     Values are arrays, None, bool, int, float, str, and dicts, lists and tuples of these.
     Raises ValueError in one line for a checkpoint that is damaged or another program's; nothing is
@@ -54,7 +69,7 @@ class FinishedParts:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self.seconds = 0.0
+        self.seconds, self.computed = 0.0, 0
         if (out / CHECKPOINT).exists():
             saved = load_checkpoint(out / CHECKPOINT)
             if saved.keys() != {"seconds", "parts"}:
@@ -92,6 +107,7 @@ class FinishedParts:
         by_name = {part.name: part for part in wanted}
         missing = [part for part in by_name.values() if not self._path(part).exists()]
         # The longest first, so that none is left alone at the end.
+        self.computed += len(missing)
         missing.sort(key=lambda part: -part.size)
         total = sum(part.size for part in by_name.values())
         done = total - sum(part.size for part in missing)

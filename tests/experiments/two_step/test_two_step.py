@@ -92,8 +92,11 @@ def test_a_resumed_run_computes_only_the_parts_that_are_missing(run_program, tmp
     assert len(computed) == 2 * 2 + 2 * 8 + 2 * 2 + 2 + 3
     assert len(set(computed)) == len(computed)
     computed.clear()
+    summary = (tmp_path / "run" / "summary.json").read_text()
     assert run_program(program.two_step, f"{LINE} run --resume").status == 0
     assert computed == []
+    # Its seconds too are those of the run.
+    assert (tmp_path / "run" / "summary.json").read_text() == summary
 
 
 def test_the_simulated_signal_part_agrees_with_the_closed_form_and_differences_are_paired():

@@ -11,6 +11,7 @@ from envs.control.collection import collect
 from experiments.evaluate_policy.parts.plan import evaluation_plan
 from experiments.evaluate_policy.parts.policies import given_policy, policy_files, policy_maker
 from experiments.evaluate_policy.settings.evaluation_settings import read_evaluation_settings
+from experiments.runs.command_line.checks import UsageError
 from experiments.train_dqn import train as dqn_train
 from experiments.train_dqn.__main__ import train_dqn
 from experiments.train_dqn.policy import load_policy
@@ -189,6 +190,11 @@ def test_a_run_is_not_resumed_with_another_policy_of_the_same_name(evaluate, fla
         f"error: --{flag} constant.pt is not what the run in run was started with: its contents "
         "have changed\n"
     )
+
+
+def test_a_zip_file_alone_is_told_how_it_is_given():
+    with pytest.raises(UsageError, match=r"--policy a.zip: a file of .* is given as sb3:a.zip"):
+        given_policy("a.zip", "--policy")
 
 
 def test_the_files_of_a_policy_are_its_zip_and_its_statistics():

@@ -9,7 +9,7 @@ from experiments.runs.folder.checkpoint import save_checkpoint
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
 from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, prepare_folder
-from experiments.runs.recording.finished_parts import FinishedParts
+from experiments.runs.recording.finished_parts import FinishedParts, seconds_to_write
 
 VALUES = {
     "one": {"curve": np.arange(6.0).reshape(3, 2) / 3, "lost": np.array([True, False])},
@@ -67,7 +67,19 @@ def test_values_come_back_to_the_bit_and_finished_parts_are_not_computed_again(t
     assert again.given == ["one"]
     assert list(found) == list(VALUES)
     assert_same(found, VALUES)
+    assert begun.computed == 1
     assert FinishedParts(tmp_path).seconds == begun.seconds > spent
+
+
+def test_a_summary_keeps_its_seconds_where_nothing_was_computed(tmp_path):
+    path = tmp_path / "summary.json"
+    assert seconds_to_write(path, {"learn": 2.0}, 0) == {"learn": 2.0}
+    path.write_text('{"seconds": {"learn": 1.5, "write": 0.25}}')
+    assert seconds_to_write(path, {"learn": 2.0}, 0) == {"learn": 1.5, "write": 0.25}
+    assert seconds_to_write(path, {"learn": 2.0}, 3) == {"learn": 2.0}
+    for damaged in ("[]", "{", '{"seconds": 3}', '{"seconds": {"learn": null}}'):
+        path.write_text(damaged)
+        assert seconds_to_write(path, {"learn": 2.0}, 0) == {"learn": 2.0}
 
 
 def test_progress_counts_what_was_finished_before(tmp_path, capsys):
