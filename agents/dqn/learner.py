@@ -20,7 +20,7 @@ from agents.dqn.target_cache import TargetCache
 from agents.dqn.update_graph import UpdateGraph
 from neural_tdc.split_rates import scale
 
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "tf32", "bf16")
 
 
 def exploration(step: int, first: float, last: float, over: int) -> float:
@@ -45,7 +45,8 @@ class Learner:
     network:       on the device to learn on
     auxiliary:     the auxiliary head, which an objective of gradient TD needs; see `make_auxiliary`
     max_grad_norm:  the gradient is shortened to this norm; None leaves it as it is
-    precision:     float32, or bf16 for the products of the forward and backward passes
+    precision:     float32, or bf16 for the products of the forward and backward passes; tf32 is
+                   float32 here, and a switch of torch for the whole process
     compiled:      whether loss and gradients are compiled; the target's pass is not
     target_cache_rows: rows of the replay whose target values are kept until the next copy; 0: none.
                    Of a target network only.

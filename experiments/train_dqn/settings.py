@@ -116,7 +116,8 @@ class AgentSettings(CheckedSettings):
     evaluation_longest: Annotated[int, count(1)] = 27_000
     """Agent steps after which a game of an evaluation is left, with its score so far."""
     precision: Annotated[str, one_of(PRECISIONS)] = "float32"
-    """float32, or bf16 for the products in forward and backward passes."""
+    """float32; on a GPU also tf32, for products with shorter mantissas; or bf16 for the products in
+    forward and backward passes."""
     compile: bool = False
     """Compile the loss and its gradients, which takes some 20 seconds."""
     threads: Annotated[int, count(0)] = 0
@@ -127,6 +128,8 @@ class AgentSettings(CheckedSettings):
     """Seconds between two checkpoints."""
     device: Annotated[str, one_of(DEVICES)] = "auto"
     """auto, cpu or cuda."""
+    deterministic: bool = False
+    """On a GPU: the same seed gives the same result to the bit, by slower kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 
 from agents.dqn.replay import check_capacity
 from envs.games.atari import ATARI
-from experiments.runs.command_line.checks import named
+from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.command_line.processes import interruptible
@@ -57,7 +57,10 @@ def train(
     Stopped where the loss is not finite.
     """
     clock = PhaseClock() if clock is None else clock
-    device = resolve_device(settings.device)
+    tf32 = settings.precision == "tf32"
+    device = resolve_device(settings.device, tf32=tf32, deterministic=settings.deterministic)
+    if tf32 and device.type == "cpu":
+        raise UsageError("--precision tf32 needs a GPU: give float32 or bf16 on the CPU")
     settings = replace(settings, device=device.type)
     out = settings.folder
     check_folder(out, settings.overwrite, settings.resume)

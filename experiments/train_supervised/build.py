@@ -92,7 +92,8 @@ def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
 
     Raises UsageError for missing or damaged data and a device that is not there.
     """
-    device, dtype = resolve_device(settings.device), torch_dtype(settings.dtype)
+    device = resolve_device(settings.device, deterministic=settings.deterministic)
+    dtype = torch_dtype(settings.dtype)
     runs, arms = settings.runs, settings.arm
     # Before the data are read there is one input and one output at least.
     _check_memory(settings, [1, *settings.hidden, 1], device, dtype)

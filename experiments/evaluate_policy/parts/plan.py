@@ -183,7 +183,9 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     rules = {name: each for name, each in chosen.items() if name not in methods}
     # The search and the methods work on the CPU.
     alone = settings.rule == (AUTO,)
-    device = resolve_device(settings.device) if rules else torch.device("cpu")
+    device = torch.device("cpu")
+    if rules:
+        device = resolve_device(settings.device, deterministic=settings.deterministic)
     problem: Problem
     if settings.data is not None:
         problem = logged(settings)

@@ -50,6 +50,8 @@ class ComputingSettings(CheckedSettings):
     result to the bit."""
     device: Annotated[str, one_of(DEVICES)] = "auto"
     """auto uses a GPU if there is one."""
+    deterministic: bool = False
+    """On a GPU: the same seed gives the same result to the bit, by slower kernels."""
 
 
 def stored(settings: CheckedSettings) -> dict[str, Any]:

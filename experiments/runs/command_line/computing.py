@@ -1,5 +1,7 @@
 """What a run is computed with: the device, the precision, threads, compiled or not."""
 
+import os
+
 import torch
 
 from experiments.runs.command_line.checks import UsageError
@@ -8,8 +10,13 @@ from experiments.runs.command_line.checks import UsageError
 WORTH_THREADS = 2**18
 
 
-def resolve_device(value: str) -> torch.device:
-    """Return the device of `auto`, `cpu` or `cuda`; UsageError for one that is not there."""
+def resolve_device(value: str, *, tf32: bool = False, deterministic: bool = False) -> torch.device:
+    """Return the device of `auto`, `cpu` or `cuda`, and set how a GPU computes.
+
+    tf32, deterministic: see `set_arithmetic`
+
+    Raises UsageError for a device that is not there.
+    """
     present = torch.cuda.is_available()
     if value == "cuda" and not present:
         built = torch.version.cuda
@@ -19,7 +26,30 @@ def resolve_device(value: str) -> torch.device:
             else f"torch {torch.__version__} is built without CUDA"
         )
         raise UsageError(f"--device cuda cannot be used: {reason}; use --device cpu or auto")
-    return torch.device("cuda" if value == "cuda" or (value == "auto" and present) else "cpu")
+    device = torch.device("cuda" if value == "cuda" or (value == "auto" and present) else "cpu")
+    if device.type == "cuda":
+        set_arithmetic(tf32, deterministic)
+    return device
+
+
+def set_arithmetic(tf32: bool, deterministic: bool) -> None:
+    """Set how a GPU computes in this process; call it before the first of its kernels.
+
+    tf32:          whether products in float32 may round their factors to 10 bits of mantissa.
+                   torch's own default is yes for convolutions and no for matrices.
+    deterministic: whether kernels whose sums have no fixed order are replaced by slower ones; torch
+                   warns of one that has no replacement
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # Memory that is written before it is read needs no fill.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = False
+    if deterministic:
+        # Both are read once, when a library and the compiler are first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -59,12 +59,19 @@ def _device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+def uses_tf32(device: torch.device) -> bool:
+    """Tell whether some products of a device are computed in TF32."""
+    allowed = torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32
+    return device.type == "cuda" and allowed
+
+
 def configuration(
     settings: Mapping[str, Any], device: torch.device | str = "cpu"
 ) -> dict[str, Any]:
     """Return what `config.json` holds: the settings, and with what and where they were run.
 
-    Added are `versions`, `commit`, `dirty`, `device_name`, `threads`, `platform`, `date` (UTC);
+    Added are `versions`, `commit`, `dirty`, `device_name`, `tf32`, `threads`, `platform` and `date`
+    (UTC);
     a setting of one of these names is left as it was given.
     """
     commit, dirty = _commit()
@@ -80,6 +87,7 @@ def configuration(
         "commit": commit,
         "dirty": dirty,
         "device_name": _device_name(torch.device(device)),
+        "tf32": uses_tf32(torch.device(device)),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

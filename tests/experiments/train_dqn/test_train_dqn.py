@@ -65,6 +65,15 @@ def end_after(monkeypatch, measurements, end):
     monkeypatch.setattr(dqn_run.DQNRun, "_advance", counted)
 
 
+def test_tf32_is_refused_where_nothing_computes_in_it(train, tmp_path):
+    done = train(f"{TINY} --device cpu --precision tf32 --out run")
+    assert (done.status, done.lines[-1]) == (
+        2,
+        "error: --precision tf32 needs a GPU: give float32 or bf16 on the CPU",
+    )
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_leaves_everything_in_its_folder(train, tmp_path):
     done = train(f"{TINY} --out run")
     assert done.status == 0, done.error

@@ -13,7 +13,7 @@ from neural_tdc.learning.cuda_graphs import UNROLLED, graph_loop
 from neural_tdc.learning.learner import updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import Experience, IidSampling
+from neural_tdc.learning.sampling import Experience, IidSampling, MarkovSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
@@ -26,7 +26,7 @@ RUNS, LENGTH, STATE = 4, 13, 8
 EAGER = {"td": 109, "tdc": 128, "tdrc": 123}
 
 
-def problem(name, optimizer="sgd", device="cpu"):
+def problem(name, optimizer="sgd", device="cpu", batch=1):
     """Return (function, carried, constant) as the learner compiles it."""
     g = torch.Generator().manual_seed(0)
     observation, reward = torch.randn(2, LENGTH + 1, STATE, generator=g), torch.ones(2, LENGTH)
@@ -51,7 +51,8 @@ def problem(name, optimizer="sgd", device="cpu"):
     index = torch.arange(RUNS) % 2
     seen = Experience(stream, None, index.to(device), keys(0, 2, "sampling")[index].to(device))
     sizes = base_steps(algorithm.rule, (0.01, 0.1, 0.1), RUNS, stream.reward)
-    advance = updates(algorithm, schedule("constant"), IidSampling())
+    sampling = MarkovSampling() if algorithm.rule.ordered else IidSampling(batch)
+    advance = updates(algorithm, schedule("constant"), sampling)
     zero = torch.zeros((), dtype=torch.int64, device=device)
     return (
         lambda carried, constant: advance(carried[0], constant[0], carried[1], constant[1]),

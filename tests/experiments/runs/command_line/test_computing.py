@@ -1,5 +1,7 @@
 """What a run is computed with."""
 
+import os
+
 import pytest
 import torch
 
@@ -8,12 +10,59 @@ from experiments.runs.command_line.computing import (
     WORTH_THREADS,
     compilation,
     resolve_device,
+    set_arithmetic,
     threads_for,
     torch_dtype,
 )
+from experiments.runs.folder.configuration import uses_tf32
 
 
-def test_a_device_that_is_not_there_is_refused_and_auto_takes_what_is(monkeypatch):
+@pytest.fixture
+def restored_arithmetic(monkeypatch):
+    """Put the switches of torch and the environment back after a test."""
+    for name in ("CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_DETERMINISTIC"):
+        # To set it makes monkeypatch take it away afterwards.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    switches = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = switches
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.backends.cudnn.deterministic = False
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_gpu_computes_as_it_is_told(restored_arithmetic, monkeypatch, tf32, deterministic):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    device = resolve_device("cuda", tf32=tf32, deterministic=deterministic)
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    assert [each.allow_tf32 for each in backends] == [tf32, tf32]
+    assert uses_tf32(device) == tf32
+    assert not uses_tf32(torch.device("cpu"))
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert torch.backends.cudnn.deterministic == deterministic
+    assert os.environ.get("TORCHINDUCTOR_DETERMINISTIC") == ("1" if deterministic else None)
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
+
+
+def test_a_workspace_that_was_chosen_is_kept(restored_arithmetic, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    set_arithmetic(False, True)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+def test_on_the_cpu_nothing_is_set(restored_arithmetic, monkeypatch):
+    torch.backends.cudnn.allow_tf32 = True
+    resolve_device("cpu", deterministic=True)
+    assert torch.backends.cudnn.allow_tf32
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_device_that_is_not_there_is_refused_and_auto_takes_what_is(
+    restored_arithmetic, monkeypatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
     with pytest.raises(UsageError, match=r"^--device cuda cannot be used: .*; use --device cpu or"):
