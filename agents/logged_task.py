@@ -5,7 +5,7 @@ from torch import Tensor
 
 from agents.policy_evaluation import EXAMPLES, Task, truncates
 from agents.task_actions import logged_actions
-from envs.control.collection import standardisation
+from envs.control.standardisation import byte_units, standardisation
 from envs.logs.held_out import held_out_start
 from envs.logs.logged_problem import LoggedProblem
 from neural_tdc.action_values.rows import ratio_on_arrival
@@ -42,18 +42,25 @@ def logged_task(
     initial parameters and by what they draw. Raises ValueError in one line where the log is too
     short for two parts, and for given features that are no vectors.
     """
-    stream = problem.transition
-    shape = tuple(stream.observation.shape[2:])
+    shape = problem.shape
     if given and len(shape) != 1:
         raise ValueError(f"given features are vectors, not observations of shape {shape}")
-    assert stream.first is not None
-    begin = held_out_start(stream.first[0], fraction)
-    held = len(stream.first[0]) - begin
+    first = problem.transition.first
+    assert first is not None
+    begin = held_out_start(first[0], fraction)
+    held = len(first[0]) - begin
+    # Pictures stay bytes until they are used.
+    table = None if given or of_actions else problem.table
+    stream = problem.plain() if table is None else problem.transition
     shift = scale = None
-    if not given:
+    if table is not None:
+        shift, scale = byte_units(table, stream.observation[0, :begin])
+    elif not given:
         shift, scale = standardisation(stream.observation[0, :begin])
 
     def standardised(observation: Tensor) -> Tensor:
+        if table is not None:
+            return observation.to(device)
         # In the precision of the file: a clock's small steps are lost in float32.
         if shift is not None and scale is not None:
             observation = (observation - shift) / scale
@@ -76,11 +83,28 @@ def logged_task(
     if of_actions:
         unseen = ratio_on_arrival(unseen)
 
+    experience = Experience(
+        learned,
+        None if table is None else table.to(device),
+        torch.zeros(runs, dtype=torch.int64, device=device),
+        keys(seed, runs, "sampling").to(device),
+        next_action=drawn,
+        of_actions=of_actions,
+        units=_on(device, shift, scale) if table is not None else None,
+    )
+    if table is not None:
+        unseen = unseen._replace(
+            observation=unseen.observation[:, None],
+            next_observation=unseen.next_observation[:, None],
+        )
     measured, threads = in_rows(unseen), torch.get_num_threads()
+    observed = None if table is None else experience.observed
 
     def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
-        return sample_evaluator(measured, None, features, rule, threads)
+        return sample_evaluator(measured, None, features, rule, threads, observed)
 
+    # From everywhere, since the first rows may be a single episode.
+    example = learned.observation[0, :: max(1, begin // EXAMPLES)][:EXAMPLES]
     cut_at_its_end = bool(learned.discount[0, -1] > 0)
     notes = [
         *problem.notes,
@@ -93,16 +117,8 @@ def logged_task(
         )
     return Task(
         name=problem.name,
-        experience=Experience(
-            learned,
-            None,
-            torch.zeros(runs, dtype=torch.int64, device=device),
-            keys(seed, runs, "sampling").to(device),
-            next_action=drawn,
-            of_actions=of_actions,
-        ),
-        # From everywhere, since the first rows may be a single episode.
-        example=learned.observation[0, :: max(1, begin // EXAMPLES)][:EXAMPLES],
+        experience=experience,
+        example=example if table is None else experience.observed(example),
         evaluator=evaluator,
         features_given=given,
         head=None,
@@ -113,3 +129,11 @@ def logged_task(
         notes=tuple(notes),
         actions=actions,
     )
+
+
+def _on(
+    device: torch.device | str, shift: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    assert shift is not None
+    assert scale is not None
+    return shift.to(device), scale.to(device)

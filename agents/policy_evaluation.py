@@ -13,9 +13,10 @@ from torch import Tensor
 
 from agents.task_actions import TaskActions, control_actions
 from envs.control.branches import NoTruthError
-from envs.control.collection import collected, held_out_recording, standardisation
+from envs.control.collection import collected, held_out_recording
 from envs.control.importance import ratio_note
 from envs.control.problems import ControlProblem
+from envs.control.standardisation import standardisation
 from envs.control.truth import check_truth_memory, monte_carlo_truth
 from envs.finite.finite_mdp import FiniteMDP, chain
 from envs.finite.streams import simulate_streams

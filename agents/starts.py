@@ -59,7 +59,7 @@ def start_states(task: Task) -> Starts:
         # Many starts in few states.
         observation, number = observation.unique(return_inverse=True)
         weight = weight.new_zeros(len(weight), len(observation)).index_add(1, number, weight)
-        observation = table[observation]
+        observation = experience.observed(observation)
     return Starts(observation, weight / weight.sum(1, keepdim=True))
 
 

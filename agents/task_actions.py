@@ -169,8 +169,7 @@ def logged_actions(problem: LoggedProblem, given: bool) -> TaskActions:
         )
     if problem.action is None:
         raise ValueError(f"{problem.source} has no array action, which values of actions need")
-    observation = problem.transition.observation[0]
-    shape = tuple(observation.shape[1:])
+    shape = problem.shape
     if isinstance(problem.kind, BoxActions):
         if given:
             raise ValueError(
@@ -181,7 +180,9 @@ def logged_actions(problem: LoggedProblem, given: bool) -> TaskActions:
         return TaskActions(ActionRows(shape, size, False), problem.kind, policy)
     known = int(problem.action.max()) + 1
     count = known if is_sampler(policy) else None
-    probability = action_probabilities(policy, observation[:1].float(), count)
+    probability = action_probabilities(
+        policy, problem.plain(slice(1)).observation[0].float(), count
+    )
     rows = ActionRows(shape, probability.shape[1], given=given)
     return TaskActions(rows, policy=policy)
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from envs.control.collection import held_out, standardisation
+from envs.control.collection import held_out
 from envs.control.problems import control_problem
+from envs.control.standardisation import standardisation
 from neural_tdc.metrics.projected_error import projected_floor, projected_noise, update_covariance
 from neural_tdc.metrics.samples import Sample, in_rows, sampled_moments
 from neural_tdc.metrics.value_errors import (

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from envs.control.actions import Actions, BoxActions, actions_of
@@ -308,18 +308,3 @@ def held_out_recording(
     recording = record(problem, 1, transitions, seed, "held out", progress=progress)
     alone = Transition(*(leaf[0] for leaf in recording.transition if leaf is not None))
     return alone, torch.from_numpy(recording.actions[0])
-
-
-def standardisation(
-    observation: Float[Tensor, "batch *shape"],
-) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Return mean and scale of each component: (observation − mean) / scale has mean 0, variance 1.
-
-    The scale is 1 where a component is constant. Computed in float64, returned in the dtype of
-    `observation`.
-    """
-    exact = observation.double()
-    mean, deviation = exact.mean(0), exact.std(0, unbiased=False)
-    constant = (observation == observation[:1]).all(0)
-    scale = torch.where(constant, torch.ones_like(deviation), deviation)
-    return mean.to(observation.dtype), scale.to(observation.dtype)

@@ -15,9 +15,10 @@ from envs.control.policies import Policy, policy_name
 from envs.logs.checks import check_rows
 from envs.logs.log import Log
 from envs.logs.minari_store import PREFIX
+from envs.logs.propensities import ESTIMATE, estimated_propensities
 from envs.logs.ratios import action_chances, logged_ratios, settled
-from envs.logs.reading import READERS, Reading, read_logs
-from neural_tdc.types import Transition
+from envs.logs.reading import READERS, Reading, appended, read_logs
+from neural_tdc.types import Transition, mapped
 
 DISCOUNT = 0.99
 
@@ -29,7 +30,8 @@ class LoggedProblem(NamedTuple):
     source:      how messages call the file, or several
     discount:    γ; the largest where each step has its own
     transition:  leaves [1, time, …] on the CPU: one stream, observations as in `Log`, the rest
-        float64
+        float64; of bytes the observations are row numbers into `table`
+    table:       [row, …] uint8, all observations of a log of bytes, such as pictures; else None
     target:      the policy to evaluate; None for the one that acted, or that of the file's ratios
     action:      [1, time, …] the actions taken; None where the file has none
     kind:        of the actions, as the policy knows them; None without a policy
@@ -42,12 +44,33 @@ class LoggedProblem(NamedTuple):
     source: str
     discount: float
     transition: Transition
+    table: Tensor | None
     target: Policy | None
     action: Tensor | None
     kind: Actions | None
     ratios: str
     behaviour: str
     notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of an observation."""
+        whole = self.transition.observation[0] if self.table is None else self.table
+        return tuple(whole.shape[1:])
+
+    def plain(self, rows: slice = slice(None)) -> Transition:
+        """Return rows of the stream with observations as numbers, [1, time, …]; bytes as float32.
+
+        A copy where observations are bytes, of four times their size.
+        """
+        part = mapped(self.transition, lambda leaf: leaf[:, rows])
+        table = self.table
+        if table is None:
+            return part
+        return part._replace(
+            observation=table[part.observation].float(),
+            next_observation=table[part.next_observation].float(),
+        )
 
 
 def logged_problem(
@@ -56,7 +79,7 @@ def logged_problem(
     policy: Policy | None = None,
     ratio_limit: float = math.inf,
     *,
-    behaviour: Policy | None = None,
+    behaviour: Policy | str | None = None,
     ratios: bool = True,
     reading: Reading | None = None,
 ) -> LoggedProblem:
@@ -69,7 +92,8 @@ def logged_problem(
         `envs.control.actions` says; the policy that acted if not given, or that of the array
         `ratio` where the file has one
     ratio_limit: importance ratios are lowered to it
-    behaviour: the policy that acted, where it is known and the file has no behaviour_probability
+    behaviour: the policy that acted, or "estimate": its probabilities are then estimated from the
+        log (`envs.logs.propensities`); those of the file if not given
     ratios:   whether importance ratios are needed, and behaviour_probability for them; values of
         actions do without, at λ = 0
     reading:  names of arrays in the file
@@ -93,7 +117,9 @@ def logged_problem(
         kind, faults = settled(log, policy)
         notes += faults
         if ratios:
-            ratio, origin = _ratios(log, policy, kind, behaviour), "policy"
+            chance, told = _behaviour(log, policy, behaviour)
+            notes += told
+            ratio, origin = logged_ratios(log, policy, kind, chance), "policy"
     elif ratios and log.ratio is not None:
         ratio, origin = log.ratio, "file"
         if not ratio.any():
@@ -105,23 +131,22 @@ def logged_problem(
     ended = log.terminated | log.truncated
     first = np.ones(time)
     first[1:] = ended[:-1]
-    following, kept, dropped = _following(log)
-    if log.observation.dtype == np.uint8:
-        log, following = (
-            log._replace(observation=log.observation.astype(np.float32)),
-            following.astype(np.float32),
-        )
-    leaves = (log.observation, log.reward, gamma, following, ratio, first)
+    kept, dropped = _kept(log)
+    observation, following, table = _observations(log)
+    leaves = (observation, log.reward, gamma, following, ratio, first)
+    if not kept.all():
+        leaves = tuple(leaf[kept] for leaf in leaves)
     return LoggedProblem(
         name="+".join(dict.fromkeys(_stem(str(each)) for each in sources)),
         source=log.source,
         discount=float(gamma.max(initial=0.0)) if discount is None else discount,
-        transition=Transition(*(torch.from_numpy(leaf[kept])[None] for leaf in leaves)),
+        transition=Transition(*(torch.from_numpy(leaf)[None] for leaf in leaves)),
+        table=table,
         target=policy,
         action=None if log.action is None else torch.from_numpy(log.action[kept])[None],
         kind=kind,
         ratios=origin,
-        behaviour="as logged" if behaviour is None else policy_name(behaviour),
+        behaviour=_behaviour_name(behaviour),
         notes=(*notes, *note, *dropped),
     )
 
@@ -135,19 +160,33 @@ def _stem(source: str) -> str:
     return name.removesuffix(name[len(name) - len(ending) :]) or name
 
 
-def _ratios(log: Log, policy: Policy, kind: Actions, behaviour: Policy | None) -> np.ndarray:
-    if behaviour is not None:
-        known, _ = settled(log, behaviour)
-        chance = action_chances(log, behaviour, known)
+def _behaviour_name(behaviour: Policy | str | None) -> str:
+    if isinstance(behaviour, str):
+        return "estimated"
+    return "as logged" if behaviour is None else policy_name(behaviour)
+
+
+def _behaviour(
+    log: Log, policy: Policy, behaviour: Policy | str | None
+) -> tuple[np.ndarray, list[str]]:
+    """Return b(a|s) of the logged actions [time], and lines about it."""
+    if behaviour == ESTIMATE:
+        found = estimated_propensities(log)
+        return found.probability, [found.note(log.source)]
+    if behaviour is not None and not isinstance(behaviour, str):
+        kind, faults = settled(log, behaviour)
+        chance = action_chances(log, behaviour, kind)
         must = f"the behaviour policy {policy_name(behaviour)} must be able to take logged actions"
         check_rows(log.source, "the action's probability", chance, chance > 0, must)
-        return logged_ratios(log, policy, kind, chance)
+        return chance, [*faults]
+    if behaviour is not None:
+        raise ValueError(f"behaviour {behaviour!r} is neither a policy nor {ESTIMATE!r}")
     if log.behaviour_probability is None:
         raise ValueError(
             f"{log.source} has no array behaviour_probability, which the importance ratios of the "
             f"policy {policy_name(policy)} need"
         )
-    return logged_ratios(log, policy, kind, log.behaviour_probability)
+    return log.behaviour_probability, []
 
 
 def _discounts(log: Log, discount: float | None) -> tuple[np.ndarray, list[str]]:
@@ -164,15 +203,28 @@ def _discounts(log: Log, discount: float | None) -> tuple[np.ndarray, list[str]]
     ]
 
 
-def _following(log: Log) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return what every row led to, which rows can be learned from, and a line for the others."""
-    time = len(log.reward)
-    following = np.roll(log.observation, -1, axis=0)
-    following[log.terminated] = log.observation[log.terminated]
+def _observations(log: Log) -> tuple[np.ndarray, np.ndarray, Tensor | None]:
+    """Return what every row saw and what it led to; of bytes as row numbers into a table."""
+    time, successors = len(log.reward), log.successors
+    number = np.arange(time)
+    following = np.where(log.terminated, number, np.minimum(number + 1, time - 1))
+    if log.observation.dtype == np.uint8:
+        table = log.observation
+        if successors is not None:
+            following[successors.row] = time + np.arange(len(successors.row))
+            table = appended(table, successors.observation)
+        return number, following, torch.from_numpy(table)
+    led = log.observation[following]
+    if successors is not None:
+        led = led.astype(successors.observation.dtype, copy=False)
+        led[successors.row] = successors.observation
+    return log.observation, led, None
+
+
+def _kept(log: Log) -> tuple[np.ndarray, list[str]]:
+    """Return which rows can be learned from, and a line where others are left out."""
     if log.successors is not None:
-        following = following.astype(log.successors.observation.dtype, copy=False)
-        following[log.successors.row] = log.successors.observation
-        return following, np.ones(time, dtype=bool), []
+        return np.ones(len(log.reward), dtype=bool), []
     kept = log.terminated | ~log.truncated
     kept[-1] = log.terminated[-1]
     if not kept.any():
@@ -180,14 +232,10 @@ def _following(log: Log) -> tuple[np.ndarray, np.ndarray, list[str]]:
             f"{log.source}: no row can be learned from: every step is truncated, or the last "
             "one, and there is no array next_observation"
         )
-    if kept.all():
-        return following, kept, []
     dropped = int((~kept).sum())
-    return (
-        following,
-        kept,
-        [
-            f"{log.source}: {dropped:,} of {time:,} rows are left out, since a truncated or "
-            "unfinished last step cannot be bootstrapped without next_observation"
-        ],
-    )
+    if not dropped:
+        return kept, []
+    return kept, [
+        f"{log.source}: {dropped:,} of {len(kept):,} rows are left out, since a truncated or "
+        "unfinished last step cannot be bootstrapped without next_observation"
+    ]

@@ -147,7 +147,7 @@ def _joined(whole: Log, log: Log) -> Log:
 
     return Log(
         source,
-        _appended(whole.observation, log.observation),
+        appended(whole.observation, log.observation),
         both("action"),
         np.concatenate([whole.reward, log.reward]),
         np.concatenate([whole.terminated, log.terminated]),
@@ -161,8 +161,8 @@ def _joined(whole: Log, log: Log) -> Log:
     )
 
 
-def _appended(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return one array behind the other, without a third copy of bytes: pictures are large."""
+def appended(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return one array behind the other; the first is used up, so that nothing large is copied."""
     length = len(first)
     if first.dtype != second.dtype or first.base is not None or not first.flags.c_contiguous:
         return np.concatenate([first, second])

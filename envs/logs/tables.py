@@ -120,7 +120,8 @@ def _numbers(path: Path, name: str, column: Any) -> np.ndarray:
     array = column.to_numpy()
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{path}: {name} is a column of {column.type}; it must be one of numbers")
-    return array
+    # Torch wants arrays that can be written to; Arrow's own memory cannot.
+    return array if array.flags.writeable else array.copy()
 
 
 def _first_text(column: Any) -> tuple[int, str]:

@@ -34,6 +34,8 @@ class Experience(NamedTuple):
                  `neural_tdc.learning.resampling`; None for the stream as it is
     of_actions:  whether values of actions are learned: a transition's ratio then weighs what
                  arrives from before it, and no error
+    units:       what rows of the table have subtracted and are divided by when they are used, so
+                 that a table of pictures holds bytes; None for rows as they are
     """
 
     transitions: Transition
@@ -43,6 +45,16 @@ class Experience(NamedTuple):
     next_action: Tensor | None = None
     rows: Tensor | None = None
     of_actions: bool = False
+    units: tuple[Tensor, Tensor] | None = None
+
+    def observed(self, number: Int[Tensor, "*batch"]) -> Tensor:
+        """Return the observations of row numbers into the table, as they are learned from."""
+        assert self.table is not None
+        rows = self.table[number]
+        if self.units is None:
+            return rows
+        shift, scale = self.units
+        return ((rows.to(shift.dtype) - shift) / scale).to(self.transitions.reward.dtype)
 
 
 @runtime_checkable
@@ -260,8 +272,21 @@ def gather(
     if experience.table is None:
         return batch
     return batch._replace(
-        observation=experience.table[batch.observation],
-        next_observation=experience.table[batch.next_observation],
+        observation=experience.observed(batch.observation),
+        next_observation=experience.observed(batch.next_observation),
+    )
+
+
+def with_observations(experience: Experience, stream: Transition) -> Transition:
+    """Return a stream of row numbers, on the CPU, with what stands in the table, on the CPU too."""
+    table, units = experience.table, experience.units
+    on_cpu = experience._replace(
+        table=None if table is None else table.cpu(),
+        units=None if units is None else (units[0].cpu(), units[1].cpu()),
+    )
+    return stream._replace(
+        observation=on_cpu.observed(stream.observation.long()),
+        next_observation=on_cpu.observed(stream.next_observation.long()),
     )
 
 

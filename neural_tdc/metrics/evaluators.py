@@ -18,10 +18,12 @@ from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, True
 from neural_tdc.metrics.registry import measure
 from neural_tdc.metrics.samples import Sample, sampled_moments
 from neural_tdc.rules.rule import Rule
-from neural_tdc.types import Evaluator, FeatureMap, Parameters
+from neural_tdc.types import Body, Evaluator, FeatureMap, Parameters
 
 # Bytes of features that an evaluator holds at a time; it takes a large population part by part.
 MEMORY = 2**28
+# Large observations that are looked up at a time.
+AT_ONCE = 256
 
 
 class Truth(NamedTuple):
@@ -100,6 +102,7 @@ def sample_evaluator(
     features: FeatureMap,
     rule: Rule,
     threads: int | None = None,
+    observed: Callable[[Tensor], Tensor] | None = None,
 ) -> Evaluator:
     """Return the evaluator of a problem that is known by transitions alone.
 
@@ -107,15 +110,25 @@ def sample_evaluator(
         A, b₀, C and the errors of transitions
     truth:    the value at some states; None leaves out the metrics that need it
     threads:  that share the runs of a population on the CPU
+    observed: from the sample's observations, which are then row numbers [row, 1] of large ones, to
+        these; they are looked up a few at a time, and there is no truth
     """
-    held_out = Sample(*map(_double, held_out))
     observations = held_out.observation
     states = len(observations)
+    held_out = Sample(*map(_double, held_out))
+    if observed is None:
+        observations = held_out.observation
     if truth is not None:
         observations = torch.cat([observations, truth.observation.double()])
 
+    def all_features(body: Body) -> Tensor:
+        if observed is None:
+            return features(body, observations)
+        blocks = observations[:, 0].split(AT_ONCE)
+        return torch.cat([features(body, observed(block).double()) for block in blocks])
+
     def one(parameters: Parameters) -> dict[str, Tensor]:
-        everywhere = features(parameters.body, observations)
+        everywhere = all_features(parameters.body)
         features_held_out = everywhere[:states]
         moments = sampled_moments(held_out, features_held_out)
         known = None

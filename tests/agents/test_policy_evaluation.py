@@ -5,8 +5,9 @@ import torch
 from gymnasium.wrappers import TimeLimit
 
 from agents.policy_evaluation import EXAMPLES, chain_task, control_task
-from envs.control.collection import collect, held_out, standardisation
+from envs.control.collection import collect, held_out
 from envs.control.problems import control_problem
+from envs.control.standardisation import standardisation
 from envs.control.truth import monte_carlo_truth
 from envs.finite.finite_mdp import chain, finite_mdp
 from envs.finite.standard_problems import baird, boyan, garnet, grid_world, random_walk_dependent

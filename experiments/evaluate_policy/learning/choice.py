@@ -50,7 +50,7 @@ def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
         observation_shape=best.observation_shape,
         shift=task.shift,
         scale=task.scale,
-        table=task.experience.table,
+        table=task.experience.table if task.states is not None else None,
     )
 
 

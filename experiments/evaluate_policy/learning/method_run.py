@@ -22,6 +22,7 @@ from experiments.runs.results.history import History
 from experiments.runs.results.phases import PhaseClock
 from neural_tdc.baselines.linear_value import FEATURE_BLOCKS
 from neural_tdc.baselines.prefixes import prefix_measurements
+from neural_tdc.learning.sampling import with_observations
 from neural_tdc.rules.rule import Rule
 from neural_tdc.tensor_file import save_tensors
 from neural_tdc.types import Evaluator, FeatureMap, Measurement, Transition, mapped
@@ -31,18 +32,14 @@ from neural_tdc.value_function import description
 def run_streams(task: Task) -> list[Transition]:
     """Return the stream of every run, [time, …], on the CPU, with observations as in the task."""
     experience = task.experience
-    table = None if experience.table is None else experience.table.cpu()
     found = []
     for run, index in enumerate(experience.stream_index.tolist()):
         stream = mapped(mapped(experience.transitions, itemgetter(index)), Tensor.cpu)
         if experience.rows is not None:
             rows = experience.rows[run].cpu()
             stream = mapped(stream, itemgetter(rows))
-        if table is not None:
-            stream = stream._replace(
-                observation=table[stream.observation.long()],
-                next_observation=table[stream.next_observation.long()],
-            )
+        if experience.table is not None:
+            stream = with_observations(experience, stream)
         found.append(stream)
     return found
 
@@ -122,7 +119,7 @@ class MethodRun:
             observation_shape=tuple(task.example.shape[1:]),
             shift=task.shift,
             scale=task.scale,
-            table=task.experience.table,
+            table=task.experience.table if task.states is not None else None,
         )
         content = io.BytesIO()
         save_tensors(saved, content)

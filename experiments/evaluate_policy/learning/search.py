@@ -33,6 +33,7 @@ from experiments.runs.results.phases import PhaseClock
 from neural_tdc.baselines.families import CandidateProgress
 from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
 from neural_tdc.best_value import FOLDS, BestValue, best_value
+from neural_tdc.learning.sampling import with_observations
 from neural_tdc.tensor_file import save_tensors
 from neural_tdc.types import Transition, mapped
 
@@ -51,18 +52,14 @@ def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
     if isinstance(plan.problem, LoggedProblem):
         used = len(stream.reward) if plan.rules or plan.methods else None
         # In the precision of the file.
-        stream = mapped(plan.problem.transition, lambda leaf: leaf[0, :used])
+        stream = mapped(plan.problem.plain(slice(used)), lambda leaf: leaf[0])
         if task.shift is not None and task.scale is not None:
             stream = stream._replace(
                 observation=(stream.observation - task.shift) / task.scale,
                 next_observation=(stream.next_observation - task.shift) / task.scale,
             )
-    elif (table := task.experience.table) is not None:
-        table = table.cpu()
-        stream = stream._replace(
-            observation=table[stream.observation.long()],
-            next_observation=table[stream.next_observation.long()],
-        )
+    elif task.experience.table is not None:
+        stream = with_observations(task.experience, stream)
     parts_of(ordered_stream(stream), FOLDS)
     return stream
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from envs.logs.columns import NotInFileError
 from envs.logs.logged_problem import LoggedProblem, logged_problem
+from envs.logs.propensities import ESTIMATE
 from envs.logs.reading import Reading, source_files
 from experiments.evaluate_policy.parts.policies import given_policy
 from experiments.evaluate_policy.settings.data_settings import named_column
@@ -43,8 +44,10 @@ def logged(settings: EvaluationSettings) -> LoggedProblem:
         if isinstance(error, NotInFileError) and error.guesses:
             pairs = " ".join(f"{name}={guess}" for name, guess in error.guesses.items())
             said += f" If so, give --columns {pairs}"
+        elif "no array behaviour_probability" in said:
+            said += f"; --behaviour {ESTIMATE} estimates them, or names the policy that acted"
         raise UsageError(said) from error
-    shape = problem.transition.observation.shape[2:]
+    shape = problem.shape
     if settings.features == "given" and len(shape) != 1:
         raise UsageError(
             f"--features given: the observations of {problem.source} have the shape {list(shape)}, "
@@ -55,8 +58,11 @@ def logged(settings: EvaluationSettings) -> LoggedProblem:
 
 def _policy(value: str | None, flag: str) -> Any:
     policy = given_policy(value, flag)
+    if flag == "--behaviour" and policy == ESTIMATE:
+        return policy
     if isinstance(policy, str):
-        raise UsageError(f"{flag} {policy!r}: with --data give module:function or a file")
+        estimate = f", or {ESTIMATE}" if flag == "--behaviour" else ""
+        raise UsageError(f"{flag} {policy!r}: with --data give module:function or a file{estimate}")
     return policy
 
 

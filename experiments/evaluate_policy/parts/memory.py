@@ -12,8 +12,11 @@ from envs.control.problems import ControlProblem
 from envs.control.truth import truth_bytes
 from envs.finite.finite_mdp import FiniteMDP
 from envs.finite.streams import GENERATOR_BYTES, stream_bytes
+from envs.logs.logged_problem import LoggedProblem
+from experiments.evaluate_policy.settings.evaluation_settings import AUTO
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.computing import torch_dtype
+from neural_tdc.baselines.methods import METHODS
 from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.sampling import Sampling
 from neural_tdc.networks.bodies import BODIES
@@ -44,7 +47,7 @@ def problem_shape(problem: Any, *, given: bool) -> tuple[int, ...]:
     if isinstance(problem, FiniteMDP):
         return tuple((problem.features if given else problem.observation).shape[1:])
     if not isinstance(problem, ControlProblem):
-        return tuple(problem.transition.observation.shape[2:])
+        return problem.shape
     environment = problem.make()
     try:
         return observation_encoder(problem.name, environment.observation_space)[0]
@@ -104,7 +107,7 @@ def needs(
     streams = runs if settings.resample == "none" else 1
     if streams < runs:
         length = transitions
-        if not isinstance(problem, (FiniteMDP, ControlProblem)):
+        if isinstance(problem, LoggedProblem):
             length = problem.transition.reward.shape[1]
         flags = f"--runs {runs} --resample {settings.resample}"
         found.append(Need(flags, "the resampled rows", 8 * runs * length, 0))
@@ -119,7 +122,28 @@ def needs(
         found.append(Need(flags, "the truth", 0, truth_bytes(states, rollouts, size=size)))
         held_out = recording_bytes(1, settings.held_out, size)
         found.append(Need(f"--held-out {settings.held_out}", "held-out transitions", 0, held_out))
+    elif isinstance(problem, LoggedProblem):
+        found += _needs_of_log(settings, problem, size, dtype, at_once=make_body is None)
     return found
+
+
+def _needs_of_log(
+    settings: Any, problem: LoggedProblem, size: int, dtype: torch.dtype, *, at_once: bool
+) -> list[Need]:
+    """Return what a log that was read takes more: copies of its observations as numbers.
+
+    size:    of an observation
+    at_once: whether nothing learns from batches, or from vectors as they are
+    """
+    numbers = 2 * problem.transition.reward.shape[1] * size
+    learned = 0 if problem.table is not None and not at_once else numbers * dtype.itemsize
+    # The search and the methods take all transitions at once, in double precision.
+    whole = AUTO in settings.rule or not METHODS.keys().isdisjoint(settings.rule)
+    flags = f"{settings.data_flags} --rule {' '.join(settings.rule)}"
+    return [
+        Need(settings.data_flags, "its observations as numbers", learned, 0),
+        Need(flags, "all transitions at once", 0, 8 * numbers if whole else 0),
+    ]
 
 
 def check_run_memory(

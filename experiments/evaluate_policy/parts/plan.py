@@ -213,7 +213,7 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     if isinstance(problem, FiniteMDP):
         width = problem.features.shape[1]
     elif isinstance(problem, LoggedProblem):
-        width = problem.transition.observation.shape[2]
+        width = problem.shape[0]
         warnings += runs_alike(settings, rules)
     if not rules:
         runs = 1 if alone else settings.runs
@@ -274,7 +274,7 @@ def _try_body(make_body: MakeBody, problem: Problem, settings: EvaluationSetting
     if isinstance(problem, FiniteMDP):
         example = problem.observation[:1].repeat(3, 1)
     elif isinstance(problem, LoggedProblem):
-        example = problem.transition.observation[0, :3]
+        example = problem.plain(slice(3)).observation[0]
     else:
         with named(problem_flags(settings)):
             example = collect(problem, 1, 3, 0).observation[0]

@@ -80,7 +80,10 @@ def data_observations(task: Task) -> Tensor:
     """Return observations of the data at even distances, as the task has them."""
     observation = task.experience.transitions.observation.flatten(0, 1)
     kept = torch.linspace(0, len(observation) - 1, min(len(observation), _DRAWN)).long()
-    return _states(task, observation[kept.to(observation.device)])
+    seen = observation[kept.to(observation.device)]
+    if task.experience.units is not None:
+        return task.experience.observed(seen)
+    return _states(task, seen)
 
 
 def _states(task: Task, observation: Tensor) -> Tensor:
@@ -90,7 +93,7 @@ def _states(task: Task, observation: Tensor) -> Tensor:
 
 def truth_states(task: Task, truth: Truth) -> Tensor:
     """Return the states of a truth for `values_at`: of a finite chain their numbers."""
-    if task.experience.table is not None:
+    if task.states is not None:
         return torch.arange(len(truth.value))
     # Several rows a state where actions are continuous.
     draws = len(truth.observation) // len(truth.value)
@@ -148,7 +151,7 @@ def value_figure(
     """
     from matplotlib.figure import Figure
 
-    truth, chain = task.truth, task.experience.table is not None
+    truth, chain = task.truth, task.states is not None
     at_truth = None
     if truth is not None:
         at_truth = values_at(value, truth_states(task, truth), task, truth.value)

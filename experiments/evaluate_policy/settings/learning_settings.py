@@ -41,7 +41,8 @@ class PolicySettings(CheckedSettings):
     With --data the default is the policy that acted."""
     behaviour: str | None = None
     """The policy that acts, with the same values as --policy. The default is the evaluated policy
-    (on finite problems the problem's own behaviour policy)."""
+    (on finite problems the problem's own behaviour policy). With --data it is the policy that
+    acted, or estimate, which learns its probabilities from the data."""
     ratio_limit: Annotated[float | None, above(0)] = None
     """Largest importance ratio π(a|s)/b(a|s) (dimensionless). Larger ratios are lowered to it and
     counted. There is no limit if not given."""

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from envs.logs.logged_problem import logged_problem
 from envs.logs.reading import read_log
@@ -39,12 +40,22 @@ def test_observations_lose_no_digits(written, given, read):
     assert logged_problem(written(observation=observation), 0.9).transition.reward.shape == (1, 5)
 
 
-def test_observations_of_several_axes_keep_them(written):
-    images = np.zeros((7, 3, 4, 5), dtype=np.uint8)
-    assert logged_problem(written(observation=images), 0.9).transition.observation.shape == (
-        *(1, 5),
-        *(3, 4, 5),
-    )
+def test_observations_of_several_axes_keep_them_and_bytes_are_held_once(written):
+    images = np.arange(7 * 60, dtype=np.uint8).reshape(7, 3, 4, 5)
+    problem = logged_problem(written(observation=images), 0.9)
+    assert problem.shape == (3, 4, 5)
+    assert problem.table.dtype == torch.uint8
+    assert np.array_equal(problem.table, images)
+    assert problem.transition.observation.tolist() == [[0, 1, 2, 3, 5]]
+    assert problem.transition.next_observation.tolist() == [[1, 2, 2, 4, 6]]
+    following = np.concatenate([images[1:], images[:1]])
+    problem = logged_problem(written(observation=images, next_observation=following), 0.9)
+    # Only behind the truncated row 4 and the last one is there anything that is no row.
+    assert problem.transition.next_observation.tolist() == [[1, 2, 2, 4, 5, 6, 7]]
+    plain = problem.plain().next_observation[0]
+    assert plain.dtype == torch.float32
+    assert np.array_equal(plain[[0, 1, 3, 4, 5, 6]], following[[0, 1, 3, 4, 5, 6]])
+    assert np.array_equal(problem.plain(slice(2, 3)).next_observation[0, 0], images[2])
 
 
 DEFECTS = [

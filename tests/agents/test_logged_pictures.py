@@ -1,0 +1,90 @@
+"""Logs of pictures stay bytes until they are used: the same results, and little memory."""
+
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.logged_task import logged_task
+from envs.logs.logged_problem import logged_problem
+from neural_tdc.learning.sampling import gather
+from neural_tdc.rules.registry import RULES
+from neural_tdc.types import Parameters
+
+TIME = 60
+# What malloc keeps of memory that was given back; as numbers the pictures take 460 MB.
+KEPT = 64e6
+
+
+def written(path, dtype, with_next):
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, size=(TIME + 1, 2, 3, 4)).astype(dtype)
+    images[:, 0, 0, 0] = 7
+    cuts, ends = np.zeros(TIME, bool), np.zeros(TIME, bool)
+    cuts[20], ends[40] = True, True
+    arrays = {"observation": images[:-1], "next_observation": images[1:]}
+    if not with_next:
+        del arrays["next_observation"]
+    np.savez(path, reward=draws.normal(size=TIME), terminated=ends, truncated=cuts, **arrays)
+    return path
+
+
+def features(body, observation):
+    return torch.tanh(observation.flatten(1) @ body["weight"].T)
+
+
+@pytest.mark.parametrize("with_next", [False, True])
+def test_bytes_are_learned_from_and_measured_as_numbers_are(tmp_path, with_next):
+    tasks = [
+        logged_task(
+            logged_problem(written(tmp_path / f"{dtype}.npz", dtype, with_next), 0.9), runs=2
+        )
+        for dtype in ("uint8", "float32")
+    ]
+    of_bytes, of_numbers = tasks
+    assert of_bytes.experience.table.dtype == torch.uint8
+    torch.testing.assert_close(of_bytes.shift, of_numbers.shift)
+    torch.testing.assert_close(of_bytes.scale, of_numbers.scale)
+    torch.testing.assert_close(of_bytes.example, of_numbers.example)
+    times = torch.arange(40).expand(2, 40)
+    for one, other in zip(*(gather(task.experience, times) for task in tasks)):
+        torch.testing.assert_close(one, other)
+    weight = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(0)).double()
+    parameters = Parameters({"weight": weight}, weight[:, :, 0], {"tdc": weight[:, :, 1]})
+    one, other = (task.evaluator(features, RULES["tdc"])(parameters) for task in tasks)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-5, atol=1e-6)
+
+
+def most_memory():
+    """Return the most bytes that this process has held since it last forgot."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is not told here")
+def test_100_000_pictures_take_at_most_one_and_a_half_times_their_bytes(tmp_path):
+    rows, path = 100_000, tmp_path / "pictures.npz"
+    ends = np.zeros(rows, bool)
+    ends[499::500] = True
+    images = np.frombuffer(np.random.default_rng(0).bytes(rows * 576), np.uint8)
+    np.savez(
+        path,
+        observation=images.reshape(rows, 1, 24, 24),
+        reward=np.zeros(rows),
+        terminated=ends,
+        truncated=np.zeros(rows, bool),
+    )
+    size = images.nbytes
+    del images
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = most_memory()
+    task = logged_task(logged_problem(path, 0.9), runs=1)
+    weight = torch.ones(1, 2, 576, dtype=torch.float64)
+    task.evaluator(features, RULES["td"])(Parameters({"weight": weight}, weight[:, :, 0], {}))
+    assert most_memory() - before < 1.5 * size + KEPT
+    assert task.experience.table.nbytes == size
