@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from agents.dqn.replay import check_capacity
 from agents.dqn.stacked_replay import stacked_replay_bytes
 from experiments.compare_dqn.folder import comparison_folder
 from experiments.compare_dqn.grid import (
@@ -61,6 +62,7 @@ def _check(comparison: Comparison) -> None:
             environments.close()
         frames = f"{largest} replays of {run.replay_capacity:,} frames"
         with named(f"--replay-capacity {run.replay_capacity}"):
+            check_capacity(run.replay_capacity, 1, stack=1, steps=run.n_step)
             check_memory(frames, size[0], "cpu", size[1])
         print(
             f"{game}: {len(choices)} candidates from {settings.selection_seeds} seeds, then the "

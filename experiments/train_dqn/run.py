@@ -160,6 +160,7 @@ class DQNRun:
         learning = seconds["learn"]
         result = {
             "problem": settings.problem,
+            "rule": settings.rule,
             "arm": settings.arm,
             "steps": step,
             "updates": self.training.updates,
