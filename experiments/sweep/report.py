@@ -9,6 +9,7 @@ from experiments.runs.folder.run_folder import SUMMARY, folder_name
 from experiments.runs.recording.finished_parts import seconds_to_write
 from experiments.runs.results.report import large_number, tensorboard_line
 from experiments.sweep import figures, tables
+from experiments.sweep.claims import measures_markdown, selection_markdown
 from experiments.sweep.hparams import HPARAMS, write_hparams
 from experiments.sweep.overall import overall, overall_csv, overall_markdown
 from experiments.sweep.results import Report, panels_of, reports
@@ -19,11 +20,13 @@ SWEEP = "sweep.csv"
 # One of each for every way to select.
 SELECTED, SENSITIVITY, MAP = "selected", "sensitivity", "map"
 CURVES, RELATIVE, OVERALL = "curves", "relative", "overall"
+RESELECTION, MEASURES = "selection", "measures"
 
 
 def remove_report(out: Path) -> None:
     """Remove what an earlier study left besides the files that every run has."""
-    drawn = (f"{name}-*" for name in (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL))
+    names = (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL, RESELECTION, MEASURES)
+    drawn = (f"{name}-*" for name in names)
     events = f"{HPARAMS}/*/*/events.out.tfevents.*"
     for pattern in (SWEEP, *drawn, events):
         for path in out.glob(pattern):
@@ -66,6 +69,9 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
     write_text(out / f"{SELECTED}-{select}.csv", tables.selected_csv(answers, select))
     write_text(out / f"{SELECTED}-{select}.md", tables.markdown(answers, select, baseline))
     write_text(out / f"{SELECTED}-{select}.tex", tables.latex(answers, select, baseline))
+    write_text(out / f"{RESELECTION}-{select}.md", selection_markdown(swept, select))
+    measured = measures_markdown(swept, answers, select, baseline)
+    write_text(out / f"{MEASURES}-{select}.md", measured)
     panels = panels_of(swept)
     if len(panels) > 1:
         settings = overall(swept, select)

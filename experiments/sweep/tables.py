@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.runs.results.report import mean_with_interval
+from experiments.runs.results.report import mean_with_interval, number
 from experiments.runs.results.statistics import summary_key
+from experiments.sweep.measures import median_of_all
 from experiments.sweep.results import (
     Report,
     Row,
@@ -103,12 +104,19 @@ def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]
             step_text(configuration.ratio),
             step_text(configuration.auxiliary_ratio),
             _entry(columns, column),
+            _median(report.fresh, select),
             "–" if report.of_baseline or report.baseline is None else against,
             *(_entry(columns, f"{when}_{summary_key(key)}") for when, key, _ in TABLE_METRICS),
             f"{columns['diverged']} of {columns['runs']}",
         ]
         lines.append((f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}", cells))
     return lines
+
+
+def _median(row: Row, select: str) -> str:
+    """Return the median over all runs; "diverged" where that is a diverged run."""
+    median = median_of_all(row.values[key_of(select)])
+    return number(median) if math.isfinite(median) else "diverged"
 
 
 def _heads(select: str, baseline: str) -> list[str]:
@@ -118,6 +126,7 @@ def _heads(select: str, baseline: str) -> list[str]:
         "β/α",
         "η/β",
         f"mean {title_of(select)}",
+        "median, all runs",
         f"minus {baseline}'s",
         *(f"mean {METRICS[key].symbol}{said}" for _, key, said in TABLE_METRICS),
         "diverged",
@@ -183,14 +192,18 @@ def relative_markdown(reports: Sequence[Report], select: str, baseline: str) -> 
             shown += f" ± {error:.2f}"
         if report.of_baseline:
             shown = "1"
-        star = " *" if report.fresh.diverged.any() else ""
+        lost = int(report.fresh.diverged.sum())
+        star = f" *{lost} of {len(report.fresh.diverged)}" if lost else ""
         panel = ", ".join(report.fresh.panel)
         cells.setdefault(panel, {})[report.fresh.cell.rule] = shown + star
     lines = [[panel, *(of.get(rule, "–") for rule in rules)] for panel, of in cells.items()]
     return (
         f"{markdown_table([['problem', *rules], *lines])}\n\n"
         f"{title_of(select)}, relative to {baseline}'s: ratio of the means over pairs of fresh "
-        "runs that survive, with its standard error; * some run diverged, – no pair survives.\n"
+        "runs that survive, with its standard error; * runs that diverged, – no pair survives. The "
+        "ratio over surviving pairs flatters a rule that loses the hard runs: the column *median, "
+        "all runs* of the tables of selected configurations takes a diverged run as infinitely "
+        "bad.\n"
     )
 
 

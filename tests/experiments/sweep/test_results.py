@@ -190,8 +190,8 @@ def test_errors_relative_to_the_baseline_stand_in_one_table():
     table = relative_markdown(reports(swept, fresh, "auc_rmsve", "td"), "auc_rmsve", "td")
     assert "| problem | td | tdc | wild |" in table
     # 12 over 10; the residuals 0.2 and −0.2 have a standard error of 0.2 around a base of 5.
-    assert "| p, markov | 1 | 1.20 ± 0.04 * | – |" in table
-    assert "| q, markov | 1 | – | – * |" in table
+    assert "| p, markov | 1 | 1.20 ± 0.04 *1 of 3 | – |" in table
+    assert "| q, markov | 1 | – | – *1 of 1 |" in table
     # Of one pair there is no standard error.
     swept = [row("td", 0.1, [2.0]), row("tdc", 0.2, [1.0])]
     fresh = [row("td", 0.1, [4.0]), row("tdc", 0.2, [5.0])]
