@@ -24,8 +24,9 @@ from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_se
 from neural_tdc.learning.schedules import Schedule
 from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
 
-# A parameter beyond this many times its initial maximum (at least 1) counts as diverged.
-DIVERGENCE = 1e6
+# A parameter of this many times its initial maximum (at least 1), or more, counts as diverged;
+# docs/statistics.md says what is between here and infinity.
+DIVERGENCE = 1e5
 
 # Runs above which a value that several loops read is stored, see `compile_repeatable`.
 SMALL = 256
@@ -157,12 +158,12 @@ def magnitude(parameters: Parameters) -> Float[Tensor, " run"]:
 
 
 def diverged_runs(parameters: Parameters, limit: Float[Tensor, " run"]) -> Bool[Tensor, " run"]:
-    """Tell which runs hold a parameter that is not finite or beyond the run's limit."""
-    return ~(magnitude(parameters) <= limit)
+    """Tell which runs hold a parameter that is not finite or not below the run's limit."""
+    return ~(magnitude(parameters) < limit)
 
 
 def divergence_limit(parameters: Parameters) -> Float[Tensor, " run"]:
-    """Return the magnitude beyond which each run counts as diverged, from its initial values."""
+    """Return the magnitude from which on each run counts as diverged, from its initial values."""
     return DIVERGENCE * magnitude(parameters).clamp(min=1)
 
 

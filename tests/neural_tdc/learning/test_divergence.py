@@ -25,22 +25,22 @@ def test_the_magnitude_of_a_run_is_its_largest_parameter_of_any_part_and_shape()
     assert bool(magnitude(parameters)[2].isnan())
 
 
-def test_a_run_may_grow_a_million_fold_from_its_initial_maximum_but_at_least_from_one():
+def test_a_run_may_grow_almost_to_1e5_times_its_initial_maximum_but_at_least_from_one():
     head = torch.tensor([[0.1, -0.2], [3.0, -4.0]])
     parameters = Parameters({}, head, torch.zeros(2, 0))
-    assert DIVERGENCE == 1e6
-    assert divergence_limit(parameters).tolist() == [1e6, 4e6]
+    assert DIVERGENCE == 1e5
+    assert divergence_limit(parameters).tolist() == pytest.approx([1e5, 4e5])
 
 
 @pytest.mark.parametrize(
     ("value", "lost"),
-    [(1e6, False), (1.01e6, True), (-1.01e6, True), (math.nan, True), (math.inf, True)],
+    [(9.9e4, False), (1e5, True), (-1e6, True), (math.nan, True), (math.inf, True)],
 )
-def test_a_run_is_lost_beyond_its_limit_or_where_it_is_not_finite(value, lost):
+def test_a_run_is_lost_at_its_limit_or_where_it_is_not_finite(value, lost):
     parameters = Parameters(
         {"w": torch.tensor([[[0.5]], [[value]]])}, torch.zeros(2, 3), torch.zeros(2, 0)
     )
-    assert diverged_runs(parameters, torch.full((2,), 1e6)).tolist() == [False, lost]
+    assert diverged_runs(parameters, torch.full((2,), 1e5)).tolist() == [False, lost]
 
 
 def test_lost_runs_are_replaced_by_zeros_and_the_others_kept():
