@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 RUNS ?= runs
 
-.PHONY: demo test lint docs bench gpu wheels clean
+.PHONY: demo test test-lowest lint docs bench gpu wheels clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.evaluate_policy --problem MountainCar-v0 \
@@ -14,6 +14,15 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+# With the lowest versions that setup.cfg promises, in an environment of its own.
+LOWEST := .venv-lowest
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest_versions.py experiments data logs atari minatar minigrid \
+		sb3 distributed notebook dev > $(LOWEST)/versions.txt
+	$(LOWEST)/bin/pip install --quiet --requirement $(LOWEST)/versions.txt
+	$(LOWEST)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -54,4 +63,4 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv runs build docs/site docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest runs build docs/site docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
