@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from agents.task_actions import TaskActions, control_actions
 from envs.control.branches import NoTruthError
@@ -280,6 +281,14 @@ def stream_experience(
     stream_index = torch.arange(runs, device=device)
     key = keys(seed, runs, "sampling").to(device)
     return Experience(streams, table, stream_index, key, of_actions=of_actions)
+
+
+def experience_on(experience: Experience, device: torch.device) -> Experience:
+    """Return the experience on the device to learn on, where the task is made on another one."""
+    moved: Experience = tree_map(
+        lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, experience
+    )
+    return moved
 
 
 def truncates(streams: Transition) -> bool:

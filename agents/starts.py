@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.policy_evaluation import Task
+from neural_tdc.metrics.evaluators import at_home
 from neural_tdc.types import Evaluator, FeatureMap, Parameters
 
 START_VALUE = "value/starts"
@@ -77,4 +78,4 @@ def with_start_values(evaluator: Evaluator, features: FeatureMap, starts: Starts
         mean = torch.vmap(one, chunk_size=chunk)(parameters, starts.weight.expand(runs, -1))
         return {**evaluator(parameters), START_VALUE: mean}
 
-    return evaluate_both
+    return at_home(evaluate_both, observation.device)

@@ -111,6 +111,7 @@ def evaluate(
     measure_every: int | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    measure_on: str = "device",
     compiled: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> Evaluation:
@@ -150,6 +151,7 @@ def evaluate(
                    [n, *observation] to probabilities [n, actions] (others, and continuous
                    actions: `neural_tdc.action_values.policies`)
     measure_every: updates between two measurements; if not given some 50, denser at the beginning
+    measure_on:    `device`, or `host` to measure errors on the CPU, in float64 as anywhere
     compiled:      learn by a compiled program; worth some 10 seconds from 10,000 steps on
     progress:      called with the number of updates done
 
@@ -177,6 +179,8 @@ def evaluate(
         taken = taken[None] if transitions.reward.dim() == 1 else taken
         actions = action_problem(streams, taken, policy, given=body is None, seed=seed)
         streams = actions.transitions
+    if measure_on not in ("device", "host"):
+        raise ValueError(f"measure_on {measure_on!r} is not one of device, host")
     for name, number in (
         ("steps", steps),
         ("runs", runs),
@@ -203,6 +207,7 @@ def evaluate(
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     whole = streams if actions is None else ratio_on_arrival(completed(actions))
     unseen = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
+    measured = mapped(unseen, lambda leaf: leaf.cpu()) if measure_on == "host" else unseen
     if method is not None:
         return Evaluation(*evaluate_method(method, learned, unseen, runs, seed, progress))
     chosen = rule_or_method(rule) if isinstance(rule, str) else rule
@@ -253,7 +258,7 @@ def evaluate(
         sizes,
         named_schedule(schedule, steps),
         scheme,
-        sample_evaluator(in_rows(unseen), None, algorithm.features, algorithm.rule),
+        sample_evaluator(in_rows(measured), None, algorithm.features, algorithm.rule),
         steps=steps,
         measured=measured_steps(steps, measure_every),
         limit=divergence_limit(state.parameters),

@@ -131,29 +131,28 @@ def simulate_actions(
     if streams < 1 or steps < 1:
         raise ValueError(f"streams and steps must be at least 1, not {streams} and {steps}")
     what = f"experience of {streams:,} × {steps:,} transitions of {mdp.name}"
-    check_memory(
-        what, stream_bytes(streams, steps, dtype), device, on_host=streams * GENERATOR_BYTES
-    )
+    on_host = streams * GENERATOR_BYTES
+    if torch.device(device).type != "cpu":
+        on_host += 8 * streams * steps
+    check_memory(what, stream_bytes(streams, steps, dtype), device, on_host)
     outcomes = _outcomes(mdp)
-    edges = _edges(outcomes, len(mdp.start)).to(device)
+    edges = _edges(outcomes, len(mdp.start))
     starts = mdp.start.cumsum(0)
     starts[int(mdp.start.nonzero().max()) :] = 1.0
-    starts = starts.to(device)
     any_end = bool(outcomes.ended.any())
-    outcomes = _Outcomes(*(field.to(device) for field in outcomes))
     step_draws = [generator(seed, "finite", "step", stream) for stream in range(streams)]
     start_draws = [generator(seed, "finite", "start", stream) for stream in range(streams)]
 
     def uniforms(generators: list[torch.Generator], count: int) -> Tensor:
         drawn = [torch.rand(count, generator=g, dtype=torch.float64) for g in generators]
         # Short of 1 by more than the rounding of (state + uniform), so that no state is overrun.
-        return torch.stack(drawn, 1).clamp(max=1 - 2**-32).to(device)
+        return torch.stack(drawn, 1).clamp(max=1 - 2**-32)
 
     def start_states(count: int) -> Tensor:
         return torch.searchsorted(starts, uniforms(start_draws, count), right=True)
 
     state = start_states(1)[0]
-    taken = torch.empty(steps, streams, dtype=torch.int64, device=device)
+    taken = torch.empty(steps, streams, dtype=torch.int64)
     for begin in range(0, steps, _PIECE):
         size = min(_PIECE, steps - begin)
         draws = uniforms(step_draws, size)
@@ -165,7 +164,9 @@ def simulate_actions(
             if restarts is not None:
                 state = torch.where(outcomes.ended[outcome], restarts[time], state)
 
-    taken = taken.mT.contiguous()
+    # Small steps one after another are what the CPU is faster at; all is moved once.
+    taken = taken.mT.contiguous().to(device)
+    outcomes = _Outcomes(*(field.to(device) for field in outcomes))
     first = torch.ones(streams, steps, dtype=dtype, device=device)
     first[:, 1:] = outcomes.ended[taken[:, :-1]].to(dtype)
     transitions = Transition(

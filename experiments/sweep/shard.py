@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from agents.policy_evaluation import Task
+from agents.policy_evaluation import Task, experience_on
 from experiments.evaluate_policy.parts.algorithms import scale_of_rewards
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
@@ -161,9 +161,10 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         averaging=checked.averaging,
         constraint=settings.constraint,
         head=task.head,
+        device=checked.device,
     )
     whole: State = _side_by_side(state, count)
-    experience = task.experience
+    experience = experience_on(task.experience, checked.device)
     experience = experience._replace(
         stream_index=experience.stream_index.repeat(count), key=experience.key.repeat(count)
     )

@@ -247,5 +247,7 @@ def evaluated(
     """Return every metric of all runs, [run] each on the CPU, NaN for those that are lost."""
     double: Any = tree_map(lambda leaf: leaf.double(), without(parameters, lost))
     values = evaluator(Parameters(*double))
-    missing = torch.full_like(lost, torch.nan, dtype=torch.float64)
-    return {name: torch.where(lost, missing, value).cpu() for name, value in values.items()}
+    # The evaluator may measure on another device than that of learning.
+    gone = lost.cpu()
+    missing = torch.full_like(gone, torch.nan, dtype=torch.float64)
+    return {name: torch.where(gone, missing, value.cpu()) for name, value in values.items()}

@@ -1,7 +1,8 @@
 """Evaluators compute the metrics of a population of parameters, batched over the runs.
 
-On a finite chain everything is exact. Elsewhere the second moments are means over transitions
-that the learner did not see, and the truth, where there is one, is a Monte Carlo estimate.
+They measure on the device where their data are. On a finite chain everything is exact. Elsewhere
+the second moments are means over transitions that the learner did not see, and the truth, where
+there is one, is a Monte Carlo estimate.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from neural_tdc.metrics.markov_chain import MarkovChain
 from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, TrueValue
@@ -63,7 +64,7 @@ def chain_evaluator(
             )
         )
 
-    return _in_groups(one, len(observation))
+    return at_home(_in_groups(one, len(observation)), observation.device)
 
 
 def action_chain_evaluator(
@@ -93,7 +94,7 @@ def action_chain_evaluator(
             )
         )
 
-    return _in_groups(one, len(everything))
+    return at_home(_in_groups(one, len(everything)), everything.device)
 
 
 def sample_evaluator(
@@ -146,11 +147,26 @@ def sample_evaluator(
             )
         )
 
-    return _on_threads(threads, _in_groups(one, len(observations)))
+    evaluator = _on_threads(threads, _in_groups(one, len(observations)))
+    return at_home(evaluator, observations.device)
 
 
 def _double(leaf: Any) -> Any:
     return leaf.double() if isinstance(leaf, Tensor) else leaf
+
+
+def at_home(evaluator: Evaluator, device: torch.device) -> Evaluator:
+    """Return an evaluator that brings parameters to the device where its own data are.
+
+    Many devices have next to no arithmetic in float64, and decompose many small matrices slowly:
+    an evaluator whose data are on the CPU measures there what is learned elsewhere.
+    """
+
+    def brought(parameters: Parameters) -> dict[str, Tensor]:
+        moved: Parameters = tree_map(lambda leaf: leaf.to(device), parameters)
+        return evaluator(moved)
+
+    return brought
 
 
 def _auxiliary(rule: Rule, parameters: Parameters) -> AuxiliaryEstimate | None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten
 
-from agents.policy_evaluation import Task
+from agents.policy_evaluation import Task, experience_on
 from agents.resampled_task import Evidence
 from agents.starts import start_states, with_start_values
 from experiments.evaluate_policy.learning.start_value import run_evidence, value_of_runs
@@ -122,7 +122,7 @@ class EvaluationRun:
             for measurement in learn(
                 self.algorithm,
                 self.state,
-                task.experience,
+                experience_on(task.experience, plan.device),
                 self.base,
                 factors,
                 plan.sampling,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten
 
-from agents.policy_evaluation import Task
+from agents.policy_evaluation import Task, experience_on
 from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.checks import UsageError, named
@@ -76,6 +76,7 @@ def _prepared(
             averaging=plan.averaging,
             constraint=settings.constraint,
             head=task.head,
+            device=plan.device,
         )
 
     own = _own_parts(name, settings)
@@ -141,7 +142,7 @@ def try_update(
     measurements = learn(
         algorithm,
         state,
-        task.experience,
+        experience_on(task.experience, plan.device),
         run_step_sizes(algorithm, plan, task, limit),
         schedule("constant"),
         plan.sampling,

@@ -107,7 +107,8 @@ class EvaluationPlan(NamedTuple):
             "runs": 1 if resample else self.runs,
             "transitions": transitions,
             "seed": settings.seed,
-            "device": self.device,
+            # Where its errors are measured; what is learned from is moved from there.
+            "device": torch.device("cpu") if settings.measure_on == "host" else self.device,
             "dtype": self.dtype,
         }
         task = self._made_task(settings, common, on_progress, meanwhile)

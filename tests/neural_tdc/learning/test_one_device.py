@@ -9,8 +9,12 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
+from agents.action_chain import action_chain_task
+from agents.policy_evaluation import chain_task, experience_on
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
+from envs.finite.streams import simulate_streams
+from neural_tdc.evaluation import evaluate
 from neural_tdc.learning.algorithm import step
 from neural_tdc.learning.learner import (
     diverged_runs,
@@ -204,6 +208,30 @@ def test_an_evaluator_on_a_chain_stays_on_its_device(one_device_at_rest):
     assert {value.shape for value in values.values()} == {(RUNS,)}
 
 
+def test_an_evaluator_brings_parameters_to_where_its_data_are(one_device_at_rest):
+    algorithm, state, _ = population("tdc")
+    held_out = Transition(*(leaf.flatten(0, 1) for leaf in experience(table=False).transitions))
+    sample = Sample(*to(tuple(in_rows(held_out)), "meta"))
+    evaluator = sample_evaluator(sample, None, algorithm.features, algorithm.rule)
+    parameters = tree_map(lambda leaf: leaf.double(), state.parameters)
+    values = evaluator(parameters)
+    assert {value.device.type for value in values.values()} == {"meta"}
+
+
+@pytest.mark.parametrize("make", [chain_task, action_chain_task])
+def test_a_task_of_a_chain_is_simulated_on_the_cpu_and_lies_on_its_device(make):
+    options = {"given": False, "runs": 3, "transitions": 5, "seed": 0}
+    task = make(problem("boyan"), **options)
+    moved = experience_on(task.experience, torch.device("meta"))
+    leaves = [leaf for leaf in tree_leaves(moved) if isinstance(leaf, torch.Tensor)]
+    assert {leaf.device.type for leaf in leaves} == {"meta"}
+    assert len(leaves) == len(tree_leaves(task.experience)) - sum(
+        not isinstance(leaf, torch.Tensor) for leaf in tree_leaves(task.experience)
+    )
+    streams = simulate_streams(problem("boyan"), 3, 5, 0, "meta")
+    assert {leaf.device.type for leaf in tree_leaves(streams)} == {"meta"}
+
+
 # --- that this test can fail
 
 
@@ -307,6 +335,27 @@ def test_a_gpu_learns_what_the_cpu_learns(name, optimizer):
                 assert torch.allclose(
                     values[key], others[key], rtol=100 * tolerance, atol=100 * tolerance
                 )
+
+
+@GPU
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_errors_measured_on_the_host_are_those_of_the_gpu(compiled):
+    stream = Transition(*(leaf[0] for leaf in experience(table=False).transitions))
+    found = [
+        evaluate(
+            stream,
+            steps=30,
+            runs=RUNS,
+            held_out=0.4,
+            device="cuda",
+            measure_on=place,
+            compiled=compiled,
+        ).measurements
+        for place in ("device", "host")
+    ]
+    for name, values in found[0].items():
+        assert torch.allclose(values, found[1][name], rtol=1e-6, atol=1e-6, equal_nan=True)
 
 
 @GPU
