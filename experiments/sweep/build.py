@@ -14,7 +14,7 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.settings import Idle, idle_flags, setting_fields
 from experiments.runs.results.statistics import summary_key
 from experiments.sweep.grids import grid
-from experiments.sweep.settings import SweepSettings, selectable
+from experiments.sweep.settings import FROZEN, SweepSettings, selectable
 from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
 
@@ -36,8 +36,8 @@ class Configuration(NamedTuple):
 class Cell(NamedTuple):
     """One rule in one panel of the study, with all its configurations.
 
-    rule:     as it was asked for
-    learned:  what learns: the same, or its body under a solved head
+    rule:     as it was asked for, or the name of a control
+    learned:  what learns: the same, its body under a solved head, or the rule that is frozen
     settings: of policy evaluation, with the step sizes of the first configuration
     """
 
@@ -48,6 +48,11 @@ class Cell(NamedTuple):
     settings: EvaluationSettings
     plan: EvaluationPlan
     configurations: tuple[Configuration, ...]
+
+    @property
+    def control(self) -> bool:
+        """Return whether it is a control, with which no rule is studied."""
+        return bool(self.plan.methods) or self.rule == FROZEN
 
 
 def check_selection(settings: SweepSettings, problem: str, checked: EvaluationPlan) -> None:
@@ -81,6 +86,46 @@ def _learns_body(rule: str, settings: SweepSettings) -> bool:
     return settings.features == "neural" and (":" in rule or RULES[rule].learns_body)
 
 
+def _auxiliary_ratios(rule: str, settings: SweepSettings) -> list[float]:
+    if not _keeps_auxiliary(rule):
+        return [math.nan]
+    return grid("--auxiliary-ratios", settings.auxiliary_ratios)
+
+
+def _with_still_bodies(rule: str, settings: SweepSettings) -> list[Configuration]:
+    """Return the configurations of a rule whose body does not learn, over the head's steps."""
+    steps = grid("--head-steps", settings.head_steps)
+    return [
+        Configuration(math.nan, eta, 0.0, beta, beta * (1.0 if math.isnan(eta) else eta))
+        for eta in _auxiliary_ratios(rule, settings)
+        for beta in steps
+    ]
+
+
+def frozen_rule(settings: SweepSettings) -> str | None:
+    """Return the rule that the control `frozen` freezes; None where there is none to freeze.
+
+    It is the baseline, or the first rule where that has no body that learns or no head that steps.
+    """
+    if FROZEN not in settings.controls:
+        return None
+    first = settings.baseline or settings.rule[0]
+    several = (first, *settings.rule)
+    freezable = (rule for rule in several if _learns_body(rule, settings) and rule != solved(rule))
+    return next(freezable, None)
+
+
+def control_configurations(settings: SweepSettings) -> list[tuple[str, str, list[Configuration]]]:
+    """Return (name, what learns, configurations) of every control of a study."""
+    found = []
+    for name in settings.controls:
+        if name != FROZEN:
+            found.append((name, name, [Configuration(math.nan, math.nan, 0.0, 0.0, 0.0)]))
+        elif (rule := frozen_rule(settings)) is not None:
+            found.append((FROZEN, rule, _with_still_bodies(rule, settings)))
+    return found
+
+
 def configurations(
     rule: str, settings: SweepSettings
 ) -> tuple[dict[str, list[Configuration]], list[str]]:
@@ -88,17 +133,9 @@ def configurations(
 
     Raises UsageError for a grid that is empty or has a value twice.
     """
-    auxiliary = grid("--auxiliary-ratios", settings.auxiliary_ratios)
-    if not _keeps_auxiliary(rule):
-        auxiliary = [math.nan]
+    auxiliary = _auxiliary_ratios(rule, settings)
     if not _learns_body(rule, settings):
-        steps = grid("--head-steps", settings.head_steps)
-        frozen = [
-            Configuration(math.nan, eta, 0.0, beta, beta * (1.0 if math.isnan(eta) else eta))
-            for eta in auxiliary
-            for beta in steps
-        ]
-        return {rule: frozen}, []
+        return {rule: _with_still_bodies(rule, settings)}, []
     body_steps = grid("--body-steps", settings.body_steps)
     ratios = grid("--ratios", settings.ratios, infinite=True)
     finite = [ratio for ratio in ratios if ratio != math.inf]
@@ -137,6 +174,7 @@ def _evaluation(
         body_step=first.body_step if settings.features == "neural" else 0.001,
         head_step=first.head_step,
         auxiliary_step=first.auxiliary_step,
+        lambda_=settings.lambda_,
     )
 
 
@@ -150,19 +188,21 @@ def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]
     result, notes = [], []
     for problem, own in settings.items():
         for sampling in own.sampling:
+            wanted = []
             for rule in own.rule:
                 by_learned, dropped = configurations(rule, own)
                 notes += [f"{problem}, {sampling}: {line}" for line in dropped]
-                for learned, several in by_learned.items():
-                    evaluation = _evaluation(own, problem, sampling, learned, several[0])
-                    checked = evaluation_plan(evaluation, effects=False)
-                    _check_width(checked, problem)
-                    check_selection(own, problem, checked)
-                    evaluation = replace(evaluation, steps=checked.steps)
-                    result.append(
-                        Cell(problem, sampling, rule, learned, evaluation, checked, tuple(several))
-                    )
-    _check_effects(settings, result)
+                wanted += [(rule, learned, several) for learned, several in by_learned.items()]
+            for rule, learned, several in (*wanted, *control_configurations(own)):
+                evaluation = _evaluation(own, problem, sampling, learned, several[0])
+                checked = evaluation_plan(evaluation, effects=False)
+                _check_width(checked, problem)
+                check_selection(own, problem, checked)
+                evaluation = replace(evaluation, steps=checked.steps)
+                result.append(
+                    Cell(problem, sampling, rule, learned, evaluation, checked, tuple(several))
+                )
+    _check_effects(settings, [cell for cell in result if not cell.control])
     return result, list(dict.fromkeys(notes))
 
 
@@ -172,7 +212,7 @@ def _idle_grids(settings: SweepSettings, rules: Sequence[str]) -> list[Idle]:
     rows = (
         (not learning, ("body_steps", "ratios"), "where no body learns: give --head-steps"),
         (
-            len(learning) == len(rules),
+            len(learning) == len(rules) and frozen_rule(settings) is None,
             ("head_steps",),
             "where all bodies learn: the head steps are --ratios times --body-steps",
         ),

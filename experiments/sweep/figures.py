@@ -114,6 +114,12 @@ def _draw_sensitivity(axes: "Axes", rows: Sequence[Row], select: str, styles: An
         values = np.stack([row.values[key_of(select)] for row in line])
         interval = mean_interval(values, BAND_RESAMPLES, logarithm=True)
         shares = np.array([row.diverged.mean() for row in line])
+        if line[0].cell.control:
+            # A control has no body step: its best is a line across.
+            level = float(np.nanmin(interval.mean)) if np.isfinite(interval.mean).any() else np.nan
+            axes.axhline(level, color=style.colour, linestyle=style.line)
+            best = min(best, level)
+            continue
         axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line)
         axes.fill_between(
             steps, interval.low, interval.high, color=style.colour, alpha=0.18, linewidth=0

@@ -18,6 +18,8 @@ from neural_tdc.metrics.evaluators import MEMORY
 PART = 0.5
 # Copies of a population's state that an update holds at the same time.
 STATE_COPIES = 6
+# Features of a method that learns from all transitions at once, at most.
+FEATURES = 512
 # Bytes of the host that a worker takes before it has anything to do.
 WORKER = 700 * 2**20
 
@@ -58,6 +60,16 @@ def estimate(cell: Cell) -> Estimate:
     shape = problem_shape(mdp, given=checked.make_body is None)
     values = math.prod(shape)
     example = torch.randn(3, *shape).to(checked.dtype)
+    transitions = checked.sampling.transitions(checked.steps)
+    # A chain's streams hold the numbers of the states, others the observations themselves.
+    row = 7 if isinstance(mdp, FiniteMDP) else 2 * values + 4
+    streams = settings.runs * transitions * row * 8
+    # A process itself takes memory of the host.
+    worker = WORKER if checked.device.type == "cpu" else 0
+    fixed = worker + streams + 2 * MEMORY
+    if not checked.rules:
+        # A method sees its streams as they are, and one run's features at a time.
+        return Estimate(fixed + transitions * FEATURES * 2 * 8, transitions * 2 * values * 8)
     (rule,) = checked.rules.values()
     _, state = prepare(
         rule,
@@ -71,15 +83,7 @@ def estimate(cell: Cell) -> Estimate:
     numbers = sum(leaf.numel() for leaf in tree_leaves(state))
     units = sum(settings.hidden or [32]) + checked.width
     batch = settings.batch * (2 * values + 8 * units)
-    transitions = checked.sampling.transitions(checked.steps)
-    # A chain's streams hold the numbers of the states, others the observations themselves.
-    row = 7 if isinstance(mdp, FiniteMDP) else 2 * values + 4
-    streams = settings.runs * transitions * row * 8
-    # A process itself takes memory of the host.
-    worker = WORKER if checked.device.type == "cpu" else 0
-    return Estimate(
-        worker + streams + 2 * MEMORY, number * (STATE_COPIES * numbers + batch) + 2**10
-    )
+    return Estimate(fixed, number * (STATE_COPIES * numbers + batch) + 2**10)
 
 
 def configurations_a_shard(cell: Cell, needed: Estimate, memory: float, workers: int) -> int:

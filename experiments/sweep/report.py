@@ -74,7 +74,7 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
     write_text(out / f"{MEASURES}-{select}.md", measured)
     panels = panels_of(swept)
     if len(panels) > 1:
-        settings = overall(swept, select)
+        settings = overall([row for row in swept if not row.cell.control], select)
         write_text(out / f"{OVERALL}-{select}.csv", overall_csv(settings))
         write_text(out / f"{OVERALL}-{select}.md", overall_markdown(settings, select))
     figures.sensitivity_figure(out / f"{SENSITIVITY}-{select}.png", swept, select, vector)

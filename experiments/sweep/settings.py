@@ -10,7 +10,14 @@ from typing import Annotated, Any, ClassVar
 from experiments.evaluate_policy.settings.learning_settings import LearningSettings
 from experiments.runs.command_line.checks import UsageError, check_choice, suggestion
 from experiments.runs.command_line.program import flags_given
-from experiments.runs.command_line.requirements import above, count, one_of, read_by, several
+from experiments.runs.command_line.requirements import (
+    above,
+    count,
+    from_to,
+    one_of,
+    read_by,
+    several,
+)
 from experiments.runs.command_line.settings import (
     check_setting,
     flag_of,
@@ -20,6 +27,7 @@ from experiments.runs.command_line.settings import (
 )
 from experiments.runs.results.statistics import summary_key
 from experiments.sweep.grids import grid
+from neural_tdc.baselines.methods import METHODS
 from neural_tdc.learning.sampling import SAMPLINGS
 from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
@@ -30,7 +38,10 @@ OVERRIDE = "override"
 COMMON_TO_PROBLEMS = (
     *("study", "problem", "rule", "runs", "fresh_runs", "seed", "select", "baseline", "engine"),
     *("address", "workers", "threads", "memory", "device", "out", "resume", "overwrite"),
+    "controls",
 )
+# The control whose body stays as it was initialised; the others are methods by their names.
+FROZEN = "frozen"
 GRIDS = ("body_steps", "ratios", "head_steps", "auxiliary_ratios")
 ENGINES = ("local", "ray")
 
@@ -79,6 +90,15 @@ class SweepSettings(LearningSettings):
     """Grid of ratios β/α of head step to body step; inf: the head is solved by LSTD."""
     head_steps: tuple[str, ...] = ("2^-10:2^0",)
     """Grid of head steps β, if no body learns (given features, frozen bodies)."""
+    lambda_: Annotated[float, from_to(0, 1)] = 0.0
+    """Trace decay λ of all rules. Above 0 it needs --sampling sequences, or --features given,
+    --sampling markov and --batch 1."""
+    controls: Annotated[tuple[str, ...], one_of((FROZEN, *METHODS))] = (
+        *("constant", "lstd-random", FROZEN),
+    )
+    """What every table shows next to the rules: methods that learn from all transitions at once,
+    and frozen, the rule --baseline with a body that does not learn and --head-steps; without a name
+    no control."""
     auxiliary_ratios: tuple[str, ...] = ("1",)
     """Grid of ratios η/β of auxiliary step to head step. For a head solved by LSTD, β is then that
     of the largest finite ratio."""

@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import Task, experience_on
+from experiments.evaluate_policy.learning.method_run import run_streams
 from experiments.evaluate_policy.parts.algorithms import scale_of_rewards
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.computing import compilation
-from experiments.runs.results.statistics import measurement_weights
 from experiments.sweep.build import Cell, Configuration
+from experiments.sweep.measurements import Results, summed_up
 from experiments.sweep.settings import SweepSettings
+from neural_tdc.baselines.prefixes import prefix_measurements, prefix_steps
 from neural_tdc.learning.algorithm import State
 from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit, learn
@@ -33,7 +34,6 @@ from neural_tdc.types import StepSizes
 RUN_STEPS_WORTH_COMPILING = 1_000_000
 MANY_UPDATES = 4_000
 
-Results = dict[str, np.ndarray]
 # A problem made ready is used again by the next shards of the worker.
 _ready: dict[str, Task] = {}
 
@@ -136,6 +136,24 @@ def _step_sizes(shard: Shard, runs: int, rule: Rule, like: Tensor) -> StepSizes:
     return rule.step_sizes(StepSizes(*(column.repeat_interleave(runs) for column in columns)))
 
 
+def _of_method(
+    shard: Shard, checked: EvaluationPlan, task: Task, on_progress: Callable[[int], None]
+) -> Results:
+    """Run the shard of a control that learns from all transitions at once, on the CPU."""
+    (method,) = checked.methods.values()
+    settings = shard.settings
+    measurements = prefix_measurements(
+        method,
+        run_streams(task),
+        lambda features: task.evaluator(features, Rule()),
+        steps=checked.steps,
+        prefixes=settings.prefixes,
+        seed=settings.seed,
+    )
+    steps = prefix_steps(checked.steps, settings.prefixes)
+    return summed_up(measurements, steps, 1, on_progress, curves=shard.curves)
+
+
 def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: None) -> Results:
     """Run a shard and return its results; what comes out depends on the shard alone.
 
@@ -149,6 +167,8 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
     settings = shard.settings
     checked = evaluation_plan(settings, effects=False)
     task = _task(settings, checked)
+    if checked.methods:
+        return _of_method(shard, checked, task, on_progress)
     (rule,) = checked.rules.values()
     runs, count = settings.runs, len(shard.configurations)
     algorithm, state = prepare(
@@ -169,11 +189,7 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         stream_index=experience.stream_index.repeat(count), key=experience.key.repeat(count)
     )
     like = whole.parameters.head
-    sums: dict[str, Tensor] = {}
-    numbers: dict[str, Tensor] = {}
-    curves: dict[str, list[Tensor]] = {}
     steps = measured_steps(checked.steps, settings.measure_every)
-    weights, done = measurement_weights(np.array(steps)), 0
     measurements = learn(
         algorithm,
         whole,
@@ -188,32 +204,4 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         compiled=shard.compiled,
         reward_scale=scale_of_rewards(settings, task),
     )
-    for measurement, weight in zip(measurements, weights.tolist()):
-        errors = {
-            name.removeprefix("error/"): value
-            for name, value in measurement.values.items()
-            if name.startswith("error/")
-        }
-        for name, value in errors.items():
-            finite = value.isfinite().double()
-            sums[name] = sums.get(name, 0) + torch.where(finite > 0, weight * value, 0.0)
-            numbers[name] = numbers.get(name, 0) + weight * finite
-            if shard.curves:
-                curves.setdefault(name, []).append(value)
-        on_progress((measurement.step - done) * runs * count)
-        done = measurement.step
-
-    def table(values: Tensor) -> np.ndarray:
-        return values.reshape(*values.shape[:-1], count, runs).numpy()
-
-    results: Results = {"diverged": table(measurement.diverged)}
-    for name, total in sums.items():
-        mean = total / torch.where(numbers[name] > 0, numbers[name], 1)
-        lost = measurement.diverged | (numbers[name] == 0)
-        results[f"auc/{name}"] = table(torch.where(lost, torch.nan, mean))
-        results[f"final/{name}"] = table(errors[name])
-        if shard.curves:
-            results[f"curve/{name}"] = table(torch.stack(curves[name]))
-    if shard.curves:
-        results["steps"] = np.array(steps)
-    return results
+    return summed_up(measurements, steps, count, on_progress, curves=shard.curves)

@@ -70,7 +70,7 @@ def title_of(select: str) -> str:
 
 def step_text(value: float) -> str:
     """Return a step size or ratio as a power of two where it is one; "–" where there is none."""
-    if math.isnan(value):
+    if math.isnan(value) or value == 0:
         return "–"
     if math.isinf(value):
         return "∞"
@@ -139,6 +139,8 @@ def _ratios(reports: Sequence[Report], select: str) -> dict[str, list[list[str]]
     cells: dict[str, dict[str, dict[str, str]]] = {}
     ratios: dict[str, float] = {}
     for report in reports:
+        if report.fresh.cell.control:
+            continue
         panel = f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}"
         ratio = step_text(report.fresh.configuration.ratio)
         ratios[ratio] = report.fresh.configuration.ratio
@@ -170,13 +172,18 @@ def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
     for panel in dict.fromkeys(panel for panel, _ in lines):
         body = [cells for each, cells in lines if each == panel]
         parts.append(f"### {panel}\n\n{markdown_table([heads, *body])}\n")
-        if len(by_ratio[panel][0]) > 2:
+        if panel in by_ratio and len(by_ratio[panel][0]) > 2:
             parts.append(f"{title_of(select)}, by β/α\n\n{markdown_table(by_ratio[panel])}\n")
     note = (
         "Steps selected on the runs of the sweep, reported on fresh ones: means over the runs that "
         "survive with 95 % intervals (docs/statistics.md); differences in pairs of runs. RMSVE and "
         "RMSPBE are those at the end, LSTD-RMSVE those of the first and the last measurement.\n"
     )
+    if any(report.fresh.cell.control for report in reports):
+        note += (
+            "Controls without a step learn from all transitions at once; their mean over a run is "
+            "one over ever longer parts of the data.\n"
+        )
     return "\n".join([*parts, note])
 
 

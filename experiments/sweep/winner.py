@@ -22,8 +22,9 @@ def winner_lines(swept: Sequence[Row], select: str, settings: SweepSettings) -> 
 
     It runs on the seeds that the study reports, so that its errors are those of the tables.
     """
-    panels = panels_of(swept)
-    winners = [best([row for row in swept if row.panel == panel], select) for panel in panels]
+    learned = [row for row in swept if not row.cell.control]
+    panels = panels_of(learned)
+    winners = [best([row for row in learned if row.panel == panel], select) for panel in panels]
     return [_line(winner, settings) for winner in winners if winner is not None]
 
 

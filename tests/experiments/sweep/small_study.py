@@ -4,7 +4,7 @@ import csv
 
 LINE = (
     "--problem boyan --width 5 --rule td tdc --steps 7 --runs 3 --measure-every 3 "
-    "--body-steps 2^-7 2^-3 --ratios 1 8 inf --auxiliary-ratios 0.25 1 --workers 1"
+    "--body-steps 2^-7 2^-3 --ratios 1 8 inf --auxiliary-ratios 0.25 1 --controls --workers 1"
 )
 
 

@@ -27,7 +27,9 @@ NAN = math.nan
 def row(rule, step, values, ratio=2.0, diverged=None, problem="p"):
     values = np.array(values, dtype=float)
     lost = np.isnan(values) if diverged is None else np.array(diverged)
-    cell = SimpleNamespace(problem=problem, sampling="markov", rule=rule, learned=rule)
+    cell = SimpleNamespace(
+        problem=problem, sampling="markov", rule=rule, learned=rule, control=False
+    )
     configuration = Configuration(ratio, NAN, step, ratio * step, ratio * step)
     both = {"auc/rmsve": values, "final/rmsve": 10 * values}
     return Row(cell, configuration, both, lost, {}, np.zeros(0))

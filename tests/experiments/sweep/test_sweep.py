@@ -83,7 +83,7 @@ def test_a_configuration_is_the_single_run_of_the_same_seed(
 def test_the_winner_is_printed_as_the_line_that_runs_it(study, evaluate, tmp_path, line, fresh):
     status, out, error = study(
         f"{line} --problem boyan --steps 7 --runs 3 --measure-every 3 --workers 1 --epsilon 2^-9 "
-        "--gamma 0.9 --select final_rmsve --auxiliary-ratios 0.3 --out s"
+        "--gamma 0.9 --select final_rmsve --auxiliary-ratios 0.3 --controls --out s"
     )
     assert status == 0, error
     (shown,) = [each for each in out.splitlines() if each.startswith("best: ")]
