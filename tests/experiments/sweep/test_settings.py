@@ -61,7 +61,7 @@ def test_the_command_line_comes_before_the_file(path):
         (
             '"tdc"]',
             '"tdx"]',
-            "study.toml, line 3: --rule: rule 'tdx' is not one of tdc, td",
+            "study.toml, line 3: --rule 'tdx' is not one of tdc, td",
         ),
         (
             "steps = 40",
@@ -87,8 +87,8 @@ def test_what_a_study_file_gets_wrong_is_named_with_its_line(path, before, after
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("tdd", "--rule: rule 'tdd' is not one of tdc, td, gtd2"),
-        ("auto", "--rule: rule 'auto' is not one of tdc, td, gtd2"),
+        ("tdd", "--rule 'tdd' is not one of tdc, td, gtd2"),
+        ("auto", "--rule 'auto' is not one of tdc, td, gtd2"),
         ("mspbe+emphatic", "--rule: head 'emphatic' is not one of td, vtrace"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(fork, tmp_p
     """A limit on the address space stands for a small machine."""
     line = shlex.split(
         "--problem boyan --width 5 --rule td --steps 1 --runs 40 --hidden 2000 --body-steps "
-        "2^-60:2^-1 --ratios 1 --fresh-runs 0 --workers 1 --memory 1.6"
+        "2^-60:2^-1 --ratios 1 --controls --fresh-runs 0 --workers 1 --memory 1.6"
     )
     monkeypatch.chdir(tmp_path)
     for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
