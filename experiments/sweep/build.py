@@ -14,7 +14,7 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.settings import Idle, idle_flags, setting_fields
 from experiments.runs.results.statistics import summary_key
 from experiments.sweep.grids import grid
-from experiments.sweep.settings import FROZEN, SweepSettings, selectable
+from experiments.sweep.settings import FROZEN_BODY, SweepSettings, selectable
 from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
 
@@ -52,7 +52,7 @@ class Cell(NamedTuple):
     @property
     def control(self) -> bool:
         """Return whether it is a control, with which no rule is studied."""
-        return bool(self.plan.methods) or self.rule == FROZEN
+        return bool(self.plan.methods) or self.rule == FROZEN_BODY
 
 
 def check_selection(settings: SweepSettings, problem: str, checked: EvaluationPlan) -> None:
@@ -107,7 +107,7 @@ def frozen_rule(settings: SweepSettings) -> str | None:
 
     It is the baseline, or the first rule where that has no body that learns or no head that steps.
     """
-    if FROZEN not in settings.controls:
+    if FROZEN_BODY not in settings.controls:
         return None
     first = settings.baseline or settings.rule[0]
     several = (first, *settings.rule)
@@ -119,10 +119,10 @@ def control_configurations(settings: SweepSettings) -> list[tuple[str, str, list
     """Return (name, what learns, configurations) of every control of a study."""
     found = []
     for name in settings.controls:
-        if name != FROZEN:
+        if name != FROZEN_BODY:
             found.append((name, name, [Configuration(math.nan, math.nan, 0.0, 0.0, 0.0)]))
         elif (rule := frozen_rule(settings)) is not None:
-            found.append((FROZEN, rule, _with_still_bodies(rule, settings)))
+            found.append((FROZEN_BODY, rule, _with_still_bodies(rule, settings)))
     return found
 
 

@@ -19,7 +19,7 @@ PART = 0.5
 # Copies of a population's state that an update holds at the same time.
 STATE_COPIES = 6
 # Features of a method that learns from all transitions at once, at most.
-FEATURES = 512
+METHOD_FEATURES = 512
 # Bytes of the host that a worker takes before it has anything to do.
 WORKER = 700 * 2**20
 
@@ -69,7 +69,7 @@ def estimate(cell: Cell) -> Estimate:
     fixed = worker + streams + 2 * MEMORY
     if not checked.rules:
         # A method sees its streams as they are, and one run's features at a time.
-        return Estimate(fixed + transitions * FEATURES * 2 * 8, transitions * 2 * values * 8)
+        return Estimate(fixed + transitions * METHOD_FEATURES * 2 * 8, transitions * 2 * values * 8)
     (rule,) = checked.rules.values()
     _, state = prepare(
         rule,

@@ -41,7 +41,7 @@ COMMON_TO_PROBLEMS = (
     "controls",
 )
 # The control whose body stays as it was initialised; the others are methods by their names.
-FROZEN = "frozen"
+FROZEN_BODY = "frozen"
 GRIDS = ("body_steps", "ratios", "head_steps", "auxiliary_ratios")
 ENGINES = ("local", "ray")
 
@@ -93,8 +93,8 @@ class SweepSettings(LearningSettings):
     lambda_: Annotated[float, from_to(0, 1)] = 0.0
     """Trace decay λ of all rules. Above 0 it needs --sampling sequences, or --features given,
     --sampling markov and --batch 1."""
-    controls: Annotated[tuple[str, ...], one_of((FROZEN, *METHODS))] = (
-        *("constant", "lstd-random", FROZEN),
+    controls: Annotated[tuple[str, ...], one_of((FROZEN_BODY, *METHODS))] = (
+        *("constant", "lstd-random", FROZEN_BODY),
     )
     """What every table shows next to the rules: methods that learn from all transitions at once,
     and frozen, the rule --baseline with a body that does not learn and --head-steps; without a name
