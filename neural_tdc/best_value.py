@@ -2,8 +2,9 @@
 
 Candidates of several families (`neural_tdc.baselines`) learn from all parts of the log but one and
 are evaluated on the part that they did not see, each part in turn. On-policy the result is the mean
-of all candidates that the held-out errors cannot tell from the best one. Off-policy it is the mean
-of candidates with usual settings, moved as far as the held-out data clearly show a gain. Each
+of all candidates that the held-out errors cannot tell from the best one. Off-policy half of
+it is the mean of candidates with usual settings; the other half is that of the candidates that
+bootstrapped returns cannot tell from the best, and the weighted mean nearest to them. Each
 candidate is the mean of what its folds learned, so every transition serves learning and choosing.
 """
 
@@ -168,15 +169,18 @@ def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
     names, whole = candidates.names, joined(candidates.parts)
     value, next_value = held_out_group_values(candidates.groups, candidates.parts)
     finite = (value.isfinite() & next_value.isfinite()).all(0)
-    usual = usual_candidates(candidates.groups)[finite]
-    returns = selection_returns(value[:, finite], next_value[:, finite], whole, usual)
+    returns = selection_returns(value[:, finite], next_value[:, finite], whole)
     error = (returns.value[returns.usable, None] - value[returns.usable]).square()
     episode = episode_numbers(whole)[returns.usable]
-    if returns.weights is None:
-        weights = equally_good(error, episode).double()
-    else:
-        weights = torch.zeros_like(error[0])
-        weights[finite] = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
+    weights = equally_good(error, episode).double()
+    weights = weights / weights.sum()
+    if returns.weights is not None:
+        # The flat mean of what cannot be told from the best changes too little off-policy, the
+        # fitted weights change too much, and usual settings follow no chance of these data.
+        fitted = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
+        weights[finite] += fitted / fitted.sum()
+        usual = (usual_candidates(candidates.groups) & finite).to(weights)
+        weights += 2 * usual / usual.sum().clamp(min=1)
     score = torch.where(finite, error.mean(0), torch.inf)
     best: dict[str, int] = {}
     for index in score.argsort()[: int(finite.sum())].tolist():

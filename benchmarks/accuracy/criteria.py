@@ -10,7 +10,6 @@ from benchmarks.accuracy.cases import Case
 from neural_tdc.baselines.candidates import (
     group_values,
     held_out_group_values,
-    usual_candidates,
 )
 from neural_tdc.baselines.learned_candidates import LearnedCandidates
 from neural_tdc.baselines.log_preparation import joined
@@ -42,7 +41,7 @@ def regrets(candidates: LearnedCandidates, case: Case, error_of_auto: float) -> 
     at = value[:, finite], next_value[:, finite]
     least = float(error.min())
     scores = {
-        "best scored": held_out_scores(*at, whole, usual_candidates(candidates.groups)[finite]),
+        "best scored": held_out_scores(*at, whole),
         "tournament": tournament_scores(*at, whole),
         "TD error": td_error_scores(*at, whole),
     }

@@ -8,7 +8,8 @@ import numpy as np
 
 from experiments.runs.results.intervals import mean_interval, paired_difference
 from experiments.sweep.build import Cell, Configuration
-from experiments.sweep.shard import Results, Shard
+from experiments.sweep.measurements import Results
+from experiments.sweep.shard import Shard
 
 
 class Row(NamedTuple):

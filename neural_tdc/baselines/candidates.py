@@ -27,8 +27,8 @@ from neural_tdc.types import Transition
 # λ and ridges that LSTD(λ) is solved for; the accumulation for a λ serves all ridges.
 DECAYS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-# The settings that are believed until data say otherwise, where no return tells. A small λ has
-# little variance, a small ridge little bias, and means over many features lower the variance.
+# The settings that half of the weight goes to where no return tells. A small λ has little
+# variance, a small ridge little bias, and the mean over many features lowers the variance.
 USUAL_DECAYS, USUAL_RIDGES = (0.0, 0.5, 0.8), (1e-5, 1e-4)
 
 

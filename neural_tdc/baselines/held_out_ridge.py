@@ -10,7 +10,6 @@ from neural_tdc.baselines.candidates import (
     Folds,
     held_out_group_values,
     least_squares_group,
-    usual_candidates,
 )
 from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.baselines.log_preparation import joined, parts_of
@@ -41,5 +40,5 @@ def ridge_head(
         "", Folds(parts, [*learned, every]), [blocks] * (_PARTS + 1), (decay,), ridges
     )
     value, next_value = held_out_group_values([group], parts)
-    scores = held_out_scores(value, next_value, joined(parts), usual_candidates([group]))
+    scores = held_out_scores(value, next_value, joined(parts))
     return group.head[-1, int(scores.argmin())]

@@ -2,13 +2,12 @@
 
 On-policy the criterion is the error against returns: mean (G_t − V(s_t))² over states whose return
 is complete is the mean squared value error and a constant that is the same for all candidates.
-Off-policy no return of the target policy is seen. There returns are bootstrapped from a reference
-value that starts at candidates with usual settings, see `stacking`.
-
-Two criteria are kept as controls. The tournament: a true value function has E[ρδ f(s)] = 0 for
-every function f, and the candidates themselves are the functions to try (after Liu et al. 2025,
-arXiv 2502.08021, "Model Selection for Off-policy Policy Evaluation"; the formula is a
-reconstruction). And the TD error: from V = 0 it rises while values are learned.
+Off-policy no return of the target policy is seen. There a true value function has E[ρδ f(s)] = 0
+for every function f, and the candidates themselves are the functions to try: the tournament, after
+Liu et al. 2025, arXiv 2502.08021, "Model Selection for Off-policy Policy Evaluation" (the formula
+is a reconstruction). Its better half is the first reference of bootstrapped returns (`stacking`).
+The TD error alone is a bad criterion, kept here as a control: from V = 0 it rises while values are
+learned.
 """
 
 from typing import NamedTuple
@@ -18,7 +17,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neural_tdc.baselines.lambda_returns import discounted_returns, td_errors
-from neural_tdc.baselines.log_preparation import episode_numbers
 from neural_tdc.metrics.stacking import stacked_weights
 from neural_tdc.types import Transition
 
@@ -48,17 +46,14 @@ def selection_returns(
     value: Float[Tensor, "time candidate"],
     next_value: Float[Tensor, "time candidate"],
     transitions: Transition,
-    usual: Bool[Tensor, " candidate"],
 ) -> SelectionReturns:
     """Return the returns that candidates are compared with on an ordered stream.
 
     value, next_value: held-out values of all candidates, finite
-    usual: candidates with usual settings; all count as such where none is
 
     On-policy these are the discounted returns that are complete. Off-policy, and on-policy where
-    hardly any return is complete, they are returns with control variates (λ = 1, ratios carried on
-    up to 1) around a reference value, whose error they shrink and do not remove. The reference is
-    the mean of the usual candidates, moved as far as the data clearly show a gain.
+    hardly any return is complete, they are bootstrapped from a reference value, whose error they
+    shrink and do not remove. The reference is first the mean of the better half of the tournament.
     """
     returns = discounted_returns(transitions)
     on_policy = bool((transitions.ratio == 1).all())
@@ -66,10 +61,10 @@ def selection_returns(
     if on_policy and share >= _ENOUGH:
         note = f"{share:.1%} of the held-out returns are complete and used"
         return SelectionReturns(returns.value, returns.complete, None, "returns", note)
-    start = (usual if bool(usual.any()) else torch.ones_like(usual)).to(value)
-    start = start / start.sum()
-    number = episode_numbers(transitions)
-    weights, target = stacked_weights(value, next_value, transitions, start, number)
+    scores = tournament_scores(value, next_value, transitions)
+    top = scores.argsort()[: (len(scores) + 1) // 2]
+    start = torch.zeros_like(scores).index_fill(0, top, 1 / len(top))
+    weights, target = stacked_weights(value, next_value, transitions, start)
     why = "hardly any return is complete" if on_policy else "the data are off-policy"
     note = (
         f"{why}: candidates are compared with returns bootstrapped from their weighted mean, and "
@@ -110,11 +105,8 @@ def held_out_scores(
     value: Float[Tensor, "time candidate"],
     next_value: Float[Tensor, "time candidate"],
     transitions: Transition,
-    usual: Bool[Tensor, " candidate"],
 ) -> Float[Tensor, " candidate"]:
     """Return the mean squared error of every candidate on transitions that it did not see.
-
-    usual: see `selection_returns`
 
     The error is against the returns of `selection_returns`; infinite where a value is not finite.
     """
@@ -123,7 +115,7 @@ def held_out_scores(
     if not bool(finite.any()):
         return scores
     value, next_value = value[:, finite], next_value[:, finite]
-    returns = selection_returns(value, next_value, transitions, usual[finite])
+    returns = selection_returns(value, next_value, transitions)
     error = returns.value[returns.usable, None] - value[returns.usable]
     scores[finite] = error.square().mean(0)
     return scores

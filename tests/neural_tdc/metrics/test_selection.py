@@ -40,7 +40,6 @@ def candidates(stream, tables):
 
 
 TABLES = [VALUE, VALUE + 0.3, 0.5 * VALUE, torch.zeros(3, dtype=torch.float64)]
-EVERY = torch.ones(4, dtype=torch.bool)
 
 
 def test_errors_against_returns_differ_by_the_differences_of_exact_value_errors():
@@ -83,7 +82,7 @@ def test_tournament_scores_are_the_maximum_of_a_literal_loop():
 def test_complete_returns_are_the_criterion_on_policy():
     stream = ring(500)
     value, next_value = candidates(stream, TABLES)
-    found = selection_returns(value, next_value, stream, EVERY)
+    found = selection_returns(value, next_value, stream)
     assert found.criterion == "returns"
     returns = discounted_returns(stream)
     assert torch.equal(found.value, returns.value)
@@ -98,7 +97,7 @@ def test_bootstrapped_returns_are_the_criterion_off_policy_and_rank_true_values_
 ):
     stream = ring(30_000, behaviour_end)
     value, next_value = candidates(stream, TABLES)
-    found = selection_returns(value, next_value, stream, EVERY)
+    found = selection_returns(value, next_value, stream)
     assert found.criterion == "bootstrapped returns"
     error = (found.value[:, None] - value).square().mean(0)
     assert error.argsort().tolist() == [0, 1, 2, 3]
@@ -108,7 +107,7 @@ def test_bootstrapped_returns_are_the_criterion_where_no_return_is_complete():
     stream = ring(40)
     stream = stream._replace(first=torch.ones(40), discount=torch.full((40,), 0.9).double())
     value, next_value = candidates(stream, TABLES)
-    returns = selection_returns(value, next_value, stream, EVERY)
+    returns = selection_returns(value, next_value, stream)
     assert returns.criterion == "bootstrapped returns"
     assert "hardly any return is complete" in returns.note
     # Every transition is cut: the return is r + 0.9·V(s') of the reference.
