@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from neural_tdc.learning.fast_activations import fast_tanh
 from neural_tdc.learning.kernel_loop import kernel_loop
+from neural_tdc.learning.small_systems import solved_side_by_side
 
 # Multiplications in one of a batch's matrix products up to which it is written out, and in all of
 # them: a single run's products cost less than the call of a library.
@@ -176,7 +177,11 @@ def traced(
         # Else it would be written into all that read it, and computed again in each.
         return value if value is NotImplemented else inductor.force_stride(value, value.stride())
 
-    table = {torch.ops.aten.bmm.default: written_out, torch.ops.aten.tanh.default: stored_tanh}
+    table = {
+        torch.ops.aten.bmm.default: written_out,
+        torch.ops.aten.tanh.default: stored_tanh,
+        torch.ops.aten._linalg_solve_ex.default: solved_side_by_side,
+    }
     graph = inductor.trace(flat, decomposition_table=table)(*leaves, *present)
     store_mixed_words(graph, inductor.force_stride)
     return graph

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neural_tdc.learning.small_systems import small_solution, solution_kernel
+
 # Calls that the loop and Python are compared over.
 _COMPARED = 3
 
@@ -60,11 +62,20 @@ class _Unexpected(Exception):
 
 
 class _NothingElse(TorchDispatchMode):
-    """Raise where a program does anything but call kernels of its own."""
+    """Raise where a program does anything but call kernels of its own and solve small systems.
+
+    solve: takes the place of `small_solution`
+    """
+
+    def __init__(self, solve: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.solve = solve
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        if function is torch.ops.neural_tdc.small_solution.default:
+            return self.solve(*args)
         raise _Unexpected(str(function))
 
 
@@ -157,6 +168,16 @@ def _watch(program: Program, inputs: list[Tensor], carried: int) -> _Watched:
 
         return watch
 
+    def solve(matrix: Tensor, right: Tensor) -> Tensor:
+        if not (matrix.is_contiguous() and right.is_contiguous()):
+            raise _Unexpected("systems of another layout")
+        solution: Tensor = small_solution(matrix, right)
+        places[id(solution)] = Place("buffer", len(buffers), 0)
+        buffers.append(solution)
+        arguments = [places[id(argument)] for argument in (matrix, right, solution)]
+        calls.append(_Call(solution_kernel(matrix), arguments))
+        return solution
+
     kernels = {
         name: watched_kernel(value)
         for name, value in names.items()
@@ -166,7 +187,7 @@ def _watch(program: Program, inputs: list[Tensor], carried: int) -> _Watched:
     names_before = {name: names[name] for name in replaced}
     names.update(replaced)
     try:
-        with _NothingElse():
+        with _NothingElse(solve):
             inner = call(list(given))
     finally:
         names.update(names_before)
