@@ -17,7 +17,7 @@ from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
 from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.cuda_graphs import device_loop
+from neural_tdc.learning.device_updates import device_updates
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.row_numbers import check_row_numbers
 from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
@@ -87,26 +87,30 @@ def repeated_updates(
     device = experience.stream_index.device
     zero = torch.zeros((), dtype=torch.int64, device=device)
 
-    def recorded(function: Any) -> Any:
-        """Return what repeats (state, update) -> (state, update) by a graph, if that is to be."""
-        return device_loop(function, (state, zero)) if graphs else None
+    def function(carried: Any, constant: Any) -> tuple[State, Tensor]:
+        (state, update), (experience, base) = carried, constant
+        return single(state, experience, update, base)
 
     def singly(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
         for _ in range(times):
             state, update = single(state, experience, update, base)
         return state, update
 
-    if not compiled:
-        loop = recorded(lambda carried: single(carried[0], experience, carried[1], base))
-        return singly if loop is None else lambda state, update, times: loop((state, update), times)
-
-    def function(carried: Any, constant: Any) -> tuple[State, Tensor]:
-        (state, update), (experience, base) = carried, constant
-        return single(state, experience, update, base)
-
     runs = len(experience.stream_index)
-    # Blocks are for the cache of the CPU; another device is faster with all runs at once.
-    count = equal_blocks(runs) if device.type == "cpu" else 1
+    if device.type != "cpu":
+        # As one block: blocks are for the cache of the CPU.
+        repeat = device_updates(
+            function,
+            (state, zero),
+            (experience, base),
+            compiled=compiled,
+            graphs=graphs,
+            store_shared=runs > SMALL,
+        )
+        return lambda state, update, times: repeat((state, update), times)
+    if not compiled:
+        return singly
+    count = equal_blocks(runs)
     # Transitions and table are shared; the rest has a run axis.
     own = {"stream_index": experience.stream_index, "key": experience.key}
     if experience.rows is not None:
@@ -118,10 +122,6 @@ def repeated_updates(
     program = compile_repeatable(
         function, (in_blocks(state, count)[0], zero), constants[0], store_shared=runs > SMALL
     )
-    if device.type != "cpu":
-        loop = recorded(lambda carried: program(carried, constants[0], 1))
-        if loop is not None:
-            return lambda state, update, times: loop((state, update), times)
 
     def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
         blocks = [

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.cuda_graphs import device_loop
+from neural_tdc.learning.device_updates import device_updates
 from neural_tdc.learning.optimisers import PartOptimizers, initial_optimizer_state, optimized
 from neural_tdc.learning.projections import Projection
 from neural_tdc.learning.schedules import Schedule
@@ -249,15 +249,12 @@ def supervised_updates(
         return after, update + 1
 
     zero = torch.zeros((), dtype=torch.int64, device=key.device)
+    if key.device.type != "cpu":
+        on_device = device_updates(once, (state, zero), arrays, compiled=compiled)
+        return lambda state, update, count: on_device((state, update), count)
     if compiled:
         program = compile_repeatable(once, (state, zero), arrays)
-        loop = device_loop(lambda carried: program(carried, arrays, 1), (state, zero))
-        if loop is None:
-            return lambda state, update, count: program((state, update), arrays, count)
-    else:
-        loop = device_loop(lambda carried: once(carried, arrays), (state, zero))
-    if loop is not None:
-        return lambda state, update, count: loop((state, update), count)
+        return lambda state, update, count: program((state, update), arrays, count)
 
     def repeat(
         state: SupervisedState, update: Tensor, count: int

@@ -1,0 +1,69 @@
+"""Updates on a device that is not the CPU: compiled where its compiler can, started by graphs."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from neural_tdc.learning.compilation import compile_repeatable
+from neural_tdc.learning.cuda_graphs import device_loop
+
+Repeat = Callable[[Any, int], Any]
+
+
+def device_program(
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any, *, store_shared: bool
+) -> Callable[[Any, Any, int], Any] | None:
+    """Compile and call `function(carried, constant)` once; None, with a warning, where that fails.
+
+    What is compiled for a device goes through a second compiler (Triton), which has faults of its
+    own: version 3.6 cannot compile a kernel of emphatic TD with RMSProp.
+    """
+    try:
+        program = compile_repeatable(function, carried, constant, store_shared=store_shared)
+        program(carried, constant, 1)
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        warnings.warn(
+            f"the updates cannot be compiled for this device and run without: {said}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
+    return program
+
+
+def device_updates(
+    function: Callable[[Any, Any], Any],
+    carried: Any,
+    constant: Any,
+    *,
+    compiled: bool,
+    graphs: bool = True,
+    store_shared: bool = False,
+) -> Repeat:
+    """Return what repeats `function(carried, constant) -> carried` on a device.
+
+    carried, constant: trees of tensors on the device, of the shapes that all calls will have
+    compiled:     compile the function
+    graphs:       start updates by CUDA graphs, where the device has them
+    store_shared: see `compile_repeatable`
+
+    The result takes (carried, number of calls) and returns what is carried after them.
+    """
+    program = None
+    if compiled:
+        program = device_program(function, carried, constant, store_shared=store_shared)
+
+    def once(carried: Any) -> Any:
+        return function(carried, constant) if program is None else program(carried, constant, 1)
+
+    loop = device_loop(once, carried) if graphs else None
+    if loop is not None:
+        return loop
+
+    def repeat(carried: Any, calls: int) -> Any:
+        for _ in range(calls):
+            carried = once(carried)
+        return carried
+
+    return repeat
