@@ -7,7 +7,9 @@ import os
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["neural_tdc", "envs", "agents"], "beartype.beartype")
+import tests.shape_checks  # noqa: F401
+
+install_import_hook(["neural_tdc", "envs", "agents"], "tests.shape_checks.checked")
 
 
 import pytest  # noqa: E402

@@ -17,44 +17,18 @@ from experiments.compare_dqn.comparison import (
     summary_of,
 )
 from experiments.compare_dqn.folder import comparison_folder
+from experiments.compare_dqn.memory import check_replays, runs_at_a_time
 from experiments.compare_dqn.random_policy import random_score
 from experiments.compare_dqn.settings import Comparison, ComparisonSettings
 from experiments.compare_dqn.side_by_side import side_by_side
-from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.folder.files import write_json
 from experiments.runs.folder.run_folder import FIGURE, SUMMARY, holds_run
 from experiments.runs.results.phases import PhaseClock, rounded
 from experiments.runs.results.report import number
-from experiments.train_dqn.build import games, network_of, protocol_line, replay_size
+from experiments.train_dqn.build import protocol_line
 from experiments.train_dqn.figures import comparison_figure
 from experiments.train_dqn.settings import DQNSettings
 from experiments.train_dqn.train import train
-from neural_tdc.device_memory import check_memory
-
-
-def _at_a_time(settings: ComparisonSettings) -> int:
-    """Return the number of runs trained in parallel, at most the number of runs."""
-    runs = len(settings.problem) * len(settings.arm) * settings.seeds
-    return min(settings.parallel, runs)
-
-
-def _check(comparison: Comparison) -> None:
-    settings = comparison.settings
-    for game in settings.problem:
-        run = comparison.run(game, settings.arm[0], 0)
-        device = resolve_device(run.device)
-        environments = games(run, 1)
-        try:
-            network_of(run, environments)
-            on_device, on_host = replay_size(run, environments)
-        finally:
-            environments.close()
-        count = _at_a_time(settings)
-        replays = (
-            f"--parallel {settings.parallel}: holding {count} replays" if count > 1 else "a replay"
-        )
-        what = f"{replays} of {run.replay_capacity:,} frames (--replay-capacity)"
-        check_memory(what, count * on_device, device, count * on_host)
 
 
 def _in_turn(runs: Sequence[DQNSettings]) -> Generator[DQNSettings, None, None]:
@@ -101,7 +75,7 @@ def compare(comparison: Comparison, clock: PhaseClock) -> None:
 
     A seed after the other, so that an interrupted comparison has the arms at an equal number.
     """
-    _check(comparison)
+    check_replays(comparison)
     with comparison_folder(comparison):
         _compare(comparison, clock)
 
@@ -120,7 +94,7 @@ def _compare(comparison: Comparison, clock: PhaseClock) -> None:
         for one in each
         if not _is_done(one)
     ]
-    at_a_time = _at_a_time(settings)
+    at_a_time = runs_at_a_time(settings)
     steps = _in_turn(missing) if at_a_time == 1 else _at_once(missing, at_a_time)
     reported = 0
     clock.switch("learn")

@@ -6,16 +6,18 @@ folder of its own in it, and --out has the common figure.
 """
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments.evaluate_policy.in_turn import learn_in_turn
 from experiments.evaluate_policy.learning.method_run import MethodRun
 from experiments.evaluate_policy.learning.rule_run import EvaluationRun
-from experiments.evaluate_policy.learning.search import SearchRun, first_stream
+from experiments.evaluate_policy.learning.search import SearchRun
+from experiments.evaluate_policy.learning.shared import Beginning, Shared
+from experiments.evaluate_policy.learning.streams import first_stream
 from experiments.evaluate_policy.parts.algorithms import (
     can_be_compiled,
     compiles,
@@ -25,7 +27,6 @@ from experiments.evaluate_policy.parts.algorithms import (
 )
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.parts.problems import policies_in_words, problem_flags
-from experiments.evaluate_policy.results.figures import draw_run, draw_together
 from experiments.evaluate_policy.results.final_report import Run, add_controls, print_results
 from experiments.evaluate_policy.results.value_figure import check_components
 from experiments.evaluate_policy.settings.evaluation_settings import (
@@ -39,11 +40,7 @@ from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
-from experiments.runs.folder.files import write_json
 from experiments.runs.folder.run_folder import (
-    CONFIG,
-    FIGURE,
-    SUMMARY,
     check_folder,
     folder_name,
     prepare_folders,
@@ -54,9 +51,6 @@ from experiments.runs.results.report import PartsProgress
 from experiments.runs.results.style import import_matplotlib
 from neural_tdc.learning.compilation import import_compiler
 from neural_tdc.learning.reward_scale import AUTO_SCALE
-
-# Seconds after which the common figure is drawn again while rules are still learned.
-REDRAW_AFTER = 30.0
 
 
 def _stored(settings: EvaluationSettings, plan: EvaluationPlan) -> dict[str, Any]:
@@ -77,12 +71,9 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     check_folder(out, settings.overwrite, settings.resume)
     compiled, warning = compiles(settings, plan)
     kept = _stored(settings, plan)
-    # i.i.d. draws come from a pool whose size a longer resumed run must not change, and an uneven
-    # grid of measurements follows from it.
     pool, before = plan.steps, None
     if settings.resume:
-        also_kept = ("compiled", "pool", "rewards_divided_by")
-        before = resumed_config(out, kept, also_kept, settings.may_differ)
+        before = resumed_config(out, kept, Beginning._fields, settings.may_differ)
         compiled, pool = before["compiled"], before["pool"]
         check_same_end(settings, plan.steps, before["steps"])
     for line in (*plan.idle_steps, *plan.warnings, *([warning] if warning else [])):
@@ -115,58 +106,31 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     print(f"{task.name}: {policies_in_words(plan.problem)}, on {plan.device}")
     for note in task.notes:
         print(note)
-
-    # A longer resumed run has a longer stream, whose returns have another scale.
     scale = scale_of_rewards(settings, task) if before is None else before["rewards_divided_by"]
     if settings.reward_scale == AUTO_SCALE:
         print(f"rewards are divided by {scale:.4g}, the scale of their returns, for learning")
 
     cores = torch.get_num_threads()
     use_threads_for(prepared)
-    also = {
-        "preset": settings.preset,
-        "compiled": compiled,
-        "pool": pool,
-        "rewards_divided_by": scale,
-    }
-    config = configuration({**kept, **also}, plan.device)
+    shared = Shared(kept, plan, task, flags, report, clock)
+    beginning = Beginning(compiled, pool, scale)
 
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
-            return SearchRun(
-                folder, kept, stream, flags, task, report, clock, cores, settings.vector
-            )
+            return SearchRun(folder, shared, stream, cores, settings.vector)
         if name in plan.methods:
-            return MethodRun(name, folder, kept, flags, plan, task, report, clock)
-        return EvaluationRun(
-            name, folder, kept, compiled, pool, *prepared[name], plan, task, clock, scale
-        )
+            return MethodRun(name, folder, shared)
+        return EvaluationRun(name, folder, shared, beginning, *prepared[name])
 
+    added = {"preset": settings.preset, **beginning._asdict()}
+    config = configuration({**kept, **added}, plan.device)
     with (
         prepare_folders(out, settings.rule, settings.overwrite, settings.resume) as folders,
         resumable(settings.program, argv, out),
     ):
         # All are read before anything is written: a checkpoint may turn out to be damaged.
         runs = [made(name, folder) for name, folder in folders.items()]
-        if settings.resume and any(
-            isinstance(run, SearchRun) and run.choice is None for run in runs
-        ):
-            print("auto: the search was stopped before its end, and starts from the beginning")
-        if len(runs) > 1:
-            listed = [folder.name for folder in folders.values()]
-            write_json(out / CONFIG, {**config, "folders": listed})
-        drawn = time.perf_counter()
-        for number, run in enumerate(runs, start=1):
-            write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
-            run.learn()
-            summaries = {done.name: done.summary() for done in runs[:number]}
-            draw_run(run, settings.value_dimensions, settings.vector)
-            if len(runs) > 1:
-                write_json(out / SUMMARY, summaries)
-                # Rules that take seconds each are drawn together at the end, others at once.
-                if number == len(runs) or time.perf_counter() - drawn > REDRAW_AFTER:
-                    draw_together(out / FIGURE, runs[:number], settings.vector)
-                    drawn = time.perf_counter()
+        summaries = learn_in_turn(out, runs, config, settings)
     controls = add_controls(out, runs, summaries)
     print_results(settings, out, runs, summaries, controls)
     print(clock.line())

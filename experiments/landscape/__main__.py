@@ -22,7 +22,8 @@ from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.report import mean_with_interval, tensorboard_line
 from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.metrics import run_problem
-from experiments.train_supervised.run import Watch, supervised_run
+from experiments.train_supervised.run import Watch
+from experiments.train_supervised.train import supervised_run
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.landscape import Landscape, landscape, random_directions
 from neural_tdc.stackelberg.supervised import arm_parameters

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
@@ -17,8 +16,9 @@ from experiments.runs.folder.files import read_json, write_json
 from experiments.runs.folder.run_folder import CONFIG, check_folder, prepare_folder
 from experiments.runs.folder.same_settings import check_same_settings
 from experiments.sweep.report import remove_report, write_report
-from experiments.sweep.run import make_study, stored_settings
+from experiments.sweep.run import make_study
 from experiments.sweep.settings import read_sweep_settings
+from experiments.sweep.stored_settings import stored_settings
 
 
 def sweep(argv: Sequence[str]) -> None:
@@ -31,8 +31,6 @@ def sweep(argv: Sequence[str]) -> None:
         check_same_settings(out, kept, settings.may_differ)
         most = read_json(out / CONFIG).get("configurations_a_shard")
     study = make_study(settings, by_problem, most)
-    if len(study.most) != len(study.cells):
-        raise UsageError(f"--out {out} holds another study; --resume goes on with the same")
     # That a step size moves nothing is no news in a grid of them.
     warned = [line for cell in study.cells for line in cell.plan.warnings]
     for line in dict.fromkeys((*study.notes, *warned)):

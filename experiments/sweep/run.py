@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from experiments.evaluate_policy.parts.policies import policy_contents
 from experiments.runs.command_line.checks import UsageError
-from experiments.runs.command_line.common_settings import stored
 from experiments.runs.recording.finished_parts import Engine, FinishedParts
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import large_number
@@ -144,21 +142,3 @@ def make_study(
             f"--out {settings.out} holds another study; --resume goes on with the same"
         )
     return Study(settings, all_cells, notes, engine, workers, memory, needed, most or fitting)
-
-
-def stored_settings(
-    settings: SweepSettings, by_problem: Mapping[str, SweepSettings]
-) -> dict[str, Any]:
-    """Return the settings as they are written down and compared on resume."""
-    common = stored(settings)
-    special = {
-        problem: {name: value for name, value in stored(own).items() if value != common[name]}
-        for problem, own in by_problem.items()
-    }
-    override = {name: value for name, value in special.items() if value}
-    # A study goes on with the same files of policies only.
-    return {
-        **common,
-        **policy_contents(settings.policy, settings.behaviour),
-        "override": override,
-    }

@@ -42,6 +42,17 @@ def measured_training(training: Training, progress: TrainingProgress) -> dict[st
     }
 
 
+def first_lost_update(training: Training, progress: TrainingProgress) -> str | None:
+    """Return where the loss was not finite for the first time, in words; None where it was."""
+    wrong = (~torch.isfinite(progress.loss)).cpu().nonzero()
+    if not len(wrong):
+        return None
+    update = progress.updates - len(progress.loss) + int(wrong[0]) + 1
+    schedule = training.schedule
+    step = schedule.learning_starts + update * schedule.update_every
+    return f"agent step {step:,} (update {update:,})"
+
+
 def evaluation_seed(settings: DQNSettings, number: int) -> int:
     """Return the seed of the games of a run's evaluation of this number."""
     return settings.seed + 1_000_000_007 * (number + 1)

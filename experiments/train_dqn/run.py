@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from agents.dqn.training import Training, TrainingProgress
+from agents.dqn.training import Training
 from envs.games.stepping import Environments
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.program import Stopped
@@ -23,6 +22,7 @@ from experiments.train_dqn.measurement import (
     EVALUATED,
     NO_GAME,
     evaluation_metrics,
+    first_lost_update,
     measured_training,
     play,
     score_protocol,
@@ -102,7 +102,11 @@ class DQNRun:
         every = settings.measure_every
         clock.switch("learn")
         progress = training.advance(min((before // every + 1) * every, settings.steps))
-        self._check_finite(progress)
+        if (lost := first_lost_update(training, progress)) is not None:
+            raise Stopped(
+                f"error: the loss is not finite at {lost}; what is saved in {self.folder} is from "
+                "before; smaller --body-step and --head-step may help"
+            )
         speed = (progress.step - before) / (time.perf_counter() - begun)
         clock.switch("measure")
         values = measured_training(training, progress)
@@ -117,18 +121,6 @@ class DQNRun:
             None,
             self._contents,
             {"speed/agent_steps_per_second": speed},
-        )
-
-    def _check_finite(self, progress: TrainingProgress) -> None:
-        wrong = (~torch.isfinite(progress.loss)).cpu().nonzero()
-        if not len(wrong):
-            return
-        update = progress.updates - len(progress.loss) + int(wrong[0]) + 1
-        schedule = self.training.schedule
-        step = schedule.learning_starts + update * schedule.update_every
-        raise Stopped(
-            f"error: the loss is not finite at agent step {step:,} (update {update:,}); what is "
-            f"saved in {self.folder} is from before; smaller --body-step and --head-step may help"
         )
 
     def _evaluated(self) -> dict[str, float]:

@@ -21,9 +21,10 @@ from experiments.runs.results.report import (
     tensorboard_line,
 )
 from experiments.train_supervised.metrics import SUPERVISED_METRICS
-from experiments.train_supervised.run import SupervisedRun, supervised_run
+from experiments.train_supervised.run import SupervisedRun
 from experiments.train_supervised.settings import read_supervised_settings
 from experiments.train_supervised.tables import NOTES, comparisons, correlations, unsolved_warning
+from experiments.train_supervised.train import supervised_run
 
 
 def _draw(run: SupervisedRun, title: str, vector: str | None) -> Path:

@@ -4,8 +4,7 @@ All arms are one population with one checkpoint, in --out; each arm has a folder
 measurements and events.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,29 +13,15 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten
 
-from experiments.runs.command_line.program import resumable
 from experiments.runs.folder.checkpoint import restored
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import (
-    CHECKPOINT,
-    CONFIG,
-    SUMMARY,
-    check_folder,
-    prepare_folders,
-)
-from experiments.runs.folder.same_settings import resumed_config
+from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, SUMMARY
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import Progress
-from experiments.train_supervised.build import (
-    SupervisedPlan,
-    default_folder,
-    supervised_plan,
-    threads,
-)
+from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.measurement import measured
-from experiments.train_supervised.settings import SupervisedSettings
 from neural_tdc.learning.schedules import measured_steps
 from neural_tdc.stackelberg.supervised_learner import learn_supervised
 from neural_tdc.types import Measurement
@@ -138,36 +123,3 @@ class SupervisedRun:
         if len(found) > 1:
             write_json(self.out / SUMMARY, found)
         return found
-
-
-@contextlib.contextmanager
-def supervised_run(
-    settings: SupervisedSettings,
-    argv: Sequence[str],
-    watched: Callable[[SupervisedPlan], Any] | None = None,
-) -> Iterator[SupervisedRun]:
-    """Run checked settings in their folder to the end, and keep the folder for what follows.
-
-    watched: makes what looks at every measurement, see `SupervisedRun.learn`
-    Raises Stopped after Ctrl-C and SIGTERM, all saved.
-    """
-    clock = PhaseClock()
-    out = default_folder(settings)
-    check_folder(out, settings.overwrite, settings.resume)
-    clock.switch("experience")
-    made = supervised_plan(settings)
-    clock.switch("write")
-    compiled = made.compiled
-    if settings.resume:
-        compiled = resumed_config(out, made.stored, ("compiled",), settings.may_differ)["compiled"]
-    torch.set_num_threads(threads(made))
-    arms, overwrite, resume = settings.arm, settings.overwrite, settings.resume
-    with (
-        prepare_folders(out, arms, overwrite, resume, one_checkpoint=True) as folders,
-        resumable(settings.program, argv, out),
-    ):
-        # All is read before anything is written: a checkpoint may turn out to be damaged.
-        run = SupervisedRun(made, out, folders, compiled, clock)
-        run.write_configuration()
-        run.learn(watched(made) if watched else None)
-        yield run

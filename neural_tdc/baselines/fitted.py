@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.baselines.lambda_returns import at_both_states, lambda_errors, td_errors
+from neural_tdc.baselines.log_preparation import joined
 from neural_tdc.networks.activations import ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
     SQUARED,
@@ -190,3 +191,27 @@ def network_block(networks: Parameters, index: int) -> tuple[Block, Float[Tensor
     """Return one network as a block of features, and its head in float64."""
     layers = tuple(Layer(*(leaf[index] for leaf in layer)) for layer in networks.body)
     return Block("tanh", layers), networks.head[index, :, 0].double()
+
+
+def fit_each_stream(
+    streams: Sequence[Transition],
+    decay: float,
+    plan: FittedPlan,
+    seed: int,
+    on_progress: Callable[[int], None],
+    respond: Callable[[Parameters], HeadResponse] | None = None,
+) -> Parameters:
+    """Fit one network for every stream, as `fit_lambda_returns` does: [stream, …] parameters."""
+    lengths = [len(stream.reward) for stream in streams]
+    stream = torch.arange(len(streams))
+    owner = stream.repeat_interleave(torch.tensor(lengths))
+    return fit_lambda_returns(
+        joined(streams),
+        owner == stream[:, None],
+        [decay] * len(streams),
+        plan,
+        seed,
+        on_progress=on_progress,
+        lengths=lengths,
+        respond=respond,
+    )

@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 
 from neural_tdc.baselines.feature_blocks import Block
-from neural_tdc.baselines.fitted import FittedPlan, fit_lambda_returns, network_block
+from neural_tdc.baselines.fitted import FittedPlan, fit_each_stream, network_block
 from neural_tdc.baselines.held_out_ridge import ridge_head
 from neural_tdc.baselines.linear_value import LinearValue
-from neural_tdc.baselines.log_preparation import best_constant, joined
+from neural_tdc.baselines.log_preparation import best_constant
 from neural_tdc.baselines.method import Method, OnMethodProgress
 from neural_tdc.baselines.random_features import random_fourier, random_tanh
 from neural_tdc.baselines.stackelberg_method import StackelbergTd
@@ -104,16 +104,9 @@ class FittedReturns(Method):
         self, streams: Sequence[Transition], seed: int, on_progress: OnMethodProgress
     ) -> list[LinearValue]:
         """Fit one network for every stream; see `Method.learn`."""
-        lengths = [len(stream.reward) for stream in streams]
-        owner = torch.arange(len(streams)).repeat_interleave(torch.tensor(lengths))
-        networks = fit_lambda_returns(
-            joined(streams),
-            owner == torch.arange(len(streams))[:, None],
-            [self.trace_decay] * len(streams),
-            FittedPlan(hidden=self.hidden, updates=self.updates),
-            seed,
-            on_progress=lambda done: on_progress(done, self.updates),
-            lengths=lengths,
+        plan = FittedPlan(hidden=self.hidden, updates=self.updates)
+        networks = fit_each_stream(
+            streams, self.trace_decay, plan, seed, lambda done: on_progress(done, self.updates)
         )
         found = []
         for index in range(len(streams)):

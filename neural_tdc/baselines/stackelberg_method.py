@@ -12,13 +12,12 @@ from neural_tdc.baselines.feature_blocks import Block, block_features
 from neural_tdc.baselines.fitted import (
     FittedPlan,
     HeadResponse,
-    fit_lambda_returns,
+    fit_each_stream,
     network_block,
 )
 from neural_tdc.baselines.held_out_ridge import ridge_head
 from neural_tdc.baselines.lambda_returns import at_both_states
 from neural_tdc.baselines.linear_value import LinearValue
-from neural_tdc.baselines.log_preparation import joined
 from neural_tdc.baselines.method import Method, OnMethodProgress
 from neural_tdc.baselines.random_features import random_tanh
 from neural_tdc.randomness import generator
@@ -67,17 +66,13 @@ class StackelbergTd(Method):
             )
             for run in range(len(streams))
         ]
-        lengths = [len(stream.reward) for stream in streams]
-        owner = torch.arange(len(streams)).repeat_interleave(torch.tensor(lengths))
-        networks = fit_lambda_returns(
-            joined(streams),
-            owner == torch.arange(len(streams))[:, None],
-            [self.trace_decay] * len(streams),
+        networks = fit_each_stream(
+            streams,
+            self.trace_decay,
             FittedPlan(hidden=self.hidden, updates=self.updates),
             seed,
-            on_progress=lambda done: on_progress(done, self.updates),
-            lengths=lengths,
-            respond=partial(self._response, streams, random) if self.solves == "refits" else None,
+            lambda done: on_progress(done, self.updates),
+            partial(self._response, streams, random) if self.solves == "refits" else None,
         )
         found = []
         for index, stream in enumerate(streams):

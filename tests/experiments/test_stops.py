@@ -44,7 +44,7 @@ PROGRAMS = {
     ),
     "evaluate_policy, auto": (
         evaluate_policy,
-        "--problem boyan --rule td auto --runs 2 --steps 700 --measure-every 400 --updates 5 "
+        "--problem boyan --rule td auto --runs 2 --steps 480 --measure-every 240 --updates 5 "
         "--compile off",
         "neural_tdc.baselines.families.fit_lambda_returns",
         1,

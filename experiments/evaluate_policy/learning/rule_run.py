@@ -1,6 +1,5 @@
 """One rule's run of policy evaluation: what is learned, measured and saved."""
 
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,63 +11,55 @@ from torch.utils._pytree import tree_flatten
 from agents.policy_evaluation import Task, experience_on
 from agents.resampled_task import Evidence
 from agents.starts import start_states, with_start_values
+from experiments.evaluate_policy.learning.saved_value import rule_value
+from experiments.evaluate_policy.learning.shared import Beginning, Shared
 from experiments.evaluate_policy.learning.start_value import run_evidence, value_of_runs
-from experiments.evaluate_policy.parts.actions import saved_actions
 from experiments.evaluate_policy.parts.algorithms import run_step_sizes, task_runs
-from experiments.evaluate_policy.parts.plan import EvaluationPlan
-from experiments.runs.folder.checkpoint import restored
-from experiments.runs.folder.files import write_bytes
+from experiments.runs.folder.checkpoint import restored, write_tensors
 from experiments.runs.folder.run_folder import CHECKPOINT, VALUE
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.history import History
-from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import Progress
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.schedules import Schedule, measured_steps, schedule
 from neural_tdc.metrics.registry import shown_metrics
-from neural_tdc.tensor_file import save_tensors
 from neural_tdc.types import Evaluator, Measurement
-from neural_tdc.value_function import description
 
 # What a checkpoint holds.
 _KEPT = {"diverged", "limit", "leaves"}
 
 
 class EvaluationRun:
-    """One rule's run, from the beginning or from its checkpoint.
-
-    pool: the updates that it was begun with, which a longer resumed run keeps measuring by
-    """
+    """One rule's run, from the beginning or from its checkpoint."""
 
     def __init__(
         self,
         name: str,
         folder: Path,
-        settings: dict[str, Any],
-        compiled: bool,
-        pool: int,
+        shared: Shared,
+        beginning: Beginning,
         algorithm: Algorithm,
         state: State,
-        plan: EvaluationPlan,
-        task: Task,
-        clock: PhaseClock,
-        reward_scale: float,
     ) -> None:
-        self.name, self.folder, self.settings = name, folder, settings
-        self.algorithm, self.plan, self.task, self.compiled = algorithm, plan, task, compiled
-        self.pool = pool
+        self.name, self.folder, self.shared, self.beginning = name, folder, shared, beginning
+        self.algorithm, self.state = algorithm, state
+        plan = shared.plan
         self.recorder = Recorder(
-            folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device, clock=clock
+            folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device, clock=shared.clock
         )
-        self.limit, self.reward_scale = divergence_limit(state.parameters), reward_scale
+        self.limit = divergence_limit(state.parameters)
         self.diverged: torch.Tensor | None = None
-        self.state = state
         if (saved := self.recorder.saved) is not None:
             self.state = restored(state, saved["leaves"], self.recorder.path)
             self.diverged, self.limit = saved["diverged"], saved["limit"]
             self.recorder.resume(self._measured(max(plan.steps, self.recorder.start)))
-        self.base = run_step_sizes(algorithm, plan, task, self.limit)
+        self.base = run_step_sizes(algorithm, plan, self.task, self.limit)
+
+    @property
+    def task(self) -> Task:
+        """Return the task that it learns."""
+        return self.shared.task
 
     @property
     def history(self) -> History:
@@ -77,46 +68,21 @@ class EvaluationRun:
 
     def _measured(self, steps: int) -> list[int]:
         """Return the numbers of updates after which a run of so many is measured."""
-        return measured_steps(steps, self.settings["measure_every"], length=self.pool)
+        every = self.shared.settings["measure_every"]
+        return measured_steps(steps, every, length=self.beginning.pool)
 
     def _contents(self, last: Measurement) -> dict[str, Any]:
         """Return what the checkpoint holds, after the value function is written."""
-        self._save_value(last)
+        write_tensors(self.folder / VALUE, rule_value(last, self.shared))
         leaves, _ = tree_flatten(last.state)
         return {"diverged": last.diverged, "limit": self.limit, "leaves": leaves}
 
-    def _save_value(self, last: Measurement) -> None:
-        """Write the value function, for `neural_tdc.load_value`."""
-        task, settings, make_body = self.task, self.settings, self.plan.make_body
-        make = None
-        if make_body is not None:
-            # A body of the user's own is called with the observation's shape alone.
-            keywords = getattr(make_body, "keywords", {})
-            make = {"name": settings["body"], "settings": keywords, "seed": settings["seed"]}
-        parameters, actions = last.parameters, task.actions
-        shape = task.example.shape[1:] if actions is None else actions.rows.observation_shape
-        saved = description(
-            parameters.body,
-            parameters.head,
-            last.diverged,
-            make=make,
-            observation_shape=tuple(shape),
-            shift=task.shift,
-            scale=task.scale,
-            table=task.table,
-            actions=saved_actions(settings, task),
-        )
-        # In memory first: a full disk is then an OSError, which torch's own writer does not raise.
-        content = io.BytesIO()
-        save_tensors(saved, content)
-        write_bytes(self.folder / VALUE, content.getvalue())
-
     def learn(self) -> None:
         """Learn to the end, measuring, logging and saving; raises what stops it, all saved."""
-        plan, task, recorder = self.plan, self.task, self.recorder
+        (settings, plan, task, *_), recorder = self.shared, self.recorder
         if recorder.start >= plan.steps:
             return
-        factors = schedule(self.settings["schedule"], plan.steps)
+        factors = schedule(settings["schedule"], plan.steps)
         label, runs = f"{self.name} on {task.name}", task_runs(task)
         with recorder.writing(), Progress(label, plan.steps, runs, recorder.start) as progress:
             for measurement in learn(
@@ -132,9 +98,9 @@ class EvaluationRun:
                 limit=self.limit,
                 start=recorder.start,
                 diverged=self.diverged,
-                compiled=self.compiled,
+                compiled=self.beginning.compiled,
                 on_phase=recorder.clock.switch,
-                reward_scale=self.reward_scale,
+                reward_scale=self.beginning.rewards_divided_by,
             ):
                 done, learning = measurement.step * runs, recorder.spent()["learn"]
                 recorder.record(
@@ -169,7 +135,7 @@ class EvaluationRun:
 
     def _hparams(self) -> dict[str, Any]:
         left_out = ("out", "resume", "overwrite", "rule")
-        kept = {name: value for name, value in self.settings.items() if name not in left_out}
+        kept = {name: value for name, value in self.shared.settings.items() if name not in left_out}
         return {**kept, "rule": self.name}
 
     @property
@@ -179,6 +145,6 @@ class EvaluationRun:
 
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run."""
-        steps, seed = self.plan.steps, self.settings["seed"]
+        steps, seed = self.shared.plan.steps, self.shared.settings["seed"]
         more = value_of_runs(self.history, self.task)
         return self.recorder.summaries(self.task.name, steps, seed, **more)[self.name]

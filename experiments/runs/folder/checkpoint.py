@@ -1,5 +1,6 @@
 """Checkpoints: dicts of tensors and plain values, which load without running anybody's code."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from experiments.runs.folder.files import atomic_write
+from experiments.runs.folder.files import atomic_write, write_bytes
 from neural_tdc.tensor_file import load_tensors, save_tensors
 
 _FORMAT = "neural_tdc checkpoint 1"
@@ -30,6 +31,17 @@ def _storable(value: Any, where: str) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_storable(item, f"{where}[{i}]") for i, item in enumerate(value))
     raise TypeError(f"checkpoint{where} is a {type(value).__name__}, no tensor or plain value")
+
+
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values whole or not at all, small enough to lie in memory twice.
+
+    Raises OSError where the file cannot be written.
+    """
+    # In memory first: a full disk is then an OSError, which torch's own writer does not raise.
+    laid_out = io.BytesIO()
+    save_tensors(content, laid_out)
+    write_bytes(path, laid_out.getvalue())
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ def test_streams_with_global_chance_do_not_depend_on_how_many_there_are(generato
 
 def test_an_environment_with_global_chance_has_a_truth():
     problem = control_problem(NumpyWalk, discount=0.5)
-    truth = monte_carlo_truth(problem, 40, 64, seed=0, spacing=5)
+    truth = monte_carlo_truth(problem, 24, 24, seed=0, spacing=5)
     # v(x) = x + m + γ(1 − p) v(x + m) with mean move m = 1.5, γ(1 − p) = 0.4, so v = a + bx.
     slope = 1 / (1 - 0.4)
     level = (1.5 + 0.4 * slope * 1.5) / (1 - 0.4)

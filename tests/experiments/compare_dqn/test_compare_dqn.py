@@ -97,15 +97,15 @@ def test_several_runs_at_a_time_give_the_scores_of_one_after_another(
     (tmp_path / "all").rename(tmp_path / "in-turn")
     context = multiprocessing.get_context("fork")
     with monkeypatch.context() as patch:
-        # Copies of this process, which has imported everything; below a fresh one.
+        # Copies of this process, which has imported everything; test_side_by_side has a fresh one.
         patch.setattr(multiprocessing, "get_context", lambda kind: context)
         done = compare(f"{TINY} --parallel 3")
-    assert done.status == 0, done.error
-    assert scores() == in_turn
-    assert "4 of 4 runs after" in done.out
-    # How many run at a time is no part of what is compared.
-    (tmp_path / "all" / "CartPole-v1" / "body" / "seed-1" / "summary.json").unlink()
-    assert compare(f"{TINY} --parallel 2 --resume").status == 0
+        assert done.status == 0, done.error
+        assert scores() == in_turn
+        assert "4 of 4 runs after" in done.out
+        # How many run at a time is no part of what is compared.
+        (tmp_path / "all" / "CartPole-v1" / "body" / "seed-1" / "summary.json").unlink()
+        assert compare(f"{TINY} --parallel 2 --resume").status == 0
     assert scores() == in_turn
 
 

@@ -36,7 +36,7 @@ def test_the_configuration_holds_every_setting_and_what_the_run_was_made_with(ev
     assert evaluate(f"{WALK} {TINY} --rule td --seed 7 --out run").status == 0
     config = strict(tmp_path / "run" / "config.json")
     settings = {field.name for field in dataclasses.fields(EvaluationSettings)}
-    assert settings - {"out", "resume", "overwrite"} <= config.keys()
+    assert settings - {"out", "resume", "overwrite", "vector"} <= config.keys()
     # What may be left out stands there as it was chosen.
     chosen = ("steps", "seed", "head_step", "auxiliary_step", "gamma", "width", "hidden", "device")
     assert [config[name] for name in chosen] == [10, 7, 0.01, 0.01, 1.0, 2, [32], "cpu"]

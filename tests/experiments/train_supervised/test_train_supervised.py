@@ -13,6 +13,7 @@ from experiments.runs.recording.tensorboard_log import TensorBoardLog
 from experiments.runs.results.history import History, MetricsFile, read
 from experiments.runs.results.report import Progress
 from experiments.train_supervised import __main__ as program
+from tests.experiments.interruption import interrupted
 from tests.experiments.run_files import names, same_run, scalars, strict
 
 LINE = (
@@ -188,28 +189,6 @@ def finished(tmp_path_factory):
         return made[line]
 
     return run
-
-
-def interrupted(monkeypatch, train, owner, name, call, line):
-    """Press Ctrl-C at the given call of a method, before it does its work."""
-    calls = []
-    method = getattr(owner, name)
-
-    def pressed(*arguments, **named):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return method(*arguments, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, pressed)
-        outcome = train(line)
-    assert len(calls) >= call, "never pressed"
-    assert outcome.status == 130, outcome.error
-    assert outcome.lines[-1].startswith(
-        "stopped; go on with: python -m experiments.train_supervised --task friedman"
-    )
-    return outcome
 
 
 @pytest.mark.parametrize(

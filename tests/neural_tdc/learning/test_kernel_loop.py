@@ -34,9 +34,8 @@ def start(seed=0):
     return carried, (table, torch.tensor(0.5, dtype=F64))
 
 
-@pytest.fixture(scope="module")
-def compiled():
-    """Return the repeated program and the loop in it, which it must have."""
+def compiled_with_its_loop(function, *arguments):
+    """Compile a function; return its repeated program, and the loop or None that was tried."""
     loops = []
     original = compilation.kernel_loop
 
@@ -46,9 +45,17 @@ def compiled():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compilation, "kernel_loop", watched)
-        repeat = compile_repeatable(function, *start())
-    assert loops[0] is not None
-    return repeat, loops[0]
+        repeat = compile_repeatable(function, *arguments)
+    (loop,) = loops
+    return repeat, loop
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Return the repeated program and the loop in it, which it must have."""
+    repeat, loop = compiled_with_its_loop(function, *start())
+    assert loop is not None
+    return repeat, loop
 
 
 @pytest.mark.parametrize("times", [2, 3, 8, 9])
@@ -91,17 +98,8 @@ def test_a_program_that_is_not_kernels_alone_is_repeated_from_python():
         return torch.bmm(carried, constant).tanh()
 
     matrix, other = torch.randn(2, 20, 40, 40, dtype=F64) / 6
-    loops = []
-    original = compilation.kernel_loop
-
-    def watched(*arguments):
-        loops.append(original(*arguments))
-        return loops[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compilation, "kernel_loop", watched)
-        repeat = compile_repeatable(large, matrix, other)
-    assert loops == [None]
+    repeat, loop = compiled_with_its_loop(large, matrix, other)
+    assert loop is None
     expected = large(large(matrix, other), other)
     torch.testing.assert_close(repeat(matrix, other, 2), expected, rtol=1e-12, atol=1e-13)
 

@@ -31,7 +31,7 @@ from neural_tdc.stackelberg.supervised import (
 )
 
 F64 = torch.float64
-SEEDS, SIZE, BATCH, STEPS = 3, 40, 8, 200
+SEEDS, SIZE, BATCH, STEPS = 3, 40, 8, 100
 RATES = Rates(0.001, 0.01, low=0.01, high=0.5)
 RMSPROP, ADAM, SGD = (part_optimizers(name) for name in ("rmsprop", "adam", "sgd"))
 UNIFORM = {"split": (0.001, 0.01), "body-rate": (0.001, 0.001), "head-rate": (0.01, 0.01)}
@@ -113,7 +113,7 @@ def assert_same(module, network, tolerance):
     ],
     ids=["rmsprop, two", "rmsprop, three", "adam, two"],
 )
-def test_the_population_equals_one_run_at_a_time_of_torch_after_200_steps(
+def test_the_population_equals_one_run_at_a_time_of_torch_after_100_steps(
     loss, sizes, optimizers, stock
 ):
     data = samples(loss, sizes[-1])

@@ -51,16 +51,8 @@ def test_a_method_resumes_after_the_prefixes_that_are_done(evaluate, tmp_path):
     assert (tmp_path / "run/metrics.csv").read_text().splitlines()[: len(first)] == first
 
 
+@pytest.mark.usefixtures("clock_log")
 def test_a_log_is_learned_from_without_its_held_out_part(evaluate, tmp_path):
-    left = np.tile(np.arange(12, 0, -1), 30).astype(np.float32)
-    np.savez(
-        tmp_path / "clock.npz",
-        observation=np.stack([left, np.ones_like(left)], 1),
-        action=np.zeros(len(left), dtype=np.int64),
-        reward=np.ones(len(left)),
-        terminated=left == 1,
-        truncated=np.zeros(len(left), dtype=bool),
-    )
     flags = "--rule lstd-random --runs 1 --gamma 1 --random-features 30 --out run"
     outcome = evaluate(f"--data clock.npz {flags}")
     assert outcome.status == 0, outcome.error

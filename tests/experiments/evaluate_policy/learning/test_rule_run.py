@@ -19,27 +19,10 @@ from experiments.runs.recording.tensorboard_log import TensorBoardLog
 from experiments.runs.results.history import History, MetricsFile, read
 from experiments.runs.results.report import Progress
 from neural_tdc.tensor_file import save_tensors
+from tests.experiments.interruption import interrupted
 from tests.experiments.run_files import leaves, same_run, scalars
 
 LINE = "--problem random-walk-tabular --runs 3 --steps 14 --measure-every 4 --compile off --seed 5"
-
-
-def interrupted(monkeypatch, evaluate, owner, name, call, line):
-    """Press Ctrl-C at the given call of a method, before it does its work."""
-    calls = []
-    method = getattr(owner, name)
-
-    def pressed(*arguments, **named):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return method(*arguments, **named)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, pressed)
-        outcome = evaluate(line)
-    assert len(calls) >= call, "never pressed"
-    return outcome
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_what_cannot_be_is_one_line_and_leaves_no_folder(evaluate, tmp_path, lin
 
 
 def test_auto_stands_next_to_rules_in_one_table_and_one_figure(evaluate, tmp_path):
-    line = "--problem boyan --rule auto td --runs 3 --steps 2000 --measure-every 500 --updates 0"
+    line = "--problem boyan --rule auto td --runs 3 --steps 700 --measure-every 350 --updates 0"
     outcome = evaluate(f"{line} --out run")
     assert outcome.status == 0, outcome.error
     summaries = json.loads((tmp_path / "run/summary.json").read_text())
@@ -128,7 +128,7 @@ def test_auto_stands_next_to_rules_in_one_table_and_one_figure(evaluate, tmp_pat
     assert "auto  0." in outcome.out
     assert "chosen by returns" in outcome.out
     # Alone it learns from the same transitions.
-    assert evaluate("--problem boyan --steps 2000 --updates 0 --out alone").status == 0
+    assert evaluate("--problem boyan --steps 700 --updates 0 --out alone").status == 0
     alone = json.loads((tmp_path / "alone/summary.json").read_text())
     assert alone["metrics"] == summaries["auto"]["metrics"]
     assert alone["ranking"] == summaries["auto"]["ranking"]
@@ -144,7 +144,7 @@ def test_auto_next_to_rules_learns_from_their_part_of_a_log(evaluate, tmp_path):
 
 
 def test_a_finished_search_is_shown_again_on_resume_and_a_longer_one_is_made(evaluate, tmp_path):
-    line = "--problem boyan --steps 1000 --updates 0 --out run"
+    line = "--problem boyan --steps 700 --updates 0 --out run"
     first = evaluate(line)
     kept = ("summary.json", "value.pt", "metrics.csv", "checkpoint.pt", "figure.png")
     before = [(tmp_path / "run" / name).read_bytes() for name in kept]
@@ -153,10 +153,10 @@ def test_a_finished_search_is_shown_again_on_resume_and_a_longer_one_is_made(eva
     # But for the line with the seconds.
     assert again.out.splitlines()[:-1] == first.out.splitlines()[:-1]
     assert [(tmp_path / "run" / name).read_bytes() for name in kept] == before
-    longer = evaluate(f"{line.replace('1000', '1500')} --resume")
+    longer = evaluate(f"{line.replace('700', '900')} --resume")
     assert longer.status == 0, longer.error
-    assert read(tmp_path / "run/metrics.csv").steps.tolist() == [1000, 1500]
-    assert evaluate("--problem boyan --steps 1500 --updates 0 --out whole").status == 0
+    assert read(tmp_path / "run/metrics.csv").steps.tolist() == [700, 900]
+    assert evaluate("--problem boyan --steps 900 --updates 0 --out whole").status == 0
     at = torch.arange(12)
     one, other = (load_value(tmp_path / name)(at) for name in ("run", "whole"))
     assert torch.equal(one, other)

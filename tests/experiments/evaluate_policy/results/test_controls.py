@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 
 from experiments.evaluate_policy.results.controls import control_lines
@@ -34,16 +33,8 @@ def test_values_that_learn_nothing_are_worse_than_a_constant_and_have_not_left_0
     assert "warning: td: V has not left 0: its root mean square is 0, that of the" in outcome.error
 
 
+@pytest.mark.usefixtures("clock_log")
 def test_a_log_is_told_of_values_at_0_by_its_returns(evaluate, tmp_path):
-    left = np.tile(np.arange(12, 0, -1), 30).astype(np.float32)
-    np.savez(
-        tmp_path / "clock.npz",
-        observation=np.stack([left, np.ones_like(left)], 1),
-        action=np.zeros(len(left), dtype=np.int64),
-        reward=np.ones(len(left)),
-        terminated=left == 1,
-        truncated=np.zeros(len(left), dtype=bool),
-    )
     flags = "--gamma 1 --runs 1 --steps 20 --head-step 0 --compile off --out run"
     outcome = evaluate(f"--data clock.npz --rule td {flags}")
     assert outcome.status == 0, outcome.error

@@ -1,0 +1,48 @@
+"""What `value.pt` holds of a rule's run and of a method's, for `neural_tdc.load_value`."""
+
+from typing import Any
+
+from agents.policy_evaluation import Task
+from experiments.evaluate_policy.learning.shared import Shared
+from experiments.evaluate_policy.parts.actions import saved_actions
+from neural_tdc.baselines.linear_value import FEATURE_BLOCKS
+from neural_tdc.types import Measurement
+from neural_tdc.value_function import description
+
+
+def rule_value(last: Measurement, shared: Shared) -> dict[str, Any]:
+    """Return the value functions of all runs of a rule after its last measurement."""
+    settings, plan, task = shared.settings, shared.plan, shared.task
+    make = None
+    if plan.make_body is not None:
+        # A body of the user's own is called with the observation's shape alone.
+        keywords = getattr(plan.make_body, "keywords", {})
+        make = {"name": settings["body"], "settings": keywords, "seed": settings["seed"]}
+    parameters, actions = last.parameters, task.actions
+    shape = task.example.shape[1:] if actions is None else actions.rows.observation_shape
+    return description(
+        parameters.body,
+        parameters.head,
+        last.diverged,
+        make=make,
+        observation_shape=tuple(shape),
+        shift=task.shift,
+        scale=task.scale,
+        table=task.table,
+        actions=saved_actions(settings, task),
+    )
+
+
+def method_value(last: Measurement, task: Task) -> dict[str, Any]:
+    """Return the value functions of all runs of a method: its blocks of features and the heads."""
+    parameters, _, blocks = last.state
+    return description(
+        parameters.body,
+        parameters.head,
+        last.diverged,
+        make={"name": FEATURE_BLOCKS, "settings": {"blocks": blocks}, "seed": 0},
+        observation_shape=tuple(task.example.shape[1:]),
+        shift=task.shift,
+        scale=task.scale,
+        table=task.experience.table if task.states is not None else None,
+    )

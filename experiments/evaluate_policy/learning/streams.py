@@ -1,0 +1,50 @@
+"""The streams that methods and the search learn from: whole, and on the CPU."""
+
+from operator import itemgetter
+
+from torch import Tensor
+
+from agents.policy_evaluation import Task
+from envs.logs.logged_problem import LoggedProblem
+from experiments.evaluate_policy.parts.plan import EvaluationPlan
+from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
+from neural_tdc.best_value import FOLDS
+from neural_tdc.learning.sampling import with_observations
+from neural_tdc.types import Transition, mapped
+
+
+def run_streams(task: Task) -> list[Transition]:
+    """Return the stream of every run, [time, …], on the CPU, with observations as in the task."""
+    experience = task.experience
+    found = []
+    for run, index in enumerate(experience.stream_index.tolist()):
+        stream = mapped(mapped(experience.transitions, itemgetter(index)), Tensor.cpu)
+        if experience.rows is not None:
+            stream = mapped(stream, itemgetter(experience.rows[run].cpu()))
+        if experience.table is not None:
+            stream = with_observations(experience, stream)
+        found.append(stream)
+    return found
+
+
+def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
+    """Return the stream that the first run of a rule learns from, [time, …], on the CPU.
+
+    Its observations are as in the task. Of a log without rules it is all, since nothing needs a
+    part of its own to measure on: every part is held out once. Raises ValueError where it is too
+    short to choose from.
+    """
+    stream = mapped(task.experience.transitions, lambda leaf: leaf[0].cpu())
+    if isinstance(plan.problem, LoggedProblem):
+        used = len(stream.reward) if plan.rules or plan.methods else None
+        # In the precision of the file.
+        stream = mapped(plan.problem.plain(slice(used)), lambda leaf: leaf[0])
+        if task.shift is not None and task.scale is not None:
+            stream = stream._replace(
+                observation=(stream.observation - task.shift) / task.scale,
+                next_observation=(stream.next_observation - task.shift) / task.scale,
+            )
+    elif task.experience.table is not None:
+        stream = with_observations(task.experience, stream)
+    parts_of(ordered_stream(stream), FOLDS)
+    return stream

@@ -1,0 +1,26 @@
+"""What is written down of a study's settings, and compared when it is resumed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.evaluate_policy.parts.policies import policy_contents
+from experiments.runs.command_line.common_settings import stored
+from experiments.sweep.settings import SweepSettings
+
+
+def stored_settings(
+    settings: SweepSettings, by_problem: Mapping[str, SweepSettings]
+) -> dict[str, Any]:
+    """Return the settings as they are written down and compared on resume."""
+    common = stored(settings)
+    special = {
+        problem: {name: value for name, value in stored(own).items() if value != common[name]}
+        for problem, own in by_problem.items()
+    }
+    override = {name: value for name, value in special.items() if value}
+    # A study goes on with the same files of policies only.
+    return {
+        **common,
+        **policy_contents(settings.policy, settings.behaviour),
+        "override": override,
+    }
