@@ -152,7 +152,7 @@ REFUSED = [
     ("--data walk.npz walk.npz --rule td", "--data names walk.npz 2 times"),
     (
         "--data walk.npz --columns reward --rule td",
-        "--columns: 'reward' does not name one: give the log's array",
+        "--columns 'reward' does not name one: give the log's array",
     ),
     ("--problem boyan --cumulant speed --rule td", "--cumulant speed has no effect without --data"),
     (
