@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import Task, experience_on
-from experiments.evaluate_policy.learning.method_run import run_streams
+from experiments.evaluate_policy.learning.streams import run_streams
 from experiments.evaluate_policy.parts.algorithms import scale_of_rewards
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
