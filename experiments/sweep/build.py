@@ -18,6 +18,9 @@ from experiments.sweep.settings import FROZEN_BODY, SweepSettings, selectable
 from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
 
+# Transitions of a run that a control holds at once, with all their features.
+LONGEST = 100_000
+
 
 class Configuration(NamedTuple):
     """One set of step sizes of a rule.
@@ -198,6 +201,11 @@ def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]
                 checked = evaluation_plan(evaluation, effects=False)
                 _check_width(checked, problem)
                 check_selection(own, problem, checked)
+                if checked.methods and checked.sampling.transitions(checked.steps) > LONGEST:
+                    notes.append(
+                        f"control {rule} left out: it holds at most {LONGEST:,} transitions"
+                    )
+                    continue
                 evaluation = replace(evaluation, steps=checked.steps)
                 result.append(
                     Cell(problem, sampling, rule, learned, evaluation, checked, tuple(several))

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from experiments.runs.results.history import read
+from experiments.sweep.build import cells
+from experiments.sweep.settings import read_sweep_settings
 from tests.experiments.sweep.small_study import rows_of
 
 LINE = (
@@ -59,3 +61,11 @@ def test_what_has_no_meaning_is_refused_in_one_line(study, flags, said):
     assert status == 2
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_control_is_left_out_where_it_would_hold_too_much():
+    line = "--problem boyan --width 5 --rule td --steps 100001 --runs 2"
+    _, by_problem = read_sweep_settings(line.split())
+    found, notes = cells(by_problem)
+    assert [cell.rule for cell in found if cell.control] == ["frozen"]
+    assert notes[0] == "control constant left out: it holds at most 100,000 transitions"
