@@ -14,10 +14,9 @@ from envs.control.importance import ratio_note
 from envs.control.policies import Policy, policy_name
 from envs.logs.checks import check_rows
 from envs.logs.log import Log
-from envs.logs.minari_store import PREFIX
 from envs.logs.propensities import ESTIMATE, estimated_propensities
 from envs.logs.ratios import action_chances, logged_ratios, settled
-from envs.logs.reading import READERS, Reading, appended, read_logs
+from envs.logs.reading import Reading, appended, log_name, read_logs
 from neural_tdc.types import Transition, mapped
 
 DISCOUNT = 0.99
@@ -137,7 +136,7 @@ def logged_problem(
     if not kept.all():
         leaves = tuple(leaf[kept] for leaf in leaves)
     return LoggedProblem(
-        name="+".join(dict.fromkeys(_stem(str(each)) for each in sources)),
+        name=log_name(sources),
         source=log.source,
         discount=float(gamma.max(initial=0.0)) if discount is None else discount,
         transition=Transition(*(torch.from_numpy(leaf)[None] for leaf in leaves)),
@@ -149,15 +148,6 @@ def logged_problem(
         behaviour=_behaviour_name(behaviour),
         notes=(*notes, *note, *dropped),
     )
-
-
-def _stem(source: str) -> str:
-    """Return what a file is called without its folder and its ending, for a folder of results."""
-    if source.startswith(PREFIX):
-        return source.removeprefix(PREFIX).strip("/").replace("/", "-")
-    name = Path(source).name
-    ending = next((each for each in READERS if name.lower().endswith(each)), Path(name).suffix)
-    return name.removesuffix(name[len(name) - len(ending) :]) or name
 
 
 def _behaviour_name(behaviour: Policy | str | None) -> str:

@@ -71,6 +71,20 @@ def read_logs(sources: Sequence[Path | str], reading: Reading | None = None) -> 
     return whole
 
 
+def log_name(sources: Sequence[Path | str]) -> str:
+    """Return what logged data is called, for a folder of results and in figures."""
+    return "+".join(dict.fromkeys(_stem(str(each)) for each in sources))
+
+
+def _stem(source: str) -> str:
+    """Return what a file is called without its folder and its ending, for a folder of results."""
+    if source.startswith(PREFIX):
+        return source.removeprefix(PREFIX).strip("/").replace("/", "-")
+    name = Path(source).name
+    ending = next((each for each in READERS if name.lower().endswith(each)), Path(name).suffix)
+    return name.removesuffix(name[len(name) - len(ending) :]) or name
+
+
 def source_files(source: Path | str) -> list[Path]:
     """Return the files that logged data is read from."""
     source = str(source)

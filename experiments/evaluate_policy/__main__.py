@@ -37,6 +37,7 @@ from experiments.evaluate_policy.settings.evaluation_settings import (
 )
 from experiments.runs.command_line.checks import named
 from experiments.runs.command_line.common_settings import stored
+from experiments.runs.command_line.computing import limit_threads
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
@@ -66,6 +67,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     clock = PhaseClock()
     settings = read_evaluation_settings(argv)
+    limit_threads()
     plan = evaluation_plan(settings)
     out = settings.out or Path("runs") / folder_name(settings.problem or plan.problem.name)
     check_folder(out, settings.overwrite, settings.resume)

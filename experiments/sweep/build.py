@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agents.policy_evaluation import known_parts
 from envs.finite.finite_mdp import FiniteMDP
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.settings.data_settings import DataSettings
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.evaluate_policy.settings.learning_settings import LearningSettings
 from experiments.runs.command_line.checks import UsageError
@@ -167,11 +168,12 @@ def configurations(
 def _evaluation(
     settings: SweepSettings, problem: str, sampling: str, learned: str, first: Configuration
 ) -> EvaluationSettings:
-    shared = {field.name: getattr(settings, field.name) for field in fields(LearningSettings)}
+    given = (*fields(LearningSettings), *fields(DataSettings))
+    shared = {field.name: getattr(settings, field.name) for field in given}
     shared |= {"out": None, "resume": False, "overwrite": False}
     return EvaluationSettings(
         **shared,
-        problem=problem,
+        problem=problem if settings.data is None else None,
         rule=(learned,),
         sampling=sampling,
         body_step=first.body_step if settings.features == "neural" else 0.001,

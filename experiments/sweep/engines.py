@@ -28,6 +28,8 @@ RETRIES = 3
 # Seconds to wait for a sign of life: of a worker's progress, of a cluster's address.
 TICK = 0.5
 PATIENCE = 3.0
+# Where Ray itself looks for an address.
+OF_RAY = "RAY_ADDRESS"
 
 # In a worker: where it tells how far it is.
 _progress: Any = None
@@ -104,23 +106,43 @@ def local(workers: int) -> Engine[Shard]:
     return run
 
 
-def check_address(address: str) -> None:
-    """Raise UsageError within seconds where nobody listens at HOST:PORT; Ray waits for minutes."""
+def check_address(address: str, flag: str = "--address") -> None:
+    """Raise UsageError within seconds where nobody listens at HOST:PORT; Ray waits for minutes.
+
+    flag: by which the address was given
+    """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal() or not host or int(port) > 65535:
-        raise UsageError(f"--address {address!r} is not of the form HOST:PORT or ray://HOST:PORT")
+        raise UsageError(f"{flag} {address!r} is not of the form HOST:PORT or ray://HOST:PORT")
     try:
         with socket.create_connection((host, int(port)), PATIENCE):
             return
     except OSError as error:
         said = error.strerror or str(error) or type(error).__name__
         raise UsageError(
-            f"--address {address} cannot be reached: {said}; is the cluster up ('ray status')?"
+            f"{flag} {address} cannot be reached: {said}; is the cluster up ('ray status')?"
         ) from None
+
+
+def cluster_address(address: str | None) -> str | None:
+    """Return the address of a Ray cluster, checked: the given one, or that of RAY_ADDRESS.
+
+    None for a cluster of one's own. Raises UsageError in one line where nobody answers.
+    """
+    flag = "--address"
+    if address is None:
+        flag, address = OF_RAY, os.environ.get(OF_RAY) or None
+        if address == "local":
+            return None
+    if address is not None and address != "auto":
+        check_address(address, flag)
+    return address
 
 
 def ray_cluster(address: str | None) -> Engine[Shard]:
     """Return the engine of a Ray cluster, one task a shard with its number of threads as CPUs.
+
+    address: see `cluster_address`
 
     Raises UsageError where Ray is not installed or nobody answers at the address.
     """
@@ -130,15 +152,19 @@ def ray_cluster(address: str | None) -> Engine[Shard]:
         raise UsageError(
             "--engine ray needs the package ray: pip install '.[distributed]'"
         ) from None
-    if address is not None:
-        check_address(address)
+    address = cluster_address(address)
 
     def run(shards: Sequence[Shard], on_progress: OnProgress) -> Iterator[tuple[Shard, Results]]:
         own = not ray.is_initialized()
         if own:
             # It would ask about its statistics on the screen.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(address=address, **_settings_of_ray())
+            try:
+                ray.init(address=address or "local", **_settings_of_ray())
+            except ConnectionError:
+                raise UsageError(
+                    f"no Ray cluster runs at {address or 'this machine'}; is it up ('ray status')?"
+                ) from None
         try:
             # Ray has put its own handler in place of ours.
             with terminable():

@@ -7,6 +7,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from envs.finite.finite_mdp import FiniteMDP
+from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.memory import problem_shape
 from experiments.runs.command_line.checks import UsageError
 from experiments.sweep.build import Cell
@@ -64,6 +65,10 @@ def estimate(cell: Cell) -> Estimate:
     # A chain's streams hold the numbers of the states, others the observations themselves.
     row = 7 if isinstance(mdp, FiniteMDP) else 2 * values + 4
     streams = settings.runs * transitions * row * 8
+    if isinstance(mdp, LoggedProblem):
+        # All runs share the log, of which bytes stay bytes.
+        length = mdp.transition.reward.shape[1]
+        streams = length * (values if mdp.table is not None else 8 * row)
     # A process itself takes memory of the host.
     worker = WORKER if checked.device.type == "cpu" else 0
     fixed = worker + streams + 2 * MEMORY

@@ -95,7 +95,7 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
 def _summary(out: Path, study: Study, answers: Mapping[str, list[Report]]) -> dict[str, Any]:
     settings, swept = study.settings, study.swept
     return {
-        "problems": list(settings.problem),
+        "problems": list(dict.fromkeys(cell.problem for cell in study.cells)),
         "rules": list(settings.rule),
         "select": list(settings.select),
         "seed": settings.seed,

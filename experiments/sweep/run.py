@@ -1,6 +1,5 @@
 """A study's work: its configurations in shards that fit the memory, and the selected ones again."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,16 @@ from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import large_number
 from experiments.sweep.build import Cell, Configuration, cells
 from experiments.sweep.engines import make_engine
+from experiments.sweep.job_array import configurations_of_parts
+from experiments.sweep.job_part import JobPart, job_part
 from experiments.sweep.memory import Estimate, configurations_a_shard, estimate, memory_to_take
 from experiments.sweep.results import Row, identity, rows, selected
 from experiments.sweep.settings import SweepSettings
 from experiments.sweep.shard import Shard, shards
+from neural_tdc.cores import available_cores
+
+# Under which a folder's configuration holds the largest numbers of configurations per shard.
+SIZES = "configurations_a_shard"
 
 
 @dataclass
@@ -85,6 +90,14 @@ class Study:
             f"{len(pieces)} shards; {where}"
         )
 
+    def run_part(self, out: Path, part: JobPart) -> int:
+        """Run the shards of a part that are missing in its folder; return how many it has."""
+        self.clock.switch("write")
+        pieces = part.of(self.distinct_shards())
+        with self.clock.phase("learn"):
+            FinishedParts(out).complete(pieces, self.engine, f"part {part.number}", "run-steps")
+        return len(pieces)
+
     def run(self, out: Path) -> None:
         """Run the shards that are missing in a folder, then the selected on fresh runs."""
         self.clock.switch("write")
@@ -124,12 +137,12 @@ def make_study(
 ) -> Study:
     """Make a study of settings and those of each problem; UsageError for what cannot be used.
 
-    most: of a study that is resumed, its largest numbers of configurations per shard
+    most: of a study that is resumed or merged, its largest numbers of configurations per shard
     """
     all_cells, notes = cells(by_problem)
     device = all_cells[0].plan.device
     # One process at a time uses a GPU.
-    default = 1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // settings.threads)
+    default = 1 if device.type == "cuda" else max(1, available_cores() // settings.threads)
     workers = settings.workers or default
     engine = make_engine(settings.engine, workers, settings.address)
     memory = memory_to_take(settings.memory, device)
@@ -141,4 +154,7 @@ def make_study(
         raise UsageError(
             f"--out {settings.out} holds another study; --resume goes on with the same"
         )
+    if settings.shard is not None and most is None:
+        sizes = [len(cell.configurations) for cell in all_cells]
+        most = configurations_of_parts(sizes, fitting, job_part(settings.shard).jobs)
     return Study(settings, all_cells, notes, engine, workers, memory, needed, most or fitting)

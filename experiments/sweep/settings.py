@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from envs.logs.reading import log_name
+from experiments.evaluate_policy.settings.data_settings import DataSettings
 from experiments.evaluate_policy.settings.learning_settings import LearningSettings
 from experiments.runs.command_line.checks import UsageError, check_choice, suggestion
 from experiments.runs.command_line.program import flags_given
@@ -25,8 +27,10 @@ from experiments.runs.command_line.settings import (
     setting_fields,
     settings_from,
 )
+from experiments.runs.folder.run_folder import run_configuration
 from experiments.runs.results.statistics import summary_key
 from experiments.sweep.grids import grid
+from experiments.sweep.job_part import job_part
 from neural_tdc.baselines.methods import METHODS
 from neural_tdc.learning.sampling import SAMPLINGS
 from neural_tdc.metrics.registry import selectable_metrics
@@ -38,6 +42,7 @@ OVERRIDE = "override"
 COMMON_TO_PROBLEMS = (
     *("study", "problem", "rule", "runs", "fresh_runs", "seed", "select", "baseline", "engine"),
     *("address", "workers", "threads", "memory", "device", "out", "resume", "overwrite"),
+    *("data", "columns", "cumulant", "held_out_fraction", "shard", "merge"),
     "controls",
 )
 # The control whose body stays as it was initialised; the others are methods by their names.
@@ -59,7 +64,7 @@ def _known_rule(name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepSettings(LearningSettings):
+class SweepSettings(LearningSettings, DataSettings):
     """Study step sizes: problems × rules × body steps × ratios × runs, as compiled populations.
 
     Every configuration learns from the same streams and is measured against the same truth. The
@@ -78,7 +83,7 @@ class SweepSettings(LearningSettings):
     study: Path | None = None
     """A TOML file with these settings; the command line has priority. A table
     [override."PROBLEM"] in it changes settings for one problem."""
-    problem: Annotated[tuple[str, ...], several] = ()
+    problem: Annotated[tuple[str, ...] | None, several] = None
     """One or several problems. Each has a panel in the figures."""
     rule: Annotated[tuple[str, ...], several, read_by(_known_rule)] = ()
     """One or several learning rules."""
@@ -124,11 +129,28 @@ class SweepSettings(LearningSettings):
     """Gigabytes of device memory for all workers of a machine together. The default is half of the
     free memory."""
 
+    shard: Annotated[str | None, read_by(job_part)] = None
+    """I/N: run part I of N parts of the study alone, in the folder OUT-I-of-N; for a job array.
+    A part that was stopped goes on."""
+    merge: tuple[Path, ...] = ()
+    """The folders of all parts of a study: make them one, with its fresh runs and reports. All
+    settings are those of the parts."""
+
     def __post_init__(self) -> None:
         """Check that there is something to study, every field, and the grids."""
-        for name in ("problem", "rule"):
-            if not getattr(self, name):
-                raise UsageError(f"--{name} must be given, or --study with a file that gives it")
+        if not self.problem and self.data is None:
+            raise UsageError(
+                "--problem must be given, or --study with a file that gives it, or --data"
+            )
+        if self.problem and self.data is not None:
+            given = " ".join(self.problem)
+            raise UsageError(
+                f"--problem {given} and {self.data_flags} exclude each other: give one"
+            )
+        if not self.rule:
+            raise UsageError("--rule must be given, or --study with a file that gives it")
+        if self.shard is not None and self.merge:
+            raise UsageError(f"--shard {self.shard} and --merge exclude each other: give one")
         super().__post_init__()
         for name in GRIDS:
             grid(flag_of(name), getattr(self, name), infinite=name == "ratios")
@@ -196,6 +218,29 @@ def read_study(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     return common, special
 
 
+def _settings_of_part(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return {field: value} of the study that a folder is a part of, and those of single problems.
+
+    As `read_study` does of a file.
+    """
+    config = run_configuration(folder)
+    if config is None:
+        raise UsageError(f"--merge {folder} holds no part of a study, as --shard makes it")
+    special = config.get(OVERRIDE, {})
+    return _plain_values(config), {
+        problem: _plain_values(values) for problem, values in special.items()
+    }
+
+
+def _plain_values(plain: Mapping[str, Any]) -> dict[str, Any]:
+    known = setting_fields(SweepSettings)
+    return {
+        name: plain_value(known[name], value)
+        for name, value in plain.items()
+        if name in known and value is not None
+    }
+
+
 def read_sweep_settings(argv: Sequence[str]) -> tuple[SweepSettings, dict[str, SweepSettings]]:
     """Return the settings of a command line and its study file, and those of each problem.
 
@@ -203,8 +248,10 @@ def read_sweep_settings(argv: Sequence[str]) -> tuple[SweepSettings, dict[str, S
     """
     given = flags_given([SweepSettings], argv)
     common, special = read_study(given["study"]) if "study" in given else ({}, {})
+    if given.get("merge"):
+        common, special = _settings_of_part(given["merge"][0])
     settings = settings_from(SweepSettings, common, given)
+    names = (log_name(settings.data),) if settings.data else settings.problem or ()
     return settings, {
-        name: settings_from(SweepSettings, common, special.get(name, {}), given)
-        for name in settings.problem
+        name: settings_from(SweepSettings, common, special.get(name, {}), given) for name in names
     }

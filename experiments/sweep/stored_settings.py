@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.evaluate_policy.parts.data import content
 from experiments.evaluate_policy.parts.policies import policy_contents
 from experiments.runs.command_line.common_settings import stored
 from experiments.sweep.settings import SweepSettings
@@ -12,9 +13,13 @@ def stored_settings(
     settings: SweepSettings, by_problem: Mapping[str, SweepSettings]
 ) -> dict[str, Any]:
     """Return the settings as they are written down and compared on resume."""
-    common = stored(settings)
+    # A part is a part of the study with the same settings.
+    jobs = ("shard", "merge")
+    common = {name: value for name, value in stored(settings).items() if name not in jobs}
     special = {
-        problem: {name: value for name, value in stored(own).items() if value != common[name]}
+        problem: {
+            name: value for name, value in stored(own).items() if value != common.get(name, value)
+        }
         for problem, own in by_problem.items()
     }
     override = {name: value for name, value in special.items() if value}
@@ -22,5 +27,6 @@ def stored_settings(
     return {
         **common,
         **policy_contents(settings.policy, settings.behaviour),
+        **({} if settings.data is None else {"data_sha256": content(settings.data)}),
         "override": override,
     }

@@ -17,8 +17,10 @@ def train_dqn(argv: Sequence[str]) -> None:
     """Run the program; see the module's description."""
     clock = PhaseClock()
     settings = read_dqn_settings(argv)
+    from experiments.runs.command_line.computing import limit_threads
     from experiments.train_dqn.train import train
 
+    limit_threads()
     with resumable(settings.program, argv, settings.folder):
         result, out = train(settings, clock=clock)
     print(

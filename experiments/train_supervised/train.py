@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from experiments.runs.command_line.computing import limit_threads
 from experiments.runs.command_line.program import resumable
 from experiments.runs.folder.run_folder import check_folder, prepare_folders
 from experiments.runs.folder.same_settings import resumed_config
@@ -40,6 +41,7 @@ def supervised_run(
     compiled = made.compiled
     if settings.resume:
         compiled = resumed_config(out, made.stored, ("compiled",), settings.may_differ)["compiled"]
+    limit_threads()
     torch.set_num_threads(threads(made))
     arms, overwrite, resume = settings.arm, settings.overwrite, settings.resume
     with (

@@ -5,6 +5,7 @@ import os
 import torch
 
 from experiments.runs.command_line.checks import UsageError
+from neural_tdc.cores import available_cores
 
 # Numbers in a population's state below which one thread is faster than several.
 WORTH_THREADS = 2**18
@@ -50,6 +51,13 @@ def set_arithmetic(tf32: bool, deterministic: bool) -> None:
         # Both are read once, when a library and the compiler are first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
+
+
+def limit_threads() -> None:
+    """Let torch use no more threads than this process may use cores, see `neural_tdc.cores`."""
+    cores = available_cores()
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
 
 
 def torch_dtype(name: str) -> torch.dtype:

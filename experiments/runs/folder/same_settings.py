@@ -11,10 +11,13 @@ from experiments.runs.folder.run_folder import CONFIG, run_configuration
 CHECKSUM = "_sha256"
 
 
-def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Sequence[str]) -> None:
+def check_same_settings(
+    path: Path, settings: Mapping[str, Any], may_differ: Sequence[str], flag: str = "--resume"
+) -> None:
     """Raise ValueError where a run is resumed with settings other than those it was started with.
 
     `settings` are compared, as JSON would hold them, with `config.json` in the folder `path`.
+    flag: that goes on with the run
     """
     config = run_configuration(path) or {}
     for name, value in settings.items():
@@ -29,13 +32,13 @@ def check_same_settings(path: Path, settings: Mapping[str, Any], may_differ: Seq
                     f"--{source}{given} is not what the run in {path} was started with: its "
                     "contents have changed"
                 )
-            flag = "--" + name.strip("_").replace("_", "-")
+            of_setting = "--" + name.strip("_").replace("_", "-")
             free = " and ".join("--" + other.replace("_", "-") for other in may_differ)
             allowed = f"change {free} only" if free else "not change it"
             given, had = _shown(json_value(value)), _shown(config[name])
             raise ValueError(
-                f"{flag} {given} differs from the {had} of the run in {path}; "
-                f"--resume may {allowed}"
+                f"{of_setting} {given} differs from the {had} of the run in {path}; "
+                f"{flag} may {allowed}"
             )
 
 

@@ -78,23 +78,32 @@ class FinishedParts:
                 )
             self.seconds = saved["seconds"]
 
-    def _path(self, part: WorkPart) -> Path:
+    def path(self, part: WorkPart) -> Path:
+        """Return the file of a part, which is there where the part is finished."""
         return self._out / PARTS / f"{folder_name(part.name)}.pt"
 
     def value(self, part: WorkPart) -> Any:
         """Return a finished part's value; ValueError in one line where its file is damaged."""
         try:
-            value = load_checkpoint(self._path(part))["value"]
+            value = load_checkpoint(self.path(part))["value"]
         except ValueError as error:
             raise ValueError(f"{error}; remove it, and --resume computes it again") from None
         return tree_map(lambda x: x.numpy() if isinstance(x, torch.Tensor) else x, value)
 
     def _keep(self, part: WorkPart, value: Any) -> None:
         stored = tree_map(lambda x: torch.tensor(x) if isinstance(x, np.ndarray) else x, value)
-        save_checkpoint(self._path(part), {"value": stored})
+        save_checkpoint(self.path(part), {"value": stored})
         # After the part: what it counts is there.
         count = sum(1 for _ in (self._out / PARTS).glob("*.pt"))
         save_checkpoint(self._out / CHECKPOINT, {"seconds": self.seconds, "parts": count})
+
+    def adopt(self, other: "FinishedParts", wanted: Sequence[WorkPart]) -> None:
+        """Take over finished parts of another folder, with the time spent on them all."""
+        (self._out / PARTS).mkdir(exist_ok=True)
+        missing = [part for part in wanted if not self.path(part).exists()]
+        self.seconds += other.seconds if missing else 0.0
+        for part in missing:
+            self._keep(part, other.value(part))
 
     def complete(
         self, wanted: Sequence[AnyPart], engine: Engine[AnyPart], label: str, unit: str
@@ -105,7 +114,7 @@ class FinishedParts:
         """
         (self._out / PARTS).mkdir(exist_ok=True)
         by_name = {part.name: part for part in wanted}
-        missing = [part for part in by_name.values() if not self._path(part).exists()]
+        missing = [part for part in by_name.values() if not self.path(part).exists()]
         # The longest first, so that none is left alone at the end.
         self.computed += len(missing)
         missing.sort(key=lambda part: -part.size)

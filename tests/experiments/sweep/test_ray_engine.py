@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.runs.command_line.checks import UsageError
-from experiments.sweep.engines import check_address, ray_cluster
+from experiments.sweep.engines import check_address, cluster_address, ray_cluster
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,6 +85,26 @@ def test_an_address_where_nobody_listens_is_one_line_within_seconds():
 def test_an_address_is_host_and_port(address):
     with pytest.raises(UsageError, match="is not of the form HOST:PORT"):
         check_address(address)
+
+
+def test_the_environments_address_is_one_like_that_of_the_flag(monkeypatch):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert cluster_address(None) == address
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        # The flag has priority.
+        assert cluster_address(address) == address
+    with pytest.raises(UsageError, match=r"RAY_ADDRESS 127\.0\.0\.1:1 cannot be reached"):
+        cluster_address(None)
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    with pytest.raises(UsageError, match="RAY_ADDRESS 'somewhere' is not of the form HOST:PORT"):
+        ray_cluster(None)
+    for own in ("", "local"):
+        monkeypatch.setenv("RAY_ADDRESS", own)
+        assert cluster_address(None) is None
 
 
 def test_without_ray_the_line_that_installs_it_is_said(monkeypatch):
