@@ -17,6 +17,9 @@ LINES = {
     convergence: "--instance scalar chain --runs 3 --steps 110 --out",
     two_step: "--width 6 --draws 20 --sums 0.4 0.1 --optima 3 --optima-width 4 --out",
 }
+# Where a run and a part of a study are saved.
+RECORDED = "runs.recording.recorder.save_checkpoint"
+PART = "runs.recording.finished_parts.save_checkpoint"
 # What differs between two runs of one command.
 CLOCK = ("date", "seconds", "run_steps_per_second")
 both = pytest.mark.parametrize("program", LINES, ids=lambda program: program.__name__)
@@ -71,9 +74,9 @@ def ctrl_c_in_place_of(patch, name, number):
         (
             convergence,
             {
-                "before it has saved anything": ("runs.recorder.save_checkpoint", 1),
-                "with more in its table than it has saved": ("runs.recorder.save_checkpoint", 4),
-                "with more in its events": ("runs.recorder.save_checkpoint", 1),
+                "before it has saved anything": (RECORDED, 1),
+                "with more in its table than it has saved": (RECORDED, 4),
+                "with more in its events": (RECORDED, 1),
                 "between its instances": ("convergence.descents.descend", 2),
                 "after its last update": ("convergence.run.kink", 1),
             },
@@ -81,10 +84,10 @@ def ctrl_c_in_place_of(patch, name, number):
         (
             two_step,
             {
-                "before it has saved anything": ("runs.finished_parts.save_checkpoint", 1),
-                "before it has saved a part": ("runs.finished_parts.save_checkpoint", 5),
-                "in the same part": ("runs.finished_parts.save_checkpoint", 1),
-                "between a part and the time it took": ("runs.finished_parts.save_checkpoint", 2),
+                "before it has saved anything": (PART, 1),
+                "before it has saved a part": (PART, 5),
+                "in the same part": (PART, 1),
+                "between a part and the time it took": (PART, 2),
                 "in a part": ("two_step.optima.optimum", 2),
                 "after its last part": ("two_step.run.draw_two_step", 1),
             },
