@@ -326,7 +326,9 @@ def test_a_gpu_learns_what_the_cpu_learns(name, optimizer):
     if optimizer is OPTIMIZERS["sgd"]:
         dtypes[torch.float32] = 1e-4
     for dtype, tolerance in dtypes.items():
-        for sampling in samplings(name):
+        # Every scheme once in double precision; else one is enough, and ten minutes are few.
+        plain = optimizer is OPTIMIZERS["sgd"] and dtype == torch.float64
+        for sampling in samplings(name) if plain else samplings(name)[:1]:
             values, here = learned("cpu", name, dtype, sampling, optimizer)
             others, there = learned("cuda", name, dtype, sampling, optimizer)
             for one, other in zip(tree_leaves(here), tree_leaves(there)):
