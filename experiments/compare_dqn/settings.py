@@ -22,6 +22,7 @@ from experiments.train_dqn.settings import (
     DQN_ARMS,
     AgentSettings,
     DQNSettings,
+    check_rates,
     check_target_period,
     dqn_settings,
     idle_agent_settings,
@@ -111,6 +112,7 @@ def read_comparison(argv: Sequence[str]) -> Comparison:
     shared = {name: value for name, value in given.items() if name not in own}
     comparison = Comparison(settings, shared)
     _check_grid(settings, given)
+    check_rates(settings.arm, shared)
     rules = [{"rule": rule} for rule in settings.rules or ()] or [{}]
     runs = [comparison.member(game, rule) for game in settings.problem for rule in rules]
     idle = [idle_flags(run, idle_agent_settings(run)) for run in runs]

@@ -3,7 +3,7 @@
 What the settings stand for is made in `experiments.train_dqn.build`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -22,6 +22,7 @@ from experiments.runs.command_line.settings import (
     CheckedSettings,
     Idle,
     check_effects,
+    flag_of,
     settings_from,
 )
 from experiments.runs.folder.run_folder import folder_name
@@ -170,10 +171,12 @@ class DQNSettings(AgentSettings, FolderSettings):
                 f"--learning-starts {self.learning_starts} is too small: the first batch of "
                 f"--batch {self.batch} {self.n_step}-step transitions needs {least}"
             )
-        if self.steps <= self.learning_starts:
+        first = self.learning_starts + self.update_every
+        if self.steps < first:
             raise UsageError(
-                f"--steps {self.steps} would learn nothing: the first update comes after "
-                f"--learning-starts {self.learning_starts} agent steps"
+                f"--steps {self.steps} would learn nothing: the first update comes after {first} "
+                f"agent steps, --learning-starts {self.learning_starts} and --update-every "
+                f"{self.update_every}"
             )
         if self.rule in GRADIENT_RULES and self.target == "network":
             raise UsageError(
@@ -244,10 +247,21 @@ def check_target_period(settings: DQNSettings, given: Mapping[str, Any]) -> None
         )
 
 
+def check_rates(arms: Collection[str], given: Mapping[str, Any]) -> None:
+    """Raise UsageError where a learning rate was given that none of the arms has."""
+    for name, without in (("body_step", "head"), ("head_step", "body")):
+        if name in given and set(arms) == {without}:
+            raise UsageError(
+                f"{flag_of(name)} {given[name]:g} has no effect with --arm {without}: body and "
+                f"head both learn at --{without}-step"
+            )
+
+
 def read_dqn_settings(argv: Sequence[str]) -> DQNSettings:
     """Make the settings of a command line."""
     given = flags_given([DQNSettings], argv, defaults_in_words())
     settings = dqn_settings(given)
     check_target_period(settings, given)
+    check_rates([settings.arm], given)
     check_effects(settings, idle_agent_settings(settings))
     return settings

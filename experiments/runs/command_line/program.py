@@ -108,7 +108,9 @@ def flags_given(
             surplus = words
         elif setting is None:
             unknown += [given, *words]
-            near += nearest(name, known)[:1]
+            # Dashes, which all flags share, say nothing.
+            alike = nearest(name.strip("-"), (flag.strip("-") for flag in known))
+            near += [f"--{flag}" for flag in alike[:1]]
             continue
         elif setting.kind is bool:
             surplus = words

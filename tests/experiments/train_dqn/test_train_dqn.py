@@ -284,6 +284,12 @@ REFUSED = {
     "--problem CartPole-v1 --arm splitt": "did you mean split",
     "--problem CartPole-v1 --batch 500 --replay-capacity 400": "--batch 500 is larger than the",
     "--problem CartPole-v1 --steps 900": "--steps 900 would learn nothing: the first update comes",
+    "--problem CartPole-v1 --steps 1100 --update-every 101": "--steps 1100 would learn "
+    "nothing: the first update comes after 1101 agent steps",
+    "--problem CartPole-v1 --arm body --head-step 0.1": "--head-step 0.1 has no effect with "
+    "--arm body",
+    "--problem CartPole-v1 --arm head --body-step 0.1": "--body-step 0.1 has no effect with "
+    "--arm head",
     "--problem CartPole-v1 --learning-starts 3": "--learning-starts 3 is too small",
     "--problem CartPole-v1 --replay-capacity 9000000000000": "--replay-capacity 9000000000000: a "
     "replay of 9,000,000,000,000 frames takes",

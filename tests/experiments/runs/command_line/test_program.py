@@ -84,6 +84,7 @@ def test_values_that_begin_with_a_minus_or_are_not_finite_reach_our_checks(value
         ("--out a surplus", "unknown on the command line: surplus; see --help"),
         ("--out a --head-step", "--head-step is given without a value"),
         ("--runs 3", "--out must be given; see --help"),
+        ("--zzzz a", "unknown on the command line: --zzzz a; see --help"),
         ("--ot a", "unknown on the command line: --ot a; did you mean --out?"),
         ("--out a --resume yes", "unknown on the command line: yes; see --help"),
         ("--out a --runs 2 3", "unknown on the command line: 3; see --help"),
