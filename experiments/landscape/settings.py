@@ -12,6 +12,7 @@ from experiments.runs.command_line.settings import check_effects, settings_from
 from experiments.train_supervised.data import TASKS
 from experiments.train_supervised.settings import (
     SupervisedSettings,
+    check_taken,
     idle_supervised_settings,
     usual_in_words,
     usual_values,
@@ -65,5 +66,6 @@ def read_landscape_settings(argv: Sequence[str]) -> LandscapeSettings:
     """Make the settings of a command line, completed by the task's usual values."""
     given = flags_given([LandscapeSettings], argv, usual_in_words())
     settings = settings_from(LandscapeSettings, usual_values(given), given)
+    check_taken(settings.arm, given)
     check_effects(settings, idle_supervised_settings(settings))
     return replace(settings, out=settings.out or Path("runs") / f"landscape-{settings.task}")

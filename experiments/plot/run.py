@@ -84,7 +84,7 @@ def plot_runs(settings: PlotSettings) -> None:
     out = _output(settings)
     runs = [read_run(path) for path in folders]
     names = labels(runs)
-    metrics = _chosen_metrics(settings.metric, runs)
+    metrics = _chosen_metrics(settings.metric or (), runs)
     _check_measured(runs, metrics)
     evaluated = all(map(_evaluates_policy, runs))
     what = "Policy evaluation" if evaluated else "Runs"

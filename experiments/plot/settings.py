@@ -23,6 +23,6 @@ class PlotSettings(CheckedSettings):
     out: Path | None = None
     """File to write: .png, .pdf or .svg. If not given: figure.png in the one FOLDER, or
     comparison.png in the current folder for several."""
-    metric: tuple[str, ...] = ()
+    metric: Annotated[tuple[str, ...] | None, several] = None
     """Metrics to draw, one panel each, such as rmsve or tracking_error_head. If not given:
     errors, tracking errors and rank."""

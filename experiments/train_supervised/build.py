@@ -77,7 +77,7 @@ def _on(samples: Samples, device: torch.device) -> Samples:
 def _check_memory(
     settings: SupervisedSettings, sizes: list[int], device: torch.device, dtype: torch.dtype
 ) -> None:
-    """Raise UsageError where the networks of all arms and seeds do not fit into memory."""
+    """Raise UsageError where the networks of all arms and seeds, or a batch, do not fit."""
     numbers = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
     # The initial networks, and their copy of every arm.
     copies = settings.runs * (1 + len(settings.arm))
@@ -85,6 +85,10 @@ def _check_memory(
     with named(f"--runs {settings.runs} --hidden {hidden}"):
         what = f"the networks of {len(settings.arm)} arms"
         check_memory(what, copies * numbers * dtype.itemsize, device)
+    # What enters every layer, of every arm and seed: the least that an update needs.
+    units = settings.runs * len(settings.arm) * settings.batch * sum(sizes[:-1])
+    with named(f"--batch {settings.batch}"):
+        check_memory("an update", units * dtype.itemsize, device)
 
 
 def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:

@@ -16,7 +16,7 @@ from experiments.runs.command_line.requirements import (
     read_by,
     several,
 )
-from experiments.runs.command_line.settings import Idle, check_effects, settings_from
+from experiments.runs.command_line.settings import Idle, check_effects, flag_of, settings_from
 from experiments.train_supervised.data import IMAGES, TASKS
 from neural_tdc.learning.optimisers import OPTIMIZER_MAKERS
 from neural_tdc.learning.projections import projection
@@ -178,10 +178,28 @@ def usual_in_words() -> dict[str, str]:
     return said
 
 
+# Settings whose defaults are those of the task, and the arms that do not take them.
+_NOT_TAKEN = {
+    "body_step": {"head-rate"},
+    "head_step": {"body-rate", "limit"},
+    "response_every": {*SUPERVISED_ARMS} - {"limit"},
+}
+
+
+def check_taken(arms: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Raise UsageError where a rate, or how often a head answers, is given that no arm takes."""
+    for name, without in _NOT_TAKEN.items():
+        if name in given and set(arms) <= without:
+            raise UsageError(
+                f"{flag_of(name)} {given[name]:g} has no effect with --arm {' '.join(arms)}"
+            )
+
+
 def read_supervised_settings(argv: Sequence[str]) -> SupervisedSettings:
     """Make the settings of a command line, checked, and completed by the task's usual values."""
     given = flags_given([SupervisedSettings], argv, usual_in_words())
     settings = settings_from(SupervisedSettings, usual_values(given), given)
+    check_taken(settings.arm, given)
     check_effects(settings, idle_supervised_settings(settings))
     return settings
 
@@ -193,6 +211,8 @@ def idle_supervised_settings(settings: SupervisedSettings) -> list[Idle]:
     idle = []
     if settings.task not in IMAGES:
         idle.append(Idle(("data",), f"with --task {settings.task}"))
+        why = f"with --task {settings.task}, whose best response is solved in one step"
+        idle.append(Idle(("response_tolerance",), why))
     if not arms & set(AUTOMATIC_ARMS):
         names = ("automatic_low", "automatic_high", "automatic_kind")
         idle.append(Idle(names, f"{chosen}, only with an automatic arm"))

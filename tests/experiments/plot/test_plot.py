@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from experiments.plot.__main__ import plot
 from experiments.plot.run import labels, read_run, run_folders
@@ -170,3 +171,12 @@ def test_the_program_runs_from_the_command_line(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "figure: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [([], "is given without a value"), (["rmsve", "rmsve"], "names rmsve 2 times")],
+)
+def test_metrics_are_given_once_each(tmp_path, capsys, given, said):
+    assert main(plot, [str(tmp_path), "--metric", *given]) == 2
+    assert f"error: --metric {said}" in capsys.readouterr().err

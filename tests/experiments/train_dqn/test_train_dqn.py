@@ -126,7 +126,9 @@ def test_arms_are_the_two_rates_in_all_their_places(train, tmp_path, monkeypatch
         return update(self, batch)
 
     monkeypatch.setattr(Learner, "update", watched)
-    train(f"{SHORT} --out run --steps 100 --arm {arm} --body-step 0.001 --head-step 0.004")
+    rates = {"head": "--head-step 0.004", "body": "--body-step 0.001"}
+    given = rates.get(arm, " ".join(rates.values()))
+    train(f"{SHORT} --out run --steps 100 --arm {arm} {given}")
     assert seen == {tuple(0.001 * rate for rate in expected)}
 
 
