@@ -213,6 +213,7 @@ def kill_trial(fork, tmp_path, monkeypatch):
     """Return a function that runs a trial of `kill -9` by its file's name; what it found."""
     for name in ("evaluate_policy.results.figures", "train_supervised.__main__"):
         monkeypatch.setattr(f"experiments.{name}.evaluation_figure", lambda *_, **__: None)
+    monkeypatch.setattr(figures, "value_figure", lambda *_, **__: None)
 
     def trial(name, kills):
         sys.path.insert(0, str(Path(__file__).parent))

@@ -8,6 +8,7 @@ prints one line of JSON. The interpreter imports everything once and forks, so t
 half a second and not the start of a program.
 """
 
+import importlib
 import json
 import os
 import random
@@ -25,6 +26,10 @@ import torch
 
 from experiments.runs.command_line.program import main
 from experiments.runs.folder.checkpoint import load_checkpoint
+
+# What programs import where they use it: every forked run would import it anew.
+for name in ("scipy.stats", "sklearn.datasets", "torch.utils.tensorboard"):
+    importlib.import_module(name)
 
 Program = Callable[[Sequence[str]], None]
 
