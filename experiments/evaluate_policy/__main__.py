@@ -132,7 +132,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     ):
         # All are read before anything is written: a checkpoint may turn out to be damaged.
         runs = [made(name, folder) for name, folder in folders.items()]
-        summaries = learn_in_turn(out, runs, config, settings)
+        summaries = learn_in_turn(out, runs, config, settings, cores)
     controls = add_controls(out, runs, summaries)
     print_results(settings, out, runs, summaries, controls)
     print(clock.line())

@@ -17,11 +17,16 @@ REDRAW_AFTER = 30.0
 
 
 def learn_in_turn(
-    out: Path, runs: Sequence[Run], config: dict[str, Any], settings: EvaluationSettings
+    out: Path,
+    runs: Sequence[Run],
+    config: dict[str, Any],
+    settings: EvaluationSettings,
+    cores: int,
 ) -> dict[str, dict[str, Any]]:
     """Run all to their end, with their files and the common ones, and return {name: summary}.
 
     config: of all runs, to which each adds its rule
+    cores:  that figures may be drawn on
     """
     if settings.resume and any(isinstance(run, SearchRun) and run.choice is None for run in runs):
         print("auto: the search was stopped before its end, and starts from the beginning")
@@ -32,7 +37,7 @@ def learn_in_turn(
         write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
         run.learn()
         summaries = {done.name: done.summary() for done in runs[:number]}
-        draw_run(run, settings.value_dimensions, settings.vector)
+        draw_run(run, settings.value_dimensions, settings.vector, cores)
         if len(runs) > 1:
             write_json(out / SUMMARY, summaries)
             # Rules that take seconds each are drawn together at the end, others at once.

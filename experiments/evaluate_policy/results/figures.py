@@ -1,8 +1,10 @@
 """The figures of finished rules: curves of each, curves of all together, and the values."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from envs.control.workers import in_parallel, worker_count
 from experiments.evaluate_policy.learning.search import SearchRun
 from experiments.evaluate_policy.results.final_report import Run, learned_value
 from experiments.evaluate_policy.results.value_figure import value_figure
@@ -10,18 +12,30 @@ from experiments.runs.folder.run_folder import FIGURE, VALUES
 from experiments.runs.results.figures import evaluation_figure
 
 
-def draw_run(run: Run, dimensions: tuple[int, ...] | None, vector: str | None) -> None:
+def draw_run(
+    run: Run, dimensions: tuple[int, ...] | None, vector: str | None, cores: int = 1
+) -> None:
     """Draw the figures of a finished rule; auto draws its first one itself.
 
     dimensions: the two components of the observation over which values are drawn, if chosen
     vector:     pdf or svg: the same figures in this format too
+    cores:      both are drawn at once, in two processes, where there is more than one
     """
+    figures = []
     if not isinstance(run, SearchRun):
         title = f"Policy evaluation on {run.task.name}: {run.name}"
-        evaluation_figure(run.folder / FIGURE, {run.name: run.history}, title, vector=vector)
+        histories = {run.name: run.history}
+        path = run.folder / FIGURE
+        figures.append(partial(evaluation_figure, path, histories, title, vector=vector))
     if not run.history.diverged.all():
-        title = f"Values of {run.task.name}: {run.name}"
-        value_figure(run.folder / VALUES, learned_value(run), run.task, title, dimensions, vector)
+        title, path = f"Values of {run.task.name}: {run.name}", run.folder / VALUES
+        value = learned_value(run)
+        figures.append(partial(value_figure, path, value, run.task, title, dimensions, vector))
+    if len(figures) > 1 and worker_count(0, cores) > 1:
+        in_parallel(figures)
+        return
+    for draw in figures:
+        draw()
 
 
 def draw_together(path: Path, runs: Sequence[Run], vector: str | None) -> None:
