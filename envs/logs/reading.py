@@ -1,5 +1,6 @@
 """Logs from files of all kinds: a reader by the ending of the name, several files as one log."""
 
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -98,7 +99,20 @@ def _reader(source: str) -> Callable[[str], AbstractContextManager[Columns]]:
     if source.startswith(PREFIX):
         return open_minari
     lower = source.lower()
-    return next((READERS[each] for each in READERS if lower.endswith(each)), open_npz)
+    known = next((READERS[each] for each in READERS if lower.endswith(each)), None)
+    if known is None and _is_file(source) and not zipfile.is_zipfile(source):
+        raise ValueError(
+            f"{source} is no .npz file; other kinds are known by their endings: "
+            f"{', '.join(READERS)}"
+        )
+    return known or open_npz
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except OSError:  # Such as a name that is too long.
+        return False
 
 
 def _log_arrays(columns: Columns, reading: Reading) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import parquet
 
 from envs.logs.logged_problem import logged_problem
@@ -161,6 +162,42 @@ def test_without_marks_of_cuts_next_observations_tell_them(tmp_path, written):
     same(problem.transition, marked.transition)
     (note,) = problem.notes
     assert "after 1 of 7 rows, first row 4" in note
+
+
+def lstd(stream, trace_decay):
+    """Return the values of LSTD(λ) at the observations of a stream of given features."""
+    seen, following = stream.observation[0].double(), stream.next_observation[0].double()
+    trace, A, b = torch.zeros(2), torch.zeros(2, 2).double(), torch.zeros(2).double()
+    for row in range(len(seen)):
+        decay = trace_decay * stream.discount[0, row - 1] * (1 - stream.first[0, row])
+        trace = decay * trace + seen[row]
+        A += torch.outer(trace, seen[row] - stream.discount[0, row] * following[row])
+        b += trace * stream.reward[0, row]
+    return seen @ torch.linalg.solve(A, b)
+
+
+def test_unmarked_cuts_of_d4rl_give_the_values_of_marked_ones(tmp_path):
+    draws = np.random.default_rng(0)
+    seen = draws.normal(size=(41, 2)).astype(np.float32)
+    episodes = [slice(0, 10), slice(12, 30), slice(31, 40)]
+    rows = np.concatenate([np.arange(41)[each] for each in episodes])
+    arrays = {
+        "observations": seen[rows],
+        "next_observations": seen[rows + 1],
+        "actions": draws.normal(size=(37, 3)),
+        "rewards": draws.normal(size=37),
+        "terminals": np.zeros(37, bool),
+    }
+    cuts = np.append(np.diff(rows) > 1, True)
+    files = {"unmarked": arrays, "marked": arrays | {"timeouts": cuts}}
+    streams = {
+        name: logged_problem(write(tmp_path / f"{name}.hdf5", each), 0.9).transition
+        for name, each in files.items()
+    }
+    values = lstd(streams["unmarked"], 0.8)
+    assert torch.equal(values, lstd(streams["marked"], 0.8))
+    through = streams["marked"]._replace(first=torch.zeros(1, 37))
+    assert (lstd(through, 0.8) - values).abs().max() > 1e-3
 
 
 def test_several_files_are_one_log_in_which_an_episode_ends_with_its_file(tmp_path):
