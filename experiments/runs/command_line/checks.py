@@ -4,9 +4,15 @@ import contextlib
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+# Where what torch says of its own inside begins.
+_INTERNALS = (" Exception raised from ", " frame #0", " C++ Captured", " (Triggered internally")
+_OF_TORCHSCRIPT = "The following operation failed in the TorchScript interpreter"
+_LONGEST = 600
 
 
 class UsageError(ValueError):
@@ -34,6 +40,20 @@ def check_choice(flag: str, value: str, names: Iterable[str]) -> str:
     return value
 
 
+def in_words(error: BaseException) -> str:
+    """Return the message of an error in one line, without what torch adds of its own inside.
+
+    These are addresses in its source, traces of its C++ and of TorchScript.
+    """
+    said = " ".join(str(error).split())
+    # The reason stands behind the trace.
+    said = re.sub(rf"{_OF_TORCHSCRIPT}.*\w+(?:Error|Exception): ", "", said)
+    said = re.sub(r"\[enforce fail at [^]]*\] ?\.? ?", "", said)
+    for beginning in _INTERNALS:
+        said = said.partition(beginning)[0]
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1]}…"
+
+
 def load_part(
     spec: str, flag: str, accepts: Callable[[Any], bool] = callable
 ) -> Callable[..., Any]:
@@ -58,7 +78,7 @@ def load_part(
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and (module_name == missing or module_name.startswith(missing + ".")):
             raise UsageError(f"{flag} {spec}: no module {missing} in {here} or installed") from None
-        said = " ".join(str(error).split()) or "no message"
+        said = in_words(error) or "no message"
         raise UsageError(
             f"{flag} {spec}: importing {module_name} failed with {type(error).__name__}: {said}"
         ) from error
@@ -85,5 +105,5 @@ def named(given: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        said = " ".join(str(error).split()) or "no message"
+        said = in_words(error) or "no message"
         raise UsageError(f"{given}: {kind}{said}") from error

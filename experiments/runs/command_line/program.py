@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.runs.command_line.checks import UsageError, nearest
+from experiments.runs.command_line.checks import UsageError, in_words, nearest
 from experiments.runs.command_line.help_page import help_page
 from experiments.runs.command_line.processes import stop_status, terminable
 from experiments.runs.command_line.settings import (
@@ -215,7 +215,7 @@ def main(program: Callable[[Sequence[str]], None], argv: Sequence[str] | None = 
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        said = " ".join(str(error).split())
+        said = in_words(error)
         if isinstance(error, ValueError):
             _say(f"error: {said}")
             return 2

@@ -5,6 +5,7 @@ import pytest
 from experiments.runs.command_line.checks import (
     UsageError,
     check_choice,
+    in_words,
     load_part,
     nearest,
     suggestion,
@@ -84,3 +85,30 @@ def test_a_part_that_cannot_be_had_is_one_line(here, spec, said):
     assert str(caught.value).startswith("--policy ")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("plain\n  words", "plain words"),
+        (
+            "mat1 and mat2 shapes cannot be multiplied (3x4 and 5x2)\nException raised from meta "
+            "at /pytorch/aten/src/ATen/native/Blas.cpp:1 (most recent call first)\nframe #0: c10",
+            "mat1 and mat2 shapes cannot be multiplied (3x4 and 5x2)",
+        ),
+        (
+            "[enforce fail at inline_container.cc:358] . failed finding central directory\nframe "
+            "#0: c10::ThrowEnforceNotMet(char const*)",
+            "failed finding central directory",
+        ),
+        (
+            "it failed: RuntimeError: The following operation failed in the TorchScript "
+            "interpreter.\nTraceback of TorchScript (most recent call last):\n  File x.py, line 3, in forward\n    return "
+            "self.net(seen)\n           ~~~~ <--- HERE\nRuntimeError: sizes do not match\n",
+            "it failed: RuntimeError: sizes do not match",
+        ),
+        ("w" * 700, "w" * 599 + "…"),
+    ],
+)
+def test_a_message_has_no_internals_of_torch(text, said):
+    assert in_words(RuntimeError(text)) == said
