@@ -103,7 +103,7 @@ def test_a_part_that_cannot_be_had_is_one_line(here, spec, said):
         ),
         (
             "it failed: RuntimeError: The following operation failed in the TorchScript "
-            "interpreter.\nTraceback of TorchScript (most recent call last):\n  File x.py, line 3\n    return "
+            "interpreter.\nTraceback of TorchScript (most recent call last):\n  File x\n    return "
             "self.net(seen)\n           ~~~~ <--- HERE\nRuntimeError: sizes do not match\n",
             "it failed: RuntimeError: sizes do not match",
         ),
