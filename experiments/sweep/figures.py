@@ -118,7 +118,6 @@ def _draw_sensitivity(axes: "Axes", rows: Sequence[Row], select: str, styles: An
             # A control has no body step: its best is a line across.
             level = float(np.nanmin(interval.mean)) if np.isfinite(interval.mean).any() else np.nan
             axes.axhline(level, color=style.colour, linestyle=style.line)
-            best = min(best, level)
             continue
         axes.plot(steps, interval.mean, color=style.colour, linestyle=style.line)
         axes.fill_between(

@@ -69,12 +69,15 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
     write_text(out / f"{SELECTED}-{select}.csv", tables.selected_csv(answers, select))
     write_text(out / f"{SELECTED}-{select}.md", tables.markdown(answers, select, baseline))
     write_text(out / f"{SELECTED}-{select}.tex", tables.latex(answers, select, baseline))
-    write_text(out / f"{RESELECTION}-{select}.md", selection_markdown(swept, select))
-    measured = measures_markdown(swept, answers, select, baseline)
+    # What is said of choosing settings and of claims is said of the rules that are studied.
+    learned = [row for row in swept if not row.cell.control]
+    claimed = [report for report in answers if not report.fresh.cell.control]
+    write_text(out / f"{RESELECTION}-{select}.md", selection_markdown(learned, select))
+    measured = measures_markdown(learned, claimed, select, baseline)
     write_text(out / f"{MEASURES}-{select}.md", measured)
     panels = panels_of(swept)
     if len(panels) > 1:
-        settings = overall([row for row in swept if not row.cell.control], select)
+        settings = overall(learned, select)
         write_text(out / f"{OVERALL}-{select}.csv", overall_csv(settings))
         write_text(out / f"{OVERALL}-{select}.md", overall_markdown(settings, select))
     figures.sensitivity_figure(out / f"{SENSITIVITY}-{select}.png", swept, select, vector)

@@ -37,6 +37,8 @@ def test_every_table_shows_the_controls_and_what_is_learned_is_that_of_single_ru
     assert "--rule td " in f"{shown} "
     assert "--lambda 0.7" in shown
     assert json.loads((tmp_path / "s" / "summary.json").read_text())["configurations"] == 5
+    said = (tmp_path / "s" / "selection-auc_rmsve.md").read_text()
+    assert [name for name in ("td", "frozen", "constant", "lstd-random") if name in said] == ["td"]
     outcome = evaluate(
         "--problem boyan --steps 40 --runs 2 --rule td lstd-random --width 5 --measure-every 20 "
         f"--compile off --body-step 2^-5 --head-step 2^-5 {SEGMENTS} --out both"
