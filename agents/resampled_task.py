@@ -33,6 +33,7 @@ def resampled(task: Task, runs: int, seed: int) -> Task:
         None if whole.next_action is None else whole.next_action[:1],
         resampled_rows(units.number, runs, seed).to(device),
         whole.of_actions,
+        whole.units,
     )
     note = (
         f"resampling: run 0 learns from the data as they are, each other run from {units} of them "

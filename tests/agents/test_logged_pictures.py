@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agents.logged_task import logged_task
+from agents.resampled_task import resampled
 from envs.logs.logged_problem import logged_problem
 from neural_tdc.learning.sampling import gather
 from neural_tdc.rules.registry import RULES
@@ -57,6 +58,15 @@ def test_bytes_are_learned_from_and_measured_as_numbers_are(tmp_path, with_next)
     assert one.keys() == other.keys()
     for name, value in one.items():
         torch.testing.assert_close(value, other[name], rtol=1e-5, atol=1e-6)
+
+
+def test_resampled_runs_have_the_units_of_the_pictures(tmp_path):
+    path = written(tmp_path / "a.npz", "uint8", True)
+    task = logged_task(logged_problem(path, 0.9), runs=1)
+    seen = gather(resampled(task, 3, 0).experience, torch.arange(9).expand(3, 9)).observation
+    assert seen.dtype == torch.float32
+    # Run 0 has the log as it is.
+    torch.testing.assert_close(seen[0], task.experience.observed(torch.arange(9)))
 
 
 def most_memory():

@@ -256,3 +256,38 @@ def test_an_emphatic_trace_follows_a_log_whose_episodes_end(evaluate, data):
     outcome = evaluate(f"{data(truncated=cuts, terminated=ends)} --rule etd {again} --out b")
     assert outcome.status == 0, outcome.error
     assert "gone through 1.04 times" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--rule td --width 3", "--data walk.npz: its observations as numbers take some"),
+        ("--rule auto", "--data walk.npz --rule auto: all transitions at once take some"),
+    ],
+)
+def test_what_a_log_takes_more_is_known_before_it_is_taken(
+    evaluate, data, tmp_path, monkeypatch, flags, said
+):
+    longer = {name: np.tile(array.T, 400).T for name, array in arrays().items()}
+    line = f"{data(**longer)} {flags} --out run"
+    # The file fits: it is read by another function.
+    monkeypatch.setattr(
+        "experiments.evaluate_policy.parts.memory.available_bytes", lambda place: 500_000
+    )
+    refused(evaluate(line), said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_are_evaluated_from_end_to_end_resampled_and_by_auto(evaluate, data, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (TIME, 1, 3, 4)).astype(np.uint8)
+    ends = np.zeros(TIME, bool)
+    ends[4::5] = True
+    line = data(observation=pictures, terminated=ends)
+    tiny = "--width 3 --runs 3 --steps 9 --measure-every 4 --compile off --resample episodes"
+    outcome = evaluate(f"{line} --rule td lstd-random {tiny} --out run")
+    assert outcome.status == 0, outcome.error
+    value = load_value(tmp_path / "run" / "td")
+    assert value(torch.from_numpy(pictures[:5])).shape == (5,)
+    assert evaluate(f"{line} --rule auto --updates 0 --out auto").status == 0
+    found = load_value(tmp_path / "auto")(torch.from_numpy(pictures[:5]))
+    assert found.isfinite().all()
