@@ -25,8 +25,18 @@ class QNetwork(nn.Module):
     def __init__(self, body: nn.Module, features: int, actions: int, scale: float = 1.0) -> None:
         super().__init__()
         self.body = body
-        self.head = nn.Linear(features, actions)
+        nn.Module.__setattr__(self, "head", nn.Linear(features, actions))
         self.scale = scale
+
+    @property
+    def head(self) -> nn.Linear:
+        """Return the head.
+
+        From Python 3.12 on a protocol is looked for in the class, where no layer of a module is.
+        """
+        head = self._modules["head"]
+        assert isinstance(head, nn.Linear)
+        return head
 
     def features(self, observation: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch feature"]:
         """Return the body's features φ of observations of bytes or of float32."""
