@@ -82,7 +82,9 @@ class TensorBoardLog:
         summary = summaries.scalar(tag, value)
         if tag not in self._seen:
             # TensorBoard takes the description of a tag from its first event.
-            summary.value[0].metadata.summary_description = tag_description(tag)
+            metadata = summary.value[0].metadata
+            metadata.summary_description = tag_description(tag)
+            metadata.plugin_data.plugin_name = "scalars"
             self._seen.add(tag)
         self._write_summary(summary, step)
 
