@@ -40,4 +40,4 @@ def test_help_and_usage_errors_import_nothing_heavy(tmp_path):
     )
     assert done.stdout.splitlines()[-1] == "heavy:"
     said = [line.partition(":")[2].strip() for line in done.stderr.splitlines()]
-    assert [line.split()[0] for line in said] == ["--width", "--out", "--instance", "FOLDER"]
+    assert [line.split()[0] for line in said] == ["--width", "--out", "--instance", "--metric"]

@@ -58,4 +58,4 @@ def test_the_help_says_how_a_run_is_measured_by_default(evaluate, capsys):
     with pytest.raises(SystemExit):
         evaluate("--help")
     words = " ".join(capsys.readouterr().out.split())
-    assert "if not given there are some 50, denser at the beginning" in words
+    assert "If not given, there are some 50 measurements, more of them at the beginning" in words

@@ -73,7 +73,7 @@ REFUSED = [
     ("--problem boyan --rule td --seed 1 --seed=2", "--seed is given 2 times"),
     ("--problem boyan --rule " + 300 * "x", "--rule: rule '" + 300 * "x"),
     ("--problem " + 300 * "x" + " --rule td", "--problem '" + 300 * "x"),
-    ("--problem boyan --rule " + 300 * "x" + ":f", "no module " + 300 * "x"),
+    ("--problem boyan --rule " + 300 * "x" + ":f", "no module " + 100 * "x", "…"),
     ("--problem boyan --rule etd --sampling replay", "--rule etd", "markov and --batch 1"),
     ("--problem boyan --rule etd --batch 2", "--rule etd", "not markov and 2"),
     ("--problem boyan --rule frozen+etd --sampling iid", "--rule frozen+etd", "not iid and 1"),
