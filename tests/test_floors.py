@@ -201,3 +201,9 @@ def test_help_and_a_usage_error_load_no_figure_no_events_no_statistics_and_no_co
 def test_nothing_under_tests_is_a_package():
     # A package `tests.envs` would stand in front of `envs`.
     assert [str(path) for path in (ROOT / "tests").rglob("__init__.py")] == []
+
+
+def test_one_module_knows_the_compiler_of_torch():
+    paths = (ROOT / "neural_tdc").rglob("*.py")
+    known = {path.name for path in paths if "_inductor" in path.read_text(encoding="utf-8")}
+    assert known == {"private_compiler.py"}

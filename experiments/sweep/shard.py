@@ -23,9 +23,9 @@ from experiments.sweep.measurements import Results, summed_up
 from experiments.sweep.settings import SweepSettings
 from neural_tdc.baselines.prefixes import prefix_measurements, prefix_steps
 from neural_tdc.learning.algorithm import State
-from neural_tdc.learning.compilation import compiler_available
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import prepare
+from neural_tdc.learning.private_compiler import compiler_available
 from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import StepSizes

@@ -9,17 +9,11 @@ The function is traced once and handed to the compiler as a graph, without Torch
 settings do not change while a population learns, so that there is nothing to check at a call, and
 the check would take longer than an update of a small population.
 
-Nothing else in the library knows the compiler, but for `kernel_loop`, which repeats what it made.
-It is private to torch and takes longer to import than torch itself, so that it is imported when
-something is compiled.
+What is private to torch stands in `private_compiler`.
 """
 
-import contextlib
-import importlib
-import os
-import shutil
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from neural_tdc.learning.fast_activations import fast_tanh
 from neural_tdc.learning.kernel_loop import kernel_loop
+from neural_tdc.learning.private_compiler import Compiler, compiler, compiler_settings
 from neural_tdc.learning.small_systems import solved_side_by_side
 
 # Multiplications in one of a batch's matrix products up to which it is written out, and in all of
@@ -35,93 +30,6 @@ SMALL_PRODUCT = 4096
 FEW_PRODUCTS = 2**16
 # Bytes that are carried up to which calls are repeated in C++; a longer call hides Python's time.
 SMALL_STATE = 2**26
-# Torch's own variable, which still decides where it is set.
-PRECOMPILED_HEADERS = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
-# The versions of torch that compiled programs were tried on, first and last.
-OLDEST, NEWEST = (2, 11), (2, 15)
-
-
-class Compiler(NamedTuple):
-    """What is used of torch's compiler, all of it private to torch.
-
-    compile:      (graph, example inputs) → program
-    settings:     `config.patch` of the compiler
-    force_stride: the operation that has its argument stored
-    fake_mode:    makes tensors that are shapes without numbers
-    trace:        `make_fx`
-    """
-
-    compile: Callable[..., Any]
-    settings: Callable[..., Any]
-    force_stride: Any
-    fake_mode: Callable[[], Any]
-    trace: Callable[..., Any]
-
-
-def compiler() -> Compiler:
-    """Import the compiler; raises RuntimeError where this torch's is not the one expected."""
-    if torch_version() < OLDEST:
-        raise _incompatible("it is too old")
-    try:
-        inductor = importlib.import_module("torch._inductor")
-        prims = importlib.import_module("torch._inductor.inductor_prims")
-        fake_tensor = importlib.import_module("torch._subclasses.fake_tensor")
-        proxy_tensor = importlib.import_module("torch.fx.experimental.proxy_tensor")
-        shapes = importlib.import_module("torch.fx.experimental.symbolic_shapes")
-        return Compiler(
-            inductor.compile,
-            inductor.config.patch,
-            prims.force_stride_order,
-            lambda: fake_tensor.FakeTensorMode(shape_env=shapes.ShapeEnv()),
-            proxy_tensor.make_fx,
-        )
-    except (ImportError, AttributeError) as error:
-        raise _incompatible(str(error)) from error
-
-
-def compiler_settings() -> dict[str, Any]:
-    """Return the settings of torch's compiler that all programs here are compiled with."""
-    # It is not tried whether g++ knows the processor's instructions, which takes 7 s: one that can
-    # compile torch's headers does.
-    settings: dict[str, Any] = {"cpp.vec_isa_ok": True}
-    if PRECOMPILED_HEADERS not in os.environ:
-        # They cost as much as they save in five programs, and half a second of every process.
-        settings["cpp_cache_precompile_headers"] = False
-    return settings
-
-
-def import_compiler() -> None:
-    """Import what the first compilation of a process needs, beforehand; else do nothing.
-
-    It takes more than a second, in which a program may have nothing else to do than wait. What is
-    wrong with the compiler is told when something is compiled.
-    """
-    with contextlib.suppress(RuntimeError, ImportError, AttributeError):
-        inductor = compiler()
-        importlib.import_module("torch._inductor.compile_fx")
-        processor = importlib.import_module("torch._inductor.cpu_vec_isa")
-        with inductor.settings(compiler_settings()):
-            processor.pick_vec_isa()
-
-
-def torch_version() -> tuple[int, int]:
-    """Return major and minor version of torch."""
-    major, minor = torch.__version__.split(".")[:2]
-    return int(major), int(minor)
-
-
-def _incompatible(reason: str) -> RuntimeError:
-    oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
-    return RuntimeError(
-        f"compiled programs need torch {oldest} to {newest}, not {torch.__version__} ({reason}): "
-        "install one of those, or learn without compilation"
-    )
-
-
-def compiler_available(device: torch.device) -> bool:
-    """Tell whether programs can be compiled for the device here, without importing the compiler."""
-    found = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
-    return torch_version() >= OLDEST and (device.type != "cpu" or found)
 
 
 def written_out(left: Tensor, right: Tensor) -> Any:

@@ -11,7 +11,6 @@ before it is used.
 """
 
 import ctypes
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import BuiltinFunctionType
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neural_tdc.learning.private_compiler import compiled_library, graph_class
 from neural_tdc.learning.small_systems import small_solution, solution_kernel
 
 # Calls that the loop and Python are compared over.
@@ -129,8 +129,7 @@ def _spied(graph_class: Any, found: list[tuple[Any, list[Tensor]]]) -> Iterator[
 def _watch(program: Program, inputs: list[Tensor], carried: int) -> _Watched:
     """Call a program once and note all it does; _Unexpected where it is not kernels alone."""
     found: list[tuple[Any, list[Tensor]]] = []
-    module = importlib.import_module("torch._inductor.output_code")
-    with _spied(module.CompiledFxGraph, found):
+    with _spied(graph_class(), found):
         outer = program(*inputs)
     if len(found) != 1 or len(found[0][1]) != len(inputs):
         raise _Unexpected("several graphs, or other inputs")
@@ -259,8 +258,7 @@ def _replay(calls: list[tuple[int, int]]) -> Any:
         lines.append(f"reinterpret_cast<void (*)({kinds})>(functions[{number}])({values});")
         begin += size
     source = _SOURCE.replace("CALLS", "\n            ".join(lines))
-    caches = importlib.import_module("torch._inductor.codecache")
-    library = caches.CppCodeCache.load(source)
+    library = compiled_library(source)
     functions = (ctypes.c_void_p * len(calls))(*(address for address, _ in calls))
 
     def replay(times: int, even: Any, odd: Any, message: Any, size: int) -> int:

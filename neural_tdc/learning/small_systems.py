@@ -8,12 +8,13 @@ it, so that the solutions differ by rounding only. No lane sees another one.
 
 import ctypes
 import functools
-import importlib
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from neural_tdc.learning.private_compiler import compiled_library
 
 LANES = 16
 # Rows up to which systems are solved here, fewer than fill the lanes, and more: LAPACK is faster
@@ -75,7 +76,7 @@ def _compiled_kernel(number: str, systems: int, rows: int) -> int:
     source = _SOURCE.replace("NUMBER", number)
     for name, value in {"SYSTEMS": systems, "ROWS": rows, "LANES": LANES}.items():
         source = source.replace(name, str(value))
-    library = importlib.import_module("torch._inductor.codecache").CppCodeCache.load(source)
+    library = compiled_library(source)
     address = ctypes.cast(library.solve, ctypes.c_void_p).value
     assert address is not None
     return address

@@ -14,22 +14,24 @@ from torch.utils._pytree import tree_leaves
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_streams
-from neural_tdc.learning import compilation, learner
+from neural_tdc.learning import compilation, learner, private_compiler
 from neural_tdc.learning.compilation import (
     FEW_PRODUCTS,
-    PRECOMPILED_HEADERS,
     SMALL_PRODUCT,
     compile_repeatable,
     compiled_at_first_call,
-    compiler,
-    compiler_available,
-    compiler_settings,
-    import_compiler,
     store_mixed_words,
     written_out,
 )
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import prepare
+from neural_tdc.learning.private_compiler import (
+    PRECOMPILED_HEADERS,
+    compiler,
+    compiler_available,
+    compiler_settings,
+    import_compiler,
+)
 from neural_tdc.learning.sampling import Experience, IidSampling, ReplaySampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
@@ -51,7 +53,7 @@ def test_headers_are_compiled_beforehand_only_where_the_variable_of_torch_says_s
 def test_the_compiler_is_imported_beforehand_and_its_faults_are_told_later(monkeypatch):
     import_compiler()
     assert "torch._inductor.compile_fx" in sys.modules
-    monkeypatch.setattr(compilation, "OLDEST", (99, 0))
+    monkeypatch.setattr(private_compiler, "OLDEST", (99, 0))
     import_compiler()
     with pytest.raises(RuntimeError, match="too old"):
         compiler()
