@@ -100,13 +100,20 @@ def record(
     count = min(most, max(1, streams // 2))
     recording = _empty_recording(problem, streams, steps)
     slices = equal_parts(streams, count if visit is None else 1)
-    heard, watch = progress, None
+    on_collected, watch = progress, None
     if meanwhile is not None and most > 1:
-        heard, watch = progress_from_elsewhere(progress, meanwhile)
+        on_collected, watch = progress_from_elsewhere(progress, meanwhile)
     in_parallel(
         [
             partial(
-                _fill, problem, recording, part, seed, purpose, visit, None if part.start else heard
+                _fill,
+                problem,
+                recording,
+                part,
+                seed,
+                purpose,
+                visit,
+                None if part.start else on_collected,
             )
             for part in slices
         ],

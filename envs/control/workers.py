@@ -99,7 +99,7 @@ def progress_from_elsewhere(
     done = shared_array((1,), np.int64)
     begun = False
 
-    def heard(number: int) -> None:
+    def on_collected(number: int) -> None:
         done[0] = number
 
     def watch() -> None:
@@ -110,7 +110,7 @@ def progress_from_elsewhere(
         elif progress is not None:
             progress(int(done[0]))
 
-    return heard, watch
+    return on_collected, watch
 
 
 def _answer(part: Callable[[], Any], sender: Connection) -> None:
