@@ -2,10 +2,9 @@
 
 Candidates of several families (`neural_tdc.baselines`) learn from all parts of the log but one and
 are evaluated on the part that they did not see, each part in turn. On-policy the result is the mean
-of all candidates that the held-out errors cannot tell from the best one. Off-policy half of
-it is the mean of candidates with usual settings; the other half is that of the candidates that
-bootstrapped returns cannot tell from the best, and the weighted mean nearest to them. Each
-candidate is the mean of what its folds learned, so every transition serves learning and choosing.
+of all candidates that the held-out errors cannot tell from the best one. Off-policy it is half that
+mean, by bootstrapped returns, and half the weighted mean nearest to these returns. Each candidate
+is the mean of what its folds learned, so every transition serves learning and choosing.
 """
 
 import time
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.baselines.candidates import held_out_group_values, usual_candidates
+from neural_tdc.baselines.candidates import held_out_group_values
 from neural_tdc.baselines.families import CandidateProgress, no_candidate_progress
 from neural_tdc.baselines.learned_candidates import (
     LearnedCandidates,
@@ -175,12 +174,10 @@ def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
     weights = equally_good(error, episode).double()
     weights = weights / weights.sum()
     if returns.weights is not None:
-        # The flat mean of what cannot be told from the best changes too little off-policy, the
-        # fitted weights change too much, and usual settings follow no chance of these data.
+        # The flat mean of what cannot be told from the best changes too little off-policy, and the
+        # fitted weights change too much.
         fitted = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
         weights[finite] += fitted / fitted.sum()
-        usual = (usual_candidates(candidates.groups) & finite).to(weights)
-        weights += 2 * usual / usual.sum().clamp(min=1)
     score = torch.where(finite, error.mean(0), torch.inf)
     best: dict[str, int] = {}
     for index in score.argsort()[: int(finite.sum())].tolist():

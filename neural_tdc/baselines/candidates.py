@@ -4,14 +4,13 @@ A log is cut into parts. Fold k learns from all parts but part k, so that part k
 candidate is one setting, for every fold: its values on part k are those that fold k learned.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.feature_blocks import Block, block_features
@@ -27,9 +26,6 @@ from neural_tdc.types import Transition
 # λ and ridges that LSTD(λ) is solved for; the accumulation for a λ serves all ridges.
 DECAYS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-# The settings that half of the weight goes to where no return tells. A small λ has little
-# variance, a small ridge little bias, and the mean over many features lowers the variance.
-USUAL_DECAYS, USUAL_RIDGES = (0.0, 0.5, 0.8), (1e-5, 1e-4)
 
 
 class Folds(NamedTuple):
@@ -77,22 +73,6 @@ def held_out_group_values(
         found.append([torch.cat(columns, 1) for columns in zip(*each)])
     value, next_value = (torch.cat(rows) for rows in zip(*found))
     return value, next_value
-
-
-def usual_candidates(groups: Sequence[CandidateGroup]) -> Bool[Tensor, " candidate"]:
-    """Tell which candidates have usual settings: λ, ridge, and limited ratios where some are."""
-    settings = [each for group in groups for each in group.settings]
-    limits = [each.get("trace_limit", math.inf) for each in settings]
-    least = min(limits, default=math.inf)
-    return torch.tensor(
-        [
-            each.get("lambda") in USUAL_DECAYS
-            and each.get("ridge") in USUAL_RIDGES
-            and limit == least
-            for each, limit in zip(settings, limits)
-        ],
-        device=groups[0].head.device,
-    )
 
 
 def least_squares_group(
