@@ -119,7 +119,7 @@ def needs(
         found.append(Need(of_streams, "the experience", 0, on_host))
         states, rollouts = settings.truth_states, settings.truth_rollouts
         flags = f"--truth-states {states} --truth-rollouts {rollouts}"
-        found.append(Need(flags, "the truth", 0, truth_bytes(states, rollouts, size=size)))
+        found.append(Need(flags, "the true values", 0, truth_bytes(states, rollouts, size=size)))
         held_out = recording_bytes(1, settings.held_out, size)
         found.append(Need(f"--held-out {settings.held_out}", "held-out transitions", 0, held_out))
     elif isinstance(problem, LoggedProblem):
