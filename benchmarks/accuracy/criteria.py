@@ -7,10 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.accuracy.cases import Case
-from neural_tdc.baselines.candidates import (
-    group_values,
-    held_out_group_values,
-)
+from neural_tdc.baselines.candidates import group_values, held_out_group_values
 from neural_tdc.baselines.learned_candidates import LearnedCandidates
 from neural_tdc.baselines.log_preparation import joined
 from neural_tdc.metrics.selection import held_out_scores, td_error_scores, tournament_scores

@@ -8,9 +8,9 @@ page, and no figure of the page comes from them.
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import solve_discrete_lyapunov
 
 from benchmarks.accuracy.collection import Array, Problem, Step, drawn_actions
+from benchmarks.accuracy.linear_problem import linear_problem
 
 
 def _listed(
@@ -151,32 +151,16 @@ def machine(off_policy: bool = False) -> Problem:
 
 def linear_system(distractors: int = 0) -> Problem:
     """Three coupled states with noise, a quadratic cost and a linear term: V is quadratic."""
-    discount, noise = 0.95, 0.2
-    closed = np.array([[0.85, 0.2, 0.0], [-0.2, 0.8, 0.1], [0.1, 0.0, 0.6]])
-    cost, slope = np.diag([1.0, 0.3, 0.5]), np.array([0.5, -0.3, 0.0])
-    P = solve_discrete_lyapunov(np.sqrt(discount) * closed.T, cost)
-    p = np.linalg.solve(np.eye(3) - discount * closed.T, slope)
-    level = discount / (1 - discount) * noise**2 * np.trace(P)
-
-    def step(rng: np.random.Generator, state: Array, action: Array) -> Step:
-        plant, rest = state[:, :3], state[:, 3:]
-        reward = -np.einsum("ni,ij,nj->n", plant, cost, plant) - plant @ slope
-        after = plant @ closed.T + noise * rng.standard_normal(plant.shape)
-        wander = 0.8 * rest + 0.6 * rng.standard_normal(rest.shape)
-        return np.concatenate([after, wander], 1), reward, np.zeros(len(state), dtype=bool)
-
-    def exact(state: Array) -> Array:
-        plant = state[:, :3]
-        return -np.einsum("ni,ij,nj->n", plant, P, plant) - plant @ p - level
-
-    return Problem(
-        "linear-distracted" if distractors else "linear",
-        discount,
-        lambda rng, n: rng.standard_normal((n, 3 + distractors)),
-        step,
-        lambda state: state,
-        lambda state: np.ones((len(state), 1)),
-        exact=exact,
+    return linear_problem(
+        "linear",
+        0.95,
+        np.array([[0.85, 0.2, 0.0], [-0.2, 0.8, 0.1], [0.1, 0.0, 0.6]]),
+        np.diag([1.0, 0.3, 0.5]),
+        noise=0.2,
+        slope=np.array([0.5, -0.3, 0.0]),
+        distractors=distractors,
+        kept=0.8,
+        drift=0.6,
     )
 
 

@@ -7,9 +7,9 @@ Where the states can be listed, or the value is a quadratic, the truth is exact.
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import solve_discrete_lyapunov
 
 from benchmarks.accuracy.collection import Array, Problem, Step
+from benchmarks.accuracy.linear_problem import linear_problem
 
 
 def _solved(
@@ -176,33 +176,17 @@ def integrator(distractors: int = 0) -> Problem:
 
     distractors: further observations that wander by themselves and tell nothing
     """
-    discount, noise = 0.97, 0.1
     moves, force = np.array([[1.0, 0.1], [0.0, 1.0]]), np.array([[0.005], [0.1]])
     gain = np.array([[0.5, 1.0]])
-    closed = moves - force @ gain
-    cost = np.diag([1.0, 0.1]) + 0.1 * gain.T @ gain
-    # v(x) = −(xᵀPx + c) with P = cost + γ closedᵀ P closed.
-    P = solve_discrete_lyapunov(np.sqrt(discount) * closed.T, cost)
-    constant = discount / (1 - discount) * noise**2 * np.trace(P)
-
-    def step(rng: np.random.Generator, state: Array, action: Array) -> Step:
-        plant, rest = state[:, :2], state[:, 2:]
-        reward = -np.einsum("ni,ij,nj->n", plant, cost, plant)
-        after = plant @ closed.T + noise * rng.standard_normal(plant.shape)
-        wander = 0.9 * rest + 0.4 * rng.standard_normal(rest.shape)
-        return np.concatenate([after, wander], 1), reward, np.zeros(len(state), dtype=bool)
-
-    def exact(state: Array) -> Array:
-        return -np.einsum("ni,ij,nj->n", state[:, :2], P, state[:, :2]) - constant
-
-    return Problem(
-        "integrator-distracted" if distractors else "integrator",
-        discount,
-        lambda rng, n: rng.standard_normal((n, 2 + distractors)),
-        step,
-        lambda state: state,
-        lambda state: np.ones((len(state), 1)),
-        exact=exact,
+    return linear_problem(
+        "integrator",
+        0.97,
+        moves - force @ gain,
+        np.diag([1.0, 0.1]) + 0.1 * gain.T @ gain,
+        noise=0.1,
+        distractors=distractors,
+        kept=0.9,
+        drift=0.4,
     )
 
 
