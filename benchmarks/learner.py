@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.machine import copy_window, matrix_window, seconds, use_threads
 from benchmarks.plain_loop import plain_loop
+from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import SMALL, repeated_updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import prepare
@@ -37,40 +38,46 @@ STREAM = 2_000
 CALL = {True: 1000, False: 50}
 
 
-def learner(
-    runs: int, batch: int, optimizer: str, device: torch.device
-) -> tuple[Callable[[], None], int]:
-    """Return a function that takes some updates of a population, and how many it takes."""
+def random_population(
+    runs: int, length: int, optimizer: str, device: torch.device
+) -> tuple[Transition, Algorithm, State]:
+    """Return random streams, one a run, and a population of `tdc` with a body 8-32-16 for them."""
     generator = torch.Generator().manual_seed(0)
-    length = max(STREAM // 4, batch * 4) if runs > 256 else STREAM
     observation = torch.randn(runs, length + 1, 8, generator=generator).to(device)
     reward = torch.randn(runs, length, generator=generator).to(device)
     ones = torch.ones_like(reward)
-    stream = Transition(
-        observation[:, :-1].contiguous(),
-        reward,
-        0.99 * ones,
-        observation[:, 1:].contiguous(),
-        ones,
-        torch.zeros_like(reward),
-    )
-    stream_index = torch.arange(runs, device=device)
-    experience = Experience(stream, None, stream_index, stream_index)
+    here, there = observation[:, :-1].contiguous(), observation[:, 1:].contiguous()
+    stream = Transition(here, reward, 0.99 * ones, there, ones, torch.zeros_like(reward))
     algorithm, state = prepare(
         RULES["tdc"],
         partial(mlp, features=16, hidden=(32,)),
-        observation[0, :100],
+        here[0, :100],
         runs=runs,
         seed=0,
         optimizers=part_optimizers(optimizer),
     )
-    sizes = StepSizes(*(torch.full((runs,), size, device=device) for size in (1e-3, 1e-2, 1e-2)))
+    return stream, algorithm, state
+
+
+def population_sizes(runs: int, device: torch.device) -> StepSizes:
+    """Return the step sizes of body, head and auxiliary, [run] each."""
+    return StepSizes(*(torch.full((runs,), size, device=device) for size in (1e-3, 1e-2, 1e-2)))
+
+
+def learner(
+    runs: int, batch: int, optimizer: str, device: torch.device
+) -> tuple[Callable[[], None], int]:
+    """Return a function that takes some updates of a population, and how many it takes."""
+    length = max(STREAM // 4, batch * 4) if runs > 256 else STREAM
+    stream, algorithm, state = random_population(runs, length, optimizer, device)
+    stream_index = torch.arange(runs, device=device)
+    experience = Experience(stream, None, stream_index, stream_index)
     advance = repeated_updates(
         algorithm,
         schedule("constant"),
         MarkovSampling(batch),
         experience,
-        sizes,
+        population_sizes(runs, device),
         state,
         compiled=True,
     )

@@ -12,18 +12,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.timing import Setting, best_seconds, driver_calls
-from benchmarks.learner import OPERATIONS
+from benchmarks.learner import OPERATIONS, population_sizes, random_population
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.cuda_graphs import UNROLLED
 from neural_tdc.learning.learner import repeated_updates
-from neural_tdc.learning.optimisers import part_optimizers
-from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, IidSampling
 from neural_tdc.learning.schedules import schedule
-from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
-from neural_tdc.rules.registry import RULES
-from neural_tdc.types import StepSizes, Transition
+from neural_tdc.types import StepSizes
 
 # Runs, optimiser and batch.
 CASES = (
@@ -62,25 +58,13 @@ class Population(NamedTuple):
 
 def population(runs: int, optimizer: str, batch: int, device: torch.device) -> Population:
     """Return a population of `tdc` with a body 8-32-16 in float32."""
-    generator, made = torch.Generator().manual_seed(0), min(runs, MADE)
-    observation = torch.randn(made, LENGTH + 1, 8, generator=generator).to(device)
-    reward = torch.randn(made, LENGTH, generator=generator).to(device)
-    ones = torch.ones_like(reward)
-    here, there = observation[:, :-1].contiguous(), observation[:, 1:].contiguous()
-    stream = Transition(here, reward, 0.99 * ones, there, ones, 0 * ones)
-    algorithm, state = prepare(
-        RULES["tdc"],
-        partial(mlp, features=16, hidden=(32,)),
-        here[0, :100],
-        runs=made,
-        seed=0,
-        optimizers=part_optimizers(optimizer),
-    )
+    made = min(runs, MADE)
+    stream, algorithm, state = random_population(made, LENGTH, optimizer, device)
     times = -(-runs // made)
     state = tree_map(lambda x: x.repeat(times, *([1] * (x.dim() - 1)))[:runs], state)
     index = torch.arange(runs, device=device) % made
     experience = Experience(stream, None, index, keys(0, made, "sampling").to(device)[index])
-    sizes = StepSizes(*(torch.full((runs,), size, device=device) for size in (1e-3, 1e-2, 1e-2)))
+    sizes = population_sizes(runs, device)
     return Population(algorithm, state, experience, sizes, IidSampling(batch))
 
 
