@@ -19,7 +19,7 @@ from experiments.runs.results.intervals import (
     interquartile_interval,
     interval_name,
 )
-from experiments.runs.results.report import mean_with_interval, number
+from experiments.runs.results.report import mean_with_interval, number, table_lines
 from experiments.runs.results.statistics import summary_entry
 from experiments.train_dqn.figures import Curve
 
@@ -110,11 +110,7 @@ def comparison_table(
                     number(random.get(game)),
                 ]
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    ]
-    lines.insert(1, "  ".join("─" * width for width in widths))
+    lines = table_lines(rows)
     lines.append(f"{middle} over seeds [{interval_name(seeds, 'seeds')}] of raw whole-game scores")
     if min(seeds) < FEWEST_CUT <= max(seeds):
         lines.append("of fewer than four seeds the interquartile mean is the mean")

@@ -22,7 +22,7 @@ from experiments.runs.results.intervals import (
     interquartile_mean,
     interval_name,
 )
-from experiments.runs.results.report import mean_with_interval, number
+from experiments.runs.results.report import mean_with_interval, number, table_lines
 from experiments.runs.results.statistics import number_or_none, summary_entry
 
 
@@ -101,14 +101,6 @@ def grid_summary(reports: Mapping[str, GameReport]) -> dict[str, Any]:
     return result
 
 
-def _lines(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    ]
-    return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]]
-
-
 def grid_table(reports: Mapping[str, GameReport]) -> str:
     """Return a line per game and entrant, and the probabilities of improvement of the best one."""
     head = ["game", "rule/arm", "body rate", "head rate", f"score, last {LAST} evaluations"]
@@ -136,4 +128,4 @@ def grid_table(reports: Mapping[str, GameReport]) -> str:
         f"interquartile mean over {seeds} fresh seeds [{interval_name([seeds], 'seeds')}]; better "
         "than it: probability that a run of the best scores more [95 % bootstrap interval]"
     )
-    return "\n".join([*_lines(rows), note])
+    return "\n".join([*table_lines(rows), note])

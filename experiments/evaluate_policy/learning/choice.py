@@ -15,7 +15,7 @@ from experiments.evaluate_policy.learning.start_value import (
     value_entry,
 )
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO
-from experiments.runs.results.report import number
+from experiments.runs.results.report import number, table_lines
 from experiments.runs.results.statistics import number_or_none
 from experiments.runs.results.style import save_figure, styled
 from neural_tdc.baselines.feature_blocks import module_parameters
@@ -99,11 +99,8 @@ def choice_lines(summary: Mapping[str, Any], *, truth: bool) -> list[str]:
     rows.append([AUTO, number(error), "", chosen])
     if not truth:
         rows = [[*row[:1], *row[2:]] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("─" * width for width in widths))
     said = f"chosen by {summary['criterion']}: {chosen}"
-    return [*lines, "", said, *summary["notes"], *_warnings(summary)]
+    return [*table_lines(rows), "", said, *summary["notes"], *_warnings(summary)]
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:

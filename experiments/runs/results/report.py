@@ -85,6 +85,16 @@ def _scale(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> f
     return max((abs(mean) for mean in means if mean is not None), default=0.0)
 
 
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose first row is its head: columns of one width, and a rule."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
+    ]
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return lines
+
+
 def table(
     summaries: Mapping[str, Mapping[str, Any]],
     columns: Sequence[tuple[str, str, str]] | None = None,
@@ -107,11 +117,7 @@ def table(
         scale = _scale(summary["metrics"])
         counts = f"{summary['diverged']} of {summary['runs']}"
         rows.append([rule, *(mean_with_interval(entry, scale) for entry in entries), counts])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    ]
-    lines.insert(1, "  ".join("─" * width for width in widths))
+    lines = table_lines(rows)
     survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
     kind = interval_name(survivors, logarithm=errors)
     if any("noise_rmsve_states" in each for each in metrics):
