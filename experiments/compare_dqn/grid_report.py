@@ -101,11 +101,14 @@ def grid_summary(reports: Mapping[str, GameReport]) -> dict[str, Any]:
     return result
 
 
-def grid_table(reports: Mapping[str, GameReport]) -> str:
-    """Return a line per game and entrant, and the probabilities of improvement of the best one."""
+def grid_table(summary: Mapping[str, Any]) -> str:
+    """Return a line per game and entrant, and the probabilities of improvement of the best one.
+
+    summary: that of `grid_summary`
+    """
     head = ["game", "rule/arm", "body rate", "head rate", f"score, last {LAST} evaluations"]
     rows = [[*head, "over all", "diverged", "better than it"]]
-    for game, entry in grid_summary(reports).items():
+    for game, entry in summary.items():
         entries = entry["entrants"]
         top = max(entries, key=lambda name: entries[name]["final"]["mean"])
         for name, values in entries.items():

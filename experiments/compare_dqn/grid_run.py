@@ -84,10 +84,9 @@ def compare_grid(comparison: Comparison, clock: PhaseClock) -> None:
         clock.switch("write")
         settings = comparison.settings
         grid_figure(settings.out / FIGURE, reports, settings.vector)
-        write_json(
-            settings.out / SUMMARY, grid_summary(reports) | {"seconds": rounded(clock.seconds())}
-        )
-        print(f"\n{grid_table(reports)}\n\nfigure: {settings.out / FIGURE}")
+        summary = grid_summary(reports)
+        write_json(settings.out / SUMMARY, summary | {"seconds": rounded(clock.seconds())})
+        print(f"\n{grid_table(summary)}\n\nfigure: {settings.out / FIGURE}")
 
 
 def _compare_on(
