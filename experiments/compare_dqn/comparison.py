@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from experiments.runs.folder.files import read_json
 from experiments.runs.folder.run_folder import SCORES, SUMMARY
@@ -60,7 +61,8 @@ def curves(runs: Sequence[Finished]) -> Curve:
     return Curve(steps, *interquartile_interval(scores))
 
 
-def _entry(values: np.ndarray) -> dict[str, float | None]:
+def seeds_entry(values: Float[np.ndarray, " seed"]) -> dict[str, float | None]:
+    """Return the interquartile mean over seeds and its interval, and the median, as JSON has it."""
     center, low, high = interquartile_interval(values[None])
     return summary_entry(values, Interval(center[0], low[0], high[0]))
 
@@ -79,8 +81,8 @@ def summary_of(
             _, scores = _together(runs)
             last, whole = scores[-LAST:].mean(0), scores.mean(0)
             entries[arm] = {
-                "final": _entry(last),
-                "over_all_evaluations": _entry(whole),
+                "final": seeds_entry(last),
+                "over_all_evaluations": seeds_entry(whole),
                 "seeds": len(runs),
                 "by_seed": last.tolist(),
                 "agent_steps": int(runs[0].steps[-1]),

@@ -12,18 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from experiments.compare_dqn.comparison import LAST
+from experiments.compare_dqn.comparison import LAST, seeds_entry
 from experiments.compare_dqn.grid import Candidate, Entrant, candidate_entry
 from experiments.compare_dqn.stage import StageScores
 from experiments.runs.results.comparisons import improvement_probability
-from experiments.runs.results.intervals import (
-    Interval,
-    interquartile_interval,
-    interquartile_mean,
-    interval_name,
-)
+from experiments.runs.results.intervals import interquartile_mean, interval_name
 from experiments.runs.results.report import mean_with_interval, number, table_lines
-from experiments.runs.results.statistics import number_or_none, summary_entry
+from experiments.runs.results.statistics import number_or_none
 
 
 class GameReport(NamedTuple):
@@ -51,11 +46,6 @@ def fresh_scores(found: GameReport, entrant: Entrant) -> Float[np.ndarray, " see
     return last_scores(found.report.of(found.chosen[entrant][0])[0])
 
 
-def _entry(values: np.ndarray) -> dict[str, float | None]:
-    center, low, high = interquartile_interval(values[None])
-    return summary_entry(values, Interval(center[0], low[0], high[0]))
-
-
 def _pair(first: np.ndarray, second: np.ndarray) -> dict[str, float | None]:
     found = improvement_probability(first, second)
     return {name: number_or_none(float(end)) for name, end in zip(("mean", "low", "high"), found)}
@@ -72,8 +62,8 @@ def grid_summary(reports: Mapping[str, GameReport]) -> dict[str, Any]:
             entries[entrant.name] = {
                 **candidate_entry(candidate),
                 "selection_score": number_or_none(selected),
-                "final": _entry(last),
-                "over_all_evaluations": _entry(scores.mean(0)),
+                "final": seeds_entry(last),
+                "over_all_evaluations": seeds_entry(scores.mean(0)),
                 "by_seed": last.tolist(),
                 "diverged": int(diverged.sum()),
             }
