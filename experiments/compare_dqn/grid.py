@@ -6,13 +6,12 @@ Candidates of one rule with the same rates are one and learn once for all their 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.compare_dqn.settings import Comparison
 from experiments.runs.results.intervals import interquartile_mean
-from experiments.train_dqn.settings import DQNSettings
 
 # Seeds of the selection begin here: those of the report are below.
 FIRST_SELECTION_SEED = 1000
@@ -31,7 +30,7 @@ class Entrant(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A rule with the learning rates of body and head."""
+    """A rule with the learning rates of body and head; the fields are settings of its runs."""
 
     rule: str
     body_step: float
@@ -63,13 +62,6 @@ def candidates(comparison: Comparison, entrant: Entrant) -> list[Candidate]:
     return list(dict.fromkeys(found))
 
 
-def member_settings(
-    comparison: Comparison, game: str, candidate: Candidate, seed: int
-) -> DQNSettings:
-    """Return the settings of one run; UsageError in one line for what is not allowed."""
-    return comparison.member(game, {**candidate._asdict(), "seed": seed})
-
-
 def best_candidate(
     scores: Mapping[Candidate, np.ndarray], choices: Sequence[Candidate]
 ) -> tuple[Candidate, float]:
@@ -80,8 +72,3 @@ def best_candidate(
     means = {each: interquartile_mean(scores[each]) for each in choices}
     chosen = max(choices, key=lambda each: means[each])
     return chosen, means[chosen]
-
-
-def candidate_entry(candidate: Candidate) -> dict[str, Any]:
-    """Return a candidate as it stands in files."""
-    return dict(candidate._asdict())

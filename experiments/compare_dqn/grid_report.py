@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.compare_dqn.comparison import LAST, seeds_entry
-from experiments.compare_dqn.grid import Candidate, Entrant, candidate_entry
+from experiments.compare_dqn.grid import Candidate, Entrant
 from experiments.compare_dqn.stage import StageScores
 from experiments.runs.results.comparisons import improvement_probability
 from experiments.runs.results.intervals import interquartile_mean, interval_name
@@ -60,7 +60,7 @@ def grid_summary(reports: Mapping[str, GameReport]) -> dict[str, Any]:
             scores, diverged = found.report.of(candidate)
             last = last_scores(scores)
             entries[entrant.name] = {
-                **candidate_entry(candidate),
+                **candidate._asdict(),
                 "selection_score": number_or_none(selected),
                 "final": seeds_entry(last),
                 "over_all_evaluations": seeds_entry(scores.mean(0)),
@@ -80,7 +80,7 @@ def grid_summary(reports: Mapping[str, GameReport]) -> dict[str, Any]:
             },
             "selection": [
                 {
-                    **candidate_entry(candidate),
+                    **candidate._asdict(),
                     "score": number_or_none(interquartile_mean(scores)),
                     "diverged": int(np.isneginf(scores).sum()),
                     "by_seed": [number_or_none(each) for each in scores.tolist()],

@@ -14,7 +14,6 @@ from experiments.compare_dqn.grid import (
     best_candidate,
     candidates,
     entrants,
-    member_settings,
 )
 from experiments.compare_dqn.grid_figure import grid_figure
 from experiments.compare_dqn.grid_report import GameReport, grid_summary, grid_table, last_scores
@@ -49,7 +48,7 @@ def _check(comparison: Comparison) -> None:
     )
     for game in settings.problem:
         for candidate in choices:
-            run = member_settings(comparison, game, candidate, 0)
+            run = comparison.member(game, candidate._asdict())
         environments = games(run, 1)
         try:
             if environments.stack != 1:

@@ -11,7 +11,7 @@ from agents.dqn.population_evaluation import evaluate_population
 from agents.dqn.stacked_learner import MemberRates
 from agents.dqn.stacked_replay import StackedReplay
 from envs.games.discrete_control import GymnasiumEnvironments
-from experiments.compare_dqn.grid import Candidate, member_settings
+from experiments.compare_dqn.grid import Candidate
 from experiments.compare_dqn.settings import Comparison
 from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
@@ -53,7 +53,9 @@ def stage_population(
 
     Returns it with the settings of its members in the population's order.
     """
-    settings = [member_settings(comparison, game, candidate, seed) for candidate, seed in runs]
+    settings = [
+        comparison.member(game, {**candidate._asdict(), "seed": seed}) for candidate, seed in runs
+    ]
     members = []
     for one in settings:
         body, head = one.rates
@@ -111,7 +113,7 @@ def run_stage(
     clock.switch("write")
     population, settings = stage_population(comparison, game, runs)
     try:
-        stage = _Stage(folder, game, population, settings, clock)
+        stage = _Stage(folder, population, settings, clock)
         stage.learn(f"{name} on {game}", stopping)
         return _read(folder, runs)
     finally:
@@ -124,12 +126,11 @@ class _Stage:
     def __init__(
         self,
         folder: Path,
-        game: str,
         population: DQNPopulation,
         settings: list[DQNSettings],
         clock: PhaseClock,
     ) -> None:
-        self.folder, self.game, self.population = folder, game, population
+        self.folder, self.population = folder, population
         self.settings, self.clock = settings, clock
         self.evaluations: list[dict[str, Any]] = []
         self.diverged = np.zeros(len(settings), dtype=bool)
@@ -199,13 +200,8 @@ class _Stage:
         """Write the scores, which say that the stage is done, and drop the checkpoint."""
         steps = self.population.step * len(self.settings)
         runs = [
-            {
-                "rule": one.rule,
-                "body_step": one.body_step,
-                "head_step": one.head_step,
-                "seed": one.seed,
-                "diverged": bool(lost),
-            }
+            {name: getattr(one, name) for name in (*Candidate._fields, "seed")}
+            | {"diverged": bool(lost)}
             for one, lost in zip(self.settings, self.diverged)
         ]
         write_json(
@@ -224,7 +220,7 @@ def _read(folder: Path, runs: Sequence[tuple[Candidate, int]]) -> StageScores:
     """Read the scores of a finished stage; ValueError where they are of other runs."""
     content = read_json(folder / SCORES)
     found = [
-        (Candidate(run["rule"], run["body_step"], run["head_step"]), run["seed"])
+        (Candidate(*(run[name] for name in Candidate._fields)), run["seed"])
         for run in content["runs"]
     ]
     if set(found) != set(runs):
