@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.compare_dqn.settings import Comparison
 from experiments.runs.results.intervals import interquartile_mean
+from experiments.train_dqn.settings import dqn_arm_rates
 
 # Seeds of the selection begin here: those of the report are below.
 FIRST_SELECTION_SEED = 1000
@@ -37,14 +38,6 @@ class Candidate(NamedTuple):
     head_step: float
 
 
-def grid_rates(arm: str, body_step: float, ratio: float) -> tuple[float, float]:
-    """Return the rates of body and head that an arm makes of a body rate and a ratio."""
-    # Ten digits: products of the same size are then the same number.
-    fast = float(f"{body_step * ratio:.10g}")
-    arms = {"split": (body_step, fast), "body": (body_step, body_step), "head": (fast, fast)}
-    return arms.get(arm, (fast, body_step))
-
-
 def entrants(comparison: Comparison) -> list[Entrant]:
     """Return every rule with every arm."""
     settings = comparison.settings
@@ -54,8 +47,12 @@ def entrants(comparison: Comparison) -> list[Entrant]:
 def candidates(comparison: Comparison, entrant: Entrant) -> list[Candidate]:
     """Return the candidates of an entrant, each once."""
     settings = comparison.settings
+    # Ten digits: products of the same size are then the same number.
     found = [
-        Candidate(entrant.rule, *grid_rates(entrant.arm, body_step, ratio))
+        Candidate(
+            entrant.rule,
+            *dqn_arm_rates(entrant.arm, body_step, float(f"{body_step * ratio:.10g}")),
+        )
         for body_step in settings.body_steps
         for ratio in settings.ratios
     ]

@@ -31,6 +31,12 @@ from experiments.train_dqn.defaults import defaults, defaults_in_words
 DQN_ARMS = ("split", "body", "head", "opposite")
 
 
+def dqn_arm_rates(arm: str, body: float, head: float) -> tuple[float, float]:
+    """Return the learning rates of body and head that an arm makes of two."""
+    arms = {"split": (body, head), "body": (body, body), "head": (head, head)}
+    return arms.get(arm, (head, body))
+
+
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings(CheckedSettings):
     """What the runs of a comparison share."""
@@ -197,9 +203,7 @@ class DQNSettings(AgentSettings, FolderSettings):
     @property
     def rates(self) -> tuple[float, float]:
         """Return the learning rates of body and head that the arm stands for."""
-        body, head = self.body_step, self.head_step
-        arms = {"split": (body, head), "body": (body, body), "head": (head, head)}
-        return arms.get(self.arm, (head, body))
+        return dqn_arm_rates(self.arm, self.body_step, self.head_step)
 
     @property
     def objective(self) -> QObjective:
