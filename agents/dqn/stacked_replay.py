@@ -14,19 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from agents.dqn.batch import Batch
-from agents.dqn.replay import FRAME_DTYPES, HOST_BYTES, check_capacity, replay_bytes
+from agents.dqn.replay import FRAME_DTYPES, check_capacity, replay_bytes
 from neural_tdc.device_memory import check_memory
 
 _ARRAYS = ("action", "reward", "terminated", "cut", "is_transition", "starts")
 _COUNTS = ("oldest", "count", "time")
-
-
-def stacked_replay_bytes(
-    runs: int, capacity: int, frame_shape: tuple[int, ...], dtype: str
-) -> tuple[int, int]:
-    """Return what the replays of a population take, in bytes: frames, and all the rest."""
-    frames, _ = replay_bytes(runs * capacity, frame_shape, dtype)
-    return frames, runs * capacity * HOST_BYTES
 
 
 class StackedReplay:
@@ -48,9 +40,9 @@ class StackedReplay:
     ) -> None:
         check_capacity(capacity, 1, 1, steps)
         self.runs, self.times, self.steps = runs, capacity, steps
-        frames, rest = stacked_replay_bytes(runs, capacity, frame_shape, dtype)
-        check_memory(f"{runs} replays of {capacity:,} frames", frames, "cpu", rest)
         rows = runs * capacity
+        frames, rest = replay_bytes(rows, frame_shape, dtype)
+        check_memory(f"{runs} replays of {capacity:,} frames", frames, "cpu", rest)
         self._frames = torch.zeros(rows, *frame_shape, dtype=FRAME_DTYPES[dtype])
         self._action = np.zeros(rows, dtype=np.int32)
         self._reward = np.zeros(rows, dtype=np.float32)

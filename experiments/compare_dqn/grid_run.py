@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from agents.dqn.replay import check_capacity
-from agents.dqn.stacked_replay import stacked_replay_bytes
+from agents.dqn.replay import check_capacity, replay_bytes
 from experiments.compare_dqn.folder import comparison_folder
 from experiments.compare_dqn.grid import (
     FIRST_SELECTION_SEED,
@@ -54,8 +53,8 @@ def _check(comparison: Comparison) -> None:
             if environments.stack != 1:
                 raise UsageError(f"--grid does not work on {game}: it has stacks of frames")
             network_of(run, environments)
-            size = stacked_replay_bytes(
-                largest, run.replay_capacity, environments.frame_shape, environments.dtype
+            size = replay_bytes(
+                largest * run.replay_capacity, environments.frame_shape, environments.dtype
             )
         finally:
             environments.close()
