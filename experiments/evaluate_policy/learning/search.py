@@ -4,6 +4,7 @@ Many candidates learn from the same transitions, see `neural_tdc.best_value`. Wh
 known it is used to measure the choice, never to make it.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,6 @@ class SearchRun:
         seed = self.shared.settings["seed"]
         return self.recorder.summaries(self.task.name, self.steps, seed, **more)[AUTO]
 
-    def lines(self) -> list[str]:
-        """Return what is printed of the choice."""
-        return choice_lines(self.summary(), truth=self.task.truth is not None)
+    def lines(self, summary: Mapping[str, Any]) -> list[str]:
+        """Return what is printed of the choice, from the summary of the finished search."""
+        return choice_lines(summary, truth=self.task.truth is not None)

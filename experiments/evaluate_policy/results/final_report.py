@@ -53,7 +53,7 @@ def print_results(
         print(f"\n{table(summaries)}")
     for run in runs:
         if isinstance(run, SearchRun):
-            print("", *run.lines(), sep="\n")
+            print("", *run.lines(summaries[run.name]), sep="\n")
     print()
     for line in controls:
         print(line, file=sys.stderr if line.startswith("warning") else sys.stdout)

@@ -41,6 +41,9 @@ def test_without_a_rule_the_best_value_function_is_found_and_can_be_loaded(evalu
     assert float(value[11]) == pytest.approx(-2, abs=1)
     assert summary["value"]["mean"] == pytest.approx(float(value[0]))
     assert summary["ranking"][0]["rmsve"] < 1 < summary["ranking"][-1]["rmsve"]
+    # What the report adds is still there after it was printed.
+    assert summary["control"]["relative"] < 0.5
+    assert summary["noise"]["truth"] == 0
     assert "auto" in outcome.out
     assert "chosen by returns" in outcome.out
     assert (tmp_path / "run/figure.png").stat().st_size > 1000
