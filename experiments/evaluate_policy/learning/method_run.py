@@ -6,44 +6,28 @@ from typing import Any
 
 from torch.utils._pytree import tree_map
 
-from agents.policy_evaluation import Task
-from agents.resampled_task import Evidence
 from agents.starts import start_states, with_start_values
+from experiments.evaluate_policy.learning.folder_run import FolderRun
 from experiments.evaluate_policy.learning.saved_value import method_value
 from experiments.evaluate_policy.learning.shared import Shared
-from experiments.evaluate_policy.learning.start_value import run_evidence, value_of_runs
+from experiments.evaluate_policy.learning.start_value import value_of_runs
 from experiments.evaluate_policy.learning.streams import run_streams
 from experiments.runs.command_line.checks import named
 from experiments.runs.folder.checkpoint import write_tensors
-from experiments.runs.folder.run_folder import CHECKPOINT, VALUE
-from experiments.runs.recording.recorder import Recorder
-from experiments.runs.results.history import History
+from experiments.runs.folder.run_folder import VALUE
 from neural_tdc.baselines.prefixes import prefix_measurements
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Evaluator, FeatureMap, Measurement
 
 
-class MethodRun:
+class MethodRun(FolderRun):
     """One method's run, from the beginning or after the prefixes that are done."""
 
     def __init__(self, name: str, folder: Path, shared: Shared) -> None:
-        self.name, self.folder, self.shared = name, folder, shared
+        super().__init__(name, folder, shared, {"diverged"})
         self.method = shared.plan.methods[name]
-        self.recorder = Recorder(
-            folder / CHECKPOINT, {name: folder}, {"diverged"}, clock=shared.clock
-        )
         if self.recorder.saved is not None:
             self.recorder.resume([self.recorder.start])
-
-    @property
-    def task(self) -> Task:
-        """Return the task that it learns."""
-        return self.shared.task
-
-    @property
-    def history(self) -> History:
-        """Return the measurements so far."""
-        return self.recorder.histories[self.name]
 
     def _evaluator(self, features: FeatureMap) -> Evaluator:
         """Return the evaluator of the task, with the value of the starts, for the CPU."""
@@ -87,17 +71,11 @@ class MethodRun:
         write_tensors(self.folder / VALUE, method_value(last, self.task))
         return {"diverged": last.diverged}
 
-    @property
-    def evidence(self) -> Evidence:
-        """Return how much data the first run learns from."""
-        return run_evidence(self.task)
-
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run, with its passes over the data."""
-        steps, seed = self.shared.plan.steps, self.shared.settings["seed"]
-        more = {
+        return self.write_summary(
+            self.shared.plan.steps,
             **value_of_runs(self.history, self.task),
-            "passes": self.method.passes,
-            "settings": self._own_settings(),
-        }
-        return self.recorder.summaries(self.task.name, steps, seed, **more)[self.name]
+            passes=self.method.passes,
+            settings=self._own_settings(),
+        )

@@ -8,17 +8,15 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten
 
-from agents.policy_evaluation import Task, experience_on
-from agents.resampled_task import Evidence
+from agents.policy_evaluation import experience_on
 from agents.starts import start_states, with_start_values
+from experiments.evaluate_policy.learning.folder_run import FolderRun
 from experiments.evaluate_policy.learning.saved_value import rule_value
 from experiments.evaluate_policy.learning.shared import Beginning, Shared
-from experiments.evaluate_policy.learning.start_value import run_evidence, value_of_runs
+from experiments.evaluate_policy.learning.start_value import value_of_runs
 from experiments.evaluate_policy.parts.algorithms import run_step_sizes, task_runs
 from experiments.runs.folder.checkpoint import restored, write_tensors
-from experiments.runs.folder.run_folder import CHECKPOINT, VALUE
-from experiments.runs.recording.recorder import Recorder
-from experiments.runs.results.history import History
+from experiments.runs.folder.run_folder import VALUE
 from experiments.runs.results.report import Progress
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import divergence_limit, learn
@@ -30,7 +28,7 @@ from neural_tdc.types import Evaluator, Measurement
 _KEPT = {"diverged", "limit", "leaves"}
 
 
-class EvaluationRun:
+class EvaluationRun(FolderRun):
     """One rule's run, from the beginning or from its checkpoint."""
 
     def __init__(
@@ -42,12 +40,9 @@ class EvaluationRun:
         algorithm: Algorithm,
         state: State,
     ) -> None:
-        self.name, self.folder, self.shared, self.beginning = name, folder, shared, beginning
-        self.algorithm, self.state = algorithm, state
         plan = shared.plan
-        self.recorder = Recorder(
-            folder / CHECKPOINT, {name: folder}, _KEPT, device=plan.device, clock=shared.clock
-        )
+        super().__init__(name, folder, shared, _KEPT, plan.device)
+        self.beginning, self.algorithm, self.state = beginning, algorithm, state
         self.limit = divergence_limit(state.parameters)
         self.diverged: torch.Tensor | None = None
         if (saved := self.recorder.saved) is not None:
@@ -55,16 +50,6 @@ class EvaluationRun:
             self.diverged, self.limit = saved["diverged"], saved["limit"]
             self.recorder.resume(self._measured(max(plan.steps, self.recorder.start)))
         self.base = run_step_sizes(algorithm, plan, self.task, self.limit)
-
-    @property
-    def task(self) -> Task:
-        """Return the task that it learns."""
-        return self.shared.task
-
-    @property
-    def history(self) -> History:
-        """Return the measurements so far."""
-        return self.recorder.histories[self.name]
 
     def _measured(self, steps: int) -> list[int]:
         """Return the numbers of updates after which a run of so many is measured."""
@@ -111,7 +96,7 @@ class EvaluationRun:
                     {"speed/run_steps_per_second": done / max(learning, 1e-9)},
                 )
                 progress.update(measurement.step, *self._present_error())
-            recorder.write_hparams({self.name: self._hparams()})
+            recorder.write_hparams({self.name: {**settings, "rule": self.name}})
 
     def _evaluator(self) -> Evaluator:
         """Return the task's evaluator, with the value of the starts."""
@@ -133,18 +118,6 @@ class EvaluationRun:
         mean = float(np.nanmean(present)) if np.isfinite(present).any() else None
         return mean, first.symbol
 
-    def _hparams(self) -> dict[str, Any]:
-        left_out = ("out", "resume", "overwrite", "rule")
-        kept = {name: value for name, value in self.shared.settings.items() if name not in left_out}
-        return {**kept, "rule": self.name}
-
-    @property
-    def evidence(self) -> Evidence:
-        """Return how much data the first run learns from."""
-        return run_evidence(self.task)
-
     def summary(self) -> dict[str, Any]:
         """Write and return the summary of the finished run."""
-        steps, seed = self.shared.plan.steps, self.shared.settings["seed"]
-        more = value_of_runs(self.history, self.task)
-        return self.recorder.summaries(self.task.name, steps, seed, **more)[self.name]
+        return self.write_summary(self.shared.plan.steps, **value_of_runs(self.history, self.task))

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.policy_evaluation import Task
 from agents.resampled_task import Evidence, evidence
 from experiments.evaluate_policy.learning.choice import (
     choice_figure,
@@ -21,13 +20,12 @@ from experiments.evaluate_policy.learning.choice import (
     saved_choice,
     value_error,
 )
+from experiments.evaluate_policy.learning.folder_run import FolderRun
 from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO, FOR_AUTO
 from experiments.runs.command_line.checks import named
 from experiments.runs.folder.checkpoint import write_tensors
-from experiments.runs.folder.run_folder import CHECKPOINT, FIGURE, VALUE
-from experiments.runs.recording.recorder import Recorder
-from experiments.runs.results.history import History
+from experiments.runs.folder.run_folder import FIGURE, VALUE
 from neural_tdc.best_value import BestValue, best_value
 from neural_tdc.types import Transition
 
@@ -35,14 +33,12 @@ from neural_tdc.types import Transition
 RESAMPLES = 101
 
 
-class SearchRun:
+class SearchRun(FolderRun):
     """The search in its folder: new, or finished before.
 
     stream:  what it learns from, see `first_stream`
     workers: threads that it may compute on
     """
-
-    name = AUTO
 
     def __init__(
         self,
@@ -52,26 +48,13 @@ class SearchRun:
         workers: int,
         vector: str | None,
     ) -> None:
-        self.folder, self.shared, self.stream = folder, shared, stream
-        self.workers, self.vector = workers, vector
+        super().__init__(AUTO, folder, shared, {"choice"})
+        self.stream, self.workers, self.vector = stream, workers, vector
         self.steps = len(stream.reward)
-        self.recorder = Recorder(
-            folder / CHECKPOINT, {AUTO: folder}, {"choice"}, clock=shared.clock
-        )
         self.choice: dict[str, Any] | None = None
         if (saved := self.recorder.saved) is not None:
             self.choice = saved["choice"]
             self.recorder.resume([self.recorder.start])
-
-    @property
-    def task(self) -> Task:
-        """Return the task that it learns."""
-        return self.shared.task
-
-    @property
-    def history(self) -> History:
-        """Return the one measurement, at the end."""
-        return self.recorder.histories[AUTO]
 
     def learn(self) -> None:
         """Search, measure and save; a search is finished, or it starts from the beginning."""
@@ -131,8 +114,7 @@ class SearchRun:
         """Write and return the summary of the finished search."""
         # Updates of candidates are not those of a rule.
         more = {"run_steps_per_second": None, **(self.choice or {})}
-        seed = self.shared.settings["seed"]
-        return self.recorder.summaries(self.task.name, self.steps, seed, **more)[AUTO]
+        return self.write_summary(self.steps, **more)
 
     def lines(self, summary: Mapping[str, Any]) -> list[str]:
         """Return what is printed of the choice, from the summary of the finished search."""
