@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from agents.policy_evaluation import Task
 from agents.resampled_task import evidence
@@ -18,13 +17,11 @@ from experiments.evaluate_policy.settings.evaluation_settings import AUTO
 from experiments.runs.results.report import number, table_lines
 from experiments.runs.results.statistics import number_or_none
 from experiments.runs.results.style import save_figure, styled
-from neural_tdc.baselines.feature_blocks import module_parameters
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.best_value import BestValue
 from neural_tdc.learning.resampling import data_interval
 from neural_tdc.metrics.value_errors import rmsve
 from neural_tdc.types import Transition
-from neural_tdc.value_function import description
 
 _COLUMNS = ("family", "RMSVE", "held-out error above the least one", "settings")
 
@@ -36,22 +33,6 @@ def value_error(value: LinearValue, task: Task) -> float | None:
         return None
     values, true = value(truth.observation.cpu()), truth.value.double().cpu()
     return float(rmsve(values, true, truth.weighting.cpu(), truth.squared_error))
-
-
-def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
-    """Return what `value.pt` holds of a choice, for `neural_tdc.load_value`."""
-    blocks, parameters = module_parameters(best.value.blocks)
-    name = "neural_tdc.baselines.feature_blocks:feature_blocks"
-    return description(
-        {key: tensor[None] for key, tensor in parameters.items()},
-        best.value.head[None],
-        torch.zeros(1, dtype=torch.bool),
-        make={"name": name, "settings": {"blocks": blocks}, "seed": 0},
-        observation_shape=best.observation_shape,
-        shift=task.shift,
-        scale=task.scale,
-        table=task.experience.table if task.states is not None else None,
-    )
 
 
 def choice_summary(best: BestValue, task: Task, stream: Transition) -> dict[str, Any]:

@@ -1,11 +1,17 @@
-"""What `value.pt` holds of a rule's run and of a method's, for `neural_tdc.load_value`."""
+"""What `value.pt` holds of a rule's run, a method's and a search, for `neural_tdc.load_value`."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from agents.policy_evaluation import Task
 from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.parts.actions import saved_actions
+from neural_tdc.baselines.feature_blocks import module_parameters
 from neural_tdc.baselines.linear_value import FEATURE_BLOCKS
+from neural_tdc.best_value import BestValue
 from neural_tdc.types import Measurement
 from neural_tdc.value_function import description
 
@@ -36,12 +42,32 @@ def rule_value(last: Measurement, shared: Shared) -> dict[str, Any]:
 def method_value(last: Measurement, task: Task) -> dict[str, Any]:
     """Return the value functions of all runs of a method: its blocks of features and the heads."""
     parameters, _, blocks = last.state
+    shape = task.example.shape[1:]
+    return _of_blocks(blocks, parameters.body, parameters.head, last.diverged, shape, task)
+
+
+def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
+    """Return the value function that a search chose, as that of one run."""
+    blocks, parameters = module_parameters(best.value.blocks)
+    body = {key: tensor[None] for key, tensor in parameters.items()}
+    lost = torch.zeros(1, dtype=torch.bool)
+    return _of_blocks(blocks, body, best.value.head[None], lost, best.observation_shape, task)
+
+
+def _of_blocks(
+    blocks: Any,
+    body: dict[str, Tensor],
+    head: Tensor,
+    diverged: Tensor,
+    shape: Sequence[int],
+    task: Task,
+) -> dict[str, Any]:
     return description(
-        parameters.body,
-        parameters.head,
-        last.diverged,
+        body,
+        head,
+        diverged,
         make={"name": FEATURE_BLOCKS, "settings": {"blocks": blocks}, "seed": 0},
-        observation_shape=tuple(task.example.shape[1:]),
+        observation_shape=tuple(shape),
         shift=task.shift,
         scale=task.scale,
         table=task.experience.table if task.states is not None else None,

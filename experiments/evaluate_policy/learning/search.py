@@ -17,10 +17,10 @@ from experiments.evaluate_policy.learning.choice import (
     choice_figure,
     choice_lines,
     choice_summary,
-    saved_choice,
     value_error,
 )
 from experiments.evaluate_policy.learning.folder_run import FolderRun
+from experiments.evaluate_policy.learning.saved_value import saved_choice
 from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO, FOR_AUTO
 from experiments.runs.command_line.checks import named
