@@ -21,12 +21,12 @@ from experiments.runs.folder.run_folder import (
 )
 from experiments.runs.folder.same_settings import check_same_settings
 from experiments.runs.recording.finished_parts import FinishedParts
-from experiments.sweep.job_array import PART_OF_STUDY, check_finished, parts_folders
-from experiments.sweep.job_part import JobPart, job_part
 from experiments.sweep.report import remove_report, write_report
 from experiments.sweep.run import SIZES, Study, make_study
-from experiments.sweep.settings import SweepSettings, read_sweep_settings
-from experiments.sweep.stored_settings import stored_settings
+from experiments.sweep.running.job_array import PART_OF_STUDY, check_finished, parts_folders
+from experiments.sweep.settings.job_part import JobPart, job_part
+from experiments.sweep.settings.stored_settings import stored_settings
+from experiments.sweep.settings.sweep_settings import SweepSettings, read_sweep_settings
 
 
 def sweep(argv: Sequence[str]) -> None:

@@ -8,13 +8,13 @@ from experiments.runs.folder.files import write_json, write_text
 from experiments.runs.folder.run_folder import SUMMARY, folder_name
 from experiments.runs.recording.finished_parts import seconds_to_write
 from experiments.runs.results.report import large_number, tensorboard_line
-from experiments.sweep import figures, tables
-from experiments.sweep.claims import measures_markdown, selection_markdown
-from experiments.sweep.hparams import HPARAMS, write_hparams
-from experiments.sweep.overall import overall, overall_csv, overall_markdown
-from experiments.sweep.results import Report, panels_of, reports
+from experiments.sweep.results import figures, tables
+from experiments.sweep.results.claims import measures_markdown, selection_markdown
+from experiments.sweep.results.hparams import HPARAMS, write_hparams
+from experiments.sweep.results.overall import overall, overall_csv, overall_markdown
+from experiments.sweep.results.rows import Report, panels_of, reports
+from experiments.sweep.results.winner import winner_lines
 from experiments.sweep.run import Study
-from experiments.sweep.winner import winner_lines
 
 SWEEP = "sweep.csv"
 # One of each for every way to select.

@@ -11,14 +11,19 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.runs.recording.finished_parts import Engine, FinishedParts
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import large_number
-from experiments.sweep.build import Cell, Configuration, cells
-from experiments.sweep.engines import make_engine
-from experiments.sweep.job_array import configurations_of_parts
-from experiments.sweep.job_part import JobPart, job_part
-from experiments.sweep.memory import Estimate, configurations_a_shard, estimate, memory_to_take
-from experiments.sweep.results import Row, identity, rows, selected
-from experiments.sweep.settings import SweepSettings
-from experiments.sweep.shard import Shard, shards
+from experiments.sweep.results.rows import Row, identity, rows, selected
+from experiments.sweep.running.build import Cell, Configuration, cells
+from experiments.sweep.running.engines import make_engine
+from experiments.sweep.running.job_array import configurations_of_parts
+from experiments.sweep.running.memory import (
+    Estimate,
+    configurations_a_shard,
+    estimate,
+    memory_to_take,
+)
+from experiments.sweep.running.shard import Shard, shards
+from experiments.sweep.settings.job_part import JobPart, job_part
+from experiments.sweep.settings.sweep_settings import SweepSettings
 from neural_tdc.cores import available_cores
 
 # Under which a folder's configuration holds the largest numbers of configurations per shard.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.runs.command_line.settings import setting_fields
-from experiments.sweep.settings import SweepSettings
+from experiments.sweep.settings.sweep_settings import SweepSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -36,10 +36,10 @@ FIGURES = (
     "compare_dqn.run.comparison_figure",
     "convergence.run.draw_convergence",
     "two_step.run.draw_two_step",
-    "sweep.figures.sensitivity_figure",
-    "sweep.figures.map_figure",
-    "sweep.figures.curves_figure",
-    "sweep.figures.relative_figure",
+    "sweep.results.figures.sensitivity_figure",
+    "sweep.results.figures.map_figure",
+    "sweep.results.figures.curves_figure",
+    "sweep.results.figures.relative_figure",
 )
 
 

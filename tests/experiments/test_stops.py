@@ -85,7 +85,7 @@ PROGRAMS = {
         "--problem boyan --width 5 --rule td tdc --steps 7 --runs 3 --measure-every 3 "
         "--body-steps 0.0078125 --ratios 1 8 --auxiliary-ratios 1 --workers 1 --memory 3 "
         "--fresh-runs 2",
-        "experiments.sweep.engines.run_shard",
+        "experiments.sweep.running.engines.run_shard",
         2,
     ),
 }
@@ -217,7 +217,7 @@ def test_a_study_that_is_ended_leaves_no_worker(fork, wait_for, tmp_path, monkey
             file.write(f"{shard.name}\n")
         time.sleep(600)
 
-    monkeypatch.setattr("experiments.sweep.engines.run_shard", endless)
+    monkeypatch.setattr("experiments.sweep.running.engines.run_shard", endless)
     process = fork(main, sweep, line.split())
     # Both workers are at work.
     wait_for(lambda: begun.exists() and len(begun.read_text().splitlines()) == 2)

@@ -15,7 +15,7 @@ from tests.experiments.sweep.small_study import LINE
 
 def _draw_nothing(patch):
     for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
-        patch.setattr(f"experiments.sweep.figures.{name}", lambda *_, **__: None)
+        patch.setattr(f"experiments.sweep.results.figures.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.recording.finished_parts import FinishedParts
 from experiments.runs.results.history import read
-from experiments.sweep import engines
-from experiments.sweep.shard import Shard, run_shard
+from experiments.sweep.running import engines
+from experiments.sweep.running.shard import Shard, run_shard
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of
 
 

@@ -129,7 +129,7 @@ from experiments.evaluate_policy.settings.evaluation_settings import read_evalua
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.program import main
 from envs.problems import problem_names
-from experiments.sweep.build import selectable
+from experiments.sweep.running.build import selectable
 
 print("queue" in problem_names(), "final_bias" in selectable())
 sys.exit(main(evaluate_policy, sys.argv[1:]))

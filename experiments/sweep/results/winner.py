@@ -8,10 +8,10 @@ from typing import Any
 
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.settings import setting_fields
-from experiments.sweep.results import Row, best, panels_of
-from experiments.sweep.settings import SweepSettings
-from experiments.sweep.shard import reported_settings
-from experiments.sweep.tables import step_text
+from experiments.sweep.results.rows import Row, best, panels_of
+from experiments.sweep.results.tables import step_text
+from experiments.sweep.running.shard import reported_settings
+from experiments.sweep.settings.sweep_settings import SweepSettings
 
 # A line leaves the folder to whoever runs it.
 _LEFT_OUT = ("out", "resume", "overwrite", "preset")

@@ -14,10 +14,10 @@ from experiments.evaluate_policy.settings.evaluation_settings import EvaluationS
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.program import Stopped, main
 from experiments.sweep import __main__ as sweep
-from experiments.sweep import engines
-from experiments.sweep import memory as sweep_memory
 from experiments.sweep import run as sweep_run
-from experiments.sweep.shard import Shard, run_shard
+from experiments.sweep.running import engines
+from experiments.sweep.running import memory as sweep_memory
+from experiments.sweep.running.shard import Shard, run_shard
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of
 
 
@@ -81,7 +81,7 @@ def test_a_population_too_large_for_the_memory_is_cut_and_not_killed(fork, tmp_p
     )
     monkeypatch.chdir(tmp_path)
     for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
-        monkeypatch.setattr(f"experiments.sweep.figures.{name}", lambda *_, **__: None)
+        monkeypatch.setattr(f"experiments.sweep.results.figures.{name}", lambda *_, **__: None)
 
     def limited(how):
         torch.set_num_threads(1)

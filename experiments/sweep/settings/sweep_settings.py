@@ -29,8 +29,8 @@ from experiments.runs.command_line.settings import (
 )
 from experiments.runs.folder.run_folder import run_configuration
 from experiments.runs.results.statistics import summary_key
-from experiments.sweep.grids import grid
-from experiments.sweep.job_part import job_part
+from experiments.sweep.settings.grids import grid
+from experiments.sweep.settings.job_part import job_part
 from neural_tdc.baselines.methods import METHODS
 from neural_tdc.learning.sampling import SAMPLINGS
 from neural_tdc.metrics.registry import selectable_metrics

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.runs.results.intervals import mean_interval, paired_difference
-from experiments.sweep.build import Cell, Configuration
-from experiments.sweep.measurements import Results
-from experiments.sweep.shard import Shard
+from experiments.sweep.running.build import Cell, Configuration
+from experiments.sweep.running.measurements import Results
+from experiments.sweep.running.shard import Shard
 
 
 class Row(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.runs.results.figures import BAND_RESAMPLES
 from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.style import rule_styles, save_figure, styled
-from experiments.sweep.results import (
+from experiments.sweep.results.rows import (
     Report,
     Row,
     key_of,
@@ -19,7 +19,7 @@ from experiments.sweep.results import (
     relative_to_baseline,
     selected_by_rule,
 )
-from experiments.sweep.tables import metric_of, step_text, title_of
+from experiments.sweep.results.tables import metric_of, step_text, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

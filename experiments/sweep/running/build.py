@@ -14,8 +14,8 @@ from experiments.evaluate_policy.settings.learning_settings import LearningSetti
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.settings import Idle, idle_flags, setting_fields
 from experiments.runs.results.statistics import summary_key
-from experiments.sweep.grids import grid
-from experiments.sweep.settings import FROZEN_BODY, SweepSettings, selectable
+from experiments.sweep.settings.grids import grid
+from experiments.sweep.settings.sweep_settings import FROZEN_BODY, SweepSettings, selectable
 from neural_tdc.metrics.registry import selectable_metrics
 from neural_tdc.rules.registry import RULES
 

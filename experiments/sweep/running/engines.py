@@ -20,8 +20,8 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.processes import deaf_to_stops, end_with_parent, terminable
 from experiments.runs.command_line.program import Stopped
 from experiments.runs.recording.finished_parts import Engine, OnProgress
-from experiments.sweep.measurements import Results
-from experiments.sweep.shard import Shard, run_shard
+from experiments.sweep.running.measurements import Results
+from experiments.sweep.running.shard import Shard, run_shard
 
 # Times that a shard is tried again after its worker has died.
 RETRIES = 3

@@ -10,7 +10,7 @@ from envs.finite.finite_mdp import FiniteMDP
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.memory import problem_shape
 from experiments.runs.command_line.checks import UsageError
-from experiments.sweep.build import Cell
+from experiments.sweep.running.build import Cell
 from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.metrics.evaluators import MEMORY

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.sweep.build import Configuration
-from experiments.sweep.results import Row
-from experiments.sweep.tables import as_csv, markdown_table, step_text, title_of
+from experiments.sweep.results.rows import Row
+from experiments.sweep.results.tables import as_csv, markdown_table, step_text, title_of
+from experiments.sweep.running.build import Configuration
 
 StudyPanel = tuple[str, str]
 

@@ -6,10 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments.sweep.build import Configuration
-from experiments.sweep.figures import curves_figure, map_figure, relative_figure, sensitivity_figure
-from experiments.sweep.overall import overall, overall_csv, overall_markdown
-from experiments.sweep.results import (
+from experiments.sweep.results.figures import (
+    curves_figure,
+    map_figure,
+    relative_figure,
+    sensitivity_figure,
+)
+from experiments.sweep.results.overall import overall, overall_csv, overall_markdown
+from experiments.sweep.results.rows import (
     Row,
     best,
     compared,
@@ -19,7 +23,8 @@ from experiments.sweep.results import (
     selected,
     summarised,
 )
-from experiments.sweep.tables import as_csv, latex, markdown, relative_markdown, step_text
+from experiments.sweep.results.tables import as_csv, latex, markdown, relative_markdown, step_text
+from experiments.sweep.running.build import Configuration
 
 NAN = math.nan
 

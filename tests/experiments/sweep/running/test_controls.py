@@ -5,8 +5,8 @@ import json
 import pytest
 
 from experiments.runs.results.history import read
-from experiments.sweep.build import cells
-from experiments.sweep.settings import read_sweep_settings
+from experiments.sweep.running.build import cells
+from experiments.sweep.settings.sweep_settings import read_sweep_settings
 from tests.experiments.sweep.small_study import rows_of
 
 LINE = (

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.sweep.job_part import JobPart, job_part
+from experiments.sweep.settings.job_part import JobPart, job_part
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of
 
 PARTS = "s-1-of-2 s-2-of-2"

@@ -18,9 +18,9 @@ from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_pl
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.computing import compilation
-from experiments.sweep.build import Cell, Configuration
-from experiments.sweep.measurements import Results, summed_up
-from experiments.sweep.settings import SweepSettings
+from experiments.sweep.running.build import Cell, Configuration
+from experiments.sweep.running.measurements import Results, summed_up
+from experiments.sweep.settings.sweep_settings import SweepSettings
 from neural_tdc.baselines.prefixes import prefix_measurements, prefix_steps
 from neural_tdc.learning.algorithm import State
 from neural_tdc.learning.learner import divergence_limit, learn

@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.runs.folder.run_folder import folder_name
 from experiments.runs.recording.tensorboard_log import TensorBoardLog
 from experiments.runs.results.history import History
-from experiments.sweep.results import Report, Row, described
+from experiments.sweep.results.rows import Report, Row, described
 
 HPARAMS = "tensorboard"
 # The page becomes slow with more: then only the selected configurations are written.

@@ -9,8 +9,8 @@ from typing import Any
 
 from experiments.runs.results.report import mean_with_interval, number
 from experiments.runs.results.statistics import summary_key
-from experiments.sweep.measures import median_of_all
-from experiments.sweep.results import (
+from experiments.sweep.results.measures import median_of_all
+from experiments.sweep.results.rows import (
     Report,
     Row,
     described,

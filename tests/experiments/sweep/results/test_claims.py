@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from experiments.sweep.claims import measures_markdown, selection_markdown
-from experiments.sweep.measures import (
+from experiments.sweep.results.claims import measures_markdown, selection_markdown
+from experiments.sweep.results.measures import (
     hyperparameter_sensitivity,
     improvement_interval,
     improvement_over_panels,
@@ -17,9 +17,9 @@ from experiments.sweep.measures import (
     share_near_best,
     shares_within,
 )
-from experiments.sweep.reselection import median_best, reselections, tries
-from experiments.sweep.results import reports
-from tests.experiments.sweep.test_results import NAN, row
+from experiments.sweep.results.reselection import median_best, reselections, tries
+from experiments.sweep.results.rows import reports
+from tests.experiments.sweep.results.test_results import NAN, row
 
 
 def test_a_ratio_that_one_run_decides_is_chosen_again_as_often_as_that_run_is_drawn():

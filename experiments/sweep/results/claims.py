@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.sweep.measures import (
+from experiments.sweep.results.measures import (
     ENOUGH_PROBLEMS,
     NEAR,
     hyperparameter_sensitivity,
@@ -16,14 +16,14 @@ from experiments.sweep.measures import (
     share_near_best,
     shares_within,
 )
-from experiments.sweep.reselection import (
+from experiments.sweep.results.reselection import (
     RESELECTION_HEADS,
     reselection_lines,
     reselections,
     tries,
 )
-from experiments.sweep.results import Report, Row, key_of, panels_of
-from experiments.sweep.tables import markdown_table, title_of
+from experiments.sweep.results.rows import Report, Row, key_of, panels_of
+from experiments.sweep.results.tables import markdown_table, title_of
 
 # Multiples of the baseline's median error that profiles are told at.
 THRESHOLDS = (0.5, 1.0, 1.5, 2.0)

@@ -6,8 +6,8 @@ import pytest
 
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.settings import read_number
-from experiments.sweep.grids import grid
-from experiments.sweep.tables import step_text
+from experiments.sweep.results.tables import step_text
+from experiments.sweep.settings.grids import grid
 
 
 def test_numbers_powers_and_ranges_are_put_in_order():

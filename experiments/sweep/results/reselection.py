@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.sweep.results import Row, key_of, selected_by_rule
+from experiments.sweep.results.rows import Row, key_of, selected_by_rule
 
 _RESAMPLES = 1_000
 

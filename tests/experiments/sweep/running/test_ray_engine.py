@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from experiments.runs.command_line.checks import UsageError
-from experiments.sweep.engines import check_address, cluster_address, ray_cluster
+from experiments.sweep.running.engines import check_address, cluster_address, ray_cluster
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 PROGRAM = """
 import os, sys
@@ -21,8 +21,8 @@ from dataclasses import replace
 import ray
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from ray.cluster_utils import Cluster
-from experiments.sweep.engines import here, ray_cluster
-from experiments.sweep.shard import Shard
+from experiments.sweep.running.engines import here, ray_cluster
+from experiments.sweep.running.shard import Shard
 
 settings = EvaluationSettings(problem="boyan", rule=("td",), runs=2, steps=400, measure_every=50)
 shards = [

@@ -10,8 +10,8 @@ from pathlib import Path
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.folder.run_folder import run_configuration
 from experiments.runs.recording.finished_parts import FinishedParts
-from experiments.sweep.job_part import JobPart
-from experiments.sweep.shard import Shard
+from experiments.sweep.running.shard import Shard
+from experiments.sweep.settings.job_part import JobPart
 
 # Under which a folder's configuration says which part it holds.
 PART_OF_STUDY = "part"

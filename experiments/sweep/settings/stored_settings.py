@@ -6,7 +6,7 @@ from typing import Any
 from experiments.evaluate_policy.parts.data import content
 from experiments.evaluate_policy.parts.policies import policy_contents
 from experiments.runs.command_line.common_settings import stored
-from experiments.sweep.settings import SweepSettings
+from experiments.sweep.settings.sweep_settings import SweepSettings
 
 
 def stored_settings(
