@@ -174,10 +174,14 @@ class EvaluationPlan(NamedTuple):
         }
 
 
-def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> EvaluationPlan:
+def evaluation_plan(
+    settings: EvaluationSettings, *, effects: bool = True, problem: Problem | None = None
+) -> EvaluationPlan:
     """Make what the settings stand for, and try it; UsageError or ValueError in one line.
 
     effects: whether settings without effect are refused; they are in the plan all the same
+    problem: of a plan whose settings differ in rules, step sizes and sampling alone: a log is not
+        read again for it
     """
     chosen = {name: rule_of(name, settings) for name in settings.rule if name != AUTO}
     methods = {name: each for name, each in chosen.items() if isinstance(each, Method)}
@@ -187,11 +191,9 @@ def evaluation_plan(settings: EvaluationSettings, *, effects: bool = True) -> Ev
     device = torch.device("cpu")
     if rules:
         device = resolve_device(settings.device, deterministic=settings.deterministic)
-    problem: Problem
-    if settings.data is not None:
-        problem = logged(settings)
-    else:
-        problem = made_problem(settings, settings.problem or "")
+    if problem is None:
+        given = settings.problem or ""
+        problem = made_problem(settings, given) if settings.data is None else logged(settings)
     finite = isinstance(problem, FiniteMDP)
     steps = settings.steps or (problem.steps if isinstance(problem, FiniteMDP) else GYMNASIUM_STEPS)
     if settings.features == "given" and isinstance(problem, ControlProblem):

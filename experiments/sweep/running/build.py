@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agents.policy_evaluation import known_parts
 from envs.finite.finite_mdp import FiniteMDP
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.parts.problems import Problem
 from experiments.evaluate_policy.settings.data_settings import DataSettings
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.evaluate_policy.settings.learning_settings import LearningSettings
@@ -192,6 +193,7 @@ def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]
     """
     result, notes = [], []
     for problem, own in settings.items():
+        made: Problem | None = None
         for sampling in own.sampling:
             wanted = []
             for rule in own.rule:
@@ -200,7 +202,8 @@ def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]
                 wanted += [(rule, learned, several) for learned, several in by_learned.items()]
             for rule, learned, several in (*wanted, *control_configurations(own)):
                 evaluation = _evaluation(own, problem, sampling, learned, several[0])
-                checked = evaluation_plan(evaluation, effects=False)
+                checked = evaluation_plan(evaluation, effects=False, problem=made)
+                made = checked.problem
                 _check_width(checked, problem)
                 check_selection(own, problem, checked)
                 if checked.methods and checked.sampling.transitions(checked.steps) > LONGEST:

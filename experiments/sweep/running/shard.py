@@ -15,6 +15,7 @@ from agents.policy_evaluation import Task, experience_on
 from experiments.evaluate_policy.learning.streams import run_streams
 from experiments.evaluate_policy.parts.algorithms import scale_of_rewards
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.parts.problems import Problem
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.computing import compilation
@@ -35,7 +36,7 @@ RUN_STEPS_WORTH_COMPILING = 1_000_000
 MANY_UPDATES = 4_000
 
 # A problem made ready is used again by the next shards of the worker.
-_ready: dict[str, Task] = {}
+_ready: dict[str, tuple[Problem, Task]] = {}
 
 
 class Shard(NamedTuple):
@@ -106,11 +107,13 @@ def _shard(
     return Shard(name, evaluation, sizes, threads, compiled, curves)
 
 
-def _task(settings: EvaluationSettings, checked: EvaluationPlan) -> Task:
-    """Return the problem made ready, from the last call if that was for the same one."""
+def _plan_and_task(settings: EvaluationSettings) -> tuple[EvaluationPlan, Task]:
+    """Return the plan and its problem made ready, from the last call if that was for the same."""
     of_rule = ("rule", "body_step", "head_step", "auxiliary_step", "compile")
     key = repr({name: value for name, value in vars(settings).items() if name not in of_rule})
-    if key not in _ready:
+    problem, task = _ready.get(key, (None, None))
+    checked = evaluation_plan(settings, effects=False, problem=problem)
+    if task is None:
         _ready.clear()
         task = checked.task(settings)
         if task.truth is None and settings.truth_states and settings.data is None:
@@ -118,8 +121,8 @@ def _task(settings: EvaluationSettings, checked: EvaluationPlan) -> Task:
                 f"{' '.join(task.notes)}: study it with --truth-states 0, and --select by an error "
                 "that needs no truth"
             )
-        _ready[key] = task
-    return _ready[key]
+        _ready[key] = checked.problem, task
+    return checked, task
 
 
 def _side_by_side(population: Any, configurations: int) -> Any:
@@ -165,8 +168,7 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
     """
     torch.set_num_threads(shard.threads)
     settings = shard.settings
-    checked = evaluation_plan(settings, effects=False)
-    task = _task(settings, checked)
+    checked, task = _plan_and_task(settings)
     if checked.methods:
         return _of_method(shard, checked, task, on_progress)
     (rule,) = checked.rules.values()

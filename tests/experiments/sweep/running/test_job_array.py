@@ -1,9 +1,8 @@
-"""A study in parts, as jobs of an array run them, is the study of one job; studies of a log."""
+"""A study in parts, as jobs of an array run them, is the study of one job."""
 
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 from experiments.sweep.settings.job_part import JobPart, job_part
@@ -88,23 +87,3 @@ def test_parts_share_the_pieces(tmp_path):
     taken = [JobPart(number, 3).of(pieces) for number in (1, 2, 3)]
     assert sorted(each for some in taken for each in some) == pieces
     assert JobPart(2, 3).folder(tmp_path / "x").name == "x-2-of-3"
-
-
-def test_a_log_is_studied_by_what_needs_no_truth(study, tmp_path):
-    draws = np.random.default_rng(0)
-    ends = np.zeros(200, bool)
-    ends[19::20] = True
-    rows = {"reward": draws.normal(size=200), "terminated": ends, "truncated": np.zeros(200, bool)}
-    np.savez(tmp_path / "walk.npz", observation=draws.normal(size=(200, 2)), **rows)
-    line = LINE.replace("--problem boyan", "--data walk.npz --cumulant reward")
-    status, _, error = study(f"{line} --out s")
-    assert status == 2
-    assert "--select auc_rmsve: walk does not measure it" in error
-    status, out, error = study(f"{line} --select final_rmspbe --fresh-runs 2 --out s")
-    assert status == 0, error
-    rows = rows_of(tmp_path / "s" / "sweep.csv")
-    assert {row["problem"] for row in rows} == {"walk"}
-    assert "experiments.evaluate_policy --data walk.npz --cumulant reward" in out
-    assert json.loads((tmp_path / "s" / "summary.json").read_text())["problems"] == ["walk"]
-    status, _, error = study(f"{line} --problem boyan --out t")
-    assert "--problem boyan and --data walk.npz exclude each other" in error
