@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from agents.policy_evaluation import Task, experience_on
 from experiments.evaluate_policy.learning.streams import run_streams
-from experiments.evaluate_policy.parts.algorithms import scale_of_rewards
+from experiments.evaluate_policy.parts.algorithms import prepared_rules, scale_of_rewards
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.parts.problems import Problem
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
@@ -25,7 +25,6 @@ from experiments.sweep.settings.sweep_settings import SweepSettings
 from neural_tdc.baselines.prefixes import prefix_measurements, prefix_steps
 from neural_tdc.learning.algorithm import State
 from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.private_compiler import compiler_available
 from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.rules.rule import Rule
@@ -171,20 +170,8 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
     checked, task = _plan_and_task(settings)
     if checked.methods:
         return _of_method(shard, checked, task, on_progress)
-    (rule,) = checked.rules.values()
+    ((algorithm, state),) = prepared_rules(settings, checked, task).values()
     runs, count = settings.runs, len(shard.configurations)
-    algorithm, state = prepare(
-        rule,
-        checked.make_body,
-        task.example,
-        runs=runs,
-        seed=settings.seed,
-        optimizers=checked.optimizers,
-        averaging=checked.averaging,
-        constraint=settings.constraint,
-        head=task.head,
-        device=checked.device,
-    )
     whole: State = _side_by_side(state, count)
     experience = experience_on(task.experience, checked.device)
     experience = experience._replace(

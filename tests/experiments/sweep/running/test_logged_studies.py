@@ -54,3 +54,14 @@ def test_a_log_is_read_once_for_all_cells_and_once_for_all_shards(study, walk, m
     assert status == 0, error
     assert "in 4 shards" in out
     assert len(read) == 2
+
+
+def test_a_rule_that_follows_episodes_to_their_ends_is_refused_where_some_are_cut(study, walk):
+    walk("truncated")
+    line = LINE.replace("--problem boyan", "--data walk.npz --select final_rmspbe")
+    line = line.replace("--rule td tdc", "--rule etd").replace("--auxiliary-ratios 0.25 1 ", "")
+    status, _, error = study(f"{line} --out s")
+    assert status == 2
+    assert error.splitlines()[-1].startswith(
+        "error: --rule etd follows episodes to their ends: in walk.npz some are truncated"
+    )
