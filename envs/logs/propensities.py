@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from envs.control.standardisation import standardisation
 from envs.logs.checks import ROWS_AT_ONCE
 from envs.logs.log import Log
 from envs.logs.ratios import logged_action
@@ -99,9 +100,9 @@ def _held_out(ended: np.ndarray) -> np.ndarray:
 
 
 def _standardised(observation: np.ndarray, known: np.ndarray) -> Tensor:
-    flat = observation.reshape(len(observation), -1).astype(np.float64)
-    mean, deviation = flat[known].mean(0), flat[known].std(0)
-    return torch.from_numpy((flat - mean) / np.where(deviation > 0, deviation, 1)).float()
+    flat = torch.from_numpy(observation.reshape(len(observation), -1)).double()
+    shift, scale = standardisation(flat[torch.from_numpy(known)])
+    return ((flat - shift) / scale).float()
 
 
 def _classifiers(
