@@ -172,12 +172,16 @@ def _is_there(columns: Columns, name: str) -> bool:
     return name in columns.names or _component(columns, name) is not None
 
 
-def _component(columns: Columns, name: str) -> tuple[str, int] | None:
+def numbered(name: str) -> tuple[str, int] | None:
     """Return array and number of a component that is named as in a table, such as reward_1."""
     match = _NUMBERED.fullmatch(name)
-    if match is None or match[1] not in columns.names:
-        return None
-    return match[1], int(match[2])
+    return None if match is None else (match[1], int(match[2]))
+
+
+def _component(columns: Columns, name: str) -> tuple[str, int] | None:
+    """Return array and number of a component of an array that the file has."""
+    found = numbered(name)
+    return found if found is not None and found[0] in columns.names else None
 
 
 def _one(columns: Columns, name: str) -> np.ndarray:

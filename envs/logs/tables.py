@@ -5,17 +5,15 @@ column may hold a list of equal length per row instead.
 """
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.logs.columns import Columns
+from envs.logs.columns import Columns, numbered
 from envs.logs.npz import check_file
 
-_NUMBERED = re.compile(r"(.+)_(\d+)")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 # What stands for no number; behind an end next observations may be missing.
 _MISSING = ("", "nan", "NaN", "NA", "null", "None")
@@ -29,33 +27,30 @@ def open_table(source: str) -> Iterator[Columns]:
     table = _table(path)
     groups = _groups(table.column_names)
     for base, columns in groups.items():
-        numbers = sorted(int(name.rpartition("_")[2]) for name in columns)
-        lacking = sorted({*range(len(numbers))} - {*numbers})
+        lacking = {*range(len(columns))} - {number for number, _ in columns}
         if lacking:
-            raise ValueError(
-                f"{path} has the columns {', '.join(columns)} and no {base}_{lacking[0]}"
-            )
+            listed = ", ".join(name for _, name in columns)
+            raise ValueError(f"{path} has the columns {listed} and no {base}_{min(lacking)}")
 
     def read(name: str) -> np.ndarray:
         if name in table.column_names:
             return _column(path, table, name)
-        columns = sorted(groups[name], key=lambda each: int(each.rpartition("_")[2]))
-        return np.stack([_column(path, table, each) for each in columns], axis=1)
+        return np.stack([_column(path, table, each) for _, each in sorted(groups[name])], axis=1)
 
     def size(name: str) -> int:
-        columns = [name] if name in table.column_names else groups.get(name, [])
-        return sum(table.column(each).nbytes for each in columns)
+        columns = [(0, name)] if name in table.column_names else groups.get(name, [])
+        return sum(table.column(each).nbytes for _, each in columns)
 
     yield Columns(source, (*table.column_names, *groups), read, size, of_scalars=True)
 
 
-def _groups(names: list[str]) -> dict[str, list[str]]:
-    """Return {observation: [observation_0, …]} for every numbered name that is no column itself."""
-    groups: dict[str, list[str]] = {}
+def _groups(names: list[str]) -> dict[str, list[tuple[int, str]]]:
+    """Return {observation: [(0, observation_0), …]} for every array that is no column itself."""
+    groups: dict[str, list[tuple[int, str]]] = {}
     for name in names:
-        match = _NUMBERED.fullmatch(name)
-        if match is not None and match[1] not in names:
-            groups.setdefault(match[1], []).append(name)
+        found = numbered(name)
+        if found is not None and found[0] not in names:
+            groups.setdefault(found[0], []).append((found[1], name))
     return groups
 
 
