@@ -52,9 +52,10 @@ def logged_task(
     # Pictures stay bytes until they are used.
     table = None if given or of_actions else problem.table
     stream = problem.plain() if table is None else problem.transition
-    shift = scale = None
+    shift = scale = units = None
     if table is not None:
         shift, scale = byte_units(table, stream.observation[0, :begin])
+        units = shift.to(device), scale.to(device)
     elif not given:
         shift, scale = standardisation(stream.observation[0, :begin])
 
@@ -90,7 +91,7 @@ def logged_task(
         keys(seed, runs, "sampling").to(device),
         next_action=drawn,
         of_actions=of_actions,
-        units=_on(device, shift, scale) if table is not None else None,
+        units=units,
     )
     if table is not None:
         unseen = unseen._replace(
@@ -129,11 +130,3 @@ def logged_task(
         notes=tuple(notes),
         actions=actions,
     )
-
-
-def _on(
-    device: torch.device | str, shift: Tensor | None, scale: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    assert shift is not None
-    assert scale is not None
-    return shift.to(device), scale.to(device)
