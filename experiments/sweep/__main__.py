@@ -26,7 +26,8 @@ from experiments.sweep.run import SIZES, Study, make_study
 from experiments.sweep.running.job_array import PART_OF_STUDY, check_finished, parts_folders
 from experiments.sweep.settings.job_part import JobPart, job_part
 from experiments.sweep.settings.stored_settings import stored_settings
-from experiments.sweep.settings.sweep_settings import SweepSettings, read_sweep_settings
+from experiments.sweep.settings.study_file import read_sweep_settings
+from experiments.sweep.settings.sweep_settings import SweepSettings
 
 
 def sweep(argv: Sequence[str]) -> None:

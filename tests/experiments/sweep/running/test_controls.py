@@ -6,7 +6,7 @@ import pytest
 
 from experiments.runs.results.history import read
 from experiments.sweep.running.build import cells
-from experiments.sweep.settings.sweep_settings import read_sweep_settings
+from experiments.sweep.settings.study_file import read_sweep_settings
 from tests.experiments.sweep.small_study import rows_of
 
 LINE = (

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.runs.command_line.checks import UsageError
-from experiments.sweep.settings.sweep_settings import read_sweep_settings
+from experiments.sweep.settings.study_file import read_sweep_settings
 
 STUDY = """# a study
 problem = ["boyan", "garnet-3"]
