@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -26,3 +27,26 @@ class Batch(NamedTuple):
     discount: Tensor
     next_observation: Tensor
     next_number: np.ndarray
+
+
+def n_step_returns(
+    rows: Int[np.ndarray, "*batch step"],
+    reward: Float[np.ndarray, "*batch step"],
+    terminated: Bool[np.ndarray, " row"],
+    cut: Bool[np.ndarray, " row"],
+    powers: Float[np.ndarray, " power"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return n-step returns, their discounts, and the row of the last step of each; all [*batch].
+
+    rows:             of n steps that follow each other
+    reward:           of these steps
+    terminated, cut:  of all rows; no step after such a one counts
+    powers:           γ^0 to γ^n
+    """
+    ended = terminated[rows] | cut[rows]
+    taken = np.ones(rows.shape, dtype=bool)
+    np.logical_not(np.logical_or.accumulate(ended[..., :-1], axis=-1), out=taken[..., 1:])
+    total = (reward * taken * powers[:-1]).sum(-1, dtype=np.float32)
+    count = taken.sum(-1)
+    last = np.take_along_axis(rows, count[..., None] - 1, -1)[..., 0]
+    return total, powers[count] * ~terminated[last], last

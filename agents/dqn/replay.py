@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from agents.dqn.batch import Batch
+from agents.dqn.batch import Batch, n_step_returns
 from agents.dqn.transfer import host_buffer, on_device
 from neural_tdc.device_memory import check_memory
 
@@ -244,14 +244,10 @@ class Replay:
     def _over_steps(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return n-step return, discount and the row that follows it, for each first row."""
         rows = (row[:, None] + self.environments * np.arange(self.steps)) % self.rows
-        ended = self._terminated[rows] | self._cut[rows]
-        taken = np.ones(rows.shape, dtype=bool)
-        np.logical_not(np.logical_or.accumulate(ended[:, :-1], axis=1), out=taken[:, 1:])
         reward = np.clip(self._reward[rows], -self._reward_limit, self._reward_limit)
-        total = (reward * taken * self._powers[:-1]).sum(1, dtype=np.float32)
-        count = taken.sum(1)
-        last = rows[np.arange(len(row)), count - 1]
-        discount = self._powers[count] * ~self._terminated[last]
+        total, discount, last = n_step_returns(
+            rows, reward, self._terminated, self._cut, self._powers
+        )
         return total, discount, (last + self.environments) % self.rows
 
     def _stacks(self, row: np.ndarray) -> np.ndarray:

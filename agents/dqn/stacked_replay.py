@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from agents.dqn.batch import Batch
+from agents.dqn.batch import Batch, n_step_returns
 from agents.dqn.replay import FRAME_DTYPES, check_capacity, replay_bytes
 from neural_tdc.device_memory import check_memory
 
@@ -135,14 +135,10 @@ class StackedReplay:
         """Return the transitions that begin at given times, modulo the capacity."""
         first = self._first[:, None]
         rows = first[..., None] + (time[..., None] + np.arange(self.steps)) % self.times
-        ended = self._terminated[rows] | self._cut[rows]
-        taken = np.ones(rows.shape, dtype=bool)
-        np.logical_not(np.logical_or.accumulate(ended[..., :-1], axis=-1), out=taken[..., 1:])
         reward = np.clip(self._reward[rows], -self._reward_limit, self._reward_limit)
-        total = (reward * taken * self._powers[:-1]).sum(-1, dtype=np.float32)
-        count = taken.sum(-1)
-        last = np.take_along_axis(rows, count[..., None] - 1, -1)[..., 0]
-        discount = self._powers[count] * ~self._terminated[last]
+        total, discount, last = n_step_returns(
+            rows, reward, self._terminated, self._cut, self._powers
+        )
         then = first + (last - first + 1) % self.times
         row = rows[..., 0]
         return Batch(
