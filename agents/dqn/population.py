@@ -105,7 +105,6 @@ class DQNPopulation:
         self._drawn = torch.zeros(count, 1, dtype=torch.int64)
         self._all = np.arange(count)
         self._running, self._length = np.zeros(count), np.zeros(count, dtype=np.int64)
-        self._copy_every = max(1, schedule.target_period // schedule.update_every)
 
     @property
     def networks(self) -> list[tuple[slice, StackedNetwork]]:
@@ -172,8 +171,7 @@ class DQNPopulation:
     def _learn(self) -> list[tuple[Tensor, Tensor]]:
         """Take as many updates as the steps that are done ask for; return loss and mean value."""
         schedule, found = self.schedule, []
-        due = max(0, self.step - schedule.learning_starts) // schedule.update_every
-        while self.updates < due:
+        while self.updates < schedule.updates_due(self.step):
             batch = self.replay.sample(schedule.batch, self._drawing)
             for _, learner in self.parts:
                 learner.set_rates(schedule.rate(self.step))
@@ -181,7 +179,7 @@ class DQNPopulation:
             loss, value = (torch.cat(leaves) for leaves in zip(*each))
             found.append((loss, value))
             self.updates += 1
-            if self.updates % self._copy_every == 0:
+            if self.updates % schedule.copy_every == 0:
                 for _, learner in self.parts:
                     learner.sync_target()
         return found

@@ -51,6 +51,15 @@ class TrainingSchedule(NamedTuple):
         """Return ε at an agent step."""
         return exploration(step, self.epsilon_first, self.epsilon_last, self.epsilon_steps)
 
+    def updates_due(self, step: int) -> int:
+        """Return how many updates are to be taken by an agent step, from the first on."""
+        return max(0, step - self.learning_starts) // self.update_every
+
+    @property
+    def copy_every(self) -> int:
+        """Return the updates between two copies of the network into its target."""
+        return max(1, self.target_period // self.update_every)
+
     def target_cache_rows(self, rows: int, device: torch.device) -> int:
         """Return of how many rows of a replay the target's values are kept: of all, or of none.
 
@@ -100,7 +109,6 @@ class Training:
         self._acting = generator(seed, "acting")
         self._drawing = generator(seed, "replay")
         self._scores = Scores(environments.count)
-        self._copy_every = max(1, schedule.target_period // schedule.update_every)
         self._losses: list[Tensor] = []
         self._values: list[Tensor] = []
 
@@ -144,15 +152,14 @@ class Training:
     def _learn(self) -> None:
         """Take as many updates as the steps that are done ask for."""
         schedule = self.schedule
-        due = max(0, self.step - schedule.learning_starts) // schedule.update_every
-        while self.updates < due:
+        while self.updates < schedule.updates_due(self.step):
             self.learner.set_rates(schedule.rate(self.step))
             self.last_batch = self.replay.sample(schedule.batch, self._drawing)
             loss, value = self.learner.update(self.last_batch)
             self._losses.append(loss)
             self._values.append(value)
             self.updates += 1
-            if self.updates % self._copy_every == 0:
+            if self.updates % schedule.copy_every == 0:
                 self.learner.sync_target()
 
     def state(self, with_replay: bool) -> dict[str, Any]:
