@@ -84,13 +84,9 @@ class LinearHead(NamedTuple):
     weight: Tensor
     bias: Tensor
 
-    def values(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch action"]:
+    def __call__(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch action"]:
         """Return the outputs for all actions; of a population, feature [run, batch, feature]."""
         return feature @ self.weight.mT + self.bias.unsqueeze(-2)
-
-    def __call__(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch action"]:
-        """Return the outputs for all actions, as a layer does."""
-        return self.values(feature)
 
     def still(self) -> "LinearHead":
         """Return the head without a gradient."""
@@ -169,22 +165,22 @@ def gradient_td(
     action, still, next_still = batch.action, feature.detach(), next_feature.detach()
     follows = head.still() if target_head is None else target_head.still()
     # Every part has its own copy of what it does not move: no gradient reaches another part.
-    value = of_action(head.values(still), action)
-    estimate = of_action(auxiliary.values(still), action)
-    next_values = follows.values(next_feature)
+    value = of_action(head(still), action)
+    estimate = of_action(auxiliary(still), action)
+    next_values = follows(next_feature)
     best = next_values.detach().argmax(-1)
     body_next = of_action(next_values, best)
-    body_value = of_action(head.still().values(feature), action)
+    body_value = of_action(head.still()(feature), action)
     body_error = batch.reward + batch.discount * body_next - body_value
     error, u = body_error.detach(), estimate.detach()
     if objective.correction == "mspbe":
-        body_estimate = of_action(auxiliary.still().values(feature), action)
+        body_estimate = of_action(auxiliary.still()(feature), action)
         body = body_error * body_estimate - body_estimate.square() / 2
     else:
         body = batch.discount * u * body_next - error * body_value
     of_head = -error * value
     if target_head is None:
-        of_head = of_head + batch.discount * u * of_action(head.values(next_still), best)
+        of_head = of_head + batch.discount * u * of_action(head(next_still), best)
     of_auxiliary = (error - estimate).square() / 2
     total = (body + of_head + of_auxiliary).mean(-1)
     if objective.kappa:

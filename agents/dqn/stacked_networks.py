@@ -65,7 +65,7 @@ class StackedNetwork:
         self, observation: Shaped[Tensor, "run batch ..."]
     ) -> Float[Tensor, "run batch action"]:
         """Return the value of every action."""
-        return self.head.values(self.features(observation))
+        return self.head(self.features(observation))
 
     @torch.no_grad()
     def greedy(self, observation: Shaped[Tensor, "run batch ..."]) -> Int[Tensor, "run batch"]:
