@@ -82,8 +82,7 @@ class Comparison:
     def run(self, game: str, arm: str, seed: int) -> DQNSettings:
         """Return the settings of one run."""
         out = self.settings.out / folder_name(game) / arm / f"seed-{seed}"
-        own = {"problem": game, "arm": arm, "seed": seed, "out": out}
-        return dqn_settings({**self.shared, **own})
+        return self.member(game, {"arm": arm, "seed": seed, "out": out})
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -91,7 +90,7 @@ class Comparison:
         return self.settings.rules or (self.member(self.settings.problem[0], {}).rule,)
 
     def member(self, game: str, own: Mapping[str, Any]) -> DQNSettings:
-        """Return the settings of one run of a grid, with its own rule, rates and seed."""
+        """Return the settings of one run on a game, with what it has of its own, {field: value}."""
         return dqn_settings({**self.shared, "problem": game, **own})
 
     def stored(self) -> dict[str, Any]:

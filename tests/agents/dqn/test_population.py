@@ -14,20 +14,11 @@ from agents.dqn.q_network import make_network
 from agents.dqn.replay import Replay
 from agents.dqn.stacked_learner import MemberRates
 from agents.dqn.stacked_replay import StackedReplay
-from agents.dqn.training import Training, TrainingSchedule
+from agents.dqn.training import Training
 from envs.games.discrete_control import GymnasiumEnvironments
-from tests.agents.dqn.identity_game import Identity
+from tests.agents.dqn import identity_game
 
-SCHEDULE = TrainingSchedule(
-    batch=8,
-    update_every=3,
-    target_period=30,
-    learning_starts=20,
-    epsilon_last=0.1,
-    epsilon_steps=200,
-    final_lr_factor=0.5,
-    steps=400,
-)
+SCHEDULE = identity_game.SCHEDULE._replace(steps=400)
 CAPACITY, RETURN_STEPS, DISCOUNT = 60, 2, 0.9
 MEMBERS = [
     DQNMember(seed, CONTROL_RULES[rule], MemberRates(*rates))
@@ -42,7 +33,7 @@ MEMBERS = [
 MEMBERS = [MEMBERS[i] for i in population_order(MEMBERS)]
 
 
-class Endless(Identity):
+class Endless(identity_game.Identity):
     """Games of random length, so that the runs of a population end theirs at different times."""
 
     def step(self, action):
