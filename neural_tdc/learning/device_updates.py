@@ -1,4 +1,7 @@
-"""Updates on a device that is not the CPU: compiled where its compiler can, started by graphs."""
+"""Updates on a device that is not the CPU: compiled where its compiler can, started by graphs.
+
+Not compiled, they are what they are on the CPU: one after another.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -42,6 +45,8 @@ def device_updates(
     store_shared: bool = False,
 ) -> Repeat:
     """Return what repeats `function(carried, constant) -> carried` on a device.
+
+    On the CPU for what is not compiled; `compile_repeatable` is for the rest.
 
     carried, constant: trees of tensors on the device, of the shapes that all calls will have
     compiled:     compile the function

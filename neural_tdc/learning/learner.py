@@ -91,13 +91,8 @@ def repeated_updates(
         (state, update), (experience, base) = carried, constant
         return single(state, experience, update, base)
 
-    def singly(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
-        for _ in range(times):
-            state, update = single(state, experience, update, base)
-        return state, update
-
     runs = len(experience.stream_index)
-    if device.type != "cpu":
+    if device.type != "cpu" or not compiled:
         # As one block: blocks are for the cache of the CPU.
         repeat = device_updates(
             function,
@@ -108,8 +103,6 @@ def repeated_updates(
             store_shared=runs > SMALL,
         )
         return lambda state, update, times: repeat((state, update), times)
-    if not compiled:
-        return singly
     count = equal_blocks(runs)
     # Transitions and table are shared; the rest has a run axis.
     own = {"stream_index": experience.stream_index, "key": experience.key}

@@ -249,21 +249,11 @@ def supervised_updates(
         return after, update + 1
 
     zero = torch.zeros((), dtype=torch.int64, device=key.device)
-    if key.device.type != "cpu":
-        on_device = device_updates(once, (state, zero), arrays, compiled=compiled)
-        return lambda state, update, count: on_device((state, update), count)
-    if compiled:
-        program = compile_repeatable(once, (state, zero), arrays)
-        return lambda state, update, count: program((state, update), arrays, count)
-
-    def repeat(
-        state: SupervisedState, update: Tensor, count: int
-    ) -> tuple[SupervisedState, Tensor]:
-        for _ in range(count):
-            state, update = once((state, update), arrays)
-        return state, update
-
-    return repeat
+    if key.device.type != "cpu" or not compiled:
+        repeat = device_updates(once, (state, zero), arrays, compiled=compiled)
+        return lambda state, update, count: repeat((state, update), count)
+    program = compile_repeatable(once, (state, zero), arrays)
+    return lambda state, update, count: program((state, update), arrays, count)
 
 
 def arm_parameters(learning: Learning, state: SupervisedState, arm: str) -> Parameters:
