@@ -13,6 +13,7 @@ from neural_tdc.action_values.rows import ActionRows, body_of_rows, ratio_on_arr
 from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
 from neural_tdc.baselines.methods import rule_or_method
+from neural_tdc.evaluation_input import asks_for_actions, checked_device, checked_streams
 from neural_tdc.learning.averaging import averaging
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
@@ -171,10 +172,10 @@ def evaluate(
     streams = transitions
     if transitions.reward.dim() == 1:
         streams = mapped(transitions, lambda leaf: leaf[None])
-    streams = _checked(streams, checked_device(device))
+    streams = checked_streams(streams, checked_device(device))
     time = streams.reward.shape[1]
     actions = None
-    if _asks_for_actions(values, action, policy):
+    if asks_for_actions(values, action, policy):
         taken = action.to(device) if action is not None else streams.reward
         taken = taken[None] if transitions.reward.dim() == 1 else taken
         actions = action_problem(streams, taken, policy, given=body is None, seed=seed)
@@ -278,59 +279,3 @@ def evaluate(
         None if actions is None else actions.rows,
         policy,
     )
-
-
-def _asks_for_actions(values: str, action: Tensor | None, policy: Any) -> bool:
-    """Return whether q is asked for; ValueError for what does not go together."""
-    if values not in ("v", "q"):
-        raise ValueError(f"values {values!r} is not one of v, q")
-    missing = [name for name, part in (("action", action), ("policy", policy)) if part is None]
-    if values == "q" and missing:
-        raise ValueError(f"values 'q' needs {' and '.join(missing)}")
-    if values == "v" and len(missing) < 2:
-        raise ValueError("action and policy have no effect with values 'v'")
-    return values == "q"
-
-
-def checked_device(device: torch.device | str) -> torch.device:
-    """Return the device; raise ValueError for a kind that the learner cannot use.
-
-    Errors are measured in float64 and random draws are hashes of 64-bit integers, which Apple's
-    `mps` does not have; `xpu` was never tried. `meta` is for tests.
-    """
-    found = torch.device(device)
-    if found.type not in ("cpu", "cuda", "meta"):
-        raise ValueError(f"device {str(found)!r} is not supported: use 'cpu' or 'cuda'")
-    return found
-
-
-def _checked(streams: Transition, device: torch.device | str) -> Transition:
-    """Return the streams on the device, complete; raise ValueError where they do not fit."""
-    shape = streams.reward.shape
-    complete = streams
-    if streams.first is None:
-        first = torch.zeros_like(streams.reward)
-        first[:, :1] = 1
-        complete = streams._replace(first=first)
-    for name, leaf in complete._asdict().items():
-        if leaf.shape[:2] != shape:
-            raise ValueError(
-                f"{name} has shape {tuple(leaf.shape)}; it must begin as reward does, "
-                f"with {tuple(shape)}"
-            )
-        wrong = ~torch.isfinite(leaf).flatten(2).all(2) if leaf.dim() > 2 else ~leaf.isfinite()
-        if bool(wrong.any()):
-            stream, time = wrong.nonzero()[0].tolist()
-            raise ValueError(f"{name} is not finite at time {time} of stream {stream}")
-    for name in ("reward", "discount", "ratio", "first"):
-        if getattr(complete, name).dim() != 2:
-            raise ValueError(f"{name} must hold one number a transition")
-    if complete.observation.shape != complete.next_observation.shape:
-        raise ValueError("observation and next_observation differ in shape")
-    if bool(((complete.discount < 0) | (complete.discount > 1)).any()):
-        raise ValueError("discount must lie in [0, 1]")
-    if bool((complete.ratio < 0).any()):
-        raise ValueError("ratio must not be negative")
-    reward = streams.reward
-    dtype = reward.dtype if reward.is_floating_point() else torch.get_default_dtype()
-    return mapped(complete, lambda leaf: leaf.to(device, dtype))

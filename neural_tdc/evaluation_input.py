@@ -1,0 +1,64 @@
+"""What `evaluate` is given, checked: transitions, the device, what goes with values of actions."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neural_tdc.types import Transition, mapped
+
+
+def asks_for_actions(values: str, action: Tensor | None, policy: Any) -> bool:
+    """Return whether q is asked for; ValueError for what does not go together."""
+    if values not in ("v", "q"):
+        raise ValueError(f"values {values!r} is not one of v, q")
+    missing = [name for name, part in (("action", action), ("policy", policy)) if part is None]
+    if values == "q" and missing:
+        raise ValueError(f"values 'q' needs {' and '.join(missing)}")
+    if values == "v" and len(missing) < 2:
+        raise ValueError("action and policy have no effect with values 'v'")
+    return values == "q"
+
+
+def checked_device(device: torch.device | str) -> torch.device:
+    """Return the device; raise ValueError for a kind that the learner cannot use.
+
+    Errors are measured in float64 and random draws are hashes of 64-bit integers, which Apple's
+    `mps` does not have; `xpu` was never tried. `meta` is for tests.
+    """
+    found = torch.device(device)
+    if found.type not in ("cpu", "cuda", "meta"):
+        raise ValueError(f"device {str(found)!r} is not supported: use 'cpu' or 'cuda'")
+    return found
+
+
+def checked_streams(streams: Transition, device: torch.device | str) -> Transition:
+    """Return the streams on the device, complete; raise ValueError where they do not fit."""
+    shape = streams.reward.shape
+    complete = streams
+    if streams.first is None:
+        first = torch.zeros_like(streams.reward)
+        first[:, :1] = 1
+        complete = streams._replace(first=first)
+    for name, leaf in complete._asdict().items():
+        if leaf.shape[:2] != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(leaf.shape)}; it must begin as reward does, "
+                f"with {tuple(shape)}"
+            )
+        wrong = ~torch.isfinite(leaf).flatten(2).all(2) if leaf.dim() > 2 else ~leaf.isfinite()
+        if bool(wrong.any()):
+            stream, time = wrong.nonzero()[0].tolist()
+            raise ValueError(f"{name} is not finite at time {time} of stream {stream}")
+    for name in ("reward", "discount", "ratio", "first"):
+        if getattr(complete, name).dim() != 2:
+            raise ValueError(f"{name} must hold one number a transition")
+    if complete.observation.shape != complete.next_observation.shape:
+        raise ValueError("observation and next_observation differ in shape")
+    if bool(((complete.discount < 0) | (complete.discount > 1)).any()):
+        raise ValueError("discount must lie in [0, 1]")
+    if bool((complete.ratio < 0).any()):
+        raise ValueError("ratio must not be negative")
+    reward = streams.reward
+    dtype = reward.dtype if reward.is_floating_point() else torch.get_default_dtype()
+    return mapped(complete, lambda leaf: leaf.to(device, dtype))
