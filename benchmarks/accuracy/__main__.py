@@ -17,16 +17,29 @@ from pathlib import Path
 from benchmarks.accuracy.cases import DESIGNED, TRANSITIONS
 from benchmarks.accuracy.problems import PROBLEMS
 from benchmarks.accuracy.run import Task, finished, job
-from benchmarks.accuracy.table import tables
+from benchmarks.accuracy.table import COLUMNS, tables
+from neural_tdc.cores import available_cores
 
 
 def main() -> None:
     """Run what is not there yet and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problems", nargs="+", help="all if not given")
-    parser.add_argument("--methods", nargs="+", help="columns of the table; all if not given")
+    parser.add_argument(
+        "--problems",
+        nargs="+",
+        choices=(*PROBLEMS, *DESIGNED),
+        metavar="PROBLEM",
+        help="all if not given",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=COLUMNS,
+        metavar="METHOD",
+        help="columns of the table; all if not given",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="logs of each problem (3)")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--jobs", type=int, default=available_cores())
     parser.add_argument("--out", type=Path, help="runs/accuracy or runs/designed")
     parser.add_argument(
         "--designed",

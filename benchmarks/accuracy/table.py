@@ -10,7 +10,7 @@ from benchmarks.accuracy.methods import PRODUCT, REFITS, RULE_METHODS, RULES, WI
 from benchmarks.accuracy.peers import PEERS
 from neural_tdc.metrics.paired_errors import student_quantile
 
-_METHODS = (*PRODUCT, *WITH_RULES, *REFITS, *RULE_METHODS, *PEERS)
+COLUMNS = (*PRODUCT, *WITH_RULES, *REFITS, *RULE_METHODS, *PEERS)
 # An error this much above the least one counts as chosen well.
 _WELL = 1.05
 
@@ -45,7 +45,7 @@ def tables(found: list[dict[str, Any]]) -> str:
 
 def _errors(found: list[dict[str, Any]]) -> list[str]:
     """Return errors by problem and method, geometric means over logs, and what they come to."""
-    methods = [m for m in _METHODS if any(m in each["results"] for each in found)]
+    methods = [m for m in COLUMNS if any(m in each["results"] for each in found)]
     problems = list(dict.fromkeys(each["problem"] for each in found))
     lines, ratios = [["problem", *methods]], {}
     for problem in problems:
