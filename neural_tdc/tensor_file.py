@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from neural_tdc.messages import first_line
+
 _SEAL = "\nneural_tdc crc32 {:08x}\n"
 _SEAL_BYTES = len(_SEAL.format(0))
 _CHUNK = 1 << 20
@@ -78,7 +80,7 @@ def load_tensors(
             f"{path} is no {what}: it holds more than tensors and plain values"
         ) from None
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:100]
+        reason = first_line(error)[:100]
         raise ValueError(f"{path} cannot be read as a {what}: {reason}") from None
     if not isinstance(content, dict) or content.get("format") != form:
         raise ValueError(f"{path} is no {what}")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from neural_tdc.action_values.rows import ActionHeads
 from neural_tdc.action_values.saved import SavedActions, imported
+from neural_tdc.messages import first_line
 from neural_tdc.networks.bodies import BODIES, initial_bodies
 from neural_tdc.networks.feature_map import feature_map, given_features
 from neural_tdc.tensor_file import load_tensors
@@ -223,7 +224,7 @@ class ValueFunction:
                 # A copy, since torch warns of arrays that are not writable.
                 observation = torch.as_tensor(np.array(observation))
             except (TypeError, ValueError, RuntimeError) as error:
-                said = str(error).splitlines()[0]
+                said = first_line(error)
                 raise ValueError(f"observations must be an array of numbers: {said}") from None
         if observation.is_complex():
             raise ValueError("observations must be an array of real numbers")
@@ -289,7 +290,7 @@ def _module(saved: dict[str, Any]) -> nn.Module | None:
     try:
         module, _ = initial_bodies(lambda shape: builder(shape, **settings), shape, make["seed"], 1)
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise ValueError(f"the body {name} cannot be made here: {said}") from None
     for parameter, tensor in module.named_parameters():
         learned = saved["body"].get(prefix + parameter)

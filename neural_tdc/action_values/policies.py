@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.messages import first_line
+
 # Rows that a policy is asked about at a time.
 _BLOCK = 4096
 # A softmax in float32 sums to one within this.
@@ -105,7 +107,7 @@ def _asked(function: Callable[..., Any], observation: Tensor, *others: Any) -> A
     try:
         return function(observation, *others)
     except Exception as error:  # A user's own function, which can fail in any way.
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise ValueError(
             f"policy failed on observations of shape {list(observation.shape)}: {said}"
         ) from error

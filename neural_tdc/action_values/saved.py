@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neural_tdc.action_values.preparation import state_rows
 from neural_tdc.action_values.rows import ActionRows
+from neural_tdc.messages import first_line
 
 
 def imported(what: str, name: str) -> Any:
@@ -24,7 +25,7 @@ def imported(what: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), function)
     except Exception as error:  # Whatever a user's module raises when it is imported.
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise ValueError(f"the {what} {name} cannot be imported here: {said}") from None
 
 
@@ -122,6 +123,6 @@ class SavedActions:
                 found = imported("policy", name)
                 self._policy = found if settings is None else found(**settings)
             except Exception as error:  # A user's own function, which can fail in any way.
-                said = (str(error).strip() or type(error).__name__).splitlines()[0]
+                said = first_line(error)
                 raise ValueError(f"{said}; give an action, or load_value(…, policy=…)") from None
         return self._policy

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from neural_tdc.messages import first_line
 from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.types import Body, FeatureMap
 
@@ -45,7 +46,7 @@ def check_body(module: nn.Module, observation: Tensor) -> int:
             except Exception as error:
                 raise ValueError(
                     f"body: layer {_culprit(module, batched, batch) or repr(name)} does not work "
-                    f"under torch.vmap: {_first_line(error)}"
+                    f"under torch.vmap: {first_line(error)}"
                 ) from error
         among_others, alone = found
         again = features(body, observation)
@@ -101,7 +102,7 @@ def _tried(features: FeatureMap, body: Body, observation: Tensor, name: str) -> 
         dtype = str(observation.dtype).removeprefix("torch.")
         raise ValueError(
             f"body: {name} cannot take observations of shape {tuple(observation.shape[1:])} "
-            f"in {dtype}: {_first_line(error)}"
+            f"in {dtype}: {first_line(error)}"
         ) from error
     if not isinstance(tried, Tensor) or tried.dim() != 2 or len(tried) != len(observation):
         shape = tuple(tried.shape) if isinstance(tried, Tensor) else type(tried).__name__
@@ -127,7 +128,3 @@ def _culprit(module: nn.Module, failing: Callable[[Tensor], Any], observation: T
         for hook in hooks:
             hook.remove()
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
