@@ -32,11 +32,12 @@ def learn_in_turn(
         print("auto: the search was stopped before its end, and starts from the beginning")
     if len(runs) > 1:
         write_json(out / CONFIG, {**config, "folders": [run.folder.name for run in runs]})
+    summaries: dict[str, dict[str, Any]] = {}
     drawn = time.perf_counter()
     for number, run in enumerate(runs, start=1):
         write_json(run.folder / CONFIG, {**config, "rule": [run.name]})
         run.learn()
-        summaries = {done.name: done.summary() for done in runs[:number]}
+        summaries[run.name] = run.summary()
         draw_run(run, settings.value_dimensions, settings.vector, cores)
         if len(runs) > 1:
             write_json(out / SUMMARY, summaries)

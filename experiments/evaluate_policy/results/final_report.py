@@ -57,9 +57,11 @@ def print_results(
     print()
     for line in controls:
         print(line, file=sys.stderr if line.startswith("warning") else sys.stdout)
+    warnings: set[str] = set()
     for run in runs:
-        print(value_line(run.name, summaries[run.name], run.evidence))
-    warnings = {line for run in runs for line in data_warnings(settings, run.evidence)}
+        data = run.evidence
+        print(value_line(run.name, summaries[run.name], data))
+        warnings.update(data_warnings(settings, data))
     print(*sorted(warnings), sep="\n", end="\n" if warnings else "", file=sys.stderr)
     for result in summaries.values():
         if diverged := divergence_warning(result):
