@@ -26,14 +26,11 @@ def heads_for(settings: EvaluationSettings, problem: Problem) -> int:
         return 1
     if isinstance(problem, FiniteMDP):
         actions = problem.target.shape[1]
-    elif isinstance(problem, ControlProblem):
-        shape = tuple(problem_shape(problem, given=False))
-        rows = control_actions(problem, shape).rows
-        if not rows.discrete:
-            return 1
-        actions = rows.size
     else:
-        rows = logged_actions(problem, settings.features == "given").rows
+        if isinstance(problem, ControlProblem):
+            rows = control_actions(problem, problem_shape(problem, given=False)).rows
+        else:
+            rows = logged_actions(problem, settings.features == "given").rows
         if not rows.discrete:
             return 1
         actions = rows.size

@@ -186,8 +186,8 @@ def evaluation_plan(
     chosen = {name: rule_of(name, settings) for name in settings.rule if name != AUTO}
     methods = {name: each for name, each in chosen.items() if isinstance(each, Method)}
     rules = {name: each for name, each in chosen.items() if name not in methods}
+    runs = 1 if settings.rule == (AUTO,) else settings.runs
     # The search and the methods work on the CPU.
-    alone = settings.rule == (AUTO,)
     device = torch.device("cpu")
     if rules:
         device = resolve_device(settings.device, deterministic=settings.deterministic)
@@ -219,7 +219,6 @@ def evaluation_plan(
         width = problem.shape[0]
         warnings += runs_alike(settings, rules)
     if not rules:
-        runs = 1 if alone else settings.runs
         check_run_memory(replace(settings, runs=runs), problem, None, steps, device)
     elif settings.features == "neural":
         make_body = _body(settings, problem)
@@ -238,7 +237,7 @@ def evaluation_plan(
         problem=problem,
         rules=rules,
         methods=methods,
-        runs=1 if alone else settings.runs,
+        runs=runs,
         make_body=make_body,
         width=width,
         steps=steps,
