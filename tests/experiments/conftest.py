@@ -247,17 +247,27 @@ def own(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def clock_log(tmp_path):
-    """Write a log `clock.npz` of thirty episodes that count down from 12, a reward of 1 a step."""
-    left = np.tile(np.arange(12, 0, -1), 30).astype(np.float32)
-    np.savez(
-        tmp_path / "clock.npz",
-        observation=np.stack([left, np.ones_like(left)], 1),
-        action=np.zeros(len(left), dtype=np.int64),
-        reward=np.ones(len(left)),
-        terminated=left == 1,
-        truncated=np.zeros(len(left), dtype=bool),
-    )
+def write_clock(tmp_path):
+    """Return a function that writes a log `clock.npz`: episodes count down from 12, reward 1."""
+
+    def write(episodes):
+        left = np.tile(np.arange(12, 0, -1), episodes).astype(np.float32)
+        np.savez(
+            tmp_path / "clock.npz",
+            observation=np.stack([left, np.ones_like(left)], 1),
+            action=np.zeros(len(left), dtype=np.int64),
+            reward=np.ones(len(left)),
+            terminated=left == 1,
+            truncated=np.zeros(len(left), dtype=bool),
+        )
+
+    return write
+
+
+@pytest.fixture
+def clock_log(write_clock):
+    """Write thirty episodes of that log."""
+    write_clock(episodes=30)
 
 
 @pytest.fixture

@@ -12,19 +12,6 @@ from neural_tdc import load_value
 QUICK = "--updates 0 --out run"
 
 
-def write_log(path, episodes, length=12):
-    """Write episodes of a clock: reward 1 a step, the observation tells how many are left."""
-    left = np.tile(np.arange(length, 0, -1), episodes).astype(np.float32)
-    np.savez(
-        path,
-        observation=np.stack([left, np.ones_like(left)], 1),
-        action=np.zeros(len(left), dtype=np.int64),
-        reward=np.ones(len(left)),
-        terminated=left == 1,
-        truncated=np.zeros(len(left), dtype=bool),
-    )
-
-
 def test_without_a_rule_the_best_value_function_is_found_and_can_be_loaded(evaluate, tmp_path):
     outcome = evaluate(f"--problem boyan --steps 3000 {QUICK}")
     assert outcome.status == 0, outcome.error
@@ -50,8 +37,8 @@ def test_without_a_rule_the_best_value_function_is_found_and_can_be_loaded(evalu
     assert json.loads((tmp_path / "run/config.json").read_text())["rule"] == ["auto"]
 
 
-def test_a_log_is_valued_on_raw_observations_and_by_no_truth(evaluate, tmp_path):
-    write_log(tmp_path / "clock.npz", episodes=60)
+def test_a_log_is_valued_on_raw_observations_and_by_no_truth(evaluate, tmp_path, write_clock):
+    write_clock(episodes=60)
     outcome = evaluate(f"--data clock.npz --gamma 0.9 {QUICK}")
     assert outcome.status == 0, outcome.error
     summary = json.loads((tmp_path / "run/summary.json").read_text())
@@ -81,8 +68,8 @@ def test_values_that_the_data_cannot_tell_from_a_constant_are_warned_of(evaluate
     )
 
 
-def test_the_same_seed_gives_the_same_values(evaluate, tmp_path):
-    write_log(tmp_path / "clock.npz", episodes=30)
+def test_the_same_seed_gives_the_same_values(evaluate, tmp_path, write_clock):
+    write_clock(episodes=30)
     for folder in ("one", "two"):
         assert evaluate(f"--data clock.npz --updates 5 --out {folder}").status == 0
     at = torch.tensor([[3.0, 1.0], [9.0, 1.0]])
@@ -108,8 +95,10 @@ def test_the_same_seed_gives_the_same_values(evaluate, tmp_path):
         ("--data clock.npz", "holds 1 episode or independent block of 12 transitions"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_no_folder(evaluate, tmp_path, line, said):
-    write_log(tmp_path / "clock.npz", episodes=1)
+def test_what_cannot_be_is_one_line_and_leaves_no_folder(
+    evaluate, tmp_path, line, said, write_clock
+):
+    write_clock(episodes=1)
     outcome = evaluate(f"{line} --out run")
     assert outcome.status == 2
     assert outcome.out == ""
@@ -137,8 +126,8 @@ def test_auto_stands_next_to_rules_in_one_table_and_one_figure(evaluate, tmp_pat
     assert alone["ranking"] == summaries["auto"]["ranking"]
 
 
-def test_auto_next_to_rules_learns_from_their_part_of_a_log(evaluate, tmp_path):
-    write_log(tmp_path / "clock.npz", episodes=50)
+def test_auto_next_to_rules_learns_from_their_part_of_a_log(evaluate, tmp_path, write_clock):
+    write_clock(episodes=50)
     line = "--data clock.npz --gamma 0.9 --rule td auto --runs 2 --steps 20 --updates 0"
     assert evaluate(f"{line} --out run").status == 0
     summaries = json.loads((tmp_path / "run/summary.json").read_text())
