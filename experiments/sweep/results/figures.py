@@ -11,6 +11,13 @@ import numpy as np
 from experiments.runs.results.figures import BAND_RESAMPLES
 from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.style import rule_styles, save_figure, styled
+from experiments.sweep.results.panels import (
+    WIDTH,
+    panel_grid,
+    panel_title,
+    place_legend,
+    rule_legend,
+)
 from experiments.sweep.results.rows import (
     Report,
     Row,
@@ -23,12 +30,7 @@ from experiments.sweep.results.tables import metric_of, step_text, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-WIDTH = 4.2
-HEIGHT = 3.1
-# Panels beside one another.
-PANELS_A_ROW = 3
 # Beyond so many times the best mean of a panel, a curve leaves it.
 SHOWN = 30.0
 # Inches of a bar, and of the bars of a line of them.
@@ -36,50 +38,6 @@ BAR = 0.28
 LONGEST_LINE = 11.0
 # Beyond so many times the baseline's, a bar leaves the figure.
 SHOWN_RATIO = 3.0
-
-
-def _grid(panels: int) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure
-
-    columns = min(panels, PANELS_A_ROW)
-    lines = -(-panels // columns)
-    figure = Figure((WIDTH * columns, HEIGHT * lines + 0.6), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
-    for unused in axes[panels:]:
-        unused.set_axis_off()
-    return figure, axes[:panels]
-
-
-def _title(panel: tuple[str, str], rows: Sequence[Row]) -> str:
-    problem, sampling = panel
-    several = len({row.cell.sampling for row in rows}) > 1
-    return f"{problem}, {sampling}" if several else problem
-
-
-def _legend(figure: "Figure", rules: Sequence[str], lost: bool) -> None:
-    from matplotlib.lines import Line2D
-
-    styles = rule_styles(rules)
-    handles = [
-        Line2D([], [], color=styles[rule].colour, linestyle=styles[rule].line, label=rule)
-        for rule in rules
-    ]
-    if lost:
-        marks: dict[str, Any] = {"color": "#555555", "linestyle": "none"}
-        handles += [
-            Line2D([], [], marker="o", fillstyle="none", label="some runs diverged", **marks),
-            Line2D([], [], marker="x", label="all runs diverged", **marks),
-        ]
-    _place_legend(figure, handles)
-
-
-def _place_legend(figure: "Figure", handles: Sequence[Any]) -> None:
-    """Put a legend below the panels, in as many columns as the figure is wide."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    # Inches of a label and of its line, at the usual size of print.
-    columns = int(figure.get_figwidth() // (0.085 * longest + 0.65))
-    columns = min(len(handles), max(1, columns))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _along_the_best(rows: Sequence[Row], rule: str, select: str) -> list[Row]:
@@ -150,16 +108,16 @@ def sensitivity_figure(
     """
     panels = panels_of(rows)
     rules = list(dict.fromkeys(row.cell.rule for row in rows))
-    figure, axes = _grid(len(panels))
+    figure, axes = panel_grid(len(panels))
     lost = False
     for panel, one in zip(panels, axes):
         inside = [row for row in rows if row.panel == panel]
         lost |= _draw_sensitivity(one, inside, select, rule_styles(rules))
-        one.set_title(_title(panel, rows))
+        one.set_title(panel_title(panel, rows))
         learns = any(row.configuration.body_step for row in inside)
         one.set_xlabel("body step α" if learns else "head step β")
         one.set_ylabel(title_of(select))
-    _legend(figure, rules, lost)
+    rule_legend(figure, rules, lost)
     save_figure(figure, path, vector)
 
 
@@ -196,7 +154,7 @@ def map_figure(path: Path, rows: Sequence[Row], select: str, vector: str | None 
     rules = list(dict.fromkeys(row.cell.rule for row in rows if row.configuration.body_step))
     tables = [_table([row for row in rows if row.cell.rule == rule], select) for rule in rules]
     every = np.concatenate([means[np.isfinite(means) & (means > 0)] for means, *_ in tables])
-    figure, axes = _grid(len(rules))
+    figure, axes = panel_grid(len(rules))
     low = float(every.min()) if every.size else 1.0
     norm = LogNorm(low, min(float(every.max()) if every.size else 2.0, SHOWN * low))
     for rule, one, (means, lost, steps, ratios) in zip(rules, axes, tables):
@@ -256,7 +214,7 @@ def relative_figure(
             axes.text(place, top, "*", ha="center", va="bottom")
             top += 0.1
         most = max(most, top)
-    names = [_title(panel, [report.fresh for report in best]) for panel in panels]
+    names = [panel_title(panel, [report.fresh for report in best]) for panel in panels]
     base_rule = best[0].baseline.cell.rule if best and best[0].baseline else ""
     for line, axes in enumerate(all_axes):
         axes.axhline(1.0, color="#555555", linewidth=0.8)
@@ -268,7 +226,7 @@ def relative_figure(
         axes.set_ylabel(f"{title_of(select)},\nrelative to {base_rule}'s")
     handles = [Patch(label=rule, **_bar(styles[rule])) for rule in rules]
     if handles:
-        _place_legend(figure, handles)
+        place_legend(figure, handles)
     save_figure(figure, path, vector)
 
 
@@ -287,7 +245,7 @@ def curves_figure(path: Path, rows: Sequence[Row], error: str, vector: str | Non
     panels = panels_of(rows)
     rules = list(dict.fromkeys(row.cell.rule for row in rows))
     styles = rule_styles(rules)
-    figure, axes = _grid(len(panels))
+    figure, axes = panel_grid(len(panels))
     for panel, one in zip(panels, axes):
         for row in rows:
             if row.panel != panel or error not in row.curves:
@@ -299,9 +257,9 @@ def curves_figure(path: Path, rows: Sequence[Row], error: str, vector: str | Non
                 row.steps, interval.low, interval.high, color=style.colour, alpha=0.18, linewidth=0
             )
         one.set_yscale("log")
-        one.set_title(_title(panel, rows))
+        one.set_title(panel_title(panel, rows))
         one.set_xlabel("updates")
         metric = metric_of(f"final_{error}")
         one.set_ylabel(f"{metric.symbol} ({metric.unit})")
-    _legend(figure, rules, False)
+    rule_legend(figure, rules, False)
     save_figure(figure, path, vector)
