@@ -20,7 +20,10 @@ PROGRAMS = (
     "plot",
 )
 # Where the settings are not in the module `settings` of the program.
-SETTINGS = {"evaluate_policy": "evaluate_policy.settings.evaluation_settings"}
+SETTINGS = {
+    "evaluate_policy": "evaluate_policy.settings.evaluation_settings",
+    "sweep": "sweep.settings.sweep_settings",
+}
 ROOMS = {
     "The library": "neural_tdc",
     "Rules": "neural_tdc.rules",
