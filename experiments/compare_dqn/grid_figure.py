@@ -10,6 +10,7 @@ from experiments.compare_dqn.grid_report import GameReport, fresh_scores
 from experiments.runs.results.comparisons import performance_profile
 from experiments.runs.results.intervals import interquartile_interval, interval_name
 from experiments.runs.results.style import GREY, rule_styles, save_figure, styled
+from experiments.train_dqn.figures import Curve, draw_scores
 
 
 @styled
@@ -32,15 +33,11 @@ def grid_figure(path: Path, reports: Mapping[str, GameReport], vector: str | Non
         for entrant, (candidate, _) in found.chosen.items():
             style = styles[entrant.name]
             scores, _ = found.report.of(candidate)
-            curve = interquartile_interval(scores)
-            share = performance_profile(fresh[entrant], thresholds)
-            for axes, x, (center, low, high) in (
-                (learning, found.report.steps, curve),
-                (profile, thresholds, share),
-            ):
-                axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0)
-                (line,) = axes.plot(x, center, color=style.colour, linestyle=style.line)
-                handles.setdefault(entrant.name, line)
+            curve = Curve(found.report.steps, *interquartile_interval(scores))
+            share = Curve(thresholds, *performance_profile(fresh[entrant], thresholds))
+            line = draw_scores(learning, curve, style.colour, line=style.line)
+            handles.setdefault(entrant.name, line)
+            draw_scores(profile, share, style.colour, line=style.line)
         random = learning.axhline(found.random, color=GREY, linestyle=":", linewidth=1.0)
         handles.setdefault("random policy", random)
         learning.set(title=game, xlabel="agent steps", ylabel="raw score of a whole game")

@@ -58,10 +58,10 @@ def _finish(axes: "Axes", title: str, label: str) -> None:
     axes.grid(True)
 
 
-def _draw_scores(axes: "Axes", curve: Curve, colour: str, marker: str = "") -> Any:
+def draw_scores(axes: "Axes", curve: Curve, colour: str, marker: str = "", line: str = "-") -> Any:
     """Draw a curve with its band, or its only point with an error bar; return what a legend needs.
 
-    marker: of the points of a curve
+    marker, line: of the points of a curve, and the style of its line
     """
     if len(curve.steps) == 1:
         # Of one point neither a line nor a band can be seen. Without an interval there is no bar.
@@ -70,10 +70,16 @@ def _draw_scores(axes: "Axes", curve: Curve, colour: str, marker: str = "") -> A
             curve.steps, curve.score, lengths, fmt="o", color=colour, markersize=7, capsize=5
         )
     axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-    (line,) = axes.plot(
-        curve.steps, curve.score, color=colour, linewidth=1.5, marker=marker, markersize=3
+    (drawn,) = axes.plot(
+        curve.steps,
+        curve.score,
+        color=colour,
+        linestyle=line,
+        linewidth=1.5,
+        marker=marker,
+        markersize=3,
     )
-    return line
+    return drawn
 
 
 def _note(protocol: Mapping[str, Any]) -> str:
@@ -101,7 +107,7 @@ def run_figure(
     at = np.isfinite(score)
     steps = history.steps
     low, high = (history.values(f"evaluation/{end}")[:, 0] for end in ("low", "high"))
-    _draw_scores(evaluated, Curve(steps[at], score[at], low[at], high[at]), BLUE, "o")
+    draw_scores(evaluated, Curve(steps[at], score[at], low[at], high[at]), BLUE, "o")
     _finish(evaluated, "Evaluations: mean of the games, 95 % interval", "raw score of a whole game")
     returns = history.values("return/training")[:, 0]
     ended = np.isfinite(returns)
@@ -137,7 +143,7 @@ def comparison_figure(
     handles: dict[str, Any] = {}
     for axes, (game, arms) in zip(_axes(figure, len(curves)), curves.items()):
         for arm, curve in arms.items():
-            drawn = _draw_scores(axes, curve, ARM_COLOURS[arm])
+            drawn = draw_scores(axes, curve, ARM_COLOURS[arm])
             handles.setdefault(ARM_NAMES[arm], drawn)
         if game in references:
             line = axes.axhline(references[game], color=GREY, linestyle=":", linewidth=1.2)

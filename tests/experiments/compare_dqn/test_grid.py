@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.compare_dqn import __main__ as program
+from experiments.compare_dqn import grid_figure as grid_figures
 from experiments.compare_dqn import grid_run
 from experiments.compare_dqn import stage as grid_stage
 from experiments.compare_dqn.grid import Candidate, Entrant, best_candidate, candidates, entrants
@@ -220,3 +221,19 @@ def test_the_figure_has_a_curve_and_a_profile_for_each_entrant(tmp_path):
     assert grid_summary({"Pong": found})["Pong"]["entrants"]["qrc/body"]["diverged"] == 1
     grid_figure(tmp_path / "figure.png", {"Pong": found, "Qbert": found})
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_single_evaluation_of_a_grid_is_a_point_with_its_interval(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(grid_figures, "save_figure", lambda figure, *_: figures.append(figure))
+    candidate = Candidate("q", 1, 4)
+    runs = [(candidate, 0), (candidate, 1)]
+    report = grid_stage.StageScores(
+        runs, np.array([75]), np.array([[2.0, 4.0]]), np.zeros(2, dtype=bool), {}, 1.0
+    )
+    found = GameReport(0.5, {Entrant("q", "split"): (candidate, 1.0)}, {}, report)
+    grid_figure(tmp_path / "figure.png", {"Pong": found})
+    learning, profile = figures[0].axes
+    (point,) = learning.containers
+    assert point[0].get_xydata().tolist() == [[75, 3]]
+    assert not profile.containers
