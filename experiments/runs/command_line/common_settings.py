@@ -55,6 +55,9 @@ class ComputingSettings(CheckedSettings):
 
 
 def stored(settings: CheckedSettings) -> dict[str, Any]:
-    """Return settings as they are written down and compared on resume: all but their folder."""
+    """Return settings as they are written down and compared on resume.
+
+    All but those of their folder and of the formats of figures.
+    """
     left_out = ("out", "resume", "overwrite", "vector")
     return {name: value for name, value in asdict(settings).items() if name not in left_out}

@@ -115,8 +115,8 @@ class FinishedParts:
         (self._out / PARTS).mkdir(exist_ok=True)
         by_name = {part.name: part for part in wanted}
         missing = [part for part in by_name.values() if not self.path(part).exists()]
-        # The longest first, so that none is left alone at the end.
         self.computed += len(missing)
+        # The longest first, so that none is left alone at the end.
         missing.sort(key=lambda part: -part.size)
         total = sum(part.size for part in by_name.values())
         done = total - sum(part.size for part in missing)
