@@ -132,9 +132,9 @@ def _measure_updates(
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def two_learners_differ(setting: Setting, **options: Any) -> float:
+def two_learners_differ(setting: Setting) -> float:
     """Return the largest difference of two networks that learned the same; 0 for the same bits."""
-    pair = [q_learner(setting, **options) for _ in range(2)]
+    pair = [q_learner(setting) for _ in range(2)]
     replay = filled_replay(setting._replace(small=True))
     for model in pair:
         source = torch.Generator().manual_seed(1)
