@@ -12,7 +12,8 @@ from experiments.runs.recording.finished_parts import Engine, FinishedParts
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import large_number
 from experiments.sweep.results.rows import Row, identity, rows, selected
-from experiments.sweep.running.build import Cell, Configuration, cells
+from experiments.sweep.running.build import Cell, cells
+from experiments.sweep.running.configurations import Configuration
 from experiments.sweep.running.engines import make_engine
 from experiments.sweep.running.job_array import configurations_of_parts
 from experiments.sweep.running.memory import (

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments.sweep.results.rows import Row
 from experiments.sweep.results.tables import as_csv, markdown_table, step_text, title_of
-from experiments.sweep.running.build import Configuration
+from experiments.sweep.running.configurations import Configuration
 
 StudyPanel = tuple[str, str]
 

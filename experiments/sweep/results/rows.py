@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.runs.results.intervals import mean_interval, paired_difference
-from experiments.sweep.running.build import Cell, Configuration
+from experiments.sweep.running.build import Cell
+from experiments.sweep.running.configurations import Configuration
 from experiments.sweep.running.measurements import Results
 from experiments.sweep.running.shard import Shard
 

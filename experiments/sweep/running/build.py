@@ -1,6 +1,5 @@
 """What a step-size study runs: every rule in every panel, with its configurations."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
@@ -15,27 +14,19 @@ from experiments.evaluate_policy.settings.learning_settings import LearningSetti
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.settings import Idle, idle_flags, setting_fields
 from experiments.runs.results.statistics import summary_key
-from experiments.sweep.settings.grids import grid
+from experiments.sweep.running.configurations import (
+    Configuration,
+    configurations,
+    control_configurations,
+    frozen_rule,
+    learning_body,
+    with_auxiliary,
+)
 from experiments.sweep.settings.sweep_settings import FROZEN_BODY, SweepSettings, selectable
 from neural_tdc.metrics.registry import selectable_metrics
-from neural_tdc.rules.registry import RULES
 
 # Transitions of a run that a control holds at once, with all their features.
 LONGEST = 100_000
-
-
-class Configuration(NamedTuple):
-    """One set of step sizes of a rule.
-
-    ratio:           β/α; infinite where the head is solved, NaN where no body learns
-    auxiliary_ratio: η/β; NaN where no auxiliary vector is kept
-    """
-
-    ratio: float
-    auxiliary_ratio: float
-    body_step: float
-    head_step: float
-    auxiliary_step: float
 
 
 class Cell(NamedTuple):
@@ -76,94 +67,6 @@ def check_selection(settings: SweepSettings, problem: str, checked: EvaluationPl
                 f"--select {select}: {problem} does not measure it, it needs "
                 f"{' and '.join(lacking[name])}; give one of {', '.join(allowed)}"
             )
-
-
-def solved(rule: str) -> str | None:
-    """Return the name of a rule's body under an LSTD head, None where there is no such rule."""
-    return None if ":" in rule else RULES[rule].under_best_response
-
-
-def _keeps_auxiliary(rule: str) -> bool:
-    return ":" in rule or bool(RULES[rule].auxiliaries)
-
-
-def _learns_body(rule: str, settings: SweepSettings) -> bool:
-    return settings.features == "neural" and (":" in rule or RULES[rule].learns_body)
-
-
-def _auxiliary_ratios(rule: str, settings: SweepSettings) -> list[float]:
-    if not _keeps_auxiliary(rule):
-        return [math.nan]
-    return grid("--auxiliary-ratios", settings.auxiliary_ratios)
-
-
-def _with_still_bodies(rule: str, settings: SweepSettings) -> list[Configuration]:
-    """Return the configurations of a rule whose body does not learn, over the head's steps."""
-    steps = grid("--head-steps", settings.head_steps)
-    return [
-        Configuration(math.nan, eta, 0.0, beta, beta * (1.0 if math.isnan(eta) else eta))
-        for eta in _auxiliary_ratios(rule, settings)
-        for beta in steps
-    ]
-
-
-def frozen_rule(settings: SweepSettings) -> str | None:
-    """Return the rule that the control `frozen` freezes; None where there is none to freeze.
-
-    It is the baseline, or the first rule where that has no body that learns or no head that steps.
-    """
-    if FROZEN_BODY not in settings.controls:
-        return None
-    first = settings.baseline or settings.rule[0]
-    several = (first, *settings.rule)
-    freezable = (rule for rule in several if _learns_body(rule, settings) and rule != solved(rule))
-    return next(freezable, None)
-
-
-def control_configurations(settings: SweepSettings) -> list[tuple[str, str, list[Configuration]]]:
-    """Return (name, what learns, configurations) of every control of a study."""
-    found = []
-    for name in settings.controls:
-        if name != FROZEN_BODY:
-            found.append((name, name, [Configuration(math.nan, math.nan, 0.0, 0.0, 0.0)]))
-        elif (rule := frozen_rule(settings)) is not None:
-            found.append((FROZEN_BODY, rule, _with_still_bodies(rule, settings)))
-    return found
-
-
-def configurations(
-    rule: str, settings: SweepSettings
-) -> tuple[dict[str, list[Configuration]], list[str]]:
-    """Return {what learns: configurations} of a rule, and a line for all that had to be left out.
-
-    Raises UsageError for a grid that is empty or has a value twice.
-    """
-    auxiliary = _auxiliary_ratios(rule, settings)
-    if not _learns_body(rule, settings):
-        return {rule: _with_still_bodies(rule, settings)}, []
-    body_steps = grid("--body-steps", settings.body_steps)
-    ratios = grid("--ratios", settings.ratios, infinite=True)
-    finite = [ratio for ratio in ratios if ratio != math.inf]
-    best_response = solved(rule)
-    dropped = []
-    if rule == best_response:
-        ratios = [math.inf]
-    elif math.inf in ratios and best_response is None:
-        dropped = [f"{rule}: ratio inf left out, its head is not one that can be solved"]
-        ratios = finite
-    result: dict[str, list[Configuration]] = {}
-    for ratio in ratios:
-        learned = rule if ratio != math.inf else best_response or rule
-        etas = auxiliary if _keeps_auxiliary(learned) else [math.nan]
-        # What a solved head's auxiliary vector goes by.
-        factor = ratio if ratio != math.inf else max(finite, default=1.0)
-        for eta in etas:
-            for alpha in body_steps:
-                beta = alpha * factor
-                moved = beta * (1.0 if math.isnan(eta) else eta)
-                head = 1.0 if ratio == math.inf else beta
-                result.setdefault(learned, []).append(Configuration(ratio, eta, alpha, head, moved))
-    return result, dropped
 
 
 def _evaluation(
@@ -221,7 +124,7 @@ def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]
 
 def _idle_grids(settings: SweepSettings, rules: Sequence[str]) -> list[Idle]:
     """Return the grids that none of the rules goes through, and flags of the other engine."""
-    learning = [rule for rule in rules if _learns_body(rule, settings)]
+    learning = [rule for rule in rules if learning_body(rule, settings)]
     rows = (
         (not learning, ("body_steps", "ratios"), "where no body learns: give --head-steps"),
         (
@@ -230,7 +133,7 @@ def _idle_grids(settings: SweepSettings, rules: Sequence[str]) -> list[Idle]:
             "where all bodies learn: the head steps are --ratios times --body-steps",
         ),
         (
-            not any(map(_keeps_auxiliary, rules)),
+            not any(map(with_auxiliary, rules)),
             ("auxiliary_ratios",),
             f"with --rule {' '.join(rules)}: no rule keeps an auxiliary vector",
         ),

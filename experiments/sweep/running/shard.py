@@ -19,7 +19,8 @@ from experiments.evaluate_policy.parts.problems import Problem
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.computing import compilation
-from experiments.sweep.running.build import Cell, Configuration
+from experiments.sweep.running.build import Cell
+from experiments.sweep.running.configurations import Configuration
 from experiments.sweep.running.measurements import Results, summed_up
 from experiments.sweep.settings.sweep_settings import SweepSettings
 from neural_tdc.baselines.prefixes import prefix_measurements, prefix_steps

@@ -24,7 +24,7 @@ from experiments.sweep.results.rows import (
     summarised,
 )
 from experiments.sweep.results.tables import as_csv, latex, markdown, relative_markdown, step_text
-from experiments.sweep.running.build import Configuration
+from experiments.sweep.running.configurations import Configuration
 
 NAN = math.nan
 
