@@ -19,6 +19,7 @@ from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.private_compiler import compiler_available
 from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_returns
 from neural_tdc.learning.schedules import schedule
+from neural_tdc.messages import first_line
 from neural_tdc.types import StepSizes, mapped
 
 # Below this many updates a compiled program does not win back the time of its compilation.
@@ -105,7 +106,7 @@ def can_be_compiled(
         try:
             try_update(algorithm, state, plan, task, compiled=True)
         except Exception as error:  # Whatever a compiler says of what has just run without it.
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            said = first_line(error)
             if settings.compile == "on":
                 raise UsageError(f"--compile on: {own} cannot be compiled: {said}") from error
             print(f"warning: {own} runs without compilation: {said}", file=sys.stderr)

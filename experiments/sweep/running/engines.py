@@ -22,6 +22,7 @@ from experiments.runs.command_line.program import Stopped
 from experiments.runs.recording.finished_parts import Engine, OnProgress
 from experiments.sweep.running.measurements import Results
 from experiments.sweep.running.shard import Shard, run_shard
+from neural_tdc.messages import first_line
 
 # Times that a shard is tried again after its worker has died.
 RETRIES = 3
@@ -170,7 +171,7 @@ def ray_cluster(address: str | None) -> Engine[Shard]:
             with terminable():
                 yield from _results_by_ray(ray, shards, on_progress)
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-            said = str(error).splitlines()[0]
+            said = first_line(error)
             raise Stopped(
                 f"error: a shard was lost more than {RETRIES} times: {said}; the finished shards "
                 "are kept, go on with --resume"
