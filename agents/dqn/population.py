@@ -4,7 +4,8 @@ Every run has its environment, replay, exploration, initial network and target, 
 and updates that `agents.dqn.training.Training` would take with one environment, in the same order
 and with the same random numbers; only the rounding of batched products differs. All runs have done
 the same number of agent steps: where an episode has ended, the reset and the first step of the next
-one belong to one step of the population.
+one belong to one step of the population. All runs learn on the device of the replay, which is
+waited for where the networks act: the environments need to know.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ class PopulationProgress(NamedTuple):
     """What has happened since the last report.
 
     returns, lengths: of the games that ended, a list a run
-    loss, value:      [update, run] of each update
+    loss, value:      [update, run] of each update, on the device
     """
 
     step: int
@@ -64,6 +65,7 @@ class DQNPopulation:
     members:       the runs, in the order of `population_order`
     make_network:  from a seed to the initial network
     environments:  one a run
+    replay:        on the device to learn on
     optimizer, eps, max_grad_norm:  as `make_optimizer` and `Learner` take them
 
     Raises ValueError where the members are in another order, or the networks are not supported.
@@ -90,7 +92,7 @@ class DQNPopulation:
         for runs in _alike(members):
             own = members[runs]
             learner = StackedLearner(
-                [make_network(member.seed) for member in own],
+                [make_network(member.seed).to(replay.device) for member in own],
                 own[0].objective,
                 [member.rates for member in own],
                 optimizer,
@@ -166,7 +168,7 @@ class DQNPopulation:
             return action
         observation = self.replay.latest()
         greedy = [network.greedy(observation[runs])[:, 0] for runs, network in self.networks]
-        return np.where(explore, action, torch.cat(greedy).numpy()[which])
+        return np.where(explore, action, torch.cat(greedy).cpu().numpy()[which])
 
     def _learn(self) -> list[tuple[Tensor, Tensor]]:
         """Take as many updates as the steps that are done ask for; return loss and mean value."""

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 
 from agents.dqn.stacked_networks import StackedNetwork
+from agents.dqn.transfer import on_device
 from envs.games.discrete_control import GymnasiumEnvironments
 from neural_tdc.randomness import generator
 
@@ -27,6 +28,7 @@ def evaluate_population(
     The games of run i are those of `agents.dqn.evaluation.evaluate_episodes` with its seed.
     """
     runs, games = len(seeds), environments.count // len(seeds)
+    device = networks[0][1].head.weight.device
     sources = [generator(seed, "playing") for seed in seeds]
     frame = environments.reset_each([(seed, game) for seed in seeds for game in range(games)])
     going = np.ones(runs * games, dtype=bool)
@@ -39,9 +41,9 @@ def evaluate_population(
             explore[run] = (torch.rand(games, generator=sources[run]) < epsilon).numpy()
             drawn = torch.randint(environments.actions, (games,), generator=sources[run])
             action[run] = drawn.numpy()
-        observation = torch.from_numpy(frame).view(runs, games, *frame.shape[1:])
+        (observation,) = on_device([frame.reshape(runs, games, *frame.shape[1:])], device)
         greedy = torch.cat([network.greedy(observation[own]) for own, network in networks])
-        environments.send(np.where(explore, action, greedy.numpy()).reshape(-1))
+        environments.send(np.where(explore, action, greedy.cpu().numpy()).reshape(-1))
         which = np.flatnonzero(going)
         step = environments.receive_some(which)
         frame[which] = step.frame

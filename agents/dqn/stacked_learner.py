@@ -16,6 +16,7 @@ from agents.dqn.objectives import Descent, LinearHead, QObjective, descent
 from agents.dqn.optimizers import AUXILIARY, load_optimizer, optimizer_of, optimizer_state
 from agents.dqn.q_network import QNetwork
 from agents.dqn.stacked_networks import StackedNetwork
+from agents.dqn.update_graph import UpdateGraph
 from neural_tdc.split_rates import scale
 
 
@@ -30,9 +31,10 @@ class MemberRates(NamedTuple):
 class StackedLearner:
     """Networks that descend one objective, their targets, and what teaches them.
 
-    networks:       one a run, on the CPU
+    networks:       one a run, on the device to learn on
     rates:          one a run; runs of the same rates must follow each other to be fast
     max_grad_norm:  the gradient of each run is shortened to this norm; None leaves it as it is
+    graph:          whether updates are recorded as a CUDA graph, where there is such a device
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class StackedLearner:
         optimizer: str,
         eps: float | None = None,
         max_grad_norm: float | None = None,
+        graph: bool = True,
     ) -> None:
         self.objective, self._max_grad_norm = objective, max_grad_norm
         self.network, self.target = StackedNetwork(networks), StackedNetwork(networks)
@@ -55,7 +58,11 @@ class StackedLearner:
             leaf.requires_grad_(True)
         self._views: list[tuple[Tensor, int, slice]] = []
         groups = [group for block in _blocks(rates) for group in self._groups(*block)]
-        self.optimizer = optimizer_of(optimizer, groups, eps, torch.device("cpu"))
+        device = self._leaves[0].device
+        self.optimizer = optimizer_of(optimizer, groups, eps, device)
+        self._factor: float | None = None
+        recorded = graph and device.type == "cuda"
+        self._graph = UpdateGraph(self._update, self._drop_gradients) if recorded else None
 
     def _groups(self, runs: slice, rates: MemberRates) -> list[dict[str, Any]]:
         """Return the parameter groups of runs of the same rates: parts of the stacked tensors."""
@@ -73,6 +80,9 @@ class StackedLearner:
 
     def update(self, batch: Batch) -> tuple[Float[Tensor, " run"], Float[Tensor, " run"]]:
         """Take one step of every run; return loss and mean value. A batch is [run, batch, …]."""
+        return self._update(batch) if self._graph is None else self._graph(batch)
+
+    def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         found = self.found(batch)
         gradients = torch.autograd.grad(found.objective.sum(), self._leaves)
         if self._max_grad_norm is not None:
@@ -82,7 +92,11 @@ class StackedLearner:
         for view, index, runs in self._views:
             view.grad = ordered[index][runs]
         self.optimizer.step()
+        self._drop_gradients()
         return found.loss, found.value
+
+    def _drop_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
 
     def found(self, batch: Batch) -> Descent:
         """Return what every run descends on its own batch."""
@@ -102,7 +116,10 @@ class StackedLearner:
 
     def set_rates(self, factor: float) -> None:
         """Set all rates to a factor times those of each run."""
-        scale(self.optimizer, factor)
+        # On a GPU every rate is a tensor, and to write it is to start a kernel.
+        if factor != self._factor:
+            scale(self.optimizer, factor)
+            self._factor = factor
 
     def state(self) -> dict[str, Any]:
         """Return networks, targets and optimiser as tensors and plain values."""
@@ -121,6 +138,9 @@ class StackedLearner:
             raise ValueError("the checkpoint is of other networks")
         torch._foreach_copy_(own, saved)
         load_optimizer(self.optimizer, state["optimizer"])
+        self._factor = None
+        if self._graph is not None:
+            self._graph.forget()
 
 
 def _blocks(rates: Sequence[MemberRates]) -> list[tuple[slice, MemberRates]]:

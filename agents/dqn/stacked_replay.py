@@ -1,7 +1,8 @@
 """Replays of many runs, each of one environment, in common arrays.
 
 Every run has its own time: its rows are those that `agents.dqn.replay.Replay` would have with one
-environment and stacks of one frame, and the same draws give the same transitions.
+environment and stacks of one frame, and the same draws give the same transitions. As there, the
+frames lie on the learner's device and the rest on the host.
 """
 
 import math
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from agents.dqn.batch import Batch, n_step_returns
 from agents.dqn.replay import FRAME_DTYPES, check_capacity, replay_bytes
+from agents.dqn.transfer import on_device
 from neural_tdc.device_memory import check_memory
 
 _ARRAYS = ("action", "reward", "terminated", "cut", "is_transition", "starts")
@@ -37,13 +39,14 @@ class StackedReplay:
         steps: int = 1,
         discount: float = 0.99,
         reward_limit: float | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         check_capacity(capacity, 1, 1, steps)
         self.runs, self.times, self.steps = runs, capacity, steps
         rows = runs * capacity
         frames, rest = replay_bytes(rows, frame_shape, dtype)
-        check_memory(f"{runs} replays of {capacity:,} frames", frames, "cpu", rest)
-        self._frames = torch.zeros(rows, *frame_shape, dtype=FRAME_DTYPES[dtype])
+        check_memory(f"{runs} replays of {capacity:,} frames", frames, device, rest)
+        self._frames = torch.zeros(rows, *frame_shape, dtype=FRAME_DTYPES[dtype], device=device)
         self._action = np.zeros(rows, dtype=np.int32)
         self._reward = np.zeros(rows, dtype=np.float32)
         self._terminated, self._cut, self._is_transition = np.zeros((3, rows), dtype=bool)
@@ -55,6 +58,11 @@ class StackedReplay:
         self._reward_limit = math.inf if reward_limit is None else reward_limit
         self._powers = (discount ** np.arange(steps + 1)).astype(np.float32)
         self._drawn = torch.zeros(runs, 0, dtype=torch.int64)
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device that frames lie on."""
+        return self._frames.device
 
     def start(self, frame: np.ndarray) -> None:
         """Begin the first episode of every run: frame [run, *frame]."""
@@ -105,11 +113,12 @@ class StackedReplay:
         self._oldest[which] = (self._oldest[which] + gone) % self.times
         self._count[which] -= gone
         self._is_transition[now] = False
-        self._frames[torch.from_numpy(now)] = torch.from_numpy(np.ascontiguousarray(frame))
+        rows, shown = on_device([now, frame], self.device)
+        self._frames[rows] = shown
 
     def latest(self) -> Tensor:
         """Return the present observation of every run: [run, 1, *observation]."""
-        now = torch.from_numpy(self._row(np.arange(self.runs), self._time))
+        (now,) = on_device([self._row(np.arange(self.runs), self._time)], self.device)
         return self._frames.index_select(0, now)[:, None]
 
     def transitions(self, run: int) -> Int[np.ndarray, " transition"]:
@@ -141,17 +150,14 @@ class StackedReplay:
         )
         then = first + (last - first + 1) % self.times
         row = rows[..., 0]
+        arrays = [row, then, self._action[row].astype(np.int64), total, discount]
+        begin, end, action, returns, factor = on_device(arrays, self.device)
         return Batch(
-            self._observations(row),
-            torch.from_numpy(self._action[row].astype(np.int64)),
-            torch.from_numpy(total),
-            torch.from_numpy(discount),
-            self._observations(then),
-            then,
+            self._observations(begin), action, returns, factor, self._observations(end), then
         )
 
-    def _observations(self, row: np.ndarray) -> Tensor:
-        flat = self._frames.index_select(0, torch.from_numpy(row.reshape(-1)))
+    def _observations(self, row: Int[Tensor, "run batch"]) -> Tensor:
+        flat = self._frames.index_select(0, row.reshape(-1))
         return flat.view(*row.shape, *self._frames.shape[1:])
 
     def state(self) -> dict[str, Any]:

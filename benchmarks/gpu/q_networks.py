@@ -1,4 +1,4 @@
-"""Updates a second of Nature's Q-network, the parts of a step, and the memory of the replay."""
+"""Updates a second of Nature's Q-network and of populations, a step, the memory of the replay."""
 
 import time
 from functools import partial
@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.dqn.batch import Batch
 from agents.dqn.learner import Learner
+from agents.dqn.objectives import DOUBLE
 from agents.dqn.optimizers import make_optimizer
 from agents.dqn.q_network import make_network
 from agents.dqn.replay import Replay, replay_bytes
+from agents.dqn.stacked_learner import MemberRates, StackedLearner
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.timing import Setting, best_seconds, driver_calls
 
@@ -82,6 +85,32 @@ def measure_q_networks(record: Record, setting: Setting) -> None:
                 variant=name,
             )
     torch.backends.cudnn.allow_tf32 = False
+    for runs in (2,) if setting.small else (64, 1024):
+        for graph in (False, True) if setting.on_gpu else (False,):
+            name = f"{runs} runs" + graph * " graph"
+            part = partial(_measure_population, record, setting, runs, graph, name)
+            record.guarded("updates", 20, part, batch=32, variant=name)
+
+
+def _measure_population(
+    record: Record, setting: Setting, runs: int, graph: bool, name: str
+) -> None:
+    """Measure updates of a population of small networks; one counts for all its runs."""
+    networks = [make_network("mlp", (4,), 2, seed=run).to(setting.device) for run in range(runs)]
+    rates = [MemberRates(1e-3, 2.5e-3, 1.0)] * runs
+    model = StackedLearner(networks, DOUBLE, rates, "adam", graph=graph)
+    numbers = torch.zeros(runs, 32, device=setting.device)
+    state = torch.zeros(runs, 32, 4, device=setting.device)
+    batch = Batch(state, numbers.long(), numbers, numbers, state, np.zeros((runs, 32)))
+    for _ in range(5):
+        model.update(batch)
+    record.row(
+        "updates",
+        batch=32,
+        variant=name,
+        updates_per_second=1 / best_seconds(lambda: model.update(batch), setting),
+        **driver_calls(lambda: model.update(batch), setting),
+    )
 
 
 def _measure_replay(record: Record, setting: Setting, replay: Replay) -> None:

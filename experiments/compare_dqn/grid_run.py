@@ -20,6 +20,7 @@ from experiments.compare_dqn.random_policy import random_score
 from experiments.compare_dqn.settings import Comparison
 from experiments.compare_dqn.stage import run_stage
 from experiments.runs.command_line.checks import UsageError, named
+from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.command_line.processes import interruptible
 from experiments.runs.folder.files import write_json
 from experiments.runs.folder.run_folder import FIGURE, SUMMARY
@@ -48,6 +49,7 @@ def _check(comparison: Comparison) -> None:
     for game in settings.problem:
         for candidate in choices:
             run = comparison.member(game, candidate._asdict())
+        device = resolve_device(run.device)
         environments = games(run, 1)
         try:
             if environments.stack != 1:
@@ -61,11 +63,11 @@ def _check(comparison: Comparison) -> None:
         frames = f"{largest} replays of {run.replay_capacity:,} frames"
         with named(f"--replay-capacity {run.replay_capacity}"):
             check_capacity(run.replay_capacity, 1, stack=1, steps=run.n_step)
-            check_memory(frames, size[0], "cpu", size[1])
+            check_memory(frames, size[0], device, size[1])
         print(
             f"{game}: {len(choices)} candidates from {settings.selection_seeds} seeds, then the "
-            f"best from {settings.seeds}, {run.steps:,} agent steps each; {frames} take "
-            f"{sum(size) / GIGABYTE:.3g} GB"
+            f"best from {settings.seeds}, {run.steps:,} agent steps each on {device}; "
+            f"{frames} take {sum(size) / GIGABYTE:.3g} GB"
         )
     # As for single runs: small layers lose more by waiting than they gain.
     torch.set_num_threads(run.threads or 1)

@@ -127,9 +127,7 @@ def read_comparison(argv: Sequence[str]) -> Comparison:
 _NOT_IN_GRID = {
     **dict.fromkeys(("body_step", "head_step"), "give --body-steps and --ratios"),
     **dict.fromkeys(("parallel", "environments"), "all runs learn together, with one game each"),
-    **dict.fromkeys(
-        ("save_replay", "compile", "precision", "device", "deterministic"), "it is for single runs"
-    ),
+    **dict.fromkeys(("save_replay", "compile", "precision"), "it is for single runs"),
     "measure_every": "scores alone are kept",
 }
 _IN_GRID = ("rules", "body_steps", "ratios", "selection_seeds")

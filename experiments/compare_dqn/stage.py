@@ -14,6 +14,7 @@ from envs.games.discrete_control import GymnasiumEnvironments
 from experiments.compare_dqn.grid import Candidate
 from experiments.compare_dqn.settings import Comparison
 from experiments.runs.command_line.checks import UsageError, named
+from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.folder.files import read_json, write_json
 from experiments.runs.folder.run_folder import CHECKPOINT, SCORES, folder_name
@@ -78,6 +79,7 @@ def stage_population(
             steps=first.n_step,
             discount=first.gamma,
             reward_limit=first.reward_limit or None,
+            device=resolve_device(first.device, deterministic=first.deterministic),
         )
     with named(f"--grid with --network {first.network}"):
         population = DQNPopulation(
@@ -175,7 +177,7 @@ class _Stage:
         self.clock.switch("measure")
         self.seconds += self.clock.seconds()["learn"] - before
         if found.loss.numel():
-            self.diverged |= ~found.loss.isfinite().all(0).numpy()
+            self.diverged |= ~found.loss.isfinite().all(0).cpu().numpy()
         scores = evaluate_population(
             population.networks,
             evaluation,

@@ -14,15 +14,16 @@ Repeat = Callable[[Any, int], Any]
 
 
 def device_program(
-    function: Callable[[Any, Any], Any], carried: Any, constant: Any, *, store_shared: bool
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any
 ) -> Callable[[Any, Any, int], Any] | None:
     """Compile and call `function(carried, constant)` once; None, with a warning, where that fails.
 
     What is compiled for a device goes through a second compiler (Triton), which has faults of its
-    own: version 3.6 cannot compile a kernel of emphatic TD with RMSProp.
+    own: version 3.6 cannot compile a kernel of emphatic TD with RMSProp where values that several
+    loops read are stored, which is for the vectors of a CPU.
     """
     try:
-        program = compile_repeatable(function, carried, constant, store_shared=store_shared)
+        program = compile_repeatable(function, carried, constant)
         program(carried, constant, 1)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
@@ -42,22 +43,18 @@ def device_updates(
     *,
     compiled: bool,
     graphs: bool = True,
-    store_shared: bool = False,
 ) -> Repeat:
     """Return what repeats `function(carried, constant) -> carried` on a device.
 
     On the CPU for what is not compiled; `compile_repeatable` is for the rest.
 
     carried, constant: trees of tensors on the device, of the shapes that all calls will have
-    compiled:     compile the function
-    graphs:       start updates by CUDA graphs, where the device has them
-    store_shared: see `compile_repeatable`
+    compiled: compile the function
+    graphs:   start updates by CUDA graphs, where the device has them
 
     The result takes (carried, number of calls) and returns what is carried after them.
     """
-    program = None
-    if compiled:
-        program = device_program(function, carried, constant, store_shared=store_shared)
+    program = device_program(function, carried, constant) if compiled else None
 
     def once(carried: Any) -> Any:
         return function(carried, constant) if program is None else program(carried, constant, 1)

@@ -95,12 +95,7 @@ def repeated_updates(
     if device.type != "cpu" or not compiled:
         # As one block: blocks are for the cache of the CPU.
         repeat = device_updates(
-            function,
-            (state, zero),
-            (experience, base),
-            compiled=compiled,
-            graphs=graphs,
-            store_shared=runs > SMALL,
+            function, (state, zero), (experience, base), compiled=compiled, graphs=graphs
         )
         return lambda state, update, times: repeat((state, update), times)
     count = equal_blocks(runs)

@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from agents.dqn.batch import Batch
-from agents.dqn.learner import Learner, exploration
-from agents.dqn.objectives import DOUBLE, QObjective, descent, td_targets
+from agents.dqn.learner import Learner, exploration, make_auxiliary
+from agents.dqn.objectives import CONTROL_RULES, DOUBLE, QObjective, descent, td_targets
 from agents.dqn.optimizers import OPTIMIZERS, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network, matrix_operations
 from neural_tdc.learning.private_compiler import compiler_available
@@ -225,13 +225,18 @@ def test_a_saved_learner_goes_on_as_the_first_and_another_networks_is_refused():
 
 # --- one device
 
+# Every rule, and gradient TD that values the next state by a copy of the head.
+OBJECTIVES = [*CONTROL_RULES.values(), CONTROL_RULES["qrc"]._replace(target="head")]
+
 
 def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
     net = make_network("paper", (4, 84, 84), ACTION, seed=0, scale=1 / 255).to("meta")
+    auxiliary = make_auxiliary(net) if objective.correction else None
     taught = Learner(
         net,
-        make_optimizer(optimizer, net, 0.1, 0.2),
+        make_optimizer(optimizer, net, 0.1, 0.2, auxiliary=auxiliary),
         objective,
+        auxiliary=auxiliary,
         max_grad_norm=10.0,
         target_cache_rows=2 * BATCH,
     )
@@ -257,7 +262,7 @@ def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("objective", [QObjective(), QObjective(False, "squared")])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_update_stays_on_its_device_and_asks_the_host_nothing(
     one_device_fed, optimizer, objective
 ):

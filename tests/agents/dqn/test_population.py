@@ -54,9 +54,10 @@ def replays(runs, **options):
     return StackedReplay(runs, CAPACITY, (3,), **shared)
 
 
-def population(members=MEMBERS):
+def population(members=MEMBERS, schedule=SCHEDULE, **options):
+    count = len(members)
     made = DQNPopulation(
-        members, network, games(len(members)), replays(len(members)), SCHEDULE, "adam"
+        members, network, games(count), replays(count, **options), schedule, "adam"
     )
     made.begin()
     return made
@@ -186,3 +187,49 @@ def test_a_population_scores_what_each_run_scores_alone():
         expected, _ = evaluate_episodes(GreedyActor(net), games(count), 0.3, seed, 25)
         assert found[run].tolist() == expected
     assert len(set(found.reshape(-1).tolist())) > 2
+
+
+# --- one device
+
+
+def test_a_population_waits_for_its_device_only_where_the_networks_act(one_device_fed):
+    always = SCHEDULE._replace(epsilon_last=1.0)
+    made = population(schedule=always, device="meta")
+    with one_device_fed:
+        progress = made.advance(70)
+    assert progress.updates == len(progress.loss) == (70 - 20) // 3
+    leaves = [leaf for _, learner in made.parts for leaf in learner._leaves]
+    assert {leaf.device.type for leaf in (progress.loss, progress.value, *leaves)} == {"meta"}
+    # Now the networks act, and the host has to know what they chose.
+    made.schedule = SCHEDULE._replace(epsilon_first=0.0, epsilon_last=0.0)
+    with one_device_fed, pytest.raises(NotImplementedError, match="out of meta tensor"):
+        made.advance(80)
+    with one_device_fed, pytest.raises(NotImplementedError, match="out of meta tensor"):
+        evaluate_population(made.networks, games(len(MEMBERS)), 0.0, range(len(MEMBERS)), 3)
+
+
+def test_an_update_of_a_population_that_mixes_devices_is_found(one_device_fed):
+    made = population(schedule=SCHEDULE._replace(epsilon_last=1.0), device="meta")
+    network = made.parts[0][1].network
+    network.parameters["body.0.bias"] = torch.zeros_like(
+        network.parameters["body.0.bias"], device="cpu"
+    )
+    with one_device_fed, pytest.raises((AssertionError, RuntimeError), match="cpu"):
+        made.advance(70)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_population_on_a_gpu_learns_what_it_learns_on_the_cpu():
+    always = SCHEDULE._replace(epsilon_last=1.0)
+    there, here = (population(schedule=always, device=device) for device in ("cuda", "cpu"))
+    found, expected = there.advance(130), here.advance(130)
+    assert found.returns == expected.returns
+    torch.testing.assert_close(found.loss.cpu(), expected.loss, rtol=1e-3, atol=1e-4)
+    for (_, one), (_, other) in zip(there.parts, here.parts, strict=True):
+        assert one._graph._replay is not None
+        for a, b in zip(one._leaves, other._leaves):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-3, atol=1e-4)
+    again = population(schedule=always)
+    again.load(there.state())
+    assert again.advance(140).step == 140

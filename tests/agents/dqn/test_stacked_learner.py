@@ -12,6 +12,9 @@ from agents.dqn.optimizers import OPTIMIZERS, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.stacked_learner import MemberRates, StackedLearner
 from agents.dqn.stacked_networks import StackedNetwork
+from agents.dqn.update_graph import UpdateGraph
+from neural_tdc.learning.cuda_graphs import WARM_UPS
+from tests.device_modes import Starts
 
 RUNS, STATE, FEATURE, ACTION, BATCH = 3, 3, 5, 4, 6
 # Two runs of the same rates and one of others: two blocks.
@@ -141,3 +144,52 @@ def test_a_run_whose_values_are_not_finite_leaves_the_others_alone():
     for run in (0, 2):
         for name, leaf in clean.network.of_run(run).items():
             assert torch.equal(broken.network.of_run(run)[name], leaf)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_recorded_updates_of_a_population_are_its_updates_under_any_rates(optimizer):
+    recordings = []
+
+    def played_back(work, device):
+        recordings.append(work)
+        return work
+
+    taught, plain = (
+        StackedLearner(
+            [network(run) for run in range(RUNS)], CONTROL_RULES["qrc"], RATES, optimizer
+        )
+        for _ in range(2)
+    )
+    taught._graph = UpdateGraph(taught._update, taught._drop_gradients, played_back)
+    for number in range(WARM_UPS + 3):
+        for each in (taught, plain):
+            each.set_rates(1 / (1 + number))
+        found, expected = taught.update(batches(number)), plain.update(batches(number))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected))
+    assert len(recordings) == 1
+    assert all(torch.equal(a, b) for a, b in zip(taught._leaves, plain._leaves))
+    # What it takes over is not what was recorded.
+    taught.load(plain.state())
+    for number in range(WARM_UPS + 1):
+        taught.update(batches(number))
+    assert len(recordings) == 2
+
+
+def test_an_update_of_a_population_starts_no_more_kernels_than_this():
+    taught = StackedLearner(
+        [network(run) for run in range(RUNS)], CONTROL_RULES["double-q"], RATES[:1] * 3, "adam"
+    )
+    rows = batches()
+    taught._graph = UpdateGraph(
+        taught._update, taught._drop_gradients, lambda work, device: work() or (lambda: None)
+    )
+    taught.update(rows)
+    with Starts() as eager:
+        taught.update(rows)
+    assert 30 < sum(eager.found.values()) <= 60
+    for _ in range(WARM_UPS):
+        taught.update(rows)
+    with Starts() as replayed:
+        taught.update(rows)
+    # The batch, dtype by dtype, is brought to its place, and the two results from theirs.
+    assert dict(replayed.found) == {"_foreach_copy_": 3, "clone": 2}

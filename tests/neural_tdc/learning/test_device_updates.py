@@ -7,7 +7,7 @@ from neural_tdc.learning import device_updates as module
 from neural_tdc.learning.device_updates import device_updates
 
 
-def program_of(function, carried, constant, *, store_shared):
+def program_of(function, carried, constant):
     def program(carried, constant, calls):
         assert calls == 1
         return function(carried, constant)
