@@ -1,0 +1,84 @@
+"""Every command of every page, run to its end in an empty folder: `make pages`, some minutes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.page_commands import PAGES, ROOT, pieces, with_sizes
+from tests.page_sizes import MODULES, NEEDS, NOT_RUN, SMALLER
+
+WITH_COMMANDS = [page for page in PAGES if any(not each.python for each in pieces(page))]
+# A job array of Slurm, one task after the other.
+SLURM = 'srun() { "$@"; }\n'
+ARRAY = "for SLURM_ARRAY_TASK_ID in $(seq 8); do {}; done"
+
+
+def row(table, command):
+    """Return what a table says of a command; None if it has no row for it."""
+    return next((said for words, said in table.items() if words in command), None)
+
+
+def served(process):
+    """Return the status of a server that said where it is, and was then stopped; else its own."""
+    for line in process.stderr:
+        if "http://" in line:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+            return 0
+    return process.wait()
+
+
+def run(command, folder):
+    """Run a command as a reader does; return its status and what it said last."""
+    if "${SLURM_ARRAY_TASK_ID}" in command:
+        command = ARRAY.format(command)
+    process = subprocess.Popen(
+        ["bash", "-euc", SLURM + (f"exec {command}" if "tensorboard" in command else command)],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{folder / '.venv/bin'}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if "tensorboard" in command:
+        return served(process), ""
+    said, error = process.communicate(timeout=1800)
+    return process.returncode, said[-1000:] + error[-2000:]
+
+
+@pytest.mark.pages
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_the_commands_of_a_page_run_to_their_end(page, tmp_path, monkeypatch, idx_files):
+    for entry in ROOT.iterdir():
+        if entry.name not in (".venv", "runs") and not entry.name.startswith(".git"):
+            (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    idx_files(tmp_path / "FOLDER")
+    monkeypatch.chdir(tmp_path)
+    names, failed, begin = {}, [], time.monotonic()
+    needed = [
+        each for other, words in NEEDS.get(page, ()) for each in pieces(other) if words in each.text
+    ]
+    for python, text in [*needed, *pieces(page)]:
+        name = MODULES.get(page) if python else None
+        if python and (name or text.startswith("# mine.py")):
+            with (tmp_path / (name or "mine.py")).open("a", encoding="utf-8") as module:
+                module.write(f"{text}\n\n")
+        elif python:
+            exec(compile(text, page, "exec"), names)
+        elif reason := row(NOT_RUN, text):
+            print(f"{page}  not run, {reason}: {text}", flush=True)
+        else:
+            start = time.monotonic()
+            status, said = run(with_sizes(text, row(SMALLER, text) or ""), tmp_path)
+            seconds = time.monotonic() - start
+            print(f"{page}  {seconds:.0f} s, status {status}: {text}", flush=True)
+            if status:
+                failed.append(f"{text}\n{said}")
+    print(f"{page}  {time.monotonic() - begin:.0f} s in all", flush=True)
+    assert not failed, "\n".join(failed)
