@@ -19,18 +19,17 @@ from experiments.train_dqn.settings import read_dqn_settings
 from experiments.train_supervised.settings import read_supervised_settings
 from experiments.two_step.settings import TwoStepSettings
 from neural_tdc import __version__, step
+from tests.page_commands import PAGES, ROOT, pieces
 
-ROOT = Path(__file__).parents[1]
-PAGES = {
-    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    # The reference is generated.
-    if "reference" not in path.parts
-}
+# What commands of the page have written is read when they are run too: `make pages`.
 BLOCKS: dict[str, list[str]] = {
     page: blocks
-    for page, text in PAGES.items()
-    if (blocks := re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    for page in PAGES
+    if (
+        blocks := [
+            each.text for each in pieces(page) if each.python and '"runs/' not in each.text
+        ]
+    )
 }
 # These pages have tests of their own.
 TESTED_ELSEWHERE = {
@@ -93,14 +92,13 @@ def commands():
     """Return (page, program, its arguments) of every command on a line of its own."""
     found = []
     for page in sorted(PAGES.keys() - COMMANDS_RUN_ELSEWHERE):
-        joined = re.sub(r" *\\\n *", " ", PAGES[page])
-        lines = re.findall(
-            r"^ *(?:\.venv/bin/)?python -m experiments\.(\w+)(?: +(.*))?$", joined, re.MULTILINE
-        )
-        for program, arguments in lines:
-            # `a|b` is a choice, of which the first is tried.
-            first_choices = re.sub(r"(\w+)(\|[\w-]+)+", r"\1", arguments)
-            found.append((page, program, shlex.split(first_choices, comments=True)))
+        for _, command in filter(lambda piece: not piece.python, pieces(page)):
+            if started := re.search(r"python -m experiments\.(\w+)(?: (.*))?$", command):
+                program, arguments = started.groups()
+                argv = shlex.split((arguments or "").replace("${SLURM_ARRAY_TASK_ID}", "1"))
+                # The folders to merge must be there: `make pages` makes them.
+                if "--merge" not in argv:
+                    found.append((page, program, argv))
     return found
 
 

@@ -26,7 +26,7 @@ from experiments.evaluate_policy.parts.algorithms import (
     use_threads_for,
 )
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
-from experiments.evaluate_policy.parts.problems import policies_in_words, problem_flags
+from experiments.evaluate_policy.parts.problems import experience_flags, policies_in_words
 from experiments.evaluate_policy.results.final_report import Run, add_controls, print_results
 from experiments.evaluate_policy.results.value_figure import check_components
 from experiments.evaluate_policy.settings.evaluation_settings import (
@@ -98,7 +98,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     task = plan.task(settings, pool, on_progress, meanwhile)
     check_components(settings.value_dimensions, task)
     prepared = prepared_rules(settings, plan, task)
-    flags = settings.data_flags or problem_flags(settings)
+    flags = experience_flags(settings)
     with named(flags):
         stream = first_stream(plan, task) if AUTO in settings.rule else None
     clock.switch("compile")
@@ -119,7 +119,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     def made(name: str, folder: Path) -> Run:
         if stream is not None and name == AUTO:
-            return SearchRun(folder, shared, stream, cores, settings.vector)
+            return SearchRun(folder, shared, stream, cores)
         if name in plan.methods:
             return MethodRun(name, folder, shared)
         return EvaluationRun(name, folder, shared, beginning, *prepared[name])

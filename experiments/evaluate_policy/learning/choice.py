@@ -1,10 +1,7 @@
 """What is written and printed of a choice of the best value function."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from agents.policy_evaluation import Task
 from agents.resampled_task import evidence
@@ -16,7 +13,6 @@ from experiments.evaluate_policy.learning.start_value import (
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO
 from experiments.runs.results.report import number, table_lines
 from experiments.runs.results.statistics import number_or_none
-from experiments.runs.results.style import save_figure, styled
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.best_value import BestValue
 from neural_tdc.learning.resampling import data_interval
@@ -92,31 +88,3 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
     if low is None or not low > 0:
         lines.append("warning: the data cannot tell these values from a constant")
     return lines
-
-
-@styled
-def choice_figure(path: Path, best: BestValue, task: Task, vector: str | None = None) -> None:
-    """Draw the families' held-out errors with intervals, and values against the truth if known."""
-    from matplotlib.figure import Figure
-
-    truth = task.truth
-    figure = Figure(figsize=(9.6 if truth is not None else 5.2, 4.2), layout="constrained")
-    axes = figure.subplots(1, 1 if truth is None else 2, squeeze=False)[0]
-    rows, least = best.ranking[::-1], max(best.ranking[0].score, 1e-300)
-    for place, row in enumerate(rows):
-        mean, low, high = (100 * bound / least for bound in row.difference)
-        finite = np.isfinite([low, high]).all()
-        reach = [[mean - low], [high - mean]] if finite else None
-        axes[0].errorbar(mean, place, xerr=reach, fmt="o", capsize=3, color="C0")
-    axes[0].set_yticks(range(len(rows)), [row.family for row in rows])
-    axes[0].set_xscale("symlog", linthresh=10)
-    axes[0].set_xlabel("held-out squared error above the least one, % of it (95 % intervals)")
-    if truth is not None:
-        true = truth.value.double().cpu()
-        axes[1].plot(true, best.value(truth.observation.cpu()), ".", color="C0", alpha=0.6)
-        ends = [float(true.min()), float(true.max())]
-        axes[1].plot(ends, ends, color="black", linewidth=0.8)
-        axes[1].set_xlabel("true value")
-        axes[1].set_ylabel("value learned")
-    figure.suptitle(f"The best value function on {task.name}")
-    save_figure(figure, path, vector)

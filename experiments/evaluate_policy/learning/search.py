@@ -14,7 +14,6 @@ import torch
 
 from agents.resampled_task import Evidence, evidence
 from experiments.evaluate_policy.learning.choice import (
-    choice_figure,
     choice_lines,
     choice_summary,
     value_error,
@@ -25,7 +24,7 @@ from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO, FOR_AUTO
 from experiments.runs.command_line.checks import named
 from experiments.runs.folder.checkpoint import write_tensors
-from experiments.runs.folder.run_folder import FIGURE, VALUE
+from experiments.runs.folder.run_folder import VALUE
 from neural_tdc.best_value import BestValue, best_value
 from neural_tdc.types import Transition
 
@@ -46,10 +45,9 @@ class SearchRun(FolderRun):
         shared: Shared,
         stream: Transition,
         workers: int,
-        vector: str | None,
     ) -> None:
         super().__init__(AUTO, folder, shared, {"choice"})
-        self.stream, self.workers, self.vector = stream, workers, vector
+        self.stream, self.workers = stream, workers
         self.steps = len(stream.reward)
         self.choice: dict[str, Any] | None = None
         if (saved := self.recorder.saved) is not None:
@@ -80,7 +78,6 @@ class SearchRun(FolderRun):
             settings = self.shared.settings
             kept = {name: value for name, value in settings.items() if name in FOR_AUTO}
             recorder.write_hparams({AUTO: {**kept, "rule": AUTO}})
-        choice_figure(self.folder / FIGURE, best, self.task, self.vector)
 
     def _found(self) -> BestValue:
         settings, threads = self.shared.settings, torch.get_num_threads()

@@ -27,6 +27,7 @@ from experiments.evaluate_policy.parts.memory import check_run_memory
 from experiments.evaluate_policy.parts.policies import policy_contents
 from experiments.evaluate_policy.parts.problems import (
     Problem,
+    experience_flags,
     made_problem,
     problem_flags,
     problem_hints,
@@ -114,8 +115,7 @@ class EvaluationPlan(NamedTuple):
         task = self._made_task(settings, common, on_progress, meanwhile)
         if not resample:
             return task
-        flags = problem_flags(settings) or settings.data_flags
-        with named(f"{flags} --resample {settings.resample}"):
+        with named(f"{experience_flags(settings)} --resample {settings.resample}"):
             return resampled(task, self.runs, settings.seed)
 
     def _made_task(

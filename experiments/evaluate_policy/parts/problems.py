@@ -38,6 +38,11 @@ def problem_flags(settings: EvaluationSettings) -> str:
     return " ".join(f"{flag} {value}" for flag, value in given if value is not None)
 
 
+def experience_flags(settings: EvaluationSettings) -> str:
+    """Return the flags that say where transitions come from: the log, else the problem."""
+    return settings.data_flags or problem_flags(settings)
+
+
 def problem_hints(settings: EvaluationSettings) -> list[str]:
     """Return a warning where a problem shows nothing without flags that are not given."""
     if settings.problem != "spiral" or (settings.body == SPIRAL_BODY and settings.head_step == 0):

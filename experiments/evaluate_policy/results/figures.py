@@ -6,6 +6,7 @@ from pathlib import Path
 
 from envs.control.workers import in_parallel, worker_count
 from experiments.evaluate_policy.learning.search import SearchRun
+from experiments.evaluate_policy.results.choice_figure import choice_figure
 from experiments.evaluate_policy.results.final_report import Run, learned_value
 from experiments.evaluate_policy.results.value_figure import value_figure
 from experiments.runs.folder.run_folder import FIGURE, VALUES
@@ -15,22 +16,24 @@ from experiments.runs.results.figures import evaluation_figure
 def draw_run(
     run: Run, dimensions: tuple[int, ...] | None, vector: str | None, cores: int = 1
 ) -> None:
-    """Draw the figures of a finished rule; auto draws its first one itself.
+    """Draw the figures of a finished rule: curves, or the ranking of a search, and the values.
 
     dimensions: the two components of the observation over which values are drawn, if chosen
     vector:     pdf or svg: the same figures in this format too
     cores:      both are drawn at once, in two processes, where there is more than one
     """
+    path, task = run.folder / FIGURE, run.task
+    value = None if run.history.diverged.all() else learned_value(run)
     figures = []
     if not isinstance(run, SearchRun):
-        title = f"Policy evaluation on {run.task.name}: {run.name}"
+        title = f"Policy evaluation on {task.name}: {run.name}"
         histories = {run.name: run.history}
-        path = run.folder / FIGURE
         figures.append(partial(evaluation_figure, path, histories, title, vector=vector))
-    if not run.history.diverged.all():
-        title, path = f"Values of {run.task.name}: {run.name}", run.folder / VALUES
-        value = learned_value(run)
-        figures.append(partial(value_figure, path, value, run.task, title, dimensions, vector))
+    elif run.choice is not None and value is not None:
+        figures.append(partial(choice_figure, path, run.choice, value, task, vector))
+    if value is not None:
+        title, path = f"Values of {task.name}: {run.name}", run.folder / VALUES
+        figures.append(partial(value_figure, path, value, task, title, dimensions, vector))
     if len(figures) > 1 and worker_count(0, cores) > 1:
         in_parallel(figures)
         return

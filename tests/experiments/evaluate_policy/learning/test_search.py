@@ -140,8 +140,9 @@ def test_a_finished_search_is_shown_again_on_resume_and_a_longer_one_is_made(eva
     first = evaluate(line)
     kept = ("summary.json", "value.pt", "metrics.csv", "checkpoint.pt", "figure.png")
     before = [(tmp_path / "run" / name).read_bytes() for name in kept]
-    again = evaluate(f"{line} --resume")
+    again = evaluate(f"{line} --resume --vector pdf")
     assert again.status == 0, again.error
+    assert (tmp_path / "run/figure.pdf").exists()
     # But for the line with the seconds.
     assert again.out.splitlines()[:-1] == first.out.splitlines()[:-1]
     assert [(tmp_path / "run" / name).read_bytes() for name in kept] == before
