@@ -204,7 +204,8 @@ def prepare_folder(path: Path, overwrite: bool = False, resume: bool = False) ->
     A new or empty folder is taken. One that holds a run is refused, unless `overwrite` (the files
     of that run are removed, never others) or `resume` (all is left; a run that was stopped before
     its first checkpoint has no `checkpoint.pt` and starts again). Other files are refused always.
-    The caller's first act is to write `config.json`: by it a folder is known as a run's.
+    The caller's first act is to write `config.json`: by it a folder is known as a run's. If the
+    caller of a new run raises a ValueError before its first checkpoint, what was made is removed.
 
     Raises ValueError in one line naming --out; then nothing has been made or removed.
     """
@@ -212,11 +213,21 @@ def prepare_folder(path: Path, overwrite: bool = False, resume: bool = False) ->
     if resume and (former := _former_folders(path)):
         names = " ".join(folder.name for folder in former)
         raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
-    _make(path)
-    with locked(path):
-        if holds_run(path) and not (resume and (path / CHECKPOINT).exists()):
-            _remove_run(path)
-        yield path
+    made = _make(path)
+    try:
+        with locked(path):
+            if holds_run(path) and not (resume and (path / CHECKPOINT).exists()):
+                _remove_run(path)
+            try:
+                yield path
+            except ValueError:
+                if not (resume or (path / CHECKPOINT).exists()):
+                    _remove_run(path)
+                raise
+    except ValueError:
+        # Folders that hold anything stay.
+        _unmake(made)
+        raise
 
 
 @contextlib.contextmanager

@@ -17,9 +17,11 @@ def test_a_study_says_what_it_wants_where_there_is_no_truth(study, tmp_path):
     assert error.strip().endswith(
         "study it with --truth-states 0, and --select by an error that needs no truth"
     )
-    status, _, error = study(f"{line} --truth-states 0 --overwrite")
+    assert not (tmp_path / "study").exists()
+    status, _, error = study(f"{line} --truth-states 0")
     assert status == 2
     assert "does not measure it, it needs the true value" in error
-    status, out, error = study(f"{line} --truth-states 0 --select final_rmspbe --overwrite")
+    assert not (tmp_path / "study").exists()
+    status, out, error = study(f"{line} --truth-states 0 --select final_rmspbe")
     assert status == 0, error
     assert "RMSPBE" in out

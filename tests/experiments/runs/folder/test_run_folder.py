@@ -64,6 +64,24 @@ def refused(action, *said):
     return message
 
 
+
+def begin_and_refuse(folder, kept):
+    with prepare_folder(folder) as made:
+        make_run(made, kept)
+        (made / "parts").mkdir()
+        raise ValueError("the problem has no true values")
+
+
+def test_a_new_run_that_is_refused_before_its_first_checkpoint_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="no true values"):
+        begin_and_refuse(tmp_path / "runs" / "one", kept=("metrics.csv",))
+    assert tree(tmp_path) == {}
+    with pytest.raises(ValueError, match="no true values"):
+        begin_and_refuse(tmp_path / "runs" / "one", kept=("metrics.csv", "checkpoint.pt"))
+    assert holds_run(tmp_path / "runs" / "one")
+    assert (tmp_path / "runs/one/checkpoint.pt").exists()
+
+
 def test_a_new_and_an_empty_folder_are_taken(tmp_path):
     assert prepared(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     prepared(tmp_path / "a" / "b")
