@@ -25,11 +25,7 @@ from tests.page_commands import PAGES, ROOT, pieces
 BLOCKS: dict[str, list[str]] = {
     page: blocks
     for page in PAGES
-    if (
-        blocks := [
-            each.text for each in pieces(page) if each.python and '"runs/' not in each.text
-        ]
-    )
+    if (blocks := [each.text for each in pieces(page) if each.python and '"runs/' not in each.text])
 }
 # These pages have tests of their own.
 TESTED_ELSEWHERE = {

@@ -1,5 +1,10 @@
-"""Every command of every page, run to its end in an empty folder: `make pages`, some minutes."""
+"""Every command of every page, run to its end in an empty folder: `make pages`, some minutes.
 
+In `make test` one command of six programs, with tiny sizes and without figures.
+"""
+
+import importlib
+import json
 import os
 import re
 import signal
@@ -12,15 +17,18 @@ import pytest
 from tests.page_commands import PAGES, ROOT, pieces, with_sizes
 from tests.page_sizes import MODULES, NEEDS, NOT_RUN, SMALLER
 
-WITH_COMMANDS = [page for page in PAGES if any(not each.python for each in pieces(page))]
-# A job array of Slurm, one task after the other.
-SLURM = 'srun() { "$@"; }\n'
-ARRAY = "for SLURM_ARRAY_TASK_ID in $(seq 8); do {}; done"
-
 
 def row(table, command):
     """Return what a table says of a command; None if it has no row for it."""
     return next((said for words, said in table.items() if words in command), None)
+
+
+WITH_COMMANDS = [page for page in PAGES if any(not each.python for each in pieces(page))]
+COMMANDS = [text for page in WITH_COMMANDS for python, text in pieces(page) if not python]
+RUN = [text for text in COMMANDS if row(NOT_RUN, text) is None]
+# A job array of Slurm, one task after the other.
+SLURM = 'srun() { "$@"; }\n'
+ARRAY = "for SLURM_ARRAY_TASK_ID in $(seq 8); do {}; done"
 
 
 def served(process):
@@ -82,3 +90,36 @@ def test_the_commands_of_a_page_run_to_their_end(page, tmp_path, monkeypatch, id
                 failed.append(f"{text}\n{said}")
     print(f"{page}  {time.monotonic() - begin:.0f} s in all", flush=True)
     assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("table", [SMALLER, NOT_RUN], ids=["smaller", "not run"])
+def test_every_row_of_the_tables_is_for_some_command(table):
+    assert {row({words: words for words in table}, text) for text in COMMANDS} >= table.keys()
+
+
+TINY = {
+    "evaluate_policy --problem two-states": "--steps 20 --runs 2 --compile off",
+    "sweep --problem boyan": "--problem boyan --head-steps 2^-4 --steps 20 --runs 2"
+    " --workers 1 --controls",
+    "train_dqn --problem CartPole-v1": "--steps 60 --learning-starts 20 --batch 4 --hidden 4"
+    " --features 3 --measure-every 30 --evaluate-every 60 --evaluation-episodes 1"
+    " --evaluation-longest 9",
+    "train_supervised --task friedman": "--steps 4 --runs 2 --measure-every 2"
+    " --curvature-every 0 --compile off",
+    "landscape": "--steps 4 --at 0 4 --measure-every 2 --runs 2 --curvature-runs 1 --grid 3"
+    " --curvature-products 2 --curvature-samples 5 --compile off --hidden 3",
+    "convergence": "--runs 2 --steps 100 --instance scalar",
+}
+FUNCTIONS = {"landscape": "draw_landscape"}
+
+
+@pytest.mark.parametrize("words", TINY)
+def test_a_command_of_several_programs_runs_to_its_end(words, run_program, no_figures, tmp_path):
+    command = next(text for text in RUN if f"experiments.{words}" in text)
+    line = with_sizes(command, f"{TINY[words]} --out run")
+    program, arguments = re.fullmatch(r".*experiments\.(\w+) (.*)", line).groups()
+    module = importlib.import_module(f"experiments.{program}.__main__")
+    outcome = run_program(getattr(module, FUNCTIONS.get(program, program)), arguments)
+    assert outcome.status == 0, outcome.error
+    assert json.loads((tmp_path / "run/config.json").read_text())
+    assert "run" in outcome.out

@@ -64,7 +64,6 @@ def refused(action, *said):
     return message
 
 
-
 def begin_and_refuse(folder, kept):
     with prepare_folder(folder) as made:
         make_run(made, kept)
