@@ -2,14 +2,17 @@
 
 Both learn the same problem with the same network, in alternating windows of one call. A run-step is
 one agent step of one run, its environment and its share of the updates included. Seconds of the CPU
-are those of this process and do not count what other programs take from it.
+are those of the processes that learn and do not count what other programs take from them. With
+--processes the runs of the population are divided among processes, as compare_dqn --parallel does.
 """
 
 import argparse
 import json
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +51,17 @@ def _network(options: argparse.Namespace, games: GymnasiumEnvironments, seed: in
     )
 
 
-def population(options: argparse.Namespace, objective: QObjective) -> DQNPopulation:
-    """Make runs that learn together."""
-    games = _games(options.problem, options.runs)
+def population(
+    options: argparse.Namespace, objective: QObjective, seeds: range | None = None
+) -> DQNPopulation:
+    """Make runs that learn together: those of some seeds, or all of them."""
+    seeds = range(options.runs) if seeds is None else seeds
+    games = _games(options.problem, len(seeds))
     made = DQNPopulation(
-        [DQNMember(seed, objective, RATES) for seed in range(options.runs)],
+        [DQNMember(seed, objective, RATES) for seed in seeds],
         lambda seed: _network(options, games, seed),
         games,
-        StackedReplay(options.runs, CAPACITY, games.frame_shape, dtype=games.dtype, steps=3),
+        StackedReplay(len(seeds), CAPACITY, games.frame_shape, dtype=games.dtype, steps=3),
         _schedule(options),
         "adam",
     )
@@ -119,26 +125,64 @@ def watched(made: DQNPopulation) -> Counter[str]:
     return spent
 
 
+def _part(options: argparse.Namespace, seeds: range, asked: Connection) -> None:
+    """Learn the runs of some seeds as far as the parent asks for; tell the CPU's seconds."""
+    torch.set_num_threads(options.threads)
+    made = population(options, CONTROL_RULES[options.rule], seeds)
+    made.advance(STARTS + 50)
+    spent = watched(made)
+    asked.send(None)
+    while steps := asked.recv():
+        begun = time.process_time()
+        made.advance(made.step + steps)
+        asked.send((time.process_time() - begun, spent))
+
+
+class _Processes:
+    """A population whose runs are divided among processes."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes = []
+        for part in range(options.processes):
+            own, others = context.Pipe()
+            seeds = range(part, options.runs, options.processes)
+            context.Process(target=_part, args=(options, seeds, others), daemon=True).start()
+            self._pipes.append(own)
+        for pipe in self._pipes:
+            pipe.recv()
+
+    def advance(self, steps: int) -> tuple[float, Counter[str]]:
+        """Go on; return the CPU's seconds, and those of each part since the beginning."""
+        for pipe in self._pipes:
+            pipe.send(steps)
+        answers = [pipe.recv() for pipe in self._pipes]
+        return sum(cpu for cpu, _ in answers), sum((own for _, own in answers), Counter())
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.send(0)
+
+
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Return microseconds a run-step of both, wall and CPU, in interleaved windows, and parts."""
-    objective = CONTROL_RULES[options.rule]
-    together, alone = population(options, objective), single(options, objective)
-    for made in (together, alone):
-        made.advance(STARTS + 50)
-    spent = watched(together)
+    together = _Processes(options)
+    alone = single(options, CONTROL_RULES[options.rule])
+    torch.set_num_threads(1)
+    alone.advance(STARTS + 50)
     windows: dict[str, list[tuple[float, float]]] = {"population": [], "one run at a time": []}
+    spent: Counter[str] = Counter()
     for _ in range(options.rounds):
-        for name, made, steps, runs, threads in (
-            ("population", together, options.window, options.runs, options.threads),
-            ("one run at a time", alone, 4 * options.window, 1, 1),
-        ):
-            torch.set_num_threads(threads)
-            wall, cpu = time.perf_counter(), time.process_time()
-            made.advance(made.step + steps)
-            each = 1e6 / (steps * runs)
-            windows[name].append(
-                ((time.perf_counter() - wall) * each, (time.process_time() - cpu) * each)
-            )
+        each = 1e6 / (options.window * options.runs)
+        wall = time.perf_counter()
+        cpu, spent = together.advance(options.window)
+        windows["population"].append(((time.perf_counter() - wall) * each, cpu * each))
+        each, wall, begun = 1e6 / (4 * options.window), time.perf_counter(), time.process_time()
+        alone.advance(alone.step + 4 * options.window)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - begun
+        windows["one run at a time"].append((wall * each, cpu * each))
+    together.close()
     steps = options.rounds * options.window * options.runs
     return {
         "options": {name: str(value) for name, value in vars(options).items()},
@@ -177,7 +221,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=32)
     parser.add_argument("--features", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1, help="of the population")
+    parser.add_argument("--processes", type=int, default=1, help="that share the population's runs")
+    parser.add_argument("--threads", type=int, default=1, help="of each of these processes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--window", type=int, default=50, help="agent steps a window")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-dqn-population.json"))

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.dqn.batch import Batch
+from agents.dqn.batched_linear import batched_linear
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "huber": functional.smooth_l1_loss,
@@ -86,7 +87,9 @@ class LinearHead(NamedTuple):
 
     def __call__(self, feature: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch action"]:
         """Return the outputs for all actions; of a population, feature [run, batch, feature]."""
-        return feature @ self.weight.mT + self.bias.unsqueeze(-2)
+        if self.weight.dim() == 3:
+            return batched_linear(feature, self.weight, self.bias)
+        return feature @ self.weight.mT + self.bias
 
     def still(self) -> "LinearHead":
         """Return the head without a gradient."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from agents.dqn.batched_linear import batched_linear
 from agents.dqn.objectives import LinearHead
 from agents.dqn.q_network import QNetwork
 
@@ -49,7 +50,7 @@ class StackedNetwork:
         x = observation * self.scale
         for index, layer in enumerate(self.layers):
             if isinstance(layer, nn.ReLU):
-                x = torch.relu(x)
+                x = torch.relu_(x)
                 continue
             if isinstance(layer, nn.Flatten):
                 x = x.flatten(2)
@@ -58,7 +59,7 @@ class StackedNetwork:
             if isinstance(layer, nn.Conv2d):
                 x = _convolution(x, weight, bias, layer)
             else:
-                x = torch.baddbmm(bias[:, None], x, weight.mT)
+                x = batched_linear(x, weight, bias)
         return x
 
     def __call__(

@@ -1,7 +1,5 @@
 """A comparison over a grid of rates: candidates from some seeds, the best from fresh ones."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -16,12 +14,11 @@ from experiments.compare_dqn.grid import (
 )
 from experiments.compare_dqn.grid_figure import grid_figure
 from experiments.compare_dqn.grid_report import GameReport, grid_summary, grid_table, last_scores
+from experiments.compare_dqn.parts import run_stage
 from experiments.compare_dqn.random_policy import random_score
 from experiments.compare_dqn.settings import Comparison
-from experiments.compare_dqn.stage import run_stage
 from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.computing import resolve_device
-from experiments.runs.command_line.processes import interruptible
 from experiments.runs.folder.files import write_json
 from experiments.runs.folder.run_folder import FIGURE, SUMMARY
 from experiments.runs.results.phases import PhaseClock, rounded
@@ -76,10 +73,9 @@ def _check(comparison: Comparison) -> None:
 def compare_grid(comparison: Comparison, clock: PhaseClock) -> None:
     """Run what is missing of both stages on every game, and write table, figure and summary."""
     _check(comparison)
-    with comparison_folder(comparison), interruptible() as stopping:
+    with comparison_folder(comparison):
         reports = {
-            game: _compare_on(comparison, game, stopping, clock)
-            for game in comparison.settings.problem
+            game: _compare_on(comparison, game, clock) for game in comparison.settings.problem
         }
         clock.switch("write")
         settings = comparison.settings
@@ -89,16 +85,14 @@ def compare_grid(comparison: Comparison, clock: PhaseClock) -> None:
         print(f"\n{grid_table(summary)}\n\nfigure: {settings.out / FIGURE}")
 
 
-def _compare_on(
-    comparison: Comparison, game: str, stopping: Callable[[], bool], clock: PhaseClock
-) -> GameReport:
+def _compare_on(comparison: Comparison, game: str, clock: PhaseClock) -> GameReport:
     settings = comparison.settings
     clock.switch("measure")
     random = random_score(comparison, game)["mean"]
     choices = _all_candidates(comparison)
     seeds = range(FIRST_SELECTION_SEED, FIRST_SELECTION_SEED + settings.selection_seeds)
     runs = [(each, seed) for each in choices for seed in seeds]
-    selection = run_stage(comparison, game, SELECTION, runs, stopping, clock)
+    selection = run_stage(comparison, game, SELECTION, runs, clock)
     scores = {}
     for each in choices:
         found, lost = selection.of(each)
@@ -110,5 +104,5 @@ def _compare_on(
     }
     winners = list(dict.fromkeys(winner for winner, _ in chosen.values()))
     runs = [(each, seed) for each in winners for seed in range(settings.seeds)]
-    report = run_stage(comparison, game, REPORT, runs, stopping, clock)
+    report = run_stage(comparison, game, REPORT, runs, clock)
     return GameReport(random, chosen, scores, report)

@@ -41,7 +41,7 @@ def _in_turn(runs: Sequence[DQNSettings]) -> Generator[DQNSettings, None, None]:
 def _at_once(runs: Sequence[DQNSettings], count: int) -> Generator[DQNSettings, None, None]:
     """Train several runs at a time, and say what each came to."""
     begun = time.monotonic()
-    with contextlib.closing(side_by_side(runs, count, _begun)) as done:
+    with contextlib.closing(side_by_side(runs, count, _begun, train)) as done:
         for number_done, one in enumerate(done, 1):
             score = number(read_finished(_folder(one)).scores[-1])
             minutes = (time.monotonic() - begun) / 60

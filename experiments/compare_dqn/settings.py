@@ -54,7 +54,8 @@ class ComparisonSettings(FigureSettings):
     """Games of the random policy that the arms are compared with."""
     parallel: Annotated[int, count(1, 1000)] = 1
     """Runs at a time, each in a process of its own with a log next to its folder; they share the
-    processor's threads unless --threads says how many each has."""
+    processor's threads unless --threads says how many each has. With --grid: processes that the
+    runs are divided among; a stage that was begun continues with as many."""
     out: Path = Path("runs/compare_dqn")
     """Folder of all runs, with the common figure, table and summary."""
     resume: bool = False
@@ -126,7 +127,7 @@ def read_comparison(argv: Sequence[str]) -> Comparison:
 # What a population has no use for, and why.
 _NOT_IN_GRID = {
     **dict.fromkeys(("body_step", "head_step"), "give --body-steps and --ratios"),
-    **dict.fromkeys(("parallel", "environments"), "all runs learn together, with one game each"),
+    "environments": "all runs learn together, with one game each",
     **dict.fromkeys(("save_replay", "compile", "precision"), "it is for single runs"),
     "measure_every": "scores alone are kept",
 }

@@ -1,4 +1,4 @@
-"""Runs of deep Q-learning side by side, each in a process of its own, which keeps a log.
+"""Runs of deep Q-learning, or parts of a population, each in a process that keeps a log.
 
 A run computes the same numbers as when it is alone with as many threads. Only the parent hears
 Ctrl-C and SIGTERM: it asks its runs to stop after their measurement, with everything saved. When
@@ -14,22 +14,33 @@ from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from experiments.runs.command_line.processes import deaf_to_stops, end_with_parent
 from experiments.runs.command_line.program import Stopped, main
-from experiments.train_dqn.settings import DQNSettings
-from experiments.train_dqn.train import train
 
 
-def log_of(run: DQNSettings) -> Path:
+class HasFolder(Protocol):
+    """What a process works on: it has a folder, and its log lies next to it."""
+
+    @property
+    def out(self) -> Path | None:
+        """Return the folder."""
+
+
+Run = TypeVar("Run", bound=HasFolder)
+# Learns a run, told whether to stop after the present measurement and how many learn at once.
+Work = Callable[[Any, Callable[[], bool], int], None]
+
+
+def log_of(run: HasFolder) -> Path:
     """Return where a run's own messages go."""
     assert run.out is not None
     return run.out.with_name(run.out.name + ".log")
 
 
-def _alone(run: DQNSettings, at_once: int, stop: ctypes.c_bool) -> None:
-    """Train one run in this process; its exit status is that of a program."""
+def _alone(work: Work, run: HasFolder, at_once: int, stop: ctypes.c_bool) -> None:
+    """Learn one run in this process; its exit status is that of a program."""
     end_with_parent()
     log = log_of(run).open("a", buffering=1, encoding="utf-8", errors="replace")
     # What is written by other languages than Python too.
@@ -38,16 +49,16 @@ def _alone(run: DQNSettings, at_once: int, stop: ctypes.c_bool) -> None:
     sys.stdout = sys.stderr = log
 
     def program(_: Sequence[str]) -> None:
-        train(run, lambda: stop.value, at_once)
+        work(run, lambda: stop.value, at_once)
 
     sys.exit(main(program, []))
 
 
-class _Active(NamedTuple):
+class _Active(NamedTuple, Generic[Run]):
     """A process that trains a run, and how long the run's log was before."""
 
     process: BaseProcess
-    run: DQNSettings
+    run: Run
     logged: int
 
 
@@ -84,11 +95,12 @@ def _end(active: Sequence[_Active], stop: ctypes.c_bool) -> None:
 
 
 def side_by_side(
-    runs: Sequence[DQNSettings], at_once: int, begun: Callable[[DQNSettings], None]
-) -> Generator[DQNSettings, None, None]:
-    """Train runs in their order, up to `at_once` at a time; give each that is done.
+    runs: Sequence[Run], at_once: int, begun: Callable[[Run], None], work: Work
+) -> Generator[Run, None, None]:
+    """Learn runs in their order, up to `at_once` at a time; give each that is done.
 
     begun:  called with each run that begins
+    work:   what a process does with its run, a function of a module
 
     Raises Stopped with the last line of the log of a run that failed; the others are then stopped
     after their measurement, with everything saved, as after Ctrl-C.
@@ -98,7 +110,7 @@ def side_by_side(
     # Without a lock, which a killed process could keep.
     stop = context.RawValue(ctypes.c_bool, False)
     waiting = list(runs)
-    active: dict[int, _Active] = {}
+    active: dict[int, _Active[Run]] = {}
 
     def fill() -> None:
         while waiting and len(active) < at_once:
@@ -106,7 +118,7 @@ def side_by_side(
             log = log_of(run)
             log.parent.mkdir(parents=True, exist_ok=True)
             logged = log.stat().st_size if log.exists() else 0
-            process = context.Process(target=_alone, args=(run, at_once, stop))
+            process = context.Process(target=_alone, args=(work, run, at_once, stop))
             with deaf_to_stops():
                 process.start()
                 active[process.sentinel] = _Active(process, run, logged)

@@ -1,4 +1,4 @@
-"""A population of runs in a folder: learned, evaluated, saved and resumed."""
+"""A population of runs in a folder, or a part of one: learned, evaluated, saved and resumed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.folder.files import read_json, write_json
-from experiments.runs.folder.run_folder import CHECKPOINT, SCORES, folder_name
+from experiments.runs.folder.run_folder import CHECKPOINT, SCORES
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import Progress
 from experiments.train_dqn.build import games, network_of, training_schedule
@@ -95,29 +95,23 @@ def stage_population(
     return population, settings
 
 
-def run_stage(
+def learn_stage(
     comparison: Comparison,
     game: str,
-    name: str,
+    folder: Path,
     runs: Sequence[tuple[Candidate, int]],
     stopping: Callable[[], bool],
     clock: PhaseClock,
-) -> StageScores:
-    """Learn and evaluate some runs together, from where they were stopped; or read what they did.
+) -> None:
+    """Learn and evaluate some runs together, from where they were stopped; write their scores.
 
-    name: of the stage, a folder in that of the game
     Raises KeyboardInterrupt after a stop, with everything saved that can be.
     """
-    folder = comparison.settings.out / folder_name(game) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / SCORES).exists():
-        return _read(folder, runs)
     clock.switch("write")
     population, settings = stage_population(comparison, game, runs)
     try:
         stage = _Stage(folder, population, settings, clock)
-        stage.learn(f"{name} on {game}", stopping)
-        return _read(folder, runs)
+        stage.learn(f"{folder.name} on {game}", stopping)
     finally:
         population.environments.close()
 
@@ -218,7 +212,7 @@ class _Stage:
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _read(folder: Path, runs: Sequence[tuple[Candidate, int]]) -> StageScores:
+def read_stage(folder: Path, runs: Sequence[tuple[Candidate, int]]) -> StageScores:
     """Read the scores of a finished stage; ValueError where they are of other runs."""
     content = read_json(folder / SCORES)
     found = [

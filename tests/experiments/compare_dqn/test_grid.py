@@ -162,6 +162,34 @@ def test_a_stopped_grid_goes_on_to_the_bit(finished, compare, monkeypatch):
             assert content[part] == expected[part]
 
 
+@pytest.mark.usefixtures("forked_workers")
+def test_runs_divided_among_processes_score_the_same(finished, compare):
+    _, folder = finished
+    (folder / "all").rename(folder / "before")
+    (folder / "all" / "CartPole-v1" / "selection").mkdir(parents=True)
+    (folder / "all" / "config.json").write_bytes((folder / "before" / "config.json").read_bytes())
+    other = folder / "all" / "CartPole-v1" / "selection" / "part-1-of-3"
+    other.mkdir()
+    refused = compare(f"{TINY} --resume --parallel 2")
+    assert refused.status == 2
+    assert "--parallel 2 differs from the 3 that all/CartPole-v1/selection" in refused.lines[-1]
+    other.rmdir()
+    done = compare(f"{TINY} --resume --parallel 3")
+    assert done.status == 0, done.error
+    for stage in ("selection", "report"):
+        found, expected = (
+            {
+                tuple(run.values()): [each["scores"][place] for each in scores["evaluations"]]
+                for place, run in enumerate(scores["runs"])
+            }
+            for scores in (
+                json.loads((folder / kind / "CartPole-v1" / stage / "scores.json").read_text())
+                for kind in ("all", "before")
+            )
+        )
+        assert found == expected
+
+
 def test_a_run_whose_loss_is_not_finite_is_counted_and_never_chosen(compare, tmp_path, monkeypatch):
     advance = grid_stage._Stage._advance
 
@@ -182,7 +210,7 @@ REFUSED = {
     "--problem CartPole-v1 --rules q": "--rules has no effect without --grid",
     "--problem CartPole-v1 --selection-seeds 2": "--selection-seeds has no effect without --grid",
     "--problem CartPole-v1 --grid --body-step 1": "--body-step has no effect with --grid: give",
-    "--problem CartPole-v1 --grid --parallel 2": "--parallel has no effect with --grid: all runs",
+    "--problem CartPole-v1 --grid --environments 2": "--environments has no effect with",
     "--problem CartPole-v1 --grid --rules q qrc --rule q": "--rule q has no effect with --rules",
     "--problem CartPole-v1 --grid --rules q sarsa": "--rules 'sarsa' is not one of q, double-q,",
     "--problem CartPole-v1 --grid --rules q q": "--rules names q 2 times; give each once",

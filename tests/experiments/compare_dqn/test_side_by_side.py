@@ -46,7 +46,7 @@ def test_runs_side_by_side_end_as_runs_alone_and_keep_a_log(tiny, tmp_path):
         begun.append(run)
         active.append(len(multiprocessing.active_children()))
 
-    done = list(side_by_side(runs, 2, note))
+    done = list(side_by_side(runs, 2, note, train))
     assert begun == runs
     assert active[:2] == [1, 2]
     assert max(active) == 2
@@ -66,7 +66,7 @@ def test_a_run_that_fails_is_named_and_the_others_stop_with_their_work_saved(tin
     long = tiny(0, steps=10**7, measure_every=100, evaluate_every=10**7)
     wrong = tiny(1, body_step=1e30, head_step=1e30, steps=10**7, evaluate_every=10**7)
     with pytest.raises(Stopped, match=r"the loss is not finite.*seed-1.*seed-1\.log") as raised:
-        list(side_by_side([long, wrong], 2, lambda run: None))
+        list(side_by_side([long, wrong], 2, lambda run: None, train))
     assert raised.value.status == 1
     assert (long.out / "checkpoint.pt").exists()
     assert not (long.out / "summary.json").exists()
@@ -85,18 +85,18 @@ def test_a_run_that_is_killed_is_named_with_the_signal_and_can_go_on(tiny, wait_
         child.kill()
 
     with pytest.raises(Stopped, match=r"^error: a run was ended by SIGKILL.*seed-0") as raised:
-        list(side_by_side([long], 1, shoot))
+        list(side_by_side([long], 1, shoot, train))
     assert raised.value.status == 1
     again = dataclasses.replace(long, resume=True)
     with pytest.raises(Stopped, match="SIGKILL"):
-        list(side_by_side([again], 1, shoot))
+        list(side_by_side([again], 1, shoot, train))
 
 
 @pytest.mark.slow
 def test_a_run_of_many_at_a_time_computes_with_one_thread_on_atari_too(tiny):
     pytest.importorskip("ale_py")
     game = tiny(0, problem="ALE/Pong-v5", steps=70, evaluation_longest=5)
-    list(side_by_side([game], 1000, lambda run: None))
+    list(side_by_side([game], 1000, lambda run: None, train))
     assert json.loads((game.out / "config.json").read_text())["threads"] == 1
 
 
