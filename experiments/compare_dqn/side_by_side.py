@@ -29,8 +29,8 @@ class HasFolder(Protocol):
 
 
 Run = TypeVar("Run", bound=HasFolder)
-# Learns a run, told whether to stop after the present measurement and how many learn at once.
-Work = Callable[[Any, Callable[[], bool], int], None]
+# Called with a run, whether to stop after the present measurement, and how many learn at once.
+Work = Callable[..., Any]
 
 
 def log_of(run: HasFolder) -> Path:
