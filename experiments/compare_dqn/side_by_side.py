@@ -28,9 +28,9 @@ class HasFolder(Protocol):
         """Return the folder."""
 
 
-Run = TypeVar("Run", bound=HasFolder)
+_Run = TypeVar("_Run", bound=HasFolder)
 # Called with a run, whether to stop after the present measurement, and how many learn at once.
-Work = Callable[..., Any]
+_Work = Callable[..., Any]
 
 
 def log_of(run: HasFolder) -> Path:
@@ -39,7 +39,7 @@ def log_of(run: HasFolder) -> Path:
     return run.out.with_name(run.out.name + ".log")
 
 
-def _alone(work: Work, run: HasFolder, at_once: int, stop: ctypes.c_bool) -> None:
+def _alone(work: _Work, run: HasFolder, at_once: int, stop: ctypes.c_bool) -> None:
     """Learn one run in this process; its exit status is that of a program."""
     end_with_parent()
     log = log_of(run).open("a", buffering=1, encoding="utf-8", errors="replace")
@@ -54,11 +54,11 @@ def _alone(work: Work, run: HasFolder, at_once: int, stop: ctypes.c_bool) -> Non
     sys.exit(main(program, []))
 
 
-class _Active(NamedTuple, Generic[Run]):
+class _Active(NamedTuple, Generic[_Run]):
     """A process that trains a run, and how long the run's log was before."""
 
     process: BaseProcess
-    run: Run
+    run: _Run
     logged: int
 
 
@@ -95,8 +95,8 @@ def _end(active: Sequence[_Active], stop: ctypes.c_bool) -> None:
 
 
 def side_by_side(
-    runs: Sequence[Run], at_once: int, begun: Callable[[Run], None], work: Work
-) -> Generator[Run, None, None]:
+    runs: Sequence[_Run], at_once: int, begun: Callable[[_Run], None], work: _Work
+) -> Generator[_Run, None, None]:
     """Learn runs in their order, up to `at_once` at a time; give each that is done.
 
     begun:  called with each run that begins
@@ -110,7 +110,7 @@ def side_by_side(
     # Without a lock, which a killed process could keep.
     stop = context.RawValue(ctypes.c_bool, False)
     waiting = list(runs)
-    active: dict[int, _Active[Run]] = {}
+    active: dict[int, _Active[_Run]] = {}
 
     def fill() -> None:
         while waiting and len(active) < at_once:
