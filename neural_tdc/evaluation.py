@@ -13,10 +13,15 @@ from neural_tdc.action_values.rows import ActionRows, body_of_rows, ratio_on_arr
 from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
 from neural_tdc.baselines.methods import rule_or_method
-from neural_tdc.evaluation_input import asks_for_actions, checked_device, checked_streams
+from neural_tdc.evaluation_input import (
+    asks_for_actions,
+    checked_device,
+    checked_optimizers,
+    checked_streams,
+)
 from neural_tdc.learning.averaging import averaging
 from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
+from neural_tdc.learning.optimisers import PartOptimizers
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_returns
 from neural_tdc.learning.sampling import (
@@ -132,7 +137,8 @@ def evaluate(
                    its own batch
     sequence_length: transitions in a segment of `sequences`
     optimizer:     `sgd`, `rmsprop` or `adam` for all parts, three of them for body, head and
-                   auxiliary, or `PartOptimizers`, whose parts have their own settings
+                   auxiliary, or `PartOptimizers`, whose parts have their own settings. One that
+                   moves nothing is refused: of a part that the rule does not learn by steps
     max_grad_norm: the largest Euclidean norm of a direction, of each part by itself; None: no limit
     schedule:      `constant`, `linear` (to 0 at the end), or as `schedules.exponents` reads it
     average:       `none`, or `head` or `all` parameters: their mean over the updates is measured
@@ -227,11 +233,7 @@ def evaluate(
             f"rule {chosen.name!r}{traced} wants an ordered stream of batch 1: "
             f"sampling 'markov' and batch 1, not {sampling!r} and {scheme.batch}"
         )
-    optimizers = optimizer
-    if not isinstance(optimizers, PartOptimizers):
-        optimizers = part_optimizers(optimizers, max_grad_norm)
-    elif max_grad_norm is not None:
-        raise ValueError("max_grad_norm is for optimizers given by name: use `limited` on others")
+    optimizers = checked_optimizers(optimizer, max_grad_norm, chosen, given_features=body is None)
     scale = fixed_reward_scale(str(reward_scale))
     algorithm, state = prepare(
         chosen,

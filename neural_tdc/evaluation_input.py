@@ -1,10 +1,14 @@
-"""What `evaluate` is given, checked: transitions, the device, what goes with values of actions."""
+"""What `evaluate` is given, checked: transitions, device, optimisers, what goes with actions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from neural_tdc.learning.optimised_parts import idle_optimizers, optimized_parts
+from neural_tdc.learning.optimisers import SGD, PartOptimizers, part_optimizers
+from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Transition, mapped
 
 
@@ -30,6 +34,34 @@ def checked_device(device: torch.device | str) -> torch.device:
     if found.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"device {str(found)!r} is not supported: use 'cpu' or 'cuda'")
     return found
+
+
+def checked_optimizers(
+    given: str | Sequence[str] | PartOptimizers,
+    max_grad_norm: float | None,
+    rule: Rule,
+    *,
+    given_features: bool,
+) -> PartOptimizers:
+    """Return the optimiser of each part; ValueError for one of a part that takes no steps."""
+    learning = [optimized_parts(rule, given_features=given_features)]
+    if isinstance(given, PartOptimizers):
+        if max_grad_norm is not None:
+            raise ValueError(
+                "max_grad_norm is for optimizers given by name: use `limited` on others"
+            )
+        optimizers = given
+        idle = idle_optimizers(given, SGD, learning)
+    else:
+        optimizers = part_optimizers(given, max_grad_norm)
+        names = (given,) if isinstance(given, str) else tuple(given)
+        idle = idle_optimizers(names * (3 // len(names)), "sgd", learning)
+    if idle:
+        raise ValueError(
+            f"optimizer has no effect on the {' and '.join(idle)} of rule {rule.name!r}: "
+            "they take no steps; give plain steps (sgd) there"
+        )
+    return optimizers
 
 
 def checked_streams(streams: Transition, device: torch.device | str) -> Transition:

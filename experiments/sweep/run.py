@@ -151,7 +151,7 @@ def make_study(
     default = 1 if device.type == "cuda" else max(1, available_cores() // settings.threads)
     workers = settings.workers or default
     engine = make_engine(settings.engine, workers, settings.address)
-    memory = memory_to_take(settings.memory, device)
+    memory = memory_to_take(settings.memory, device, here=settings.engine != "ray")
     needed = [estimate(cell) for cell in all_cells]
     fitting = [
         configurations_a_shard(cell, each, memory, workers) for cell, each in zip(all_cells, needed)

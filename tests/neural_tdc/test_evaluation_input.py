@@ -31,6 +31,22 @@ REFUSED = {
         {"optimizer": PartOptimizers(adam()), "max_grad_norm": 1.0},
         "max_grad_norm is for optimizers given by name",
     ),
+    "an idle optimizer": (
+        {"rule": "td", "optimizer": ("sgd", "adam", "rmsprop")},
+        "optimizer has no effect on the auxiliary of rule 'td': ",
+    ),
+    "an idle optimizer of one's own": (
+        {"rule": "semi_gradient+lstd", "optimizer": PartOptimizers(head=adam())},
+        "optimizer has no effect on the head of rule 'semi_gradient+lstd'",
+    ),
+    "an optimizer of a given body": (
+        {"body": None, "optimizer": ("adam", "sgd", "sgd")},
+        "optimizer has no effect on the body of",
+    ),
+    "an optimizer where nothing steps": (
+        {"rule": "frozen+lstd", "optimizer": "adam"},
+        "no effect on the body and head and auxiliary of rule 'frozen",
+    ),
     "average": ({"average": "body"}, "average 'body' is not one of none, head, all"),
     "average of nothing": (
         {"average": "head", "steps": 4, "average_after": 4},

@@ -12,8 +12,12 @@ from experiments.evaluate_policy.settings.method_settings import FOR_METHODS, id
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.settings import Idle, changed, setting_fields
 from neural_tdc.baselines.method import Method
+from neural_tdc.learning.optimised_parts import (
+    OptimizedParts,
+    idle_optimizers,
+    optimized_parts,
+)
 from neural_tdc.learning.sampling import follows_stream, scheme_options
-from neural_tdc.types import Parameters
 
 # What only the body `mlp` takes, and what only an estimated truth needs.
 OF_MLP = ("hidden", "activation", "constant_feature", "layer_norm")
@@ -118,7 +122,7 @@ def idle_settings(
         ),
         ("ridge" not in taken, ("ridge",), chosen),
         (
-            bool(rules) and all(_only_assigned(rule, settings) for rule in rules.values()),
+            bool(rules) and not any(map(any, _optimized(settings, rules))),
             ("max_grad_norm",),
             f"{chosen}: an lstd head is assigned, and nothing else learns",
         ),
@@ -143,30 +147,17 @@ def check_average(settings: EvaluationSettings, steps: int) -> None:
         )
 
 
-def _learning_parts(rule: Any, settings: EvaluationSettings) -> dict[str, bool]:
-    """Tell of each part whether an optimizer makes its steps."""
-    return {
-        "body": settings.features == "neural" and rule.learns_body,
-        "head": not rule.best_response_head,
-        "auxiliary": bool(rule.auxiliaries),
-    }
-
-
-def _only_assigned(rule: Any, settings: EvaluationSettings) -> bool:
-    """Tell whether a rule does nothing but assign its head."""
-    return not any(_learning_parts(rule, settings).values())
+def _optimized(settings: EvaluationSettings, rules: Mapping[str, Any]) -> list[OptimizedParts]:
+    given = settings.features == "given"
+    return [optimized_parts(rule, given_features=given) for rule in rules.values()]
 
 
 def _idle_optimizers(settings: EvaluationSettings, rules: Mapping[str, Any]) -> list[Idle]:
     """Return the optimizer where it was given to parts that take no steps with any rule."""
     names = settings.optimizer * (3 // len(settings.optimizer))
     usual = setting_fields(EvaluationSettings)["optimizer"].default[0]
-    learning = [_learning_parts(rule, settings) for rule in rules.values()]
-    still = [part for part in Parameters._fields if not any(parts[part] for parts in learning)]
-    given = [part for part, name in zip(Parameters._fields, names) if name != usual]
-    # One name for all parts is for those that there are.
-    idle = [part for part in given if part in still]
-    if not rules or not idle or (len(set(names)) == 1 and len(still) < len(names)):
+    idle = idle_optimizers(names, usual, _optimized(settings, rules))
+    if not rules or not idle:
         return []
     why = f"on the {' and '.join(idle)} with --rule {' '.join(rules)}: an optimizer makes no step"
     return [Idle(("optimizer",), why)]

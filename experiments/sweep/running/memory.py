@@ -25,14 +25,22 @@ METHOD_FEATURES = 512
 WORKER = 700 * 2**20
 
 
-def memory_to_take(given: float | None, device: torch.device) -> float:
+def memory_to_take(given: float | None, device: torch.device, *, here: bool = True) -> float:
     """Return the bytes of a device that a study may take: `given` gigabytes, or half of the free.
 
-    Raises UsageError where nothing is given and nobody can tell.
+    here: whether the workers are on this machine; those of a cluster may have more
+
+    Raises UsageError where more is given than the device has free, and where nothing is given and
+    nobody can tell.
     """
-    if given is not None:
-        return given * GIGABYTE
     free = available_bytes(device)
+    if given is not None:
+        if here and free is not None and given * GIGABYTE > free:
+            raise UsageError(
+                f"--memory {given:g} is more than {device} has free: give at most "
+                f"{math.floor(10 * free / GIGABYTE) / 10:g}"
+            )
+        return given * GIGABYTE
     if free is None:
         raise UsageError(f"--memory must be given: nobody can tell how much {device} has free")
     return PART * free

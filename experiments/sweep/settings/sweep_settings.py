@@ -107,8 +107,8 @@ class SweepSettings(LearningSettings, DataSettings):
     threads: Annotated[int, count(1)] = 1
     """Threads per shard. The last bits of the results depend on this number."""
     memory: Annotated[float | None, above(0)] = None
-    """Gigabytes of device memory for all workers of a machine together. The default is half of the
-    free memory."""
+    """Gigabytes of device memory for all workers of a machine together, at most what is free there.
+    The default is half of the free memory."""
 
     shard: Annotated[str | None, read_by(job_part)] = None
     """I/N: run part I of N parts of the study alone, in the folder OUT-I-of-N; for a job array.

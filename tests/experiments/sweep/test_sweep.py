@@ -189,6 +189,7 @@ def test_a_damaged_shard_is_named(study, finished):
         ("--runs 0", "--runs 0 is not allowed"),
         ("--workers 0", "--workers 0 is not allowed"),
         ("--memory 0", "--memory 0 is not allowed"),
+        ("--memory 9000", "--memory 9000 is more than cpu has free: give at most "),
         ("--memory 0.5", "--memory 0.5: one configuration of td on boyan with 3 runs wants some"),
         ("--select auc_rms", "--select 'auc_rms' is not one of"),
         (

@@ -113,10 +113,16 @@ def test_a_shard_hears_all_its_run_steps():
 
 
 def test_the_memory_of_a_study_is_that_of_its_device(monkeypatch):
-    free = {"cpu": 8e9, "cuda": 3e9, "meta": None}
+    free = {"cpu": 8e9, "cuda": 2.97e9, "meta": None}
     monkeypatch.setattr(sweep_memory, "available_bytes", lambda device: free[device.type])
     assert sweep_memory.memory_to_take(None, torch.device("cpu")) == 4e9
-    assert sweep_memory.memory_to_take(None, torch.device("cuda")) == 1.5e9
-    assert sweep_memory.memory_to_take(7.0, torch.device("cuda")) == 7e9
+    assert sweep_memory.memory_to_take(None, torch.device("cuda")) == 1.485e9
+    assert sweep_memory.memory_to_take(2.96, torch.device("cuda")) == 2.96e9
+    said = "^--memory 7 is more than cuda has free: give at most 2.9$"
+    with pytest.raises(UsageError, match=said):
+        sweep_memory.memory_to_take(7.0, torch.device("cuda"))
+    # A cluster's machines may have more, and where nobody can tell the user knows.
+    assert sweep_memory.memory_to_take(7.0, torch.device("cuda"), here=False) == 7e9
+    assert sweep_memory.memory_to_take(7.0, torch.device("meta")) == 7e9
     with pytest.raises(UsageError, match="--memory must be given"):
         sweep_memory.memory_to_take(None, torch.device("meta"))
