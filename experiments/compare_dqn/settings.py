@@ -33,12 +33,14 @@ from experiments.train_dqn.settings import (
 class ComparisonSettings(FigureSettings):
     """Compare arms of a deep Q-network on several games over several seeds.
 
-    Arms: split (body at --body-step, head at --head-step), body (both at --body-step), head (both
-    at --head-step), opposite (exchanged). All other flags are those of train_dqn and hold for every
-    run; what is not given has the default of each game.
+    Arms: split (the body learns at --body-step, the head at --head-step), body (both at
+    --body-step), head (both at --head-step), opposite (the body at --head-step, the head at
+    --body-step). All other flags are those of train_dqn and hold for every run. A flag that is not
+    given has the default of each game.
 
-    With --grid every arm of every rule has its own best rates: all candidates learn as one
-    population from some seeds, and the best of each arm again from fresh seeds, which are reported.
+    With --grid, the best learning rates of every arm and rule are selected first. All candidates
+    learn as one population with some seeds. The best candidate of each arm then learns again with
+    fresh seeds, and only these runs are reported.
     """
 
     program: ClassVar[str] = "python -m experiments.compare_dqn"
@@ -49,28 +51,30 @@ class ComparisonSettings(FigureSettings):
     arm: Annotated[tuple[str, ...], several, one_of(DQN_ARMS)] = ("split", "body", "head")
     """The arms to compare."""
     seeds: Annotated[int, count(1, 1000)] = 3
-    """Seeds per game and arm: 0, 1, 2, …; arms of one seed share initial values and games."""
+    """Number of seeds per game and arm; the seeds are 0, 1, 2, … All arms of a seed start from the
+    same parameters and the same games."""
     random_games: Annotated[int, count(1, 100_000)] = 100
-    """Games of the random policy that the arms are compared with."""
+    """Number of games of the random policy, with which all arms are compared."""
     parallel: Annotated[int, count(1, 1000)] = 1
-    """Runs at a time, each in a process of its own with a log next to its folder; they share the
-    processor's threads unless --threads says how many each has. With --grid: processes that the
-    runs are divided among; a stage that was begun continues with as many."""
+    """Number of runs at a time. Each run is a process, and its log is next to its folder. The runs
+    share the threads of the processor, unless --threads is given. With --grid: number of processes
+    among which the runs are divided. A stage that is resumed keeps its number of processes."""
     out: Path = Path("runs/compare_dqn")
-    """Folder of all runs, with the common figure, table and summary."""
+    """Folder of all runs and of their common figure and summary."""
     resume: bool = False
     """Continue the comparison in --out; only --parallel may differ."""
     grid: bool = False
-    """Select the rates of each arm from a grid, and report on fresh seeds."""
+    """Select the learning rates of each arm from a grid, and report them on fresh seeds."""
     rules: Annotated[tuple[str, ...] | None, several, one_of(CONTROL_RULES)] = None
-    """With --grid: the rules to compare, each with every arm; --rule alone if not given."""
+    """With --grid: the rules to compare, each with every arm. The default is the rule of --rule."""
     body_steps: Annotated[tuple[float, ...], several, above(0)] = (2.5e-4, 1e-3, 4e-3)
     """With --grid: the body rates α of the grid."""
     ratios: Annotated[tuple[float, ...], several, above(0)] = (4.0,)
-    """With --grid: the ratios ρ of the grid; split is (α, ρα), body (α, α), head (ρα, ρα), opposite
-    (ρα, α)."""
+    """With --grid: the ratios ρ of the grid. The learning rates (body, head) are (α, ρα) for split,
+    (α, α) for body, (ρα, ρα) for head and (ρα, α) for opposite."""
     selection_seeds: Annotated[int, count(1, 1000)] = 3
-    """With --grid: seeds from which candidates are selected, none of them among --seeds."""
+    """With --grid: number of seeds with which candidates are selected. They are different from
+    those of --seeds."""
 
 
 @dataclass(frozen=True)

@@ -15,34 +15,39 @@ INSTANCE_NAMES = ("scalar", "regression", "chain")
 class ConvergenceSettings(FolderSettings):
     """Measure the rates of descent on two time scales against Theorems 3.6 and 3.7.
 
-    Instances: scalar (Lemma 4.1), regression (smooth, tanh features), chain (Algorithm 1 on a small
-    Markov chain with a ridge on the head). Each is descended with the steps of Theorem 3.6
-    (exponents 3/5 of the body, 2/5 of the head), of Theorem 3.7 (1, 2/3) and with uniform steps
-    (1, 1), on the same samples. The same command gives the same numbers; it takes about a minute.
+    Instances: scalar (Lemma 4.1 of the paper), regression (smooth, tanh features), chain (Algorithm
+    1 on a small Markov chain, with a ridge on the head). Each is solved with the step sizes of
+    Theorem 3.6 (exponents 3/5 for the body, 2/5 for the head), with those of Theorem 3.7 (1, 2/3)
+    and with equal ones (1, 1), on the same samples. The same command gives the same numbers. It
+    takes about a minute.
     """
 
     program: ClassVar[str] = "python -m experiments.convergence"
 
     instance: Annotated[tuple[str, ...], several, one_of(INSTANCE_NAMES)] = INSTANCE_NAMES
-    """Instances: scalar, regression, chain; one or several."""
+    """One or several instances: scalar, regression, chain."""
     runs: Annotated[int, count(2, 100_000)] = 64
-    """Runs of each instance and schedule; a run's samples are the same for all schedules."""
+    """Number of runs of each instance and schedule. The samples of a run are the same for all
+    schedules."""
     steps: Annotated[int, count(100, 10**9)] = 20_000
-    """Updates of each run."""
+    """Updates per run."""
     fit_from: Annotated[int | None, count(1)] = None
-    """First update that a slope is fitted to; a twentieth of --steps if not given."""
+    """First update of the part to which a slope is fitted. The default is a twentieth of
+    --steps."""
     first_step: Annotated[float | None, above(0)] = None
-    """Step size of the first update, body and head alike; if not given 0.5 (scalar) or 0.2."""
+    """Step size of the first update, for body and head. The default is 0.5 for scalar and 0.2
+    otherwise."""
     offset: Annotated[float | None, above(0)] = None
-    """Updates over which the steps hardly decay; if not given 20 (scalar), 200, 300 (chain)."""
+    """Number of updates H over which step sizes are nearly constant: ((H + k)/H)^(-a) after k
+    updates. The default is 20 for scalar, 200 for regression and 300 for chain."""
     smoothing: Annotated[float, above(0)] = 0.1
-    """τ of the Moreau envelope, below 1/(weak convexity of Φ)."""
+    """Parameter τ of the Moreau envelope, smaller than 1/(weak convexity constant of Φ)."""
     seed: Annotated[int, count(0)] = 0
-    """Seed of the samples; the instances themselves are always the same."""
+    """Seed of the samples. The instances do not depend on it."""
     out: Path = Path("runs/convergence")
     """Folder of the run."""
     resume: bool = False
-    """Continue the run in --out after its last measurement, with the same flags."""
+    """Continue the run in --out after its last measurement. All other flags must be the same."""
 
     def __post_init__(self) -> None:
         """Check every field, and that a slope is fitted to half of the updates at least."""

@@ -36,17 +36,19 @@ class LandscapeSettings(SupervisedSettings):
     program: ClassVar[str] = "python -m experiments.landscape"
 
     task: Annotated[str, one_of(TASKS)] = "synthetic"
-    """synthetic, friedman, boston, mnist, fashion-mnist or cifar10."""
+    """The task: synthetic, friedman, boston, mnist, fashion-mnist or cifar10."""
     arm: Annotated[tuple[str, ...], several, one_of(SUPERVISED_ARMS)] = ("split",)
     """The arm whose iterates are drawn."""
     at: Annotated[tuple[int, ...], several] = (0, 100, 2000)
-    """Updates after which the surfaces are drawn, of the first seed; measured ones."""
+    """Numbers of updates after which the surfaces of the first seed are drawn; multiples of
+    --measure-every."""
     grid: Annotated[int, count(3), read_by(_odd)] = 21
-    """Points along each direction of a surface; an odd number, so that the body is one."""
+    """Number of points along each direction of a surface, odd, so that the middle point is the
+    body."""
     span: Annotated[float, above(0)] = 1.0
-    """How far a surface reaches on either side, in lengths of the body."""
+    """Extent of a surface on each side of the body, in units of the norm of the body."""
     curvature_every: Annotated[int, count(1)] = 1
-    """Measurements from one to the next that includes the curvature."""
+    """Measure the curvature at every N-th measurement."""
 
     def __post_init__(self) -> None:
         """Check every field, that there is one arm, and that the iterations are measured."""

@@ -12,17 +12,17 @@ from experiments.runs.command_line.settings import IN_PLACE, CheckedSettings
 class PlotSettings(CheckedSettings):
     """Draw runs again from their metrics.csv, without running anything, and print their table.
 
-    A FOLDER is the folder of one run, or one that holds a folder per rule; all that are given are
+    FOLDER is the folder of one run, or a folder that holds one folder per rule. All runs are
     compared in one figure.
     """
 
     program: ClassVar[str] = "python -m experiments.plot"
 
     folder: Annotated[tuple[Path, ...], IN_PLACE, several]
-    """Folders of runs, one or several."""
+    """One or several folders of runs."""
     out: Path | None = None
-    """File to write: .png, .pdf or .svg. If not given: figure.png in the one FOLDER, or
+    """File to write: .png, .pdf or .svg. The default is figure.png in FOLDER for one folder, and
     comparison.png in the current folder for several."""
     metric: Annotated[tuple[str, ...] | None, several] = None
-    """Metrics to draw, one panel each, such as rmsve or tracking_error_head. If not given:
-    errors, tracking errors and rank."""
+    """Metrics to draw, such as rmsve or tracking_error_head. Each has a panel. The default is all
+    errors, tracking errors and the rank."""

@@ -39,7 +39,11 @@ def defaults_in_words() -> dict[str, str]:
     def shown(value: Any) -> str:
         return f"{value:,}" if isinstance(value, int) else str(value)
 
-    return {
-        name: "{} on Atari, {} on MinAtar, {} otherwise".format(*map(shown, values))
-        for name, values in DEFAULTS.items()
-    }
+    def said(atari: str, minatar: str, other: str) -> str:
+        if minatar == other:
+            return f"{atari} on Atari, {other} otherwise"
+        if atari == minatar:
+            return f"{atari} on Atari and MinAtar, {other} otherwise"
+        return f"{atari} on Atari, {minatar} on MinAtar, {other} otherwise"
+
+    return {name: said(*map(shown, values)) for name, values in DEFAULTS.items()}

@@ -39,109 +39,122 @@ def dqn_arm_rates(arm: str, body: float, head: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings(CheckedSettings):
-    """What the runs of a comparison share."""
+    """The agent, its network, its learning and its evaluations."""
 
     body_step: Annotated[float, above(0)]
     """Learning rate of the body."""
     head_step: Annotated[float, above(0)]
     """Learning rate of the head, the last layer."""
     rate_last: Annotated[float, from_to(0, 1)] = 1.0
-    """Factor that both rates fall to, linearly, by the last step; 1 keeps them. A longer resumed
-    run keeps the factor from where it was to end."""
+    """Factor by which all learning rates are multiplied at the last step. It falls linearly from 1;
+    1 means constant rates. If a finished run is continued with more --steps, the factor keeps its
+    last value."""
     optimizer: Annotated[str, one_of(OPTIMIZERS)]
-    """rmsprop (centred, decay 0.95), adam or sgd."""
+    """The optimiser: rmsprop (centred, decay 0.95), adam or sgd."""
     damping: Annotated[float | None, above(0)] = None
-    """ε of the optimiser's denominator (0.01 for rmsprop, 1e-8 for adam)."""
+    """ε in the denominator of the optimiser. The default is 0.01 for rmsprop and 1e-8 for adam."""
     network: Annotated[str, one_of(NETWORKS)]
-    """paper: one convolution and two fully connected layers; nature: three and two; mlp: fully
-    connected."""
+    """paper: one convolution and two fully connected layers; nature: three convolutions and two
+    fully connected layers; mlp: fully connected layers only."""
     features: Annotated[int | None, count(1)] = None
-    """Units of the last hidden layer, whose values the head weighs; if not given 512 for nature,
-    256 for paper on Atari, else 128."""
+    """Units of the last hidden layer, the features of the head. The default is 512 for nature, 256
+    for paper on Atari and 128 otherwise."""
     hidden: Annotated[tuple[int, ...], count(1)] = (128,)
-    """Units of the layers of mlp before that one."""
+    """For --network mlp: units of each hidden layer before the last one."""
     rule: Annotated[str, one_of(CONTROL_RULES)] = "double-q"
-    """double-q: the network chooses the next action, the target values it; q: the target does both;
-    gradient TD with an auxiliary head for each action: qc, qrc, or tdc (Algorithm 1)."""
+    """Learning rule. double-q: the network chooses the next action, and the target network gives
+    its value; q: the target network does both; qc, qrc, tdc (Algorithm 1): gradient TD with an
+    auxiliary head for each action."""
     target: Annotated[str | None, one_of(TARGETS)] = None
-    """What values the next state: a copy of the network, of its head alone, or none; if not given
-    network for q and double-q, none for qc, qrc and tdc."""
+    """Where the value of the next state comes from. network: a copy of the network; head: a copy of
+    the head alone; none: the network itself. The default is network for q and double-q, and none
+    for qc, qrc and tdc."""
     auxiliary_step: Annotated[float | None, above(0)] = None
-    """Learning rate of the auxiliary head of qc, qrc and tdc; the head's own if not given."""
+    """For --rule qc, qrc, tdc: learning rate of the auxiliary heads. The default is that of the
+    head."""
     kappa: Annotated[float | None, at_least(0)] = None
-    """κ of qrc, which draws its auxiliary head to 0; 1 if not given."""
+    """For --rule qrc: coefficient κ of the ridge on the auxiliary heads. The default is 1."""
     loss: Annotated[str, one_of(LOSSES)] = "huber"
-    """Error of q and double-q: huber (of width 1) or squared."""
+    """For --rule q and double-q: loss of the TD error. huber (quadratic up to 1) or squared."""
     gamma: Annotated[float, from_to(0, 1)] = 0.99
-    """Discount of a step."""
+    """Discount γ per agent step, in [0, 1]."""
     n_step: Annotated[int, count(1)]
-    """Steps of a return before the target network values the rest."""
+    """Number of rewards in a return before the value of the state that follows (n-step returns)."""
     reward_limit: Annotated[float, at_least(0)]
-    """Rewards are cut to ± this limit for learning and scored raw; 0 for none."""
+    """For learning, rewards are clipped to [-LIMIT, LIMIT]; 0 means no clipping. Scores are never
+    clipped."""
     gradient_norm: Annotated[float, at_least(0)] = 0.0
-    """The gradient is shortened to this norm; 0 leaves it as it is."""
+    """Largest Euclidean norm of the gradient of all parameters. Longer gradients are shortened; 0
+    means no limit."""
     steps: Annotated[int, count(1)]
-    """Agent steps in all: actions, each of 4 frames on Atari."""
+    """Total number of agent steps. An agent step is one action; on Atari it lasts 4 frames."""
     environments: Annotated[int, count(1, 1000)] = 1
-    """Games played side by side, at most 1000; the ratio of updates to agent steps stays."""
+    """Number of games that are played in parallel, at most 1000. The number of updates per agent
+    step does not depend on it."""
     batch: Annotated[int, count(1)]
     """Transitions per update."""
     update_every: Annotated[int, count(1)]
     """Agent steps per update."""
     target_period: Annotated[int, count(1)]
-    """Agent steps between copies into the target."""
+    """Agent steps between two copies of the network into the target network."""
     replay_capacity: Annotated[int, count(1)]
-    """Frames the replay holds."""
+    """Capacity of the replay, in frames (observations)."""
     learning_starts: Annotated[int, count(0)]
     """Agent steps before the first update."""
     epsilon_first: Annotated[float, from_to(0, 1)] = 1.0
-    """Probability of a random action at the start."""
+    """Probability of a random action at the beginning of training."""
     epsilon_last: Annotated[float, from_to(0, 1)]
-    """Probability of a random action from --epsilon-steps on."""
+    """Probability of a random action after --epsilon-steps."""
     epsilon_steps: Annotated[int, count(0)]
-    """Agent steps over which it falls linearly."""
+    """Agent steps over which this probability falls linearly."""
     sticky_actions: Annotated[float | None, from_to(0, 1)] = None
-    """Atari, MinAtar: probability that the last action is repeated (0 and 0.1)."""
+    """Atari and MinAtar: probability that the environment repeats the last action. The default is 0
+    on Atari and 0.1 on MinAtar."""
     noop_max: Annotated[int, count(0)] = 30
-    """Atari: most steps of doing nothing that begin a game, their number drawn."""
+    """Atari: largest number of no-op steps at the beginning of a game. The number is drawn at
+    random."""
     frame_limit: Annotated[int, count(1)] = 108_000
-    """Atari: emulated frames after which a game is cut."""
+    """Atari: emulated frames after which a game is truncated."""
     full_action_set: bool = False
-    """Atari: all 18 actions in place of those that the game knows."""
+    """Atari: use all 18 actions, not only those of the game."""
     life_loss: bool = True
-    """Atari: a lost life ends the value in training; a score is always that of the whole game."""
+    """Atari: in training, a lost life is the end of an episode. A score is always that of the whole
+    game."""
     fire_reset: bool = False
-    """Atari: press the fire button where a game waits for it at its start."""
+    """Atari: press the fire button at the beginning of a game that waits for it."""
     measure_every: Annotated[int, count(1)]
     """Agent steps between two measurements."""
     evaluate_every: Annotated[int, count(1)]
     """Agent steps between two evaluations."""
     evaluation_episodes: Annotated[int, count(1, 1000)] = 10
-    """Whole games that an evaluation plays side by side, at most 1000, each from its own seed."""
+    """Number of whole games of an evaluation, at most 1000. They are played in parallel, each with
+    its own seed."""
     evaluation_epsilon: Annotated[float, from_to(0, 1)] = 0.05
     """Probability of a random action in evaluations."""
     evaluation_longest: Annotated[int, count(1)] = 27_000
-    """Agent steps after which a game of an evaluation is left, with its score so far."""
+    """Agent steps after which a game of an evaluation is stopped. Its score is the sum of its
+    rewards until then."""
     precision: Annotated[str, one_of(PRECISIONS)] = "float32"
-    """float32; on a GPU also tf32, for products with shorter mantissas; or bf16 for the products in
-    forward and backward passes."""
+    """Precision of the products in forward and backward passes: float32; on a GPU also tf32
+    (shorter mantissas); or bf16."""
     compile: bool = False
-    """Compile the loss and its gradients, which takes some 20 seconds."""
+    """Compile the loss and its gradients. Compilation takes some 20 seconds."""
     threads: Annotated[int, count(0)] = 0
-    """Threads that compute; 0: all there are for Atari, shared by the runs at a time; else one."""
+    """Number of threads per run. With 0, Atari uses all threads, divided among the runs at a time;
+    other problems use one."""
     save_replay: bool = False
     """Store the replay in checkpoints, so that a resumed run continues where it was."""
     checkpoint_every: Annotated[float, at_least(0)] = 60.0
     """Seconds between two checkpoints."""
     device: Annotated[str, one_of(DEVICES)] = "auto"
-    """auto, cpu or cuda."""
+    """cpu, cuda, or auto: a GPU if there is one."""
     deterministic: bool = False
     """On a GPU: the same seed gives the same result to the bit, by slower kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DQNSettings(AgentSettings, FolderSettings):
-    """Train a deep Q-network whose body and last layer learn at rates of their own.
+    """Train a deep Q-network with separate learning rates for its body and its last layer (head).
 
     Problems: ALE/Pong-v5 and every other game of ale-py; MinAtar/Breakout, MinAtar/Asterix,
     MinAtar/Freeway, MinAtar/Seaquest, MinAtar/SpaceInvaders; CartPole-v1, Acrobot-v1 and any other
@@ -152,14 +165,16 @@ class DQNSettings(AgentSettings, FolderSettings):
     may_differ: ClassVar[tuple[str, ...]] = ("steps", "device")
 
     problem: str
-    """The environment's name."""
+    """Name of the environment."""
     arm: Annotated[str, one_of(DQN_ARMS)] = "split"
-    """split: body and head at their own steps; body: both at --body-step; head: both at
-    --head-step; opposite: the two exchanged."""
+    """split: the body learns at --body-step and the head at --head-step; body: both learn at
+    --body-step; head: both learn at --head-step; opposite: the body learns at --head-step and the
+    head at --body-step."""
     seed: Annotated[int, count(0)] = 0
-    """Seed of everything; same seed, machine and flags, same result to the bit on the CPU."""
+    """Seed of all randomness. On the CPU of one machine, the same seed and flags give the same
+    result to the bit."""
     out: Path | None = None
-    """Folder of the run; runs/PROBLEM if not given."""
+    """Folder of the run. The default is runs/PROBLEM."""
     resume: bool = False
     """Continue the run in --out; only --steps (longer) and --device may differ."""
 

@@ -57,30 +57,31 @@ USUAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedSettings(ComputingSettings, FolderSettings):
-    """Train fully connected networks at split learning rates, and at uniform ones for comparison.
+    """Train fully connected networks with split learning rates, and with equal ones to compare.
 
     Tasks: friedman and boston (regression, one hidden layer), mnist, fashion-mnist and cifar10
     (classification, two hidden layers), synthetic (the regression of the paper's section 4).
 
-    Arms, all from the same initial networks and on the same batches: split (body at --body-step,
-    head at --head-step), body-rate (all layers at --body-step), head-rate (all at --head-step),
-    limit (the head is its best response, the body at --body-step), automatic-sgd,
-    automatic-momentum and automatic-sign (rates of their own, by Barzilai-Borwein steps).
+    All arms start from the same initial networks and see the same batches. The arms are split (the
+    body learns at --body-step, the head at --head-step), body-rate (all layers learn at
+    --body-step), head-rate (all layers learn at --head-step), limit (the head is the best response
+    to the body, which learns at --body-step), and automatic-sgd, automatic-momentum and
+    automatic-sign (learning rates by Barzilai-Borwein steps).
     """
 
     program: ClassVar[str] = "python -m experiments.train_supervised"
     may_differ: ClassVar[tuple[str, ...]] = ("steps", "device")
 
     task: Annotated[str, one_of(TASKS)]
-    """friedman, boston, mnist, fashion-mnist, cifar10 or synthetic."""
+    """The task: friedman, boston, mnist, fashion-mnist, cifar10 or synthetic."""
     arm: Annotated[tuple[str, ...], several, one_of(SUPERVISED_ARMS)] = COMPARED
     """One or several arms."""
     runs: Annotated[int, count(1)]
-    """Seeds: each has an initial network and batches of its own, and a regression task its own
-    data or split."""
+    """Number of seeds. Each seed has its own initial network and batches; on regression tasks also
+    its own data or split."""
     steps: Annotated[int, count(1)]
-    """Updates per run; with images the samples of 2,350 updates are five times MNIST's training
-    set."""
+    """Updates per run. On images, 2,350 updates use five times as many samples as the training set
+    of MNIST has."""
     batch: Annotated[int, count(1)]
     """Samples per update, drawn with replacement."""
     body_step: Annotated[float, above(0)]
@@ -90,47 +91,53 @@ class SupervisedSettings(ComputingSettings, FolderSettings):
     hidden: Annotated[tuple[int, ...], count(1)]
     """Units of each hidden layer."""
     activation: Annotated[str, one_of(CLOSED_FORM_ACTIVATIONS)] = "relu"
-    """relu, as in the paper's experiments, or tanh, which is smooth as its theory wants."""
+    """Activation: relu, as in the paper's experiments, or tanh, which is smooth, as the paper's
+    theory assumes."""
     optimizer: Annotated[str, one_of(OPTIMIZER_MAKERS)] = "rmsprop"
-    """rmsprop, adam or sgd, for the arms with given rates."""
+    """The optimiser of the arms with given learning rates: rmsprop, adam or sgd."""
     schedule: Annotated[str, read_by(exponents)] = "constant"
-    """constant; general or strongly-convex (the paper's exponents); polynomial:BODY,HEAD,0; NAME@H
-    for ((H + k)/H)^(-a) after k updates."""
+    """constant; general or strongly-convex (the paper's exponents); polynomial:BODY,HEAD,0 with
+    exponents of your own. NAME@H, for the last three, holds the rates nearly constant over H
+    updates: ((H + k)/H)^(-a) after k updates."""
     constraint: Annotated[str, read_by(projection)] = "none"
-    """Projection of θ and W each: none, box:R or ball:R."""
+    """Projection of θ and of W after each update: none, box:R or ball:R with radius R."""
     ridge: Annotated[float, at_least(0)]
     """Coefficient λ of a ridge λ/2·‖θ‖² on the head."""
     response_every: Annotated[int, count(1)]
-    """Updates between two answers of the limit's head."""
+    """For --arm limit: updates between two computations of the best-response head."""
     response_samples: Annotated[int, count(1)] = 2000
-    """Most training samples of a best response and of the head's tracking error."""
+    """Largest number of training samples for a best response and for the tracking error of the
+    head."""
     response_tolerance: Annotated[float, above(0)] = 1e-4
-    """Largest entry of the gradient at which a softmax best response counts as found."""
+    """Classification: a best response is accepted if no entry of the gradient is larger than this
+    (absolute value)."""
     automatic_low: Annotated[float, above(0)] = 1e-5
-    """Shortest step of the automatic arms."""
+    """Smallest step size of the automatic arms."""
     automatic_high: Annotated[float, above(0)] = 1.0
-    """Longest step of the automatic arms."""
+    """Largest step size of the automatic arms."""
     automatic_kind: Annotated[str, one_of(("long", "short"))] = "long"
-    """The Barzilai-Borwein step: long, or short."""
+    """Which Barzilai-Borwein step the automatic arms use: long (‖s‖²/|s·y|) or short
+    (|s·y|/‖y‖²)."""
     measure_every: Annotated[int, count(1)]
-    """Updates between two measurements; the first is before the first update."""
+    """Updates between two measurements. The first measurement is before the first update."""
     curvature_every: Annotated[int, count(0)] = 5
-    """Measurements from one to the next that includes the curvature; 0 never measures it."""
+    """Measure the curvature at every N-th measurement; 0 means never."""
     curvature_runs: Annotated[int, count(1)]
-    """Seeds whose curvature is measured, the first ones; --runs at most."""
+    """Number of seeds whose curvature is measured, at most --runs."""
     curvature_samples: Annotated[int, count(1)] = 500
-    """Training samples on which the curvature is measured."""
+    """Number of training samples on which the curvature is measured."""
     curvature_products: Annotated[int, count(2)] = 30
-    """Hessian-vector products for the largest eigenvalue, at most, and probes for the trace."""
+    """Largest number of Hessian-vector products for the largest eigenvalue, and number of probes
+    for the trace."""
     train_samples: Annotated[int, count(1)] = 10_000
-    """Training samples, at most, on which the training loss is measured."""
+    """Largest number of training samples on which the training loss is measured."""
     data: Path | None = None
-    """Folder of image files, laid out as torchvision does it or flat; data, and the system's
-    folder of Fashion-MNIST, if not given."""
+    """Folder of the image files, in torchvision's layout or all in one folder. The default is the
+    folder data and, for Fashion-MNIST, also the folder of Debian's package."""
     out: Path | None = None
-    """Folder of the run, or of one run an arm; runs/TASK if not given."""
+    """Folder of the run. With several arms, each has a folder in it. The default is runs/TASK."""
     compile: Annotated[str, one_of(("auto", "on", "off"))] = "auto"
-    """auto: compile where the number of steps is worth its 10 to 30 seconds; on; off."""
+    """auto: compile if learning takes longer than compiling (10 to 30 seconds); on; off."""
     dtype: Annotated[str, one_of(("float32", "float64"))] = "float32"
     """Precision of learning; best responses and curvature are always in float64."""
     resume: bool = False
