@@ -88,5 +88,5 @@ def check_memory(what: str, needed: int, device: torch.device | str, on_host: in
         if available is not None and size > available:
             raise ValueError(
                 f"{what} takes {size / GIGABYTE:,.2f} GB, and {place} has "
-                f"{available / GIGABYTE:,.2f} GB to give"
+                f"{available / GIGABYTE:,.2f} GB available"
             )

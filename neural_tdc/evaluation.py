@@ -210,7 +210,9 @@ def evaluate(
         scheme = sampling_scheme(scheme, batch=batch, sequence_length=sequence_length)
     kept = time - max(1, round(held_out * time))
     if not 0 < held_out < 1 or kept < 1:
-        raise ValueError(f"held_out is {held_out:g}; of {time} transitions both parts need some")
+        raise ValueError(
+            f"held_out is {held_out:g}; of {time} transitions both parts must have some"
+        )
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     whole = streams if actions is None else ratio_on_arrival(completed(actions))
     unseen = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
@@ -230,8 +232,8 @@ def evaluate(
     if chosen.ordered and not follows_stream(scheme):
         traced = f" with trace_decay {trace_decay:g}" if trace_decay else ""
         raise ValueError(
-            f"rule {chosen.name!r}{traced} wants an ordered stream of batch 1: "
-            f"sampling 'markov' and batch 1, not {sampling!r} and {scheme.batch}"
+            f"rule {chosen.name!r}{traced} needs an ordered stream and batch 1: sampling 'markov' "
+            f"and batch 1, not {sampling!r} and {scheme.batch}"
         )
     optimizers = checked_optimizers(optimizer, max_grad_norm, chosen, given_features=body is None)
     scale = fixed_reward_scale(str(reward_scale))

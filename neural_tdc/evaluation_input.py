@@ -75,8 +75,8 @@ def checked_streams(streams: Transition, device: torch.device | str) -> Transiti
     for name, leaf in complete._asdict().items():
         if leaf.shape[:2] != shape:
             raise ValueError(
-                f"{name} has shape {tuple(leaf.shape)}; it must begin as reward does, "
-                f"with {tuple(shape)}"
+                f"{name} has shape {tuple(leaf.shape)}; it must begin with the dimensions of "
+                f"reward, {tuple(shape)}"
             )
         wrong = ~torch.isfinite(leaf).flatten(2).all(2) if leaf.dim() > 2 else ~leaf.isfinite()
         if bool(wrong.any()):
@@ -84,7 +84,7 @@ def checked_streams(streams: Transition, device: torch.device | str) -> Transiti
             raise ValueError(f"{name} is not finite at time {time} of stream {stream}")
     for name in ("reward", "discount", "ratio", "first"):
         if getattr(complete, name).dim() != 2:
-            raise ValueError(f"{name} must hold one number a transition")
+            raise ValueError(f"{name} must hold one number per transition")
     if complete.observation.shape != complete.next_observation.shape:
         raise ValueError("observation and next_observation differ in shape")
     if bool(((complete.discount < 0) | (complete.discount > 1)).any()):

@@ -72,16 +72,16 @@ def load_tensors(
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
     if not whole:
-        raise ValueError(f"{path} is damaged, or no {what}")
+        raise ValueError(f"{path} is damaged, or is not a {what}")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} is no {what}: it holds more than tensors and plain values"
+            f"{path} is not a {what}: it holds more than tensors and plain values"
         ) from None
     except Exception as error:
         reason = first_line(error)[:100]
         raise ValueError(f"{path} cannot be read as a {what}: {reason}") from None
     if not isinstance(content, dict) or content.get("format") != form:
-        raise ValueError(f"{path} is no {what}")
+        raise ValueError(f"{path} is not a {what}")
     return content

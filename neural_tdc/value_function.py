@@ -270,7 +270,7 @@ def load_value(folder: str | Path, policy: Any = None) -> ValueFunction:
         raise ValueError(f"{path} does not exist: the run has not saved a value function yet")
     saved = load_tensors(path, FORMAT, "value function of this library")
     if not saved.keys() >= _KEYS:
-        raise ValueError(f"{path} is no value function of this library")
+        raise ValueError(f"{path} is not a value function of this library")
     if policy is not None and saved.get("actions") is None:
         raise ValueError(f"{path} holds values of states, which need no policy")
     return ValueFunction(saved, _module(saved), policy)

@@ -81,12 +81,12 @@ def _body(
     if len(observation_shape) != 3:
         raise ValueError(
             f"the network {name} reads pictures; observations of shape {list(observation_shape)} "
-            "want the network mlp"
+            "need the network mlp"
         )
     if name == "nature":
         if min(observation_shape[1:]) < ATARI_SIDE:
             raise ValueError(
-                f"the network nature reads pictures of at least {ATARI_SIDE} pixels a side, not "
+                f"the network nature reads pictures of at least {ATARI_SIDE} pixels per side, not "
                 f"{list(observation_shape)}; the network paper fits itself to small ones"
             )
         width = features or 512

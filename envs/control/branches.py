@@ -53,8 +53,8 @@ def branches_of(
         ):
             return recording, branches
     raise NoTruthError(
-        f"{problem.name} can be put back into a state neither by a deep copy nor by repeating the "
-        "actions after a reset with the same seed: no true values can be had from it"
+        f"{problem.name} cannot be put back into a state, neither by a deep copy nor by repeating "
+        "the actions after a reset with the same seed: its true values cannot be estimated"
     )
 
 

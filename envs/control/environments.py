@@ -174,7 +174,7 @@ def checked_observation(name: str, shape: tuple[int, ...], encoded: Any) -> np.n
         found = np.asarray(encoded, dtype=np.float32)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{name} returned the observation {encoded!r:.60}, which is no array of numbers"
+            f"{name} returned the observation {encoded!r:.60}, which is not an array of numbers"
         ) from None
     if found.shape not in (shape, ()) or found.size != math.prod(shape):
         raise ValueError(

@@ -47,7 +47,7 @@ def importance_ratios(
         raise ValueError(
             f"an importance ratio of {policy_name(target)} and {policy_name(behaviour)} is too "
             f"large for float32, e^{float((wanted - acting).max()):.4g}: limit the ratios, or "
-            "give a behaviour that is nearer"
+            "give a behaviour that is closer to the policy"
         )
     return ratios
 

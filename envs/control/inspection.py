@@ -138,7 +138,9 @@ def _stepped(name: str, answer: Any) -> tuple[Any, float, bool]:
     try:
         return observation, float(reward), bool(terminated or truncated)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} returned the reward {reward!r:.60}, which is no number") from None
+        raise ValueError(
+            f"{name} returned the reward {reward!r:.60}, which is not a number"
+        ) from None
 
 
 def _trace(

@@ -43,9 +43,9 @@ def settle(policy: Policy, ask: Callable[[], np.ndarray]) -> tuple[str, ...]:
     answer = ask()
     if not np.allclose(ask(), answer, rtol=0, atol=_TOLERANCE):
         raise ValueError(
-            f"the policy {policy_name(policy)} answers the same observation differently at a "
-            "second call: it must be a function of the observation alone (is dropout on, does it "
-            "draw by itself, does it remember?)"
+            f"the policy {policy_name(policy)} returned different answers for the same "
+            "observation: it must be a function of the observation alone (possible causes: "
+            "dropout, random numbers of its own, memory of earlier calls)"
         )
     if layers or (before is not None and not np.allclose(before, answer, rtol=0, atol=_TOLERANCE)):
         which = f" ({', '.join(sorted(layers))})" if layers else ""

@@ -131,7 +131,9 @@ def stable_baselines_policy(
             "Discrete can be evaluated here"
         )
     if deterministic and name in _WITHOUT_CHANCE:
-        raise ValueError(f"the policy {name} of {path} has no chance: leave out deterministic")
+        raise ValueError(
+            f"the policy {name} of {path} is deterministic in any case: leave out deterministic"
+        )
     normalise = _unchanged if statistics is None else _normalisation(Path(statistics))
     return StableBaselinesPolicy(f"{name} of {path.name}", model, normalise, deterministic)
 
@@ -143,11 +145,11 @@ def _algorithm(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             data = json.loads(archive.read("data"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError):
-        raise ValueError(f"{path} is no file that {_PACKAGE} saved") from None
+        raise ValueError(f"{path} was not saved by {_PACKAGE}") from None
     for field, name in _ALGORITHMS.items():
         if isinstance(data, dict) and field in data:
             return name
-    raise ValueError(f"{path} is of an algorithm that is none of DQN, PPO, A2C, SAC, TD3, DDPG")
+    raise ValueError(f"{path} is of an algorithm that is not one of DQN, PPO, A2C, SAC, TD3, DDPG")
 
 
 def _unchanged(observation: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ def _followed(
             if truncated:
                 raise NoTruthError(
                     f"{problem.name} cuts its episodes by a limit of its own, which cannot be "
-                    "taken off as Gymnasium's TimeLimit can: no true values can be had from it"
+                    "removed as Gymnasium's TimeLimit can: its true values cannot be estimated"
                 )
             observation[index] = encode(state)
             going.append(index)

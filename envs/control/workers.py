@@ -146,8 +146,8 @@ def _received(child: Any, receiver: Connection) -> Any:
     except EOFError:
         child.join()
         raise RuntimeError(
-            f"a process at work died with the status {child.exitcode}, most likely for want of "
-            "memory"
+            f"a process at work died with the status {child.exitcode}, probably because there was "
+            "too little memory"
         ) from None
     if error is not None:
         raise error

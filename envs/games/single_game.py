@@ -22,7 +22,7 @@ class SingleGame(gymnasium.Env):
     def __init__(self, make: Callable[[], Environments]) -> None:
         self._games = make()
         if self._games.count != 1:
-            raise ValueError(f"one game is wanted, not {self._games.count}")
+            raise ValueError(f"one game is needed, not {self._games.count}")
         shape = observation_shape(self._games)
         self.observation_space = spaces.Box(-np.inf, np.inf, shape, dtype=np.float32)
         self.action_space = spaces.Discrete(self._games.actions)

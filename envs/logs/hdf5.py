@@ -28,7 +28,7 @@ def open_hdf5(source: str) -> Iterator[Columns]:
     try:
         file = h5py.File(path, "r")
     except OSError:
-        raise ValueError(f"{path} is no HDF5 file, or is damaged") from None
+        raise ValueError(f"{path} is not an HDF5 file, or it is damaged") from None
     with file:
         if _EPISODE in file:
             raise ValueError(

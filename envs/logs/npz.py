@@ -16,7 +16,7 @@ def check_file(path: Path) -> None:
         if not path.exists():
             raise ValueError(f"{path} does not exist")
         if not path.is_file():
-            raise ValueError(f"{path} is no file")
+            raise ValueError(f"{path} is not a file")
     except OSError as error:  # Such as a name that is too long.
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -28,7 +28,7 @@ def open_npz(source: str) -> Iterator[Columns]:
     check_file(path)
     try:
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is no .npz file, as numpy.savez writes it")
+            raise ValueError(f"{path} is not a .npz file as written by numpy.savez")
         stored = np.load(path, allow_pickle=False)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -60,5 +60,5 @@ def _read(path: Path, stored: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: {name or 'the file'} is damaged: {said}") from None
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path}: {name} is no array, as numpy.savez writes it")
+        raise ValueError(f"{path}: {name} is not an array as written by numpy.savez")
     return array

@@ -65,8 +65,8 @@ def estimated_propensities(log: Log, seed: int = 0) -> Propensities:
     action = logged_action(log, "an estimate of the behaviour")
     if action.ndim > 1:
         raise ValueError(
-            f"{log.source} has continuous actions or several a step: the behaviour is estimated "
-            "for one discrete action a step only; give behaviour_probability or the policy"
+            f"{log.source} has continuous actions or several per step: the behaviour is estimated "
+            "for one discrete action per step only; give behaviour_probability or the policy"
         )
     unseen = _held_out(log.terminated | log.truncated)
     if not unseen.any() or unseen.all():

@@ -97,7 +97,7 @@ def logged_ratios(
     if not target.any():
         raise ValueError(
             f"{log.source}: the policy {policy_name(policy)} never takes the logged action in any "
-            "row, so that nothing can be learned of it"
+            "row, so nothing can be learned about it"
         )
     ratio = target / behaviour_probability
     must = f"it is {policy_name(policy)}'s over behaviour_probability and must fit into float32"

@@ -102,7 +102,7 @@ def _reader(source: str) -> Callable[[str], AbstractContextManager[Columns]]:
     known = next((READERS[each] for each in READERS if lower.endswith(each)), None)
     if known is None and _is_file(source) and not zipfile.is_zipfile(source):
         raise ValueError(
-            f"{source} is no .npz file; other kinds are known by their endings: "
+            f"{source} is not a .npz file; other kinds are known by their endings: "
             f"{', '.join(READERS)}"
         )
     return known or open_npz

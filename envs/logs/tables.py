@@ -78,7 +78,7 @@ def _table(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read as a table: {said:.200}") from None
     repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
     if repeated:
-        raise ValueError(f"{path} has several columns of the name {min(repeated)}")
+        raise ValueError(f"{path} has several columns named {min(repeated)}")
     return table
 
 

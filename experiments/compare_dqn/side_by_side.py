@@ -67,7 +67,7 @@ def _failure(active: _Active) -> Stopped:
     new = log.read_bytes()[active.logged :] if log.exists() else b""
     lines = new.decode("utf-8", errors="replace").splitlines()
     if status < 0:
-        said = f"error: a run was ended by {signal.Signals(-status).name}; --resume goes on with it"
+        said = f"error: a run was ended by {signal.Signals(-status).name}; --resume continues it"
     else:
         said = lines[-1] if lines else f"error: a run ended with status {status}"
     return Stopped(f"{said} ({active.run.out}; see {log})", status if status in (1, 2) else 1)

@@ -27,7 +27,7 @@ def log_log_slope(
     Raises ValueError for fewer than two steps and for steps that are not above 0.
     """
     if len(steps) < 2 or not bool((steps > 0).all()):
-        raise ValueError("a slope takes at least two steps, all of them above 0")
+        raise ValueError("a slope needs at least two steps, all of them above 0")
     centred = steps.log() - steps.log().mean()
     logarithms = errors.log().reshape(len(steps), -1)
     return (centred @ logarithms / centred.square().sum()).reshape(errors.shape[1:])

@@ -50,8 +50,8 @@ def _check_measured(runs: Sequence[FinishedRun], metrics: Sequence[str] | None) 
         if metrics is None and not _evaluates_policy(run):
             known = ", ".join(summary_key(name) for name in names)
             raise UsageError(
-                f"{run.folder} is no run of policy evaluation; choose by --metric what to draw of "
-                f"{known}"
+                f"{run.folder} is not a run of policy evaluation; choose with --metric what to "
+                f"draw: {known}"
             )
         if metrics is not None and not {*metrics} & {*names}:
             asked = " or ".join(map(summary_key, metrics))

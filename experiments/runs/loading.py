@@ -158,12 +158,12 @@ def _check_folder(folder: Path) -> None:
     except OSError as error:
         raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
     if not is_folder:
-        raise UsageError(f"{folder} is no folder")
+        raise UsageError(f"{folder} is not a folder")
 
 
 def _seed(folder: Path, value: Any) -> int:
     if value is not None and not isinstance(value, int):
-        raise UsageError(f"{folder}: its seed {value!r} is no whole number")
+        raise UsageError(f"{folder}: its seed {value!r} is not a whole number")
     return value or 0
 
 

@@ -157,9 +157,7 @@ def make_study(
         configurations_a_shard(cell, each, memory, workers) for cell, each in zip(all_cells, needed)
     ]
     if most is not None and len(most) != len(all_cells):
-        raise UsageError(
-            f"--out {settings.out} holds another study; --resume goes on with the same"
-        )
+        raise UsageError(f"--out {settings.out} holds another study; --resume needs the same study")
     if settings.shard is not None and most is None:
         sizes = [len(cell.configurations) for cell in all_cells]
         most = configurations_of_parts(sizes, fitting, job_part(settings.shard).jobs)

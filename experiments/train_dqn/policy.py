@@ -41,7 +41,7 @@ def load_trained(path: Path | str) -> Trained:
     """Read the network of a checkpoint; ValueError in one line where it is none of train_dqn's."""
     saved = load_checkpoint(Path(path))
     if not saved.keys() >= {"policy", "values", "training", "protocol", "step"}:
-        raise ValueError(f"{path} is no checkpoint of a run of train_dqn")
+        raise ValueError(f"{path} is not a checkpoint of a run of train_dqn")
     made = saved["policy"]
     network = make_network(
         made["name"],

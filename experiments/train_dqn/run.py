@@ -105,7 +105,7 @@ class DQNRun:
         if (lost := first_lost_update(training, progress)) is not None:
             raise Stopped(
                 f"error: the loss is not finite at {lost}; what is saved in {self.folder} is from "
-                "before; smaller --body-step and --head-step may help"
+                "before that; smaller --body-step and --head-step may help"
             )
         speed = (progress.step - before) / (time.perf_counter() - begun)
         clock.switch("measure")

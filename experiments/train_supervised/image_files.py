@@ -99,7 +99,7 @@ def _content(path: Path) -> bytes:
         raw = path.read_bytes()
         return gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UsageError(f"--data: {path} is damaged: {error}; get it again") from None
+        raise UsageError(f"--data: {path} is damaged: {error}; download it again") from None
     except OSError as error:
         raise UsageError(f"--data: {path} cannot be read: {error.strerror or error}") from None
 
@@ -112,18 +112,20 @@ def read_idx(path: Path) -> np.ndarray:
     """
     content = _content(path)
     if len(content) < 4 or content[:2] != b"\0\0":
-        raise UsageError(f"--data: {path} is no IDX file: it does not begin with two zero bytes")
+        raise UsageError(
+            f"--data: {path} is not an IDX file: it does not begin with two zero bytes"
+        )
     kind, dimensions = content[2], content[3]
     if kind != _UNSIGNED_BYTE or not 1 <= dimensions <= 3:
         raise UsageError(f"--data: {path} is damaged: its type is {kind}, not unsigned bytes")
     begin = 4 + 4 * dimensions
     if len(content) < begin:
-        raise UsageError(f"--data: {path} is damaged: it ends in its header; get it again")
+        raise UsageError(f"--data: {path} is damaged: it ends in its header; download it again")
     shape = struct.unpack(f">{dimensions}I", content[4:begin])
     if len(content) - begin != int(np.prod(shape)):
         raise UsageError(
             f"--data: {path} is damaged: {int(np.prod(shape))} bytes are announced and "
-            f"{len(content) - begin} there; get it again"
+            f"{len(content) - begin} there; download it again"
         )
     return np.frombuffer(content, np.uint8, offset=begin).reshape(shape)
 
@@ -144,7 +146,7 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(
-                f"it wants {module}.{name}, which no batch of images needs"
+                f"it asks for {module}.{name}, which a batch of images does not need"
             )
         # The present name of what older files call numpy.core.
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
@@ -158,7 +160,9 @@ def read_cifar_batch(path: Path) -> Images:
         pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"], dtype=np.int64)
     except Exception as error:  # What a damaged pickle raises depends on where it is damaged.
         said = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"--data: {path} is damaged, or no batch of CIFAR-10: {said}") from None
+        raise UsageError(
+            f"--data: {path} is damaged, or is not a batch of CIFAR-10: {said}"
+        ) from None
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _PICTURE:
         raise UsageError(f"--data: {path} is damaged: its pictures have the shape {pixels.shape}")
     return Images(pixels, labels)

@@ -58,7 +58,7 @@ def action_problem(
     if action.shape[:2] != reward.shape or action.dim() > (2 if discrete else 3):
         raise ValueError(
             f"action has shape {tuple(action.shape)}; it must be {tuple(reward.shape)}"
-            + ("" if discrete else ", with the numbers of an action behind")
+            + ("" if discrete else ", followed by the components of an action")
         )
     flat = after.flatten(0, 1)
     if discrete:

@@ -45,8 +45,8 @@ def ordered_stream(transitions: Transition) -> Transition:
     for name, leaf in stream._asdict().items():
         if leaf.shape[: reward.dim()] != reward.shape:
             raise ValueError(
-                f"{name} has shape {tuple(leaf.shape)}; it must begin as reward does, "
-                f"with {tuple(reward.shape)}"
+                f"{name} has shape {tuple(leaf.shape)}; it must begin with the dimensions of "
+                f"reward, {tuple(reward.shape)}"
             )
         if not bool(leaf.isfinite().all()):
             place = (~leaf.isfinite()).nonzero()[0].tolist()

@@ -45,7 +45,7 @@ def asked_method(rule: Any, given: Mapping[str, Any], evaluate: Any) -> Method |
     for name, parameter in inspect.signature(evaluate).parameters.items():
         value, usual = given[name], parameter.default
         if name not in _OF_METHODS and value is not usual and value != usual:
-            raise ValueError(f"{name} has no effect on {method.name}, which is no learning rule")
+            raise ValueError(f"{name} has no effect on {method.name}, which is not a learning rule")
     decay = given["trace_decay"]
     return method.with_settings(trace_decay=decay) if decay else method
 

@@ -65,7 +65,7 @@ def stationary_weighting(
     other = recurrent & ~reached[first]
     if bool(other.any()):
         raise ValueError(
-            f"the chain has no single stationary distribution: it can stay for ever around "
+            f"the chain has no single stationary distribution: it can stay forever around "
             f"state {first} or around state {int(other.int().argmax())}"
         )
     (members,) = recurrent.nonzero(as_tuple=True)
@@ -113,7 +113,8 @@ def _check_chain(transition: Tensor, reward: Tensor, discount: float, weighting:
     for name, vector in (("reward", reward), ("weighting", weighting)):
         if vector.shape != (states,):
             raise ValueError(
-                f"{name} must have shape ({states},), one number a state, not {tuple(vector.shape)}"
+                f"{name} must have shape ({states},), one number per state, not "
+                f"{tuple(vector.shape)}"
             )
         if not bool(torch.isfinite(vector).all()):
             raise ValueError(f"{name} holds a number that is not finite")

@@ -45,7 +45,7 @@ def mlp(
         raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
     learned = features - constant
     if learned < 1 or any(size < 1 for size in hidden):
-        raise ValueError(f"a body needs at least one unit a layer, not {[*hidden, learned]}")
+        raise ValueError(f"a body needs at least one unit per layer, not {[*hidden, learned]}")
     sizes = [math.prod(observation_shape), *hidden, learned]
     layers: list[nn.Module] = [nn.Flatten()] if len(observation_shape) != 1 else []
     for fan_in, fan_out in pairwise(sizes):

@@ -138,7 +138,7 @@ class ComposedRule(Rule):
         """Set every auxiliary vector to 0 and draw what the parts keep; see `Rule.init`."""
         if self.view.ordered and self.body.learns:
             raise ValueError(
-                f"rule {self.name!r} with trace_decay {self.view.decay:g} wants given features or "
+                f"rule {self.name!r} with trace_decay {self.view.decay:g} needs given features or "
                 f"a frozen body, not the body {self.body.name!r}, which learns: use the sampling "
                 "'sequences'"
             )

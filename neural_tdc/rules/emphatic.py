@@ -45,7 +45,9 @@ class FollowOn(ImportanceRatio):
 def emphasis_after(state: PartState, batch: Transition) -> PartState:
     """Return the state after one transition; ValueError for a batch of more."""
     if len(batch.reward) != 1:
-        raise ValueError(f"emphatic TD wants an ordered stream of batch 1, not {len(batch.reward)}")
+        raise ValueError(
+            f"emphatic TD needs an ordered stream and batch 1, not batch {len(batch.reward)}"
+        )
     first = torch.zeros_like(batch.reward) if batch.first is None else batch.first
     emphasis = 1 + (1 - first) * state["carried"]
     return {"emphasis": emphasis, "carried": batch.discount * batch.ratio * emphasis}

@@ -160,7 +160,8 @@ def moved_traces(
     """
     if len(batch.reward) != 1:
         raise ValueError(
-            f"trace_decay {decay:g} wants an ordered stream of batch 1, not {len(batch.reward)}"
+            f"trace_decay {decay:g} needs an ordered stream and batch 1, not batch "
+            f"{len(batch.reward)}"
         )
     carried = traces[CARRY] if batch.first is None else (1 - batch.first) * traces[CARRY]
     moved = {name: carried[:, None] * traces[name] + feature for name in traces if name != CARRY}

@@ -36,7 +36,7 @@ class TwoTimescaleNetwork(ComposedRule):
         if decay := self.view.decay:
             raise ValueError(
                 f"rule {self.name!r} with trace_decay {decay:g}: its body learns, and eligibility "
-                "traces want features that do not"
+                "traces need features that do not learn"
             )
 
     @property

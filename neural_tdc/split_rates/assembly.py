@@ -160,7 +160,9 @@ def check_groups(module: nn.Module, groups: Iterable[Mapping[str, Any]]) -> None
                 )
             if id(parameter) in placed:
                 name = " = ".join(names[id(parameter)])
-                raise ValueError(f"parameter {name} stands twice in the groups, again in {label!r}")
+                raise ValueError(
+                    f"parameter {name} is in the groups twice, the second time in {label!r}"
+                )
             placed.add(id(parameter))
     for parameter in module.parameters():
         if parameter.requires_grad and id(parameter) not in placed:

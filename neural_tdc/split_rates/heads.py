@@ -47,8 +47,8 @@ def last_linear(module: nn.Module) -> tuple[str, nn.Linear]:
     ]
     if not found:
         raise ValueError(
-            f"{type(module).__name__} has no nn.Linear layer to serve as its head; "
-            "name the submodule that shall learn at the head's rate"
+            f"{type(module).__name__} has no nn.Linear layer to be its head; name the submodule "
+            "that must learn at the head's rate"
         )
     return found[-1]
 
@@ -68,7 +68,7 @@ def find_head(module: nn.Module, head: str | nn.Module | None) -> tuple[str, nn.
                 break
         else:
             raise ValueError(
-                f"the head, a {type(head).__name__}, is no submodule of {type(module).__name__}"
+                f"the head, a {type(head).__name__}, is not a submodule of {type(module).__name__}"
             )
     else:
         found = head, find_submodule(module, head, "head")

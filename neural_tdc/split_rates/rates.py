@@ -31,7 +31,7 @@ def _base_rates(optimizer: Optimizer) -> list[float]:
     for index, group in enumerate(optimizer.param_groups):
         if "base_lr" not in group:
             raise ValueError(
-                f"group {_name(group, index)!r} has no base_lr; make it by parameter_groups"
+                f"group {_name(group, index)!r} has no base_lr; make it with parameter_groups"
             )
     return [group["base_lr"] for group in optimizer.param_groups]
 
@@ -56,7 +56,7 @@ def effective_rates(optimizer: Optimizer) -> dict[str, float]:
     groups: Sequence[Mapping[str, Any]] = optimizer.param_groups
     for index, group in enumerate(groups):
         if "label" not in group:
-            raise ValueError(f"group {index} has no label; make the groups by parameter_groups")
+            raise ValueError(f"group {index} has no label; make the groups with parameter_groups")
         label, rate = group["label"], float(group["lr"])
         if rates.setdefault(label, rate) != rate:
             raise ValueError(f"groups labelled {label!r} learn at {rates[label]} and {rate}")

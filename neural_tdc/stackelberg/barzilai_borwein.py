@@ -264,7 +264,7 @@ def rate_norm_correlation(
     the two never changes. Raises ValueError for fewer than 3 steps or values that are not above 0.
     """
     if len(rates) < 3:
-        raise ValueError(f"a correlation takes at least 3 steps, got {len(rates)}")
+        raise ValueError(f"a correlation needs at least 3 steps, got {len(rates)}")
     if not bool(((rates > 0) & (norms > 0)).all()):
         raise ValueError("rates and gradient norms must be above 0")
     return Correlation(

@@ -218,7 +218,7 @@ def trace(operator: Operator, generator: torch.Generator, probes: int = 100) -> 
     Source: Hutchinson (1990).
     """
     if probes < 2:
-        raise ValueError(f"a trace with a standard error takes at least 2 probes, got {probes}")
+        raise ValueError(f"a trace with a standard error needs at least 2 probes, got {probes}")
     estimates = []
     for _ in range(probes):
         signs = 2 * torch.randint(2, (len(operator.like),), generator=generator) - 1

@@ -186,7 +186,7 @@ def local_minimum(
     _check(residual, tolerance, "the search for a local minimum")
     least = float(torch.linalg.eigvalsh(hessian(function)(found[0]))[0])
     if least <= 0:
-        raise ValueError(f"what was found is no strict minimum: least curvature {least:.1e}")
+        raise ValueError(f"what was found is not a strict minimum: least curvature {least:.1e}")
     return found[0]
 
 

@@ -17,5 +17,5 @@ def interrupted(monkeypatch, run, owner, name, call, line):
         outcome = run(line)
     assert len(calls) >= call, "never pressed"
     assert outcome.status == 130, outcome.error
-    assert outcome.lines[-1].startswith("stopped; go on with: python -m experiments.")
+    assert outcome.lines[-1].startswith("stopped; continue with: python -m experiments.")
     return outcome

@@ -163,7 +163,7 @@ def test_sigterm_at_work_is_saved_and_resumed_to_the_same_bits(
         stopped = run_program(program, f"{line} --out parts")
     assert stopped.status == 143, stopped.error
     command = f"python -m experiments.{name.partition(',')[0]} {line} --out parts --resume"
-    assert stopped.lines[-1] == f"stopped; go on with: {command}"
+    assert stopped.lines[-1] == f"stopped; continue with: {command}"
     assert "Traceback" not in stopped.error
     assert not list(tmp_path.rglob("run.lock"))
     again = run_program(program, f"{line} --out parts --resume")
@@ -229,7 +229,7 @@ def test_a_study_that_is_ended_leaves_no_worker(fork, wait_for, tmp_path, monkey
     assert ended.status == (143 if how is signal.SIGTERM else -how)
     if how is signal.SIGTERM:
         assert ended.lines[-1] == (
-            f"stopped; go on with: python -m experiments.sweep {line} --resume"
+            f"stopped; continue with: python -m experiments.sweep {line} --resume"
         )
         assert "Traceback" not in ended.error
     # The folder is free, whichever way the process ended.

@@ -103,7 +103,7 @@ def test_a_log_of_one_episode_is_refused():
         ({"reward": torch.tensor([0.0, float("nan")])}, r"reward is not finite at \[1\]"),
         ({"discount": torch.tensor([0.5, 1.5])}, r"discount must lie in \[0, 1\]"),
         ({"ratio": torch.tensor([1.0, -1.0])}, "ratio must not be negative"),
-        ({"reward": torch.zeros(3)}, r"it must begin as reward does, with \(3,\)"),
+        ({"reward": torch.zeros(3)}, r"it must begin with the dimensions of reward, \(3,\)"),
     ],
 )
 def test_damaged_transitions_are_refused(change, message):

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
     check_memory("a table", 10**9, "cpu", on_host=2 * 10**9)
     with pytest.raises(ValueError) as refused:
         check_memory("a table", 10**9, "cpu", on_host=2 * 10**9 + 10**7)
-    assert str(refused.value) == "a table takes 3.01 GB, and cpu has 3.00 GB to give"
+    assert str(refused.value) == "a table takes 3.01 GB, and cpu has 3.00 GB available"
 
 
 def test_what_nobody_can_tell_is_not_refused(monkeypatch):

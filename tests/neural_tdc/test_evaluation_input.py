@@ -58,13 +58,13 @@ REFUSED = {
     "constraint": ({"constraint": "ball"}, "constraint 'ball'"),
     "held_out none": ({"held_out": 0.0}, "held_out is 0"),
     "held_out all": ({"held_out": 1.0}, "held_out is 1"),
-    "held_out too much": ({"held_out": 0.999}, "of 60 transitions both parts need some"),
+    "held_out too much": ({"held_out": 0.999}, "of 60 transitions both parts must have some"),
     "negative step": ({"body_step": -0.1}, "body_step is -0.1"),
     "infinite step": ({"head_step": math.inf}, "head_step is inf"),
     "no step": ({"auxiliary_step": math.nan}, "auxiliary_step is nan"),
     "order and replay": (
         {"rule": "etd", "sampling": "replay"},
-        "'etd' wants an ordered stream of batch 1: sampling 'markov' and batch 1, not 'replay'",
+        "'etd' needs an ordered stream and batch 1: sampling 'markov' and batch 1, not 'replay'",
     ),
     "order and i.i.d.": ({"rule": "etd", "sampling": "iid"}, "not 'iid' and 1"),
     "order and batches": ({"rule": "etd", "batch": 2}, "not 'markov' and 2"),
@@ -121,7 +121,7 @@ def test_fields_that_do_not_fit_are_refused_by_name():
 
 @pytest.mark.parametrize("time", [0, 1])
 def test_a_stream_too_short_for_two_parts_is_refused(time):
-    with pytest.raises(ValueError, match=f"of {time} transitions both parts need some"):
+    with pytest.raises(ValueError, match=f"of {time} transitions both parts must have some"):
         quick(cycle(time=time))
 
 

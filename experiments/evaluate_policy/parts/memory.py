@@ -173,5 +173,5 @@ def check_needs(found: list[Need], device: torch.device) -> None:
         need = found[of_place.index(largest)]
         raise UsageError(
             f"{need.flags}: {need.what} take some {largest / GIGABYTE:,.1f} GB, and {place} has "
-            f"{free / GIGABYTE:,.1f} GB to give"
+            f"{free / GIGABYTE:,.1f} GB available"
         )

@@ -27,8 +27,8 @@ def rule_of(name: str, settings: EvaluationSettings) -> Any:
     if ":" in name:
         if decay:
             raise UsageError(
-                f"--lambda {decay:g} is not defined for --rule {name}: a rule of your "
-                "own keeps traces of its own"
+                f"--lambda {decay:g} is not defined for --rule {name}: a rule of your own must "
+                "keep its own traces"
             )
         make = load_part(name, "--rule")
         with named(f"--rule {name}"):

@@ -32,7 +32,7 @@ def check_rules(settings: EvaluationSettings, rules: Mapping[str, Any]) -> None:
     for name, rule in rules.items():
         if rule.ordered and not follows_stream(settings.scheme):
             raise UsageError(
-                f"--rule {name} follows a trace through an ordered stream: it wants --sampling "
+                f"--rule {name} keeps a trace along an ordered stream: it needs --sampling "
                 f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
             )
         if settings.values == "q":

@@ -187,7 +187,7 @@ def _check_trace(settings: EvaluationSettings) -> None:
         )
     if decay and not follows_stream(settings.scheme):
         raise UsageError(
-            f"--lambda {decay:g} follows a trace through an ordered stream: it wants --sampling "
+            f"--lambda {decay:g} keeps a trace along an ordered stream: it needs --sampling "
             f"markov and --batch 1, not {settings.sampling} and {settings.batch}"
         )
 

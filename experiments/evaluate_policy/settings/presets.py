@@ -32,7 +32,7 @@ def preset_values(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
     given: {field: value} of the command line
 
-    Raises UsageError for a value that was given though the preset settles it. That there is such a
+    Raises UsageError for a value that was given though the preset sets it. That there is such a
     preset is checked with the other settings.
     """
     name = given.get("preset")
@@ -42,7 +42,7 @@ def preset_values(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for field in sorted({*SETTLED, *values}):
         if field in given:
             raise UsageError(
-                f"{flag_of(field)} and --preset {name} exclude each other: the preset settles it"
+                f"{flag_of(field)} and --preset {name} exclude each other: the preset sets it"
             )
     other_body = given.get("features") == "given" or given.get("body", "mlp") != "mlp"
     left_out = OF_NETWORK.values() if other_body else ()

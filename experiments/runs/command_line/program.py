@@ -165,14 +165,14 @@ def resumable(
     try:
         yield
     except KeyboardInterrupt as stop:
-        said = f"stopped; go on with: {resume_command(prog, argv)}"
+        said = f"stopped; continue with: {resume_command(prog, argv)}"
         if not holds_run(out):
             said = "stopped before anything was saved"
         raise Stopped(said, stop_status(stop)) from None
     except OSError as error:
-        left = f"{kept} kept, go on with: {resume_command(prog, argv)}"
+        left = f"{kept} kept, continue with: {resume_command(prog, argv)}"
         if not holds_run(out):
-            left = "nothing was saved; mend it and give the command again"
+            left = "nothing was saved; correct the cause and run the command again"
         raise Stopped(f"error: {error.strerror or error}; {left}") from error
 
 

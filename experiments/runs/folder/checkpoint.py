@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     content = load_tensors(path, _FORMAT, "checkpoint of this program", device)
     state = content.get("state")
     if not isinstance(state, dict):
-        raise ValueError(f"{path} is no checkpoint of this program")
+        raise ValueError(f"{path} is not a checkpoint of this program")
     return state
 
 

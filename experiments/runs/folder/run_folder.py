@@ -137,7 +137,7 @@ def check_folder(
     try:
         if not folder.exists():
             if resume:
-                raise ValueError(f"--out {folder} does not exist; leave --resume away to start it")
+                raise ValueError(f"--out {folder} does not exist; leave out --resume to start it")
             return
         if not folder.is_dir():
             raise ValueError(f"--out {folder} is a file; give a folder that is new or empty")
@@ -155,7 +155,7 @@ def check_folder(
             return
         if not overwrite:
             raise ValueError(
-                f"--out {folder} holds a run already; give another folder, --resume to go on with "
+                f"--out {folder} holds a run already; give another folder, --resume to continue "
                 "it or --overwrite to replace it"
             )
         return
@@ -165,12 +165,12 @@ def check_folder(
             "run is resumed or replaced; put it back, or give another folder"
         )
     if resume:
-        raise ValueError(f"--out {folder} holds no run to resume; leave --resume away to start one")
+        raise ValueError(f"--out {folder} holds no run to resume; leave out --resume to start one")
     if entries:
         shown = ", ".join(entries[:3]) + (", …" if len(entries) > 3 else "")
         raise ValueError(
-            f"--out {folder} holds files that are no run's ({shown}); give a folder that is new or "
-            "empty"
+            f"--out {folder} holds files that do not belong to a run ({shown}); give a folder "
+            "that is new or empty"
         )
 
 
@@ -212,7 +212,7 @@ def prepare_folder(path: Path, overwrite: bool = False, resume: bool = False) ->
     check_folder(path, overwrite, resume)
     if resume and (former := _former_folders(path)):
         names = " ".join(folder.name for folder in former)
-        raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
+        raise ValueError(f"--out {path} holds a run of {names}; --resume needs the same rules")
     made = _make(path)
     try:
         with locked(path):
@@ -258,7 +258,7 @@ def prepare_folders(
     former = _former_folders(path)
     if resume and set(former) != set(folders.values()):
         names = " ".join(folder.name for folder in former) or "one rule"
-        raise ValueError(f"--out {path} holds a run of {names}; --resume goes on with the same")
+        raise ValueError(f"--out {path} holds a run of {names}; --resume needs the same rules")
     saved = {
         folder: (path if one_checkpoint else folder) / CHECKPOINT for folder in folders.values()
     }

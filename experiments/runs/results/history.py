@@ -74,7 +74,7 @@ class History:
         if self._steps and step <= self._steps[-1]:
             raise ValueError(f"measurement at step {step} after one at step {self._steps[-1]}")
         if now.ndim != 1 or (self._diverged and now.size != self.runs):
-            raise ValueError(f"divergence flags of shape {now.shape}, not one a run")
+            raise ValueError(f"divergence flags of shape {now.shape}, not one per run")
         if self._diverged:
             now = now | self._diverged[-1]
         names = self.names or tuple(values)
@@ -85,7 +85,7 @@ class History:
                 raise ValueError(f"metric {name!r} is not of the form group/metric")
             if np.shape(values[name]) != now.shape:
                 raise ValueError(
-                    f"metric {name} of shape {np.shape(values[name])}, not one value a run"
+                    f"metric {name} of shape {np.shape(values[name])}, not one value per run"
                 )
         rows = np.array([values[name] for name in names], dtype=np.float64).reshape(-1, now.size)
         rows[:, now] = math.nan

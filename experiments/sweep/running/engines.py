@@ -91,9 +91,9 @@ def local(workers: int) -> Engine[Shard]:
                 deaths += 1
                 if deaths > RETRIES:
                     raise Stopped(
-                        f"error: a worker died {deaths} times, most likely for want of memory; the "
-                        "finished shards are kept, go on with --resume and a smaller --memory or "
-                        "fewer --workers"
+                        f"error: a worker died {deaths} times, probably because there was too "
+                        "little memory; the finished shards are kept, continue with --resume and a "
+                        "smaller --memory or fewer --workers"
                     ) from None
                 print("warning: a worker died; its shards are run again", file=sys.stderr)
             finally:
@@ -174,7 +174,7 @@ def ray_cluster(address: str | None) -> Engine[Shard]:
             said = first_line(error)
             raise Stopped(
                 f"error: a shard was lost more than {RETRIES} times: {said}; the finished shards "
-                "are kept, go on with --resume"
+                "are kept, continue with --resume"
             ) from None
         finally:
             if own:

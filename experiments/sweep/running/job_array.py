@@ -44,7 +44,7 @@ def parts_folders(folders: Sequence[Path]) -> dict[JobPart, Path]:
     for folder in folders:
         config = run_configuration(folder)
         if config is None or PART_OF_STUDY not in config:
-            raise UsageError(f"--merge {folder} holds no part of a study, as --shard makes it")
+            raise UsageError(f"--merge {folder} holds no part of a study as written by --shard")
         found[JobPart(*config[PART_OF_STUDY])] = folder
     counts = {part.jobs for part in found}
     if len(counts) > 1:

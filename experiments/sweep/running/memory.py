@@ -42,7 +42,7 @@ def memory_to_take(given: float | None, device: torch.device, *, here: bool = Tr
             )
         return given * GIGABYTE
     if free is None:
-        raise UsageError(f"--memory must be given: nobody can tell how much {device} has free")
+        raise UsageError(f"--memory must be given: the free memory of {device} is not known")
     return PART * free
 
 
@@ -110,7 +110,7 @@ def configurations_a_shard(cell: Cell, needed: Estimate, memory: float, workers:
         least = workers * needed.of(cell.settings.runs) / GIGABYTE
         raise UsageError(
             f"--memory {memory / GIGABYTE:.3g}: one configuration of {cell.rule} on {cell.problem} "
-            f"with {cell.settings.runs} runs wants some {least:.2g} gigabytes with {workers} "
+            f"with {cell.settings.runs} runs needs about {least:.2g} gigabytes with {workers} "
             f"workers; give more, fewer --runs or fewer --workers"
         )
     return most

@@ -84,7 +84,7 @@ def read_study(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     if unknown:
         raise UsageError(
             f"{path}, line {_line_of(text, unknown[0])}: {OVERRIDE} for {unknown[0]!r}, which is "
-            "none of its problems"
+            "not one of its problems"
         )
     return common, special
 
@@ -96,7 +96,7 @@ def _settings_of_part(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str,
     """
     config = run_configuration(folder)
     if config is None:
-        raise UsageError(f"--merge {folder} holds no part of a study, as --shard makes it")
+        raise UsageError(f"--merge {folder} holds no part of a study as written by --shard")
     special = config.get(OVERRIDE, {})
     return _plain_values(config), {
         problem: _plain_values(values) for problem, values in special.items()

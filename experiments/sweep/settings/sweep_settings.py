@@ -112,7 +112,7 @@ class SweepSettings(LearningSettings, DataSettings):
 
     shard: Annotated[str | None, read_by(job_part)] = None
     """I/N: run part I of N parts of the study alone, in the folder OUT-I-of-N; for a job array.
-    A part that was stopped goes on."""
+    A part that was stopped continues."""
     merge: tuple[Path, ...] = ()
     """The folders of all parts of a study: make them one, with its fresh runs and reports. All
     settings are those of the parts."""

@@ -197,7 +197,7 @@ def test_a_network_depends_on_the_seed_alone_and_leaves_the_global_generator():
 def test_a_network_that_cannot_read_the_observations_is_refused():
     with pytest.raises(ValueError, match="at least 36 pixels"):
         make_network("nature", (4, 10, 10), 3, seed=0)
-    with pytest.raises(ValueError, match="want the network mlp"):
+    with pytest.raises(ValueError, match="need the network mlp"):
         make_network("paper", (4,), 3, seed=0)
     with pytest.raises(ValueError, match="not one of mlp, paper, nature"):
         make_network("resnet", (4,), 3, seed=0)

@@ -288,7 +288,7 @@ def test_a_replay_larger_than_memory_is_refused_before_it_is_allocated(monkeypat
     with pytest.raises(ValueError) as refused:
         Replay(1_000_000, 1, (1, 84, 84), stack=4)
     assert str(refused.value) == (
-        "a replay of 1,000,000 frames takes 7.08 GB, and cpu has 1.00 GB to give"
+        "a replay of 1,000,000 frames takes 7.08 GB, and cpu has 1.00 GB available"
     )
 
 

@@ -244,7 +244,7 @@ REFUSED = {
     "chance of its own": (
         lambda observation: torch.rand(len(observation), 2),
         None,
-        "answers the same observation differently",
+        "returned different answers for the same observation",
     ),
     "failing sample": (
         type("Broken", (), {"sample": lambda self, seen, source: seen.nothing})(),

@@ -104,7 +104,9 @@ def test_a_policy_that_draws_by_itself_is_refused():
     def moody(observation):
         return torch.rand(len(observation), 2).softmax(1)
 
-    with pytest.raises(ValueError, match="policy moody answers the same observation differently"):
+    with pytest.raises(
+        ValueError, match="policy moody returned different answers for the same observation"
+    ):
         control_problem("CartPole-v1", moody)
 
 
@@ -115,7 +117,7 @@ def test_a_policy_that_remembers_is_refused():
         return torch.cat([1 - right, right], 1)
 
     counting.calls = 0
-    with pytest.raises(ValueError, match="policy counting answers the same observation"):
+    with pytest.raises(ValueError, match="policy counting returned different answers"):
         control_problem("CartPole-v1", "uniform", behaviour=counting)
 
 

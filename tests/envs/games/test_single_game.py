@@ -58,5 +58,5 @@ def test_a_game_depends_on_its_seed_and_a_reset_without_one_draws_another():
 
 
 def test_several_games_are_refused():
-    with pytest.raises(ValueError, match="one game is wanted, not 2"):
+    with pytest.raises(ValueError, match="one game is needed, not 2"):
         game(2)

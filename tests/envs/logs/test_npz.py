@@ -17,9 +17,9 @@ def test_arrays_of_other_names_are_left_alone_even_pickled_ones(written):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no .npz file"),
-        (b"observation,action\n1,2\n", "is no .npz file"),
-        (b"\x80\x04]\x94.", "is no .npz file"),
+        (b"", "is not a .npz file"),
+        (b"observation,action\n1,2\n", "is not a .npz file"),
+        (b"\x80\x04]\x94.", "is not a .npz file"),
     ],
 )
 def test_what_is_no_npz_file_is_refused(tmp_path, content, said):
@@ -36,14 +36,14 @@ def test_a_name_that_is_too_long_is_refused(tmp_path):
 
 def test_a_single_array_is_no_log(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"is no \.npz file"):
+    with pytest.raises(ValueError, match=r"is not a \.npz file"):
         read_log(tmp_path / "one.npy")
 
 
 def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.npz does not exist"):
         read_log(tmp_path / "nowhere.npz")
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(ValueError, match="is not a file"):
         read_log(tmp_path)
 
 
@@ -61,5 +61,5 @@ def test_a_member_that_is_no_array_is_refused(written):
     path = written(reward=None)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("reward", b"1,2,3")
-    with pytest.raises(ValueError, match="reward is no array"):
+    with pytest.raises(ValueError, match="reward is not an array"):
         read_log(path)

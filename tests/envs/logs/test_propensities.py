@@ -81,7 +81,7 @@ def test_the_same_log_gives_the_same_estimate_and_leaves_torchs_generator_alone(
     ("changes", "said"),
     [
         ({"action": None}, "no array action, which an estimate of the behaviour needs"),
-        ({"action": np.zeros((TIME, 2))}, "has continuous actions or several a step"),
+        ({"action": np.zeros((TIME, 2))}, "has continuous actions or several per step"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused(log, changes, said):

@@ -86,7 +86,9 @@ def test_a_policy_that_draws_by_itself_is_refused_on_a_log(tmp_path):
     def moody(observation):
         return torch.rand(len(observation), 2).softmax(1)
 
-    with pytest.raises(ValueError, match="policy moody answers the same observation differently"):
+    with pytest.raises(
+        ValueError, match="policy moody returned different answers for the same observation"
+    ):
         logged_problem(written(tmp_path, stream()), 0.9, moody)
 
 

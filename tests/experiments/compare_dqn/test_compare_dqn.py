@@ -159,7 +159,9 @@ def test_a_full_disk_while_the_figure_is_drawn_is_one_line_and_is_resumed(compar
     line = TINY.replace("--arm split body --seeds 2", "--arm split --seeds 1")
     done = compare(line)
     assert done.status == 1
-    said = "error: No space left on device; finished runs and last checkpoints are kept, go on with"
+    said = (
+        "error: No space left on device; finished runs and last checkpoints are kept, continue with"
+    )
     assert done.lines[-1].startswith(said)
     monkeypatch.setattr(comparison_run, "comparison_figure", drawn)
     assert compare(f"{line} --resume").status == 0

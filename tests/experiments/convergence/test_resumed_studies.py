@@ -108,7 +108,7 @@ def test_a_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(
         assert stopped.status == 130, when
         resume = " --resume"
         command = f"python -m experiments.{program.__name__} {line} parts --resume"
-        assert stopped.lines[-1] == f"stopped; go on with: {command}"
+        assert stopped.lines[-1] == f"stopped; continue with: {command}"
     assert run_program(program, f"{line} parts --resume").status == 0
     whole, parts = (contents(tmp_path / name) for name in ("whole", "parts"))
     assert parts == whole
@@ -142,19 +142,24 @@ def test_a_full_disk_leaves_what_is_finished_and_says_how_to_go_on(
         patch.setattr("experiments.runs.folder.files.write_bytes", full)
         begun = run_program(program, f"{LINES[program]} run")
     assert begun.status == 1
-    said = "error: No space left on device; nothing was saved; mend it and give the command again"
+    said = (
+        "error: No space left on device; nothing was saved; correct the cause and run the "
+        "command again"
+    )
     assert begun.lines[-1] == said
     monkeypatch.setattr("experiments.runs.folder.checkpoint.torch.save", full)
     stopped = run_program(program, f"{LINES[program]} run")
     assert stopped.status == 1
     kept = "the last checkpoint is" if program is convergence else "finished parts are"
-    assert stopped.lines[-1].startswith(f"error: No space left on device; {kept} kept, go on with:")
+    assert stopped.lines[-1].startswith(
+        f"error: No space left on device; {kept} kept, continue with:"
+    )
 
 
 @both
 def test_what_cannot_be_resumed_is_said_and_left_as_it_is(run_program, refused, tmp_path, program):
     line = LINES[program]
-    refused(program, f"{line} run --resume", "--out run does not exist; leave --resume away")
+    refused(program, f"{line} run --resume", "--out run does not exist; leave out --resume")
     assert run_program(program, f"{line} run").status == 0
     refused(program, f"{line} run --resume --overwrite", "--resume and --overwrite exclude")
     refused(

@@ -20,7 +20,7 @@ def contents(folder):
     ("found", "said"),
     [
         ("a run", "holds a run already; give another folder, --resume to go on"),
-        ("thesis.txt", "holds files that are no run's (thesis.txt)"),
+        ("thesis.txt", "holds files that do not belong to a run (thesis.txt)"),
         ("a file", "is a file"),
     ],
 )
@@ -75,7 +75,7 @@ def test_overwriting_replaces_a_run_but_not_before_all_is_checked(evaluate, tmp_
 def test_resuming_what_is_not_there_is_refused(evaluate, tmp_path):
     outcome = evaluate(f"{WALK} {TINY} --rule td --out run --resume")
     assert outcome.status == 2
-    assert "--out run does not exist; leave --resume away" in outcome.error
+    assert "--out run does not exist; leave out --resume" in outcome.error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -82,7 +82,7 @@ def test_a_stopped_landscape_that_is_resumed_keeps_what_it_has_drawn(draw, tmp_p
         patch.setattr(Progress, "update", pressed)
         stopped = draw(f"{LINE} --out parts")
     assert stopped.status == 130
-    assert stopped.lines[-1].startswith("stopped; go on with: python -m experiments.landscape")
+    assert stopped.lines[-1].startswith("stopped; continue with: python -m experiments.landscape")
     assert draw(f"{LINE} --out parts --resume").status == 0
     one, other = (surfaces(tmp_path / out) for out in ("whole", "parts"))
     assert one.keys() == other.keys()

@@ -97,7 +97,7 @@ def test_a_run_of_deep_q_learning_is_drawn_by_the_metrics_that_it_has(tmp_path, 
     make_run(game, "dqn", "Pong", runs=1, names=("evaluation/score", "loss/td"))
     make_run(tmp_path / "td")
     (game / "figure.png").write_bytes(b"its own figure")
-    said = "game is no run of policy evaluation; choose by --metric what to draw of"
+    said = "game is not a run of policy evaluation; choose with --metric what to draw:"
     assert f"{said} evaluation_score, loss_td" in refused(capsys, game)
     assert said in refused(capsys, tmp_path / "td", game)
     assert (game / "figure.png").read_bytes() == b"its own figure"
@@ -131,8 +131,8 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     make_run(run)
     (tmp_path / "empty").mkdir()
-    assert "is no folder" in refused(capsys, tmp_path / "nowhere")
-    assert "is no folder" in refused(capsys, run / "metrics.csv")
+    assert "is not a folder" in refused(capsys, tmp_path / "nowhere")
+    assert "is not a folder" in refused(capsys, run / "metrics.csv")
     assert "holds no run" in refused(capsys, tmp_path / "empty")
     assert "FOLDER must be given" in refused(capsys)
     assert "FOLDER names" in refused(capsys, run, run)

@@ -59,7 +59,7 @@ def test_a_study_is_its_tables(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "load", "said"),
     [
-        ("summary.json", '{"seed": "four"}', load_run, "its seed 'four' is no whole number"),
+        ("summary.json", '{"seed": "four"}', load_run, "its seed 'four' is not a whole number"),
         ("sweep.csv", "", load_study, "sweep.csv cannot be read as a table: No columns"),
         ("selected-x.csv", "a,b\n1,2,3\n1,2,3,4,5\n", load_study, "selected-x.csv cannot be"),
     ],

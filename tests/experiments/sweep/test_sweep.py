@@ -190,7 +190,7 @@ def test_a_damaged_shard_is_named(study, finished):
         ("--workers 0", "--workers 0 is not allowed"),
         ("--memory 0", "--memory 0 is not allowed"),
         ("--memory 9000", "--memory 9000 is more than cpu has free: give at most "),
-        ("--memory 0.5", "--memory 0.5: one configuration of td on boyan with 3 runs wants some"),
+        ("--memory 0.5", "--memory 0.5: one configuration of td on boyan with 3 runs needs about"),
         ("--select auc_rms", "--select 'auc_rms' is not one of"),
         (
             "--select final_rmstde",
@@ -206,7 +206,7 @@ def test_a_damaged_shard_is_named(study, finished):
         ("--head-steps 2^0.5", "--head-steps '2^0.5' is not a number, a power such as 2^-3"),
         ("--problem nowhere", "--problem 'nowhere' is not known"),
         ("--study nowhere.toml", "--study nowhere.toml cannot be read"),
-        ("--resume", "--out s does not exist; leave --resume away"),
+        ("--resume", "--out s does not exist; leave out --resume"),
     ],
 )
 def test_what_a_study_cannot_use_is_one_line(study, tmp_path, changed, said):

@@ -10,16 +10,22 @@ def shown(value):
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def test_the_help_page_says_the_three_defaults_of_every_flag_that_has_them(capsys):
+def test_the_help_page_says_the_defaults_of_every_flag_that_has_several(capsys):
     with pytest.raises(SystemExit) as end:
         read_dqn_settings(["--help"])
     assert end.value.code == 0
     page = capsys.readouterr().out
+    said = {}
     for name, values in DEFAULTS.items():
-        atari, minatar, other = map(shown, values)
-        said = f"(default: {atari} on Atari, {minatar} on MinAtar, {other} otherwise)"
         after = " ".join(page[page.index(f"\n  --{name.replace('_', '-')} ") :].split())
-        assert after[after.index("(default:") :].startswith(said)
+        said[name] = after[after.index("(default: ") :].partition(" otherwise)")[0]
+        atari, minatar, other = map(shown, values)
+        assert said[name].startswith(f"(default: {atari} on Atari")
+        assert said[name].endswith(other)
+        assert f"{minatar} on MinAtar" in said[name] or minatar in (atari, other)
+    assert said["steps"] == "(default: 1,000,000 on Atari, 300,000 on MinAtar, 50,000"
+    assert said["batch"] == "(default: 32 on Atari and MinAtar, 64"
+    assert said["update_every"] == "(default: 4 on Atari, 2"
 
 
 @pytest.mark.parametrize(

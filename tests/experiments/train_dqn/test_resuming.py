@@ -33,7 +33,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, tmp_path, monkeypat
     stopped = train(f"{TINY} --save-replay --out cut")
     assert stopped.status == 130
     assert stopped.lines[-1] == (
-        f"stopped; go on with: python -m experiments.train_dqn {TINY} --save-replay --out cut "
+        f"stopped; continue with: python -m experiments.train_dqn {TINY} --save-replay --out cut "
         "--resume"
     )
     assert len(rows(tmp_path / "cut")) == 2

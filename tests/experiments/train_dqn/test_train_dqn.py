@@ -178,7 +178,7 @@ REFUSED = {
     "--problem CartPole-v1 --evaluation-episodes 1000000": "--evaluation-episodes 1000000 is not "
     "allowed: give a whole number of at most 1000",
     "--problem CartPole-v1 --seed -1": "--seed -1 is not allowed",
-    "--problem CartPole-v1 --resume": "does not exist; leave --resume away",
+    "--problem CartPole-v1 --resume": "does not exist; leave out --resume",
     "--problem CartPole-v1 --steps 10 --steps 20": "--steps is given 2 times",
     "--problem CartPole-v1 --optimizer adamw": "--optimizer 'adamw' is not one of",
 }

@@ -126,7 +126,7 @@ def test_a_damaged_idx_file_is_named(tmp_path, content, said):
 def test_a_damaged_gzip_file_is_named(tmp_path, damage):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(PICTURES)[damage])
-    with pytest.raises(UsageError, match=r"is damaged: .*; get it again"):
+    with pytest.raises(UsageError, match=r"is damaged: .*; download it again"):
         read_idx(path)
 
 

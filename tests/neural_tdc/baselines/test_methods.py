@@ -76,7 +76,10 @@ def test_a_name_is_a_method_or_a_rule():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head_step": 0.5}, "head_step has no effect on lstd-random, which is no learning rule"),
+        (
+            {"head_step": 0.5},
+            "head_step has no effect on lstd-random, which is not a learning rule",
+        ),
         ({"body": None}, "body has no effect on lstd-random"),
         ({"batch": 4}, "batch has no effect on lstd-random"),
         ({"rule": "constant", "trace_decay": 0.5}, "constant has no setting trace_decay"),

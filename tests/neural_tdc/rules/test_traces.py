@@ -272,10 +272,10 @@ def test_rules_whose_features_learn_are_refused(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "wants given features or a frozen body, not the body 'semi_gradient'"),
-        ({"body": None, "batch": 2}, "with trace_decay 0.8 wants an ordered stream of batch 1"),
-        ({"body": None, "sampling": "iid"}, "with trace_decay 0.8 wants an ordered stream"),
-        ({"body": None, "sampling": "replay"}, "with trace_decay 0.8 wants an ordered stream"),
+        ({}, "needs given features or a frozen body, not the body 'semi_gradient'"),
+        ({"body": None, "batch": 2}, "with trace_decay 0.8 needs an ordered stream and batch 1"),
+        ({"body": None, "sampling": "iid"}, "with trace_decay 0.8 needs an ordered stream"),
+        ({"body": None, "sampling": "replay"}, "with trace_decay 0.8 needs an ordered stream"),
     ],
 )
 def test_what_a_trace_cannot_follow_is_refused(options, message):

@@ -62,7 +62,7 @@ def test_a_head_name_that_does_not_exist_is_refused_with_the_nearest_names():
 
 
 def test_a_head_that_is_not_part_of_the_module_is_refused():
-    with pytest.raises(ValueError, match="a Linear, is no submodule of Sequential"):
+    with pytest.raises(ValueError, match="a Linear, is not a submodule of Sequential"):
         groups_of(network(), head=nn.Linear(3, 2))
 
 
@@ -124,7 +124,7 @@ def test_a_parameter_in_no_group_or_in_two_is_refused_by_its_name():
     body, head = groups_of(module)
     with pytest.raises(ValueError, match=r"parameter 4\.weight is in no group"):
         check_groups(module, [body])
-    with pytest.raises(ValueError, match=r"parameter 4\.bias stands twice .*'head'"):
+    with pytest.raises(ValueError, match=r"parameter 4\.bias is in the groups twice.*'head'"):
         check_groups(module, [{**body, "params": [*body["params"], module[4].bias]}, head])
 
 

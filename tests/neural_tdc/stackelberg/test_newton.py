@@ -54,7 +54,7 @@ def test_negative_curvature_does_not_lead_to_a_saddle():
 
 
 def test_a_saddle_is_not_taken_for_a_minimum():
-    with pytest.raises(ValueError, match="no strict minimum"):
+    with pytest.raises(ValueError, match="not a strict minimum"):
         local_minimum(double_well, torch.tensor([0.0, 3.0], dtype=torch.float64))
 
 

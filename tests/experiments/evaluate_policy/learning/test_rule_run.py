@@ -75,7 +75,7 @@ def test_ctrl_c_between_any_two_lines_loses_and_repeats_nothing(
     stopped = interrupted(monkeypatch, evaluate, owner, name, call, f"{line} --out parts")
     assert stopped.status == 130
     assert stopped.lines[-1].startswith(
-        "stopped; go on with: python -m experiments.evaluate_policy"
+        "stopped; continue with: python -m experiments.evaluate_policy"
     )
     assert evaluate(f"{line} --out parts --resume").status == 0
     same_run(tmp_path / "whole", tmp_path / "parts")

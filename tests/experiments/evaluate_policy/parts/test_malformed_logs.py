@@ -55,10 +55,10 @@ def damaged(write):
 
 MARKS = {"terminated": [0, 1], "truncated": [0, 0]}
 CASES = {
-    "damaged.npz": (damaged(npz()), "is no .npz file"),
-    "empty.npz": (text(""), "is no .npz file"),
+    "damaged.npz": (damaged(npz()), "is not a .npz file"),
+    "empty.npz": (text(""), "is not a .npz file"),
     "none.npz": (lambda path: np.savez(path), "has no array observation"),
-    "folder.npz": (lambda path: path.mkdir(), "is no file"),
+    "folder.npz": (lambda path: path.mkdir(), "is not a file"),
     "pickle.pkl": (text("x"), "other kinds are known by their endings: .npz, .hdf5"),
     "complex.npz": (npz(reward=np.ones(TIME) * 1j), "reward is an array of complex128"),
     "dates.npz": (npz(reward=np.zeros(TIME, "M8[s]")), "reward is an array of datetime64"),
@@ -72,7 +72,7 @@ CASES = {
     "discount.npz": (npz(discount=np.full(TIME, np.nan)), "discount in row 0 is nan"),
     "ratio.npz": (npz(ratio=np.full(TIME, np.inf)), "ratio in row 0 is inf"),
     "two.npz": (npz(reward=np.ones((TIME, 2))), "name one of its columns as the cumulant"),
-    "damaged.hdf5": (damaged(hdf5()), "is no HDF5 file, or is damaged"),
+    "damaged.hdf5": (damaged(hdf5()), "is not an HDF5 file, or it is damaged"),
     "names.h5": (hdf5(reward=None, rewrads=PLAIN["reward"]), "did you mean rewrads for reward"),
     "bytes.hdf5": (hdf5(reward=np.array([b"a"] * TIME)), "reward is an array of |S1"),
     "group.hdf5": (hdf5(**dict.fromkeys(PLAIN), **{"a/b": np.ones(2)}), "it has a/b"),
@@ -80,7 +80,7 @@ CASES = {
     "ragged.csv": (text(f"{HEAD}1,2,0,0\n1,2\n"), "cannot be read as a table"),
     "gap.csv": (text(f"{HEAD}1,,0,0\n"), "reward in row 0 is nan"),
     "marks.csv": (text(f"{HEAD}1,2,3,0\n"), "terminated in row 0 is 3"),
-    "headless.csv": (text("1,2,0,0\n3,4,0,1\n"), "several columns of the name 0"),
+    "headless.csv": (text("1,2,0,0\n3,4,0,1\n"), "several columns named 0"),
     "binary.csv": (lambda path: path.write_bytes(bytes(range(256))), "cannot be read as a table"),
     "numbers.csv": (text("observation_1,reward\n1,2\n"), "and no observation_0"),
     "text.parquet": (text("PAR1"), "cannot be read as a table"),

@@ -78,7 +78,7 @@ def test_the_largest_part_is_named_where_they_do_not_fit_together(monkeypatch):
     check_needs(found, CPU)
     with pytest.raises(UsageError) as refused:
         check_needs([*found, Need("--c 3", "the rest", 1, 0)], CPU)
-    assert str(refused.value) == "--a 1: these take some 5.0 GB, and cpu has 10.0 GB to give"
+    assert str(refused.value) == "--a 1: these take some 5.0 GB, and cpu has 10.0 GB available"
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_sigterm_is_ctrl_c_with_a_status_of_its_own(capsys, tmp_path):
 
     assert main(program, ["--seed", "3"]) == 143
     said = capsys.readouterr().err
-    assert said == "stopped; go on with: python -m program --seed 3 --resume\n"
+    assert said == "stopped; continue with: python -m program --seed 3 --resume\n"
     assert main(lambda _: signal.raise_signal(signal.SIGTERM), []) == 143
     assert capsys.readouterr().err == "interrupted\n"
     assert stop_status(KeyboardInterrupt()) == 130
@@ -59,8 +59,8 @@ def test_sigterm_is_ctrl_c_with_a_status_of_its_own(capsys, tmp_path):
         (
             OSError(28, "No space left on device"),
             1,
-            "error: No space left on device; nothing was saved; mend it and give the command "
-            "again\n",
+            "error: No space left on device; nothing was saved; correct the cause and run the "
+            "command again\n",
         ),
     ],
 )

@@ -145,7 +145,7 @@ def ending(error):
         (OSError("x cannot be written"), 1, "error: x cannot be written\n"),
         (MemoryError(), 1, "error: not enough memory\n"),
         (torch.OutOfMemoryError("too much"), 1, "error: not enough memory: too much\n"),
-        (Stopped("go on with: x --resume", 130), 130, "go on with: x --resume\n"),
+        (Stopped("continue with: x --resume", 130), 130, "continue with: x --resume\n"),
         (Stopped("disk full"), 1, "disk full\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],

@@ -105,7 +105,7 @@ def test_another_programs_file_is_refused(tmp_path):
     for content in ({"weight": torch.ones(2)}, [torch.ones(2)]):
         with path.open("wb") as file:
             save_tensors(content, file)
-        with pytest.raises(ValueError, match="is no checkpoint of this program"):
+        with pytest.raises(ValueError, match="is not a checkpoint of this program"):
             load_checkpoint(path)
         torch.save(content, path)
         with pytest.raises(ValueError, match="or no checkpoint of this program"):

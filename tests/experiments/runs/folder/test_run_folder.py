@@ -110,7 +110,9 @@ def test_somebody_elses_config_is_no_run_and_is_never_removed(tmp_path, overwrit
     (tmp_path / "config.json").write_text(content)
     (tmp_path / "summary.json").write_text("theirs")
     before = tree(tmp_path)
-    refused(lambda: prepared(tmp_path, overwrite), "files that are no run's", "config.json")
+    refused(
+        lambda: prepared(tmp_path, overwrite), "files that do not belong to a run", "config.json"
+    )
     assert tree(tmp_path) == before
 
 
@@ -174,7 +176,7 @@ def test_resuming_nothing_is_refused(tmp_path):
     refused(
         lambda: prepared(tmp_path / "run", resume=True),
         "does not exist",
-        "leave --resume away",
+        "leave out --resume",
     )
     refused(lambda: prepared(tmp_path, resume=True), "no run to resume")
     assert tree(tmp_path) == {}
@@ -338,7 +340,7 @@ def test_a_run_that_lost_its_configuration_is_called_so(tmp_path, action, damage
 
 def test_a_folder_of_many_runs_is_not_taken_for_one_that_lost_its_configuration(tmp_path):
     make_run(tmp_path / "runs" / "boyan")
-    refused(lambda: prepared(tmp_path / "runs"), "holds files that are no run's (boyan)")
+    refused(lambda: prepared(tmp_path / "runs"), "holds files that do not belong to a run (boyan)")
 
 
 def test_a_long_name_is_cut_and_stays_one_of_its_own(tmp_path):

@@ -75,7 +75,7 @@ def test_the_callers_arrays_are_neither_kept_nor_changed():
             300,
             {"error/rmsve": np.ones(3), "tracking_error/head": np.ones(3)},
             np.zeros(2),
-            "not one a run",
+            "not one per run",
         ),
         (300, {"error/rmsve": np.ones(3)}, np.zeros(3), r"metrics \['error/rmsve'\] after"),
         (

@@ -59,7 +59,9 @@ def test_a_worker_that_dies_costs_its_shards_another_try(monkeypatch, tmp_path, 
 @pytest.mark.usefixtures("forked_workers")
 def test_workers_that_die_again_and_again_end_the_study_in_one_line(monkeypatch):
     monkeypatch.setattr(engines, "run_shard", _always_dies)
-    with pytest.raises(Stopped, match="a worker died 4 times, most likely for want of memory"):
+    with pytest.raises(
+        Stopped, match="a worker died 4 times, probably because there was too little memory"
+    ):
         list(engines.local(2)([_shard("a")], lambda done: None))
 
 

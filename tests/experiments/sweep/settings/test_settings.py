@@ -56,7 +56,11 @@ def test_the_command_line_comes_before_the_file(path):
         ),
         ("steps = 70", "widht = 7", "study.toml, line 9: unknown key 'widht'; did you mean width"),
         ("steps = 70", "seed = 7", "line 9: 'seed' is common to all problems"),
-        ('override."garnet-3"', 'override."grid"', "line 8: override for 'grid', which is none of"),
+        (
+            'override."garnet-3"',
+            'override."grid"',
+            "line 8: override for 'grid', which is not one of",
+        ),
         ("steps = 40", "steps =", "is not TOML"),
         (
             '"tdc"]',
