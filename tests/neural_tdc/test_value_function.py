@@ -193,7 +193,7 @@ def test_no_flipped_bit_is_read_in_silence(tmp_path):
         with pytest.raises(ValueError) as caught:
             load_value(tmp_path)
         said.add(str(caught.value))
-    assert said == {f"{path} is damaged, or no value function of this library"}
+    assert said == {f"{path} is damaged, or is not a value function of this library"}
 
 
 def test_a_file_of_torch_reads_it_too(tmp_path):

@@ -19,7 +19,7 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ("a run", "holds a run already; give another folder, --resume to go on"),
+        ("a run", "holds a run already; give another folder, --resume to continue it"),
         ("thesis.txt", "holds files that do not belong to a run (thesis.txt)"),
         ("a file", "is a file"),
     ],

@@ -104,9 +104,9 @@ PICTURES = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 5]) + bytes(30)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no IDX file"),
-        (b"\0\0", "no IDX file"),
-        (b"<html>not found</html>", "no IDX file"),
+        (b"", "not an IDX file"),
+        (b"\0\0", "not an IDX file"),
+        (b"<html>not found</html>", "not an IDX file"),
         (b"\0\0\x0d\x03" + PICTURES[4:], "its type is 13, not unsigned bytes"),
         (b"\0\0\x08\x09" + PICTURES[4:], "damaged"),
         (PICTURES[:9], "ends in its header"),

@@ -288,7 +288,7 @@ def test_what_a_trace_cannot_follow_is_refused(options, message):
 def test_a_batch_of_several_is_refused():
     chosen = rule("td", 0.5)
     parameters, state = begun(chosen)
-    with pytest.raises(ValueError, match="batch 1, not 4"):
+    with pytest.raises(ValueError, match="batch 1, not batch 4"):
         chosen.update(given, parameters, episode(4, off_policy=False), state)
 
 

@@ -113,11 +113,11 @@ def files(folder):
 
 
 POLICIES = {
-    "bytes.pt": "bytes.pt is damaged, or no checkpoint",
+    "bytes.pt": "bytes.pt is damaged, or is not a checkpoint",
     "empty.pt": "empty.pt",
     "folder.pt": "folder.pt",
     "missing.pt": "missing.pt does not exist",
-    "state.pt": "state.pt is damaged, or no checkpoint of this program",
+    "state.pt": "state.pt is damaged, or is not a checkpoint of this program",
     "half.pt": "half.pt",
     "logits.pt": "logits.pt",
     "sb3:": "does not exist",

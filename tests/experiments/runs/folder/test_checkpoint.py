@@ -72,7 +72,7 @@ def test_any_flipped_byte_is_noticed_in_one_line(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError) as caught:
             load_checkpoint(path)
-        assert str(caught.value) == f"{path} is damaged, or no checkpoint of this program"
+        assert str(caught.value) == f"{path} is damaged, or is not a checkpoint of this program"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
@@ -108,10 +108,10 @@ def test_another_programs_file_is_refused(tmp_path):
         with pytest.raises(ValueError, match="is not a checkpoint of this program"):
             load_checkpoint(path)
         torch.save(content, path)
-        with pytest.raises(ValueError, match="or no checkpoint of this program"):
+        with pytest.raises(ValueError, match="or is not a checkpoint of this program"):
             load_checkpoint(path)
     path.write_text("hello")
-    with pytest.raises(ValueError, match="no checkpoint of this program"):
+    with pytest.raises(ValueError, match="not a checkpoint of this program"):
         load_checkpoint(path)
     with pytest.raises(ValueError, match="cannot be read"):
         load_checkpoint(tmp_path)
