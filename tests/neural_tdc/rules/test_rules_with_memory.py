@@ -65,7 +65,7 @@ def test_emphatic_td_refuses_a_larger_batch():
     rule = RULES["etd"]
     features, parameters, batch = problem()
     parameters, state = rule.init(parameters, batch.observation, torch.Generator())
-    with pytest.raises(ValueError, match="batch 1, not 7"):
+    with pytest.raises(ValueError, match="batch 1, not batch 7"):
         rule.update(features, parameters, batch, state)
 
 
