@@ -11,6 +11,13 @@ from torch import Tensor
 
 from envs.finite.counterexamples import collision, kolter, random_walk_19, spiral, two_states
 from envs.finite.finite_mdp import FiniteMDP, finite_mdp
+from envs.finite.structured_problems import (
+    car_off_policy,
+    grid_world,
+    noisy_grid,
+    noisy_grid_off_policy,
+    tabulated_car,
+)
 from envs.names import closest_names
 from neural_tdc.randomness import generator
 
@@ -196,47 +203,6 @@ def garnet_off_policy() -> FiniteMDP:
     return garnet(off_policy=True)
 
 
-def grid_world() -> FiniteMDP:
-    """Make a 7×7 grid with a goal and a pit, under the uniformly random policy.
-
-    States are cells (row, column), numbered row by row without the two ends. Entering the goal in
-    the corner (6, 6) ends the episode with reward +1, entering the pit in the corner (0, 6) with
-    −1; every other step costs .01. The actions up, right, down and left move by one cell, and a
-    move against the wall stays. Start in the corner (6, 0), γ = .95. A body sees the row and the
-    column, scaled to [−1, 1]; the given features are the Fourier basis of order 2,
-    cos(π(i·row + j·column)) of coordinates in [0, 1] (Konidaris, Osentoski & Thomas 2011). The
-    numbers are this library's own.
-    """
-    side, ends = 7, {(6, 6): 1.0, (0, 6): -1.0}
-    cells = [(row, column) for row in range(side) for column in range(side)]
-    cells = [cell for cell in cells if cell not in ends]
-    number = {cell: index for index, cell in enumerate(cells)}
-    transition = _zeros(len(cells), 4, len(cells))
-    termination, terminal_reward = _zeros(len(cells), 4), _zeros(len(cells), 4)
-    for (row, column), state in number.items():
-        for action, (down, right) in enumerate([(-1, 0), (0, 1), (1, 0), (0, -1)]):
-            cell = (min(max(row + down, 0), side - 1), min(max(column + right, 0), side - 1))
-            if cell in ends:
-                termination[state, action] = 1
-                terminal_reward[state, action] = ends[cell]
-            else:
-                transition[state, action, number[cell]] = 1
-    coordinates = torch.tensor(cells, dtype=torch.float64) / (side - 1)
-    orders = torch.cartesian_prod(torch.arange(3), torch.arange(3)).to(torch.float64)
-    return finite_mdp(
-        transition=transition,
-        reward=torch.full_like(transition, -0.01),
-        discount=0.95,
-        termination=termination,
-        terminal_reward=terminal_reward,
-        start=_one_hot(len(cells), number[6, 0]),
-        observation=2 * coordinates - 1,
-        features=torch.cos(math.pi * coordinates @ orders.mT),
-        steps=20_000,
-        name="grid",
-    )
-
-
 # One line per problem.
 FINITE_PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
     "random-walk-tabular": random_walk_tabular,
@@ -252,6 +218,10 @@ FINITE_PROBLEMS: dict[str, Callable[[], FiniteMDP]] = {
     "garnet": garnet,
     "garnet-off-policy": garnet_off_policy,
     "grid": grid_world,
+    "noisy-grid": noisy_grid,
+    "noisy-grid-off-policy": noisy_grid_off_policy,
+    "car": tabulated_car,
+    "car-off-policy": car_off_policy,
 }
 # Problems that are drawn from a seed, which stands at the end of the name.
 SEEDED_PROBLEMS: dict[str, Callable[[int], FiniteMDP]] = {

@@ -47,10 +47,12 @@ class TwoTimescaleNetwork(ComposedRule):
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> tuple[Parameters, RuleState]:
-        """Give the body its slow head, drawn as the authors do; see `Rule.init`.
+        """Give the body its slow head, drawn like a layer; see `Rule.init`.
 
-        Like a layer from φ to one output by Glorot & Bengio (2010): uniform in ±√(6/(d + 1)), while
-        the fast head is 0. From 0 the slow head would keep the body still for some 1/α updates.
+        A layer from φ to one output by Glorot & Bengio (2010): uniform in ±√(6/(d + 1)), while the
+        fast head is 0. From 0 the slow head would keep the body still for some 1/α updates. Source:
+        `xavier_uniform_` of `fc4` in TTN_network.py of github.com/MHashemzadeh/Offline-Online-RL, a
+        later study with these networks; code of Chung et al. (2019) itself was not found.
         """
         parameters, state = super().init(parameters, observation, generator)
         size = len(parameters.head)

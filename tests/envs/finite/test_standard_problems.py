@@ -9,7 +9,6 @@ from envs.finite.standard_problems import (
     baird,
     boyan,
     garnet,
-    grid_world,
     problem,
     random_walk_dependent,
     random_walk_inverted,
@@ -149,27 +148,6 @@ def test_the_off_policy_garnet_is_the_same_problem_under_a_uniform_behaviour():
 def test_an_impossible_garnet_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         garnet(**changes)
-
-
-def test_grid_ends_in_two_corners_and_walls_hold():
-    mdp = grid_world()
-    assert len(mdp.start) == 47
-    assert mdp.termination.sum() == 4
-    assert sorted(mdp.terminal_reward[mdp.termination > 0].tolist()) == [-1, -1, 1, 1]
-    # The first cell is the corner (0, 0): up and left stay there, right and down move.
-    assert mdp.transition[0, :, 0].tolist() == [1, 0, 0, 1]
-    assert mdp.transition[0, 1, 1] == 1
-    assert mdp.transition[0, 2, 6] == 1
-    close(mdp.observation[0], [-1.0, -1.0], 0)
-    close(mdp.observation[mdp.start.argmax()], [1.0, -1.0], 0)
-    assert torch.linalg.matrix_rank(mdp.features) == 9
-
-
-def test_grid_is_better_near_the_goal_than_near_the_pit():
-    mdp = grid_world()
-    value = chain(mdp).value()
-    near_goal, near_pit = (mdp.terminal_reward == reward for reward in (1.0, -1.0))
-    assert value[near_goal.any(1)].min() > 0 > value[near_pit.any(1)].max()
 
 
 def test_an_unknown_problem_is_refused_with_the_nearest_names():

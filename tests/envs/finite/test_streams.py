@@ -63,8 +63,8 @@ class Interval:
         self.mean = per_stream.mean(0)
         self.error = per_stream.std(0) / len(per_stream) ** 0.5
 
-    def distance(self, truth=0.0):
-        return ((self.mean - truth).abs() / self.error.clamp(min=1e-12)).max()
+    def distance(self, truth=0.0, which=...):
+        return ((self.mean - truth).abs() / self.error.clamp(min=1e-12))[which].max()
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -217,6 +217,11 @@ def test_an_empty_simulation_is_refused(streams, steps):
         simulate_streams(baird(), streams, steps, seed=0)
 
 
+def often_visited(mdp):
+    """Return the states [S] whose means over streams of 1,000 steps are about normal."""
+    return chain(mdp).weighting > 1e-3
+
+
 @pytest.mark.parametrize("name", FINITE_PROBLEMS)
 def test_weighting_is_met_by_a_long_simulation(name):
     mdp = FINITE_PROBLEMS[name]()
@@ -228,7 +233,7 @@ def test_weighting_is_met_by_a_long_simulation(name):
     weighting = chain(mdp).weighting
     alone = (interval.mean - weighting).abs()[start] / interval.error[start].clamp(min=1e-12)
     assert alone < 3
-    assert interval.distance(weighting) < 4
+    assert interval.distance(weighting, often_visited(mdp)) < 4
 
 
 # Baird's star has no reward: there every return is 0.
@@ -255,7 +260,9 @@ def test_value_is_met_by_the_returns_of_a_long_simulation(name):
     interval = Interval(sums)
     start = int(mdp.start.argmax())
     assert interval.mean[start].abs() < 3 * interval.error[start]
-    assert interval.distance() < 4
+    # A return that hardly ever differs is not normal either.
+    varied = often_visited(mdp) & (interval.error > 1e-3 * interval.error.max())
+    assert interval.distance(which=varied) < 4
 
 
 def test_streams_that_do_not_fit_into_memory_are_refused_at_once():
