@@ -29,11 +29,14 @@ from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.private_compiler import compiler_available
 from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.rules.rule import Rule
-from neural_tdc.types import StepSizes
+from neural_tdc.types import Measurement, StepSizes
 
 # Run-steps, or updates, of a shard from which on it wins back the time of its compilation.
 RUN_STEPS_WORTH_COMPILING = 1_000_000
 MANY_UPDATES = 4_000
+# A compiled population holds a multiple of so many configurations, so that the shards of a study
+# are of few sizes, for each of which a program is compiled.
+CONFIGURATIONS_TOGETHER = 8
 
 # A problem made ready is used again by the next shards of the worker.
 _ready: dict[str, tuple[Problem, Task]] = {}
@@ -134,8 +137,10 @@ def _side_by_side(population: Any, configurations: int) -> Any:
     return tree_map(copied, population)
 
 
-def _step_sizes(shard: Shard, runs: int, rule: Rule, like: Tensor) -> StepSizes:
-    columns = torch.tensor(shard.configurations, dtype=like.dtype, device=like.device).T
+def _step_sizes(
+    several: Sequence[tuple[float, float, float]], runs: int, rule: Rule, like: Tensor
+) -> StepSizes:
+    columns = torch.tensor(several, dtype=like.dtype, device=like.device).T
     return rule.step_sizes(StepSizes(*(column.repeat_interleave(runs) for column in columns)))
 
 
@@ -173,10 +178,14 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         return _of_method(shard, checked, task, on_progress)
     ((algorithm, state),) = prepared_rules(settings, checked, task).values()
     runs, count = settings.runs, len(shard.configurations)
-    whole: State = _side_by_side(state, count)
+    several = [*shard.configurations]
+    if shard.compiled:
+        several += several[:1] * (-count % CONFIGURATIONS_TOGETHER)
+    whole: State = _side_by_side(state, len(several))
     experience = experience_on(task.experience, checked.device)
     experience = experience._replace(
-        stream_index=experience.stream_index.repeat(count), key=experience.key.repeat(count)
+        stream_index=experience.stream_index.repeat(len(several)),
+        key=experience.key.repeat(len(several)),
     )
     like = whole.parameters.head
     steps = measured_steps(checked.steps, settings.measure_every)
@@ -184,7 +193,7 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         algorithm,
         whole,
         experience,
-        _step_sizes(shard, runs, algorithm.rule, like),
+        _step_sizes(several, runs, algorithm.rule, like),
         schedule(settings.schedule, checked.steps),
         checked.sampling,
         task.evaluator(algorithm.features, algorithm.rule),
@@ -194,4 +203,11 @@ def run_shard(shard: Shard, on_progress: Callable[[int], None] = lambda done: No
         compiled=shard.compiled,
         reward_scale=scale_of_rewards(settings, task),
     )
-    return summed_up(measurements, steps, count, on_progress, curves=shard.curves)
+    wanted = (_first_of(each, count * runs) for each in measurements)
+    return summed_up(wanted, steps, count, on_progress, curves=shard.curves)
+
+
+def _first_of(measurement: Measurement, members: int) -> Measurement:
+    """Return a measurement of the first members of a population."""
+    values = {name: value[:members] for name, value in measurement.values.items()}
+    return measurement._replace(values=values, diverged=measurement.diverged[:members])

@@ -13,7 +13,9 @@ from experiments.evaluate_policy.settings.evaluation_settings import EvaluationS
 from experiments.runs.recording.finished_parts import FinishedParts
 from experiments.runs.results.history import read
 from experiments.sweep.running import engines
-from experiments.sweep.running.shard import Shard, run_shard
+from experiments.sweep.running import shard as shard_module
+from experiments.sweep.running.shard import CONFIGURATIONS_TOGETHER, Shard, run_shard
+from neural_tdc.learning.learner import learn
 from tests.experiments.sweep.small_study import LINE, rows_of, shards_of
 
 
@@ -254,3 +256,21 @@ def test_shards_are_kept_under_names_of_their_content(study, finished, tmp_path)
     assert not set(shards_of(finished)) & set(shards_of(tmp_path / "t"))
     store = FinishedParts(finished)
     assert store.seconds > 0
+
+
+def test_a_compiled_shard_has_a_round_number_of_configurations_and_returns_its_own(monkeypatch):
+    settings = EvaluationSettings(problem="garnet", rule=("td",), runs=3, steps=7, measure_every=3)
+    several = [(0.5, 1.0, 0.5), (0.25, 0.5, 0.25)]
+    eager = run_shard(Shard("x", settings, several, 1, False, True))
+    populations = []
+
+    def uncompiled(algorithm, state, *given, compiled, **more):
+        populations.append((compiled, len(state.parameters.head)))
+        return learn(algorithm, state, *given, compiled=False, **more)
+
+    monkeypatch.setattr(shard_module, "learn", uncompiled)
+    rounded = run_shard(Shard("x", settings, several, 1, True, True))
+    assert populations == [(True, CONFIGURATIONS_TOGETHER * 3)]
+    assert rounded.keys() == eager.keys()
+    for name, values in eager.items():
+        np.testing.assert_allclose(rounded[name], values, rtol=1e-9)
