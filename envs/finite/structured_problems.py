@@ -15,9 +15,9 @@ from neural_tdc.randomness import generator
 F64 = torch.float64
 # The grids' side in cells, their two ends {(row, column): reward}, and the steps of the actions up,
 # right, down and left.
-SIDE = 7
-ENDS = {(6, 6): 1.0, (0, 6): -1.0}
-MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
+GRID_SIDE = 7
+GRID_ENDS = {(6, 6): 1.0, (0, 6): -1.0}
+GRID_MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 # The noisy grid: positions of a cell, and how often a move is replaced by one drawn uniformly.
 POSITIONS = 4
 SLIP = 0.2
@@ -34,8 +34,8 @@ def _fourier(coordinates: Float[Tensor, "states 2"]) -> Float[Tensor, "states 9"
 
 def _cells() -> list[tuple[int, int]]:
     """Return the grid's cells (row, column) without its ends, row by row."""
-    cells = [(row, column) for row in range(SIDE) for column in range(SIDE)]
-    return [cell for cell in cells if cell not in ENDS]
+    cells = [(row, column) for row in range(GRID_SIDE) for column in range(GRID_SIDE)]
+    return [cell for cell in cells if cell not in GRID_ENDS]
 
 
 def _grid_moves() -> tuple[Tensor, Tensor, Tensor]:
@@ -45,11 +45,14 @@ def _grid_moves() -> tuple[Tensor, Tensor, Tensor]:
     transition = torch.zeros(len(cells), 4, len(cells), dtype=F64)
     termination, terminal_reward = (torch.zeros(len(cells), 4, dtype=F64) for _ in range(2))
     for (row, column), state in number.items():
-        for action, (down, right) in enumerate(MOVES):
-            cell = (min(max(row + down, 0), SIDE - 1), min(max(column + right, 0), SIDE - 1))
-            if cell in ENDS:
+        for action, (down, right) in enumerate(GRID_MOVES):
+            cell = (
+                min(max(row + down, 0), GRID_SIDE - 1),
+                min(max(column + right, 0), GRID_SIDE - 1),
+            )
+            if cell in GRID_ENDS:
                 termination[state, action] = 1
-                terminal_reward[state, action] = ENDS[cell]
+                terminal_reward[state, action] = GRID_ENDS[cell]
             else:
                 transition[state, action, number[cell]] = 1
     return transition, termination, terminal_reward
@@ -68,7 +71,7 @@ def grid_world() -> FiniteMDP:
     """
     transition, termination, terminal_reward = _grid_moves()
     cells = _cells()
-    coordinates = torch.tensor(cells, dtype=F64) / (SIDE - 1)
+    coordinates = torch.tensor(cells, dtype=F64) / (GRID_SIDE - 1)
     return finite_mdp(
         transition=transition,
         reward=torch.full_like(transition, -0.01),
@@ -102,7 +105,7 @@ def noisy_grid(off_policy: bool = False) -> FiniteMDP:
     shift = torch.rand(
         len(cells), POSITIONS, 2, dtype=F64, generator=generator(0, "noisy grid", POSITIONS)
     )
-    points = ((torch.tensor(cells, dtype=F64)[:, None] + shift) / SIDE).flatten(0, 1)
+    points = ((torch.tensor(cells, dtype=F64)[:, None] + shift) / GRID_SIDE).flatten(0, 1)
     to_positions = transition.repeat_interleave(POSITIONS, 2) / POSITIONS
     start = torch.eye(len(cells), dtype=F64)[cells.index((6, 0))]
     target = [[0.1, 0.4, 0.4, 0.1]] * len(points)
