@@ -20,7 +20,8 @@ import torch
 from benchmarks.machine import copy_window, matrix_window, seconds, use_threads
 from benchmarks.plain_loop import plain_loop
 from neural_tdc.learning.algorithm import Algorithm, State
-from neural_tdc.learning.learner import SMALL, repeated_updates
+from neural_tdc.learning.blocks import SMALL
+from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, MarkovSampling

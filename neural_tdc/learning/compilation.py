@@ -20,16 +20,38 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from neural_tdc.learning.fast_activations import fast_tanh
-from neural_tdc.learning.kernel_loop import kernel_loop
+from neural_tdc.learning.kernel_calls import Program
+from neural_tdc.learning.kernel_loop import Loop, kernel_loop
 from neural_tdc.learning.private_compiler import Compiler, compiler, compiler_settings
+from neural_tdc.learning.small_products import can_be_multiplied, small_product
 from neural_tdc.learning.small_systems import solved_side_by_side
 
 # Multiplications in one of a batch's matrix products up to which it is written out, and in all of
 # them: a single run's products cost less than the call of a library.
 SMALL_PRODUCT = 4096
 FEW_PRODUCTS = 2**16
+# What a compiled program calls a library for, which uses all threads of torch.
+_OF_LIBRARIES = {
+    torch.ops.aten.bmm.default,
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.convolution.default,
+    torch.ops.aten.convolution_backward.default,
+    torch.ops.aten._linalg_solve_ex.default,
+}
 # Bytes that are carried up to which calls are repeated in C++; a longer call hides Python's time.
 SMALL_STATE = 2**26
+
+
+RepeatedProgram = Callable[[Any, Any, int], Any]
+
+
+def multiplied_here(left: Tensor, right: Tensor) -> Any:
+    """Return the batched product of matrices by one thread, or NotImplemented where it is large."""
+    each = left.shape[1] * left.shape[2] * right.shape[2]
+    if each > SMALL_PRODUCT and can_be_multiplied(left, right):
+        return small_product(left, right)
+    return written_out(left, right)
 
 
 def written_out(left: Tensor, right: Tensor) -> Any:
@@ -61,9 +83,15 @@ def store_mixed_words(graph: torch.fx.GraphModule, force_stride: Any) -> None:
 
 
 def traced(
-    function: Callable[[Any, Any], Any], carried: Any, constant: Any, inductor: Compiler
+    function: Callable[[Any, Any], Any],
+    carried: Any,
+    constant: Any,
+    inductor: Compiler,
+    product: Callable[[Tensor, Tensor], Any] = written_out,
 ) -> torch.fx.GraphModule:
     """Return `function(carried, constant) -> carried` as a graph from tensors to tensors.
+
+    product: takes the place of batched products, where it is implemented
 
     Its inputs are the tensors of `carried` and of `constant`, its outputs those carried on.
     """
@@ -86,7 +114,7 @@ def traced(
         return value if value is NotImplemented else inductor.force_stride(value, value.stride())
 
     table = {
-        torch.ops.aten.bmm.default: written_out,
+        torch.ops.aten.bmm.default: product,
         torch.ops.aten.tanh.default: stored_tanh,
         torch.ops.aten._linalg_solve_ex.default: solved_side_by_side,
     }
@@ -97,37 +125,25 @@ def traced(
 
 def compile_repeatable(
     function: Callable[[Any, Any], Any], carried: Any, constant: Any, *, store_shared: bool = False
-) -> Callable[[Any, Any, int], Any]:
+) -> RepeatedProgram:
     """Compile `function(carried, constant) -> carried` and return what repeats it.
 
     carried, constant: trees of tensors, of the shapes that all calls will have
     store_shared: store a value that several loops read, in place of computing it in each. The
         weights' loops then no longer compute an activation's derivative one number at a time:
-        2.4 times faster for a large population of ReLU bodies, slower for a single run.
+        2.4 times faster for a large population of ReLU bodies.
 
     The result takes (carried, constant, number of calls) and returns what is carried after them.
     Raises RuntimeError where this torch's compiler is not the one expected.
     """
-    inductor = compiler()
-    leaves, structure = tree_flatten(carried)
-    present = [leaf for leaf in tree_flatten(constant)[0] if isinstance(leaf, Tensor)]
-    settings = compiler_settings()
-    if store_shared:
-        settings["realize_reads_threshold"] = 1
-    with torch.no_grad(), inductor.settings(settings):
-        graph = traced(function, carried, constant, inductor)
-        # With shapes instead of tensors the compiler finds what it has compiled once before.
-        fake = inductor.fake_mode()
-        shapes: list[Any] = [
-            fake.from_tensor(leaf, static_shapes=True) for leaf in (*leaves, *present)
-        ]
-        program = inductor.compile(graph, shapes)
-        small = sum(leaf.nbytes for leaf in leaves) <= SMALL_STATE
-        loop = kernel_loop(program, leaves, present) if small else None
+    single = torch.get_num_threads() == 1 and _on_cpu(carried, constant)
+    product = multiplied_here if single else written_out
+    graph = _graph(function, carried, constant, product)
+    program, loop = _compiled(graph, carried, constant, _settings(store_shared))
 
     def repeat(carried: Any, constant: Any, calls: int) -> Any:
-        tensors = tree_flatten(carried)[0]
-        bound = [leaf for leaf in tree_flatten(constant)[0] if isinstance(leaf, Tensor)]
+        tensors, structure = tree_flatten(carried)
+        bound = _tensors(constant)
         with torch.no_grad():
             if loop is not None and calls > 1:
                 return tree_unflatten(loop(tensors, bound, calls), structure)
@@ -136,6 +152,74 @@ def compile_repeatable(
         return tree_unflatten(tensors, structure)
 
     return repeat
+
+
+def compile_for_threads(
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any
+) -> RepeatedProgram | None:
+    """Compile what `compile_repeatable` does, as one that several threads may call at once.
+
+    Each call uses one thread and needs no Python. Returns None where that cannot be: where a
+    library's operations are called, which use all threads themselves.
+    """
+    if not _small(carried):
+        return None
+    graph = _graph(function, carried, constant, multiplied_here)
+    if any(node.target in _OF_LIBRARIES for node in graph.graph.nodes):
+        return None
+    settings = {**_settings(store_shared=True), "cpp.threads": 1}
+    _, loop = _compiled(graph, carried, constant, settings)
+    if loop is None:
+        return None
+
+    def repeat(carried: Any, constant: Any, calls: int) -> Any:
+        tensors, structure = tree_flatten(carried)
+        with torch.no_grad():
+            return tree_unflatten(loop(tensors, _tensors(constant), calls), structure)
+
+    return repeat
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+
+
+def _small(carried: Any) -> bool:
+    return sum(leaf.nbytes for leaf in _tensors(carried)) <= SMALL_STATE
+
+
+def _on_cpu(*trees: Any) -> bool:
+    return all(leaf.device.type == "cpu" for leaf in _tensors(trees))
+
+
+def _settings(store_shared: bool) -> dict[str, Any]:
+    settings = compiler_settings()
+    if store_shared:
+        settings["realize_reads_threshold"] = 1
+    return settings
+
+
+def _graph(
+    function: Callable[[Any, Any], Any], carried: Any, constant: Any, product: Any
+) -> torch.fx.GraphModule:
+    with torch.no_grad():
+        return traced(function, carried, constant, compiler(), product)
+
+
+def _compiled(
+    graph: torch.fx.GraphModule, carried: Any, constant: Any, settings: dict[str, Any]
+) -> tuple[Program, Loop | None]:
+    """Return the graph's program, and what repeats it in C++ where it is small and that can be."""
+    inductor = compiler()
+    leaves, present = _tensors(carried), _tensors(constant)
+    with torch.no_grad(), inductor.settings(settings):
+        # With shapes instead of tensors the compiler finds what it has compiled once before.
+        fake = inductor.fake_mode()
+        shapes: list[Any] = [
+            fake.from_tensor(leaf, static_shapes=True) for leaf in (*leaves, *present)
+        ]
+        program: Program = inductor.compile(graph, shapes)
+        return program, kernel_loop(program, leaves, present) if _small(carried) else None
 
 
 def compiled_at_first_call(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

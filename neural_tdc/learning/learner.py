@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
-from neural_tdc.learning.compilation import compile_repeatable
+from neural_tdc.learning.blocks import SMALL, block_updates
 from neural_tdc.learning.device_updates import device_updates
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.row_numbers import check_row_numbers
@@ -28,11 +28,6 @@ from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
 # docs/statistics.md says what is between here and infinity.
 DIVERGENCE = 1e5
 
-# Runs above which a value that several loops read is stored, see `compile_repeatable`.
-SMALL = 256
-# A large population learns block after block, between two measurements: a block's parameters stay
-# in the cache. Runs do not touch one another, so it makes no difference to them. About so many:
-BLOCK_RUNS = 1024
 
 Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
 
@@ -98,45 +93,7 @@ def repeated_updates(
             function, (state, zero), (experience, base), compiled=compiled, graphs=graphs
         )
         return lambda state, update, times: repeat((state, update), times)
-    count = equal_blocks(runs)
-    # Transitions and table are shared; the rest has a run axis.
-    own = {"stream_index": experience.stream_index, "key": experience.key}
-    if experience.rows is not None:
-        own["rows"] = experience.rows
-    constants = [
-        (experience._replace(**block), sizes)
-        for block, sizes in zip(in_blocks(own, count), in_blocks(base, count))
-    ]
-    program = compile_repeatable(
-        function, (in_blocks(state, count)[0], zero), constants[0], store_shared=runs > SMALL
-    )
-
-    def advance(state: State, update: Tensor, times: int) -> tuple[State, Tensor]:
-        blocks = [
-            program((block, update), constant, times)
-            for block, constant in zip(in_blocks(state, count), constants)
-        ]
-        states, (update, *_) = zip(*blocks)
-        return states[0] if count == 1 else tree_map(lambda *x: torch.cat(x), *states), update
-
-    return advance
-
-
-def equal_blocks(runs: int) -> int:
-    """Return into how many equal blocks to cut a population, each of about BLOCK_RUNS runs.
-
-    1 where it has no divisor that leaves between half and twice as many.
-    """
-    counts = range(-(-runs // (2 * BLOCK_RUNS)), 2 * runs // BLOCK_RUNS + 1)
-    fitting = [count for count in counts if runs % count == 0]
-    return min(fitting, key=lambda count: abs(runs / count - BLOCK_RUNS), default=1)
-
-
-def in_blocks(population: Any, count: int) -> list[Any]:
-    """Cut a tree of tensors with a leading run axis into `count` blocks of runs."""
-    leaves, structure = tree_flatten(population)
-    pieces = zip(*(leaf.chunk(count) for leaf in leaves))
-    return [tree_unflatten(list(piece), structure) for piece in pieces]
+    return block_updates(function, state, experience, base)
 
 
 def magnitude(parameters: Parameters) -> Float[Tensor, " run"]:

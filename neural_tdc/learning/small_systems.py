@@ -31,7 +31,7 @@ def small_solution(matrix: Tensor, right: Tensor) -> Tensor:
     """
     matrix, right = matrix.contiguous(), right.contiguous()
     solution = torch.empty_like(right)
-    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(solution_kernel(matrix))
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(solution_kernel(matrix, right))
     kernel(matrix.data_ptr(), right.data_ptr(), solution.data_ptr())
     return solution
 
@@ -63,11 +63,16 @@ def solved_side_by_side(
     return small_solution(matrix, right), matrix, pivots, code
 
 
-def solution_kernel(matrix: Float[Tensor, "batch row row"]) -> int:
+def solution_kernel(
+    matrix: Float[Tensor, "batch row row"], right: Float[Tensor, "batch row 1"]
+) -> int:
     """Return the address of the function that solves systems of this shape.
 
     It takes the addresses of the matrices, the right sides and the solutions, all contiguous.
+    Raises ValueError for another layout.
     """
+    if not (matrix.is_contiguous() and right.is_contiguous()):
+        raise ValueError("systems must be contiguous")
     return _compiled_kernel(_TYPES[matrix.dtype], *matrix.shape[:2])
 
 

@@ -14,12 +14,14 @@ from torch.utils._pytree import tree_leaves
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_streams
-from neural_tdc.learning import compilation, learner, private_compiler
+from neural_tdc.learning import compilation, private_compiler
 from neural_tdc.learning.compilation import (
     FEW_PRODUCTS,
     SMALL_PRODUCT,
+    compile_for_threads,
     compile_repeatable,
     compiled_at_first_call,
+    multiplied_here,
     store_mixed_words,
     written_out,
 )
@@ -32,12 +34,12 @@ from neural_tdc.learning.private_compiler import (
     compiler_settings,
     import_compiler,
 )
-from neural_tdc.learning.sampling import Experience, IidSampling, ReplaySampling
+from neural_tdc.learning.sampling import Experience, ReplaySampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.randomness import draw, keys
 from neural_tdc.rules.registry import RULES
-from neural_tdc.types import StepSizes, Transition
+from neural_tdc.types import StepSizes
 
 
 def test_headers_are_compiled_beforehand_only_where_the_variable_of_torch_says_so(monkeypatch):
@@ -80,6 +82,23 @@ def test_a_product_of_few_runs_is_written_out_though_it_is_large():
     for runs, out in ((few, True), (few + 1, False)):
         made = written_out(torch.ones(runs, SMALL_PRODUCT // 32, 8), torch.ones(runs, 8, 8))
         assert (made is not NotImplemented) == out
+
+
+@pytest.mark.parametrize(("rows", "here"), [(SMALL_PRODUCT // 64, False), (SMALL_PRODUCT, True)])
+def test_one_thread_multiplies_by_small_products_what_is_not_worth_writing_out(rows, here):
+    graph = make_fx(multiplied_here, tracing_mode="fake")(
+        torch.zeros(3, rows, 8), torch.zeros(3, 8, 8)
+    )
+    targets = [node.target for node in graph.graph.nodes]
+    assert (torch.ops.neural_tdc.small_product.default in targets) == here
+    assert torch.ops.aten.bmm.default not in targets
+
+
+def test_a_program_that_calls_a_library_is_not_one_for_several_threads(monkeypatch):
+    matrix, other = torch.ones(2, 20, 80, 80)
+    assert compile_for_threads(lambda x, y: torch.bmm(x, y), matrix, other) is None
+    monkeypatch.setattr(compilation, "SMALL_STATE", matrix.nbytes - 1)
+    assert compile_for_threads(lambda x, y: x * y, matrix, other) is None
 
 
 @pytest.mark.slow
@@ -146,44 +165,6 @@ def test_what_was_compiled_before_is_found_again():
     for program in (first, again):
         expected = (carried * factor + one) * factor + one
         assert torch.allclose(program(carried, one, 2), expected, rtol=1e-14)
-
-
-def test_a_large_population_learns_in_blocks_as_it_would_whole(monkeypatch):
-    def uncompiled(function, carried, constant, *, store_shared):
-        def repeat(carried, constant, calls):
-            for _ in range(calls):
-                carried = function(carried, constant)
-            return carried
-
-        return repeat
-
-    runs, time, width = 6, 5, 3
-    draw = torch.Generator().manual_seed(0)
-    feature = torch.randn(runs, time + 1, width, generator=draw, dtype=torch.float64)
-    ones = torch.ones(runs, time, dtype=torch.float64)
-    stream = Transition(feature[:, :-1], ones, 0.9 * ones, feature[:, 1:], ones, 0 * ones)
-    experience = Experience(stream, None, torch.arange(runs), keys(0, runs, "sampling"))
-    algorithm, state = prepare(RULES["tdc"], None, feature[0], runs=runs, seed=0)
-    base = StepSizes(*(torch.linspace(0.01, 0.1, runs, dtype=torch.float64) for _ in range(3)))
-    monkeypatch.setattr(learner, "compile_repeatable", uncompiled)
-    results = []
-    for block in (2, 4):
-        monkeypatch.setattr(learner, "BLOCK_RUNS", block)
-        advance = learner.repeated_updates(
-            algorithm,
-            schedule("general"),
-            IidSampling(2),
-            experience,
-            base,
-            state,
-            compiled=True,
-        )
-        results.append(advance(state, torch.tensor(0), 7))
-    (blocked, after), (whole, _) = results
-    assert int(after) == 7
-    assert torch.equal(blocked.parameters.head, whole.parameters.head)
-    assert torch.equal(blocked.parameters.auxiliary["tdc"], whole.parameters.auxiliary["tdc"])
-    assert len(blocked.parameters.head.unique(dim=0)) == runs
 
 
 def test_a_device_other_than_the_cpu_brings_its_own_compiler(monkeypatch):

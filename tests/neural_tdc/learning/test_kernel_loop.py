@@ -97,7 +97,7 @@ def test_a_program_that_is_not_kernels_alone_is_repeated_from_python():
     def large(carried, constant):
         return torch.bmm(carried, constant).tanh()
 
-    matrix, other = torch.randn(2, 20, 40, 40, dtype=F64) / 6
+    matrix, other = torch.randn(2, 3, 80, 80, dtype=F64) / 9
     repeat, loop = compiled_with_its_loop(large, matrix, other)
     assert loop is None
     expected = large(large(matrix, other), other)

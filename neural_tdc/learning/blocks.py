@@ -1,0 +1,124 @@
+"""A population on the CPU in blocks of runs, which learn at the same time, a thread each.
+
+Runs do not touch one another, so a block needs to wait for no other one between two measurements:
+neither at the end of an update nor of a kernel, where threads that share a kernel wait for the
+slowest. A block's parameters stay in the cache of its core. It makes no difference to a run.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from neural_tdc.learning.compilation import RepeatedProgram, compile_for_threads, compile_repeatable
+from neural_tdc.types import StepSizes
+
+# Runs of a block at most.
+BLOCK_RUNS = 64
+# Updates of one run from which on a call is worth several threads.
+WORTH_A_POOL = 2**12
+# The runs of a block, about, where a program's kernels use all threads.
+SHARED_BLOCK_RUNS = 1024
+# Runs above which such a program stores a value that several loops read, see `compile_repeatable`.
+SMALL = 256
+
+Advance = Callable[[Any, Tensor, int], tuple[Any, Tensor]]
+
+
+def block_updates(
+    function: Callable[[Any, Any], Any], state: Any, experience: Any, base: StepSizes
+) -> Advance:
+    """Compile an update and return the function that takes a number of updates.
+
+    function: ((state, update), (experience, base)) → (state, update) of a population
+
+    The result takes (state, number of the first update, how many) and returns the new state and the
+    number of the next update.
+    """
+    runs, threads = len(experience.stream_index), torch.get_num_threads()
+    zero = torch.zeros((), dtype=torch.int64)
+
+    def blocks(size: int) -> list[Any]:
+        # Transitions and table are shared; the rest has a run axis.
+        own = {"stream_index": experience.stream_index, "key": experience.key}
+        if experience.rows is not None:
+            own["rows"] = experience.rows
+        return [
+            (experience._replace(**block), sizes)
+            for block, sizes in zip(in_blocks(own, size), in_blocks(base, size))
+        ]
+
+    size = block_size(runs, threads)
+    constants = blocks(size)
+    first = in_blocks(state, size)[0], zero
+    program = compile_for_threads(function, first, constants[0])
+    if program is not None:
+        return _advance(program, constants, runs, threads)
+    size = runs // equal_blocks(runs)
+    constants = blocks(size)
+    first = in_blocks(state, size)[0], zero
+    shared = compile_repeatable(function, first, constants[0], store_shared=runs > SMALL)
+    return _advance(shared, constants, runs, 1)
+
+
+def _advance(
+    program: RepeatedProgram, constants: Sequence[Any], runs: int, threads: int
+) -> Advance:
+    """Return what learns block after block, or as many at a time as there are threads."""
+    size = len(constants[0][0].stream_index)
+
+    def advance(state: Any, update: Tensor, times: int) -> tuple[Any, Tensor]:
+        def block(number: int) -> tuple[Any, Tensor]:
+            moved: tuple[Any, Tensor] = program((states[number], update), constants[number], times)
+            return moved
+
+        states = in_blocks(state, size)
+        if threads > 1 and len(states) > 1 and runs * times >= WORTH_A_POOL:
+            with ThreadPoolExecutor(threads) as pool:
+                moved = list(pool.map(block, range(len(states))))
+        else:
+            moved = [block(number) for number in range(len(states))]
+        return joined_blocks([state for state, _ in moved], runs), moved[0][1]
+
+    return advance
+
+
+def block_size(runs: int, threads: int) -> int:
+    """Return the runs of a block: at most BLOCK_RUNS, and blocks for all threads alike."""
+    blocks = threads * -(-runs // (threads * BLOCK_RUNS))
+    return -(-runs // blocks)
+
+
+def equal_blocks(runs: int) -> int:
+    """Return into how many equal blocks to cut a population, each of about SHARED_BLOCK_RUNS runs.
+
+    1 where it has no divisor that leaves between half and twice as many.
+    """
+    counts = range(-(-runs // (2 * SHARED_BLOCK_RUNS)), 2 * runs // SHARED_BLOCK_RUNS + 1)
+    fitting = [count for count in counts if runs % count == 0]
+    return min(fitting, key=lambda count: abs(runs / count - SHARED_BLOCK_RUNS), default=1)
+
+
+def in_blocks(population: Any, size: int) -> list[Any]:
+    """Cut a tree of tensors with a leading run axis into blocks of `size` runs.
+
+    The last run is repeated until the last block is full.
+    """
+    leaves, structure = tree_flatten(population)
+    pieces = zip(*(_full(leaf, size).split(size) for leaf in leaves))
+    return [tree_unflatten(list(piece), structure) for piece in pieces]
+
+
+def _full(leaf: Tensor, size: int) -> Tensor:
+    missing = -len(leaf) % size
+    return torch.cat([leaf, leaf[-1:].expand(missing, *leaf.shape[1:])]) if missing else leaf
+
+
+def joined_blocks(blocks: Sequence[Any], runs: int) -> Any:
+    """Return the population of so many runs that was cut into blocks."""
+    if len(blocks) == 1:
+        return blocks[0]
+    return tree_map(lambda *pieces: torch.cat(pieces)[:runs], *blocks)

@@ -1,0 +1,119 @@
+"""Blocks of runs that learn at the same time learn what the population would as a whole."""
+
+import threading
+
+import pytest
+import torch
+
+from neural_tdc.learning import blocks
+from neural_tdc.learning.blocks import block_size, in_blocks, joined_blocks
+from neural_tdc.learning.learner import repeated_updates
+from neural_tdc.learning.preparation import prepare
+from neural_tdc.learning.sampling import Experience, IidSampling
+from neural_tdc.learning.schedules import schedule
+from neural_tdc.randomness import keys
+from neural_tdc.rules.registry import RULES
+from neural_tdc.types import StepSizes, Transition
+
+RUNS = 7
+
+
+def uncompiled(function, carried, constant, **_):
+    def repeat(carried, constant, calls):
+        for _ in range(calls):
+            carried = function(carried, constant)
+        return carried
+
+    return repeat
+
+
+def population(runs=RUNS, time=5, width=3):
+    draw = torch.Generator().manual_seed(0)
+    feature = torch.randn(runs, time + 1, width, generator=draw, dtype=torch.float64)
+    ones = torch.ones(runs, time, dtype=torch.float64)
+    stream = Transition(feature[:, :-1], ones, 0.9 * ones, feature[:, 1:], ones, 0 * ones)
+    experience = Experience(stream, None, torch.arange(runs), keys(0, runs, "sampling"))
+    algorithm, state = prepare(RULES["tdc"], None, feature[0], runs=runs, seed=0)
+    base = StepSizes(*(torch.linspace(0.01, 0.1, runs, dtype=torch.float64) for _ in range(3)))
+    return algorithm, experience, base, state
+
+
+def learned(updates=7):
+    algorithm, experience, base, state = population()
+    advance = repeated_updates(
+        algorithm, schedule("general"), IidSampling(2), experience, base, state, compiled=True
+    )
+    return advance(state, torch.tensor(0), updates)
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Return the threads that updates were taken by; three are at hand."""
+    seen = set()
+
+    def watched(function, carried, constant, **_):
+        repeat = uncompiled(function, carried, constant)
+
+        def noted(*arguments):
+            seen.add(threading.get_ident())
+            return repeat(*arguments)
+
+        return noted
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(blocks, "compile_for_threads", watched)
+    return seen
+
+
+def test_a_population_learns_in_blocks_as_it_would_whole(monkeypatch, threads):
+    monkeypatch.setattr(blocks, "WORTH_A_POOL", 7 * RUNS)
+    blocked, after = learned()
+    assert threading.get_ident() not in threads
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    threads.clear()
+    whole, _ = learned()
+    assert threads == {threading.get_ident()}
+    assert int(after) == 7
+    assert torch.equal(blocked.parameters.head, whole.parameters.head)
+    assert torch.equal(blocked.parameters.auxiliary["tdc"], whole.parameters.auxiliary["tdc"])
+    assert len(blocked.parameters.head.unique(dim=0)) == RUNS
+
+
+def test_a_few_updates_are_taken_by_the_thread_that_asks_for_them(monkeypatch, threads):
+    monkeypatch.setattr(blocks, "WORTH_A_POOL", 7 * RUNS + 1)
+    learned()
+    assert threads == {threading.get_ident()}
+
+
+def test_a_program_for_all_threads_learns_block_after_block(monkeypatch):
+    sizes = []
+
+    def noted(function, carried, constant, **_):
+        sizes.append(len(carried[0].parameters.head))
+        return uncompiled(function, carried, constant)
+
+    monkeypatch.setattr(blocks, "compile_for_threads", lambda *_: None)
+    monkeypatch.setattr(blocks, "compile_repeatable", noted)
+    whole, _ = learned()
+    monkeypatch.setattr(blocks, "SHARED_BLOCK_RUNS", 1)
+    single, _ = learned()
+    assert sizes == [7, 1]
+    assert torch.equal(whole.parameters.head, single.parameters.head)
+
+
+@pytest.mark.parametrize(
+    ("runs", "threads", "size"),
+    [(1, 4, 1), (3, 2, 2), (64, 2, 32), (128, 2, 64), (130, 2, 33), (1000, 1, 63)],
+)
+def test_blocks_are_small_and_alike_for_all_threads(runs, threads, size):
+    assert blocks.BLOCK_RUNS == 64
+    assert block_size(runs, threads) == size
+
+
+def test_a_population_is_cut_and_joined_again():
+    tree = {"a": torch.arange(10).view(5, 2), "b": torch.arange(5)}
+    pieces = in_blocks(tree, 2)
+    assert [piece["b"].tolist() for piece in pieces] == [[0, 1], [2, 3], [4, 4]]
+    joined = joined_blocks(pieces, 5)
+    assert all(torch.equal(joined[name], leaf) for name, leaf in tree.items())
+    assert joined_blocks([tree], 5) is tree
