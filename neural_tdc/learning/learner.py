@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from neural_tdc.action_values.rows import ratio_on_arrival
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
-from neural_tdc.learning.blocks import SMALL, block_updates
+from neural_tdc.learning.blocks import block_updates
 from neural_tdc.learning.device_updates import device_updates
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.row_numbers import check_row_numbers
@@ -27,7 +27,6 @@ from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
 # A parameter of this many times its initial maximum (at least 1), or more, counts as diverged;
 # docs/statistics.md says what is between here and infinity.
 DIVERGENCE = 1e5
-
 
 Updates = Callable[[State, Experience, Tensor, StepSizes], tuple[State, Tensor]]
 
@@ -86,7 +85,6 @@ def repeated_updates(
         (state, update), (experience, base) = carried, constant
         return single(state, experience, update, base)
 
-    runs = len(experience.stream_index)
     if device.type != "cpu" or not compiled:
         # As one block: blocks are for the cache of the CPU.
         repeat = device_updates(
