@@ -15,7 +15,7 @@ from experiments.landscape.settings import read_landscape_settings
 from experiments.plot.settings import PlotSettings
 from experiments.runs.command_line.program import parse
 from experiments.sweep.settings.study_file import read_sweep_settings
-from experiments.train_dqn.settings import read_dqn_settings
+from experiments.train_dqn.reading import read_dqn_settings
 from experiments.train_supervised.settings import read_supervised_settings
 from experiments.two_step.settings import TwoStepSettings
 from neural_tdc import __version__, step

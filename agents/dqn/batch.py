@@ -19,6 +19,8 @@ class Batch(NamedTuple):
     next_observation:  [batch, *observation] the observation m steps on; an episode's true last one
     next_number:       [batch] on the host: the number of its last frame, counted from the first
                        that was stored; modulo the replay's rows, the row where it lies
+    follows:           [batch] whether the next transition of the batch continues this one, where
+                       there are segments; None where every transition is drawn on its own
     """
 
     observation: Tensor
@@ -27,6 +29,24 @@ class Batch(NamedTuple):
     discount: Tensor
     next_observation: Tensor
     next_number: np.ndarray
+    follows: Tensor | None = None
+
+
+def segment_places(first: Int[np.ndarray, "*segment"], length: int) -> Int[np.ndarray, "*batch"]:
+    """Return the places of segments one after another, of which each begins at one of `first`."""
+    places = first[..., None] + np.arange(length)
+    return places.reshape(*first.shape[:-1], -1)
+
+
+def segment_name(length: int) -> str:
+    """Return what is drawn, in words."""
+    return "transition" if length == 1 else f"segment of {length} transitions"
+
+
+def continued_by_next(ended: Bool[np.ndarray, "*batch"], length: int) -> Bool[np.ndarray, "*batch"]:
+    """Return which transitions of segments the next one continues; ended: ends and cuts."""
+    last = np.arange(ended.shape[-1]) % length == length - 1
+    return ~(ended | last)
 
 
 def n_step_returns(

@@ -14,6 +14,10 @@ over the batch,
     head    −δφ(s) from θ_a and Γuφ(s') from θ_b
     auxiliary  −(δ − u)φ(s) from ω_a, and κω from all ω
 
+With λ over segments (`agents.dqn.segments`) Q-learning descends the error of the λ-return, and in
+gradient TD δ^λ stands for δ and m = m(u) for u, but for (δ^λ − u)ω_a and the auxiliary head's
+−(δ^λ − u)φ(s); "corrected" bodies and heads have −(δ^λ + m − u) in the place of −δ.
+
 Sources: Mnih et al. 2015 (Nature 518, 529); van Hasselt et al. 2016 (arXiv 1509.06461); QC and QRC
 of Ghiassian et al. 2020 (arXiv 2007.00611) and Patterson et al. 2022 (arXiv 2104.13844); Algorithm
 1 of arXiv 2605.15530; a target of the head alone as in Vincent et al. 2025 (arXiv 2506.04398).
@@ -29,6 +33,7 @@ from torch.nn import functional
 
 from agents.dqn.batch import Batch
 from agents.dqn.batched_linear import batched_linear
+from agents.dqn.segments import carried_from_next, from_earlier, from_later
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "huber": functional.smooth_l1_loss,
@@ -46,6 +51,7 @@ class QObjective(NamedTuple):
                  features, or "none": the present network
     correction:  None for Q-learning; else how the body is corrected, "corrected" or "mspbe"
     kappa:       κ of the auxiliary head's −κω
+    trace_decay: λ over segments, with Watkins's traces
     """
 
     double: bool = True
@@ -53,6 +59,7 @@ class QObjective(NamedTuple):
     target: str = "network"
     correction: str | None = None
     kappa: float = 0.0
+    trace_decay: float = 0.0
 
 
 DOUBLE = QObjective()
@@ -125,16 +132,21 @@ def of_action(
 
 def td_targets(
     target_values: Float[Tensor, "*batch action"],
-    reward: Float[Tensor, "*batch"],
-    discount: Float[Tensor, "*batch"],
+    batch: Batch,
     online_values: Float[Tensor, "*batch action"] | None = None,
+    trace_decay: float = 0.0,
 ) -> Float[Tensor, "*batch"]:
     """Return R + Γ·q(s'), where q is the target's value of the best action by `online_values`.
 
     online_values:  the network's own values at s' for double DQN; None for the target's
+    trace_decay:    λ of the λ-return R + (Γ − d)q(s') + d·(that of the next transition)
     """
     choosing = target_values if online_values is None else online_values
-    return reward + discount * of_action(target_values, choosing.argmax(-1))
+    best = choosing.argmax(-1)
+    carry = carried_from_next(batch, best, trace_decay)
+    after = of_action(target_values, best)
+    one_step = batch.reward + batch.discount * after
+    return one_step if carry is None else from_later(one_step - carry * after, carry)
 
 
 def q_learning(
@@ -175,15 +187,18 @@ def gradient_td(
     body_next = of_action(next_values, best)
     body_value = of_action(head.still()(feature), action)
     body_error = batch.reward + batch.discount * body_next - body_value
-    error, u = body_error.detach(), estimate.detach()
+    u, carry = estimate.detach(), carried_from_next(batch, best, objective.trace_decay)
+    # δ^λ and m(u); without λ they are δ and u.
+    error, m = from_later(body_error.detach(), carry), from_earlier(u, carry)
+    credit = error + (m - u)
     if objective.correction == "mspbe":
         body_estimate = of_action(auxiliary.still()(feature), action)
-        body = body_error * body_estimate - body_estimate.square() / 2
+        body = m * body_error + error * body_estimate - body_estimate.square() / 2
     else:
-        body = batch.discount * u * body_next - error * body_value
-    of_head = -error * value
+        body = batch.discount * m * body_next - credit * body_value
+    of_head = -credit * value
     if target_head is None:
-        of_head = of_head + batch.discount * u * of_action(head(next_still), best)
+        of_head = of_head + batch.discount * m * of_action(head(next_still), best)
     of_auxiliary = (error - estimate).square() / 2
     total = (body + of_head + of_auxiliary).mean(-1)
     if objective.kappa:
@@ -229,8 +244,8 @@ def descent(
             online_values = online_values.to(exact)
         td_target = td_targets(
             target_values.to(exact),
-            batch.reward,
-            batch.discount,
+            batch,
             online_values if objective.double else None,
+            objective.trace_decay,
         )
     return q_learning(network(batch.observation).to(exact), batch.action, td_target, objective.loss)

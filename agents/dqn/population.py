@@ -225,5 +225,5 @@ def _alike(members: Sequence[DQNMember]) -> list[slice]:
 
 
 def _of_runs(batch: Batch, runs: slice) -> Batch:
-    leaves: list[Any] = [leaf[runs] for leaf in batch]
+    leaves: list[Any] = [None if leaf is None else leaf[runs] for leaf in batch]
     return Batch(*leaves)

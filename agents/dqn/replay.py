@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from agents.dqn.batch import Batch, n_step_returns
+from agents.dqn.batch import Batch, continued_by_next, n_step_returns, segment_name, segment_places
 from agents.dqn.transfer import host_buffer, on_device
 from neural_tdc.device_memory import check_memory
 
@@ -58,8 +58,10 @@ class Replay:
     discount:      γ
     reward_limit:  rewards are cut to [−limit, limit] when drawn, and kept as they are; None for no
                    limit
+    sequence_length: transitions of a segment; batches are made of segments where it is more than 1
 
-    Raises ValueError in one line where it does not fit into memory, before any is taken.
+    Raises ValueError in one line where it does not fit into memory, before any is taken, and for
+    segments of several environments or steps.
     """
 
     def __init__(
@@ -74,8 +76,12 @@ class Replay:
         discount: float = 0.99,
         reward_limit: float | None = None,
         device: torch.device | str = "cpu",
+        sequence_length: int = 1,
     ) -> None:
         check_capacity(capacity, environments, stack, steps)
+        if sequence_length > 1 and (environments > 1 or steps > 1):
+            raise ValueError("segments are of one environment and of one-step transitions")
+        self._length = sequence_length
         self.times = -(-capacity // environments)
         self.environments, self.stack, self.steps = environments, stack, steps
         self.rows = self.times * environments
@@ -219,12 +225,19 @@ class Replay:
     def sample(self, batch: int, generator: torch.Generator) -> Batch:
         """Draw transitions uniformly, with replacement; see `agents.dqn.batch`.
 
+        Segments are drawn uniformly, batch // length of them, and lie one after another.
         Raises ValueError where there is none yet.
         """
-        if not self._count:
-            raise ValueError("the replay holds no transition yet")
-        drawn = torch.randint(self._count, (batch,), generator=generator).numpy()
-        return self.at(self._starts[(self._oldest + drawn) % self.rows])
+        length = self._length
+        places = self._count - length + 1
+        if places <= 0:
+            raise ValueError(f"the replay holds no {segment_name(length)} yet")
+        drawn = torch.randint(places, (batch // length,), generator=generator).numpy()
+        row = self._starts[(self._oldest + segment_places(drawn, length)) % self.rows]
+        if length == 1:
+            return self.at(row)
+        follows = continued_by_next(self._terminated[row] | self._cut[row], length)
+        return self.at(row)._replace(follows=on_device([follows], self._frames.device)[0])
 
     def at(self, row: Int[np.ndarray, " batch"]) -> Batch:
         """Return the transitions that begin at given rows."""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from agents.dqn.batch import Batch, n_step_returns
+from agents.dqn.batch import Batch, continued_by_next, n_step_returns, segment_name, segment_places
 from agents.dqn.replay import FRAME_DTYPES, check_capacity, replay_bytes
 from agents.dqn.transfer import on_device
 from neural_tdc.device_memory import check_memory
@@ -40,8 +40,12 @@ class StackedReplay:
         discount: float = 0.99,
         reward_limit: float | None = None,
         device: torch.device | str = "cpu",
+        sequence_length: int = 1,
     ) -> None:
         check_capacity(capacity, 1, 1, steps)
+        if sequence_length > 1 and steps > 1:
+            raise ValueError("segments are of one-step transitions")
+        self._length = sequence_length
         self.runs, self.times, self.steps = runs, capacity, steps
         rows = runs * capacity
         frames, rest = replay_bytes(rows, frame_shape, dtype)
@@ -129,16 +133,23 @@ class StackedReplay:
     def sample(self, batch: int, generators: Sequence[torch.Generator]) -> Batch:
         """Draw transitions of every run by its own generator: leaves are [run, batch, …].
 
-        Raises ValueError where a run has none yet.
+        Segments as those of `Replay.sample`. Raises ValueError where a run has none yet.
         """
-        if not self._count.all():
-            raise ValueError("a replay holds no transition yet")
-        if self._drawn.shape[1] != batch:
-            self._drawn = torch.zeros(self.runs, batch, dtype=torch.int64)
-        for row, count, source in zip(self._drawn, self._count.tolist(), generators):
-            torch.randint(count, (batch,), generator=source, out=row)
-        place = (self._oldest[:, None] + self._drawn.numpy()) % self.times
-        return self.at(np.take_along_axis(self._starts, place, 1))
+        length = self._length
+        places = self._count - length + 1
+        if (places <= 0).any():
+            raise ValueError(f"a replay holds no {segment_name(length)} yet")
+        if self._drawn.shape[1] != batch // length:
+            self._drawn = torch.zeros(self.runs, batch // length, dtype=torch.int64)
+        for row, count, source in zip(self._drawn, places.tolist(), generators):
+            torch.randint(count, (len(row),), generator=source, out=row)
+        place = (self._oldest[:, None] + segment_places(self._drawn.numpy(), length)) % self.times
+        time = np.take_along_axis(self._starts, place, 1)
+        if length == 1:
+            return self.at(time)
+        row = self._first[:, None] + time
+        follows = continued_by_next(self._terminated[row] | self._cut[row], length)
+        return self.at(time)._replace(follows=on_device([follows], self.device)[0])
 
     def at(self, time: Int[np.ndarray, "run batch"]) -> Batch:
         """Return the transitions that begin at given times, modulo the capacity."""

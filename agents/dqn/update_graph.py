@@ -19,9 +19,9 @@ from neural_tdc.learning.cuda_graphs import (
 Update = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
-def batch_tensors(batch: Batch) -> list[Tensor]:
-    """Return what of a batch lies on the device."""
-    return [*batch[:5]]
+def _on_device(batch: Batch) -> dict[str, Tensor]:
+    """Return what of a batch lies on the device, by name."""
+    return {name: leaf for name, leaf in batch._asdict().items() if isinstance(leaf, Tensor)}
 
 
 class UpdateGraph:
@@ -53,7 +53,7 @@ class UpdateGraph:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return loss and mean value of an update."""
-        tensors = batch_tensors(batch)
+        tensors = list(_on_device(batch).values())
         self._calls += 1
         if self._failed:
             return self._update(batch)
@@ -73,8 +73,8 @@ class UpdateGraph:
 
     def _record(self, batch: Batch) -> None:
         """Record the update of a batch of this shape, without taking it."""
-        self._given = [leaf.clone() for leaf in batch_tensors(batch)]
-        named: dict[str, Any] = dict(zip(Batch._fields, self._given))
+        named: dict[str, Any] = {name: leaf.clone() for name, leaf in _on_device(batch).items()}
+        self._given = list(named.values())
         static = batch._replace(**named)
 
         def work() -> None:

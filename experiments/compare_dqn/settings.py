@@ -18,14 +18,16 @@ from experiments.runs.command_line.settings import (
 )
 from experiments.runs.folder.run_folder import folder_name
 from experiments.train_dqn.defaults import defaults_in_words
+from experiments.train_dqn.reading import (
+    check_rates,
+    check_target_period,
+    idle_agent_settings,
+)
 from experiments.train_dqn.settings import (
     DQN_ARMS,
     AgentSettings,
     DQNSettings,
-    check_rates,
-    check_target_period,
     dqn_settings,
-    idle_agent_settings,
 )
 
 

@@ -80,6 +80,7 @@ def stage_population(
             discount=first.gamma,
             reward_limit=first.reward_limit or None,
             device=resolve_device(first.device, deterministic=first.deterministic),
+            sequence_length=first.segment_length,
         )
     with named(f"--grid with --network {first.network}"):
         population = DQNPopulation(

@@ -10,7 +10,7 @@ from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.run_folder import FIGURE
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import mean_with_interval, tensorboard_line
-from experiments.train_dqn.settings import read_dqn_settings
+from experiments.train_dqn.reading import read_dqn_settings
 
 
 def train_dqn(argv: Sequence[str]) -> None:

@@ -103,6 +103,7 @@ def _replay(settings: DQNSettings, environments: Environments, device: torch.dev
             discount=settings.gamma,
             reward_limit=settings.reward_limit or None,
             device=device,
+            sequence_length=settings.segment_length,
         )
     except ValueError as error:
         raise UsageError(f"--replay-capacity {settings.replay_capacity}: {error}") from None

@@ -3,7 +3,7 @@
 What the settings stand for is made in `experiments.train_dqn.build`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -11,22 +11,17 @@ from typing import Annotated, Any, ClassVar
 from agents.dqn.learner import PRECISIONS
 from agents.dqn.objectives import CONTROL_RULES, GRADIENT_RULES, LOSSES, TARGETS, QObjective
 from agents.dqn.optimizers import OPTIMIZERS
-from agents.dqn.q_network import NETWORKS, network_options
-from envs.games.atari import Protocol
-from envs.games.registry import protocol_options
+from agents.dqn.q_network import NETWORKS
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.common_settings import DEVICES, FolderSettings
-from experiments.runs.command_line.program import flags_given
 from experiments.runs.command_line.requirements import above, at_least, count, from_to, one_of
 from experiments.runs.command_line.settings import (
     CheckedSettings,
-    Idle,
-    check_effects,
     flag_of,
     settings_from,
 )
 from experiments.runs.folder.run_folder import folder_name
-from experiments.train_dqn.defaults import defaults, defaults_in_words
+from experiments.train_dqn.defaults import defaults
 
 DQN_ARMS = ("split", "body", "head", "opposite")
 
@@ -74,6 +69,11 @@ class AgentSettings(CheckedSettings):
     head."""
     kappa: Annotated[float | None, at_least(0)] = None
     """For --rule qrc: coefficient κ of the ridge on the auxiliary heads. The default is 1."""
+    lambda_: Annotated[float, from_to(0, 1)] = 0.0
+    """λ of λ-returns over segments of consecutive transitions, in [0, 1]. A trace ends before an
+    explored action (Watkins). λ > 0 requires --n-step 1 and --environments 1."""
+    sequence_length: Annotated[int, count(2)] = 8
+    """For --lambda: transitions per segment. --batch must be a multiple of it."""
     loss: Annotated[str, one_of(LOSSES)] = "huber"
     """For --rule q and double-q: loss of the TD error. huber (quadratic up to 1) or squared."""
     gamma: Annotated[float, from_to(0, 1)] = 0.99
@@ -199,6 +199,7 @@ class DQNSettings(AgentSettings, FolderSettings):
                 f"agent steps, --learning-starts {self.learning_starts} and --update-every "
                 f"{self.update_every}"
             )
+        _check_segments(self)
         if self.rule in GRADIENT_RULES and self.target == "network":
             raise UsageError(
                 f"--target network leaves nothing to correct with --rule {self.rule}: give head or "
@@ -228,59 +229,30 @@ class DQNSettings(AgentSettings, FolderSettings):
             target=self.target or rule.target,
             loss=rule.loss if rule.correction else self.loss,
             kappa=self.kappa if self.kappa is not None and rule.kappa else rule.kappa,
+            trace_decay=self.lambda_,
+        )
+
+    @property
+    def segment_length(self) -> int:
+        """Return the transitions of a segment of a batch, 1 without λ."""
+        return self.sequence_length if self.lambda_ else 1
+
+
+def _check_segments(settings: DQNSettings) -> None:
+    """Raise UsageError for λ with transitions that have no segments."""
+    if not settings.lambda_:
+        return
+    for name, value in (("n_step", settings.n_step), ("environments", settings.environments)):
+        if value != 1:
+            flag = flag_of(name)
+            raise UsageError(f"{flag} {value} is not possible with --lambda: give {flag} 1")
+    if settings.batch % settings.sequence_length:
+        raise UsageError(
+            f"--batch {settings.batch} is not a multiple of --sequence-length "
+            f"{settings.sequence_length}"
         )
 
 
 def dqn_settings(given: Mapping[str, Any]) -> DQNSettings:
     """Make settings of what is given, {field: value}, and the defaults of its problem."""
     return settings_from(DQNSettings, defaults(given.get("problem", "")), given)
-
-
-def idle_agent_settings(settings: DQNSettings) -> list[Idle]:
-    """Return the settings that change nothing on this problem or with these parts."""
-    problem, network = settings.problem, settings.network
-    games = set(Protocol._fields) - set(protocol_options(problem))
-    layers = {"features", "hidden"} - set(network_options(network))
-    idle = [
-        Idle(sorted(games), f"on {problem}"),
-        Idle(sorted(layers), f"with --network {network}, only with mlp"),
-    ]
-    if settings.optimizer == "sgd":
-        idle.append(Idle(("damping",), "with --optimizer sgd"))
-    rule = settings.rule
-    if rule in GRADIENT_RULES:
-        idle.append(Idle(("loss",), f"with --rule {rule}, whose error is squared"))
-    else:
-        idle.append(Idle(("auxiliary_step",), f"with --rule {rule}, which has no auxiliary head"))
-    if rule != "qrc":
-        idle.append(Idle(("kappa",), f"with --rule {rule}, only with qrc"))
-    return idle
-
-
-def check_target_period(settings: DQNSettings, given: Mapping[str, Any]) -> None:
-    """Raise UsageError where --target-period was given and nothing is copied."""
-    if settings.objective.target == "none" and "target_period" in given:
-        raise UsageError(
-            f"--target-period {given['target_period']} has no effect with --rule {settings.rule}, "
-            "which has no target"
-        )
-
-
-def check_rates(arms: Collection[str], given: Mapping[str, Any]) -> None:
-    """Raise UsageError where a learning rate was given that none of the arms has."""
-    for name, without in (("body_step", "head"), ("head_step", "body")):
-        if name in given and set(arms) == {without}:
-            raise UsageError(
-                f"{flag_of(name)} {given[name]:g} has no effect with --arm {without}: body and "
-                f"head both learn at --{without}-step"
-            )
-
-
-def read_dqn_settings(argv: Sequence[str]) -> DQNSettings:
-    """Make the settings of a command line."""
-    given = flags_given([DQNSettings], argv, defaults_in_words())
-    settings = dqn_settings(given)
-    check_target_period(settings, given)
-    check_rates([settings.arm], given)
-    check_effects(settings, idle_agent_settings(settings))
-    return settings

@@ -49,11 +49,34 @@ def test_goals_by_hand():
     target = torch.tensor([[1.0, 5.0, 2.0], [4.0, -1.0, 0.0]])
     online_values = torch.tensor([[0.0, 0.0, 7.0], [1.0, 3.0, 2.0]])
     reward, discount = torch.tensor([0.5, 1.0]), torch.tensor([0.9, 0.0])
-    torch.testing.assert_close(td_targets(target, reward, discount), torch.tensor([5.0, 1.0]))
+    rows = Batch(target, torch.zeros(2).long(), reward, discount, target, np.zeros(2))
+    torch.testing.assert_close(td_targets(target, rows), torch.tensor([5.0, 1.0]))
     # Double DQN: the network's best action, 2 and 1, at the target's value.
-    torch.testing.assert_close(
-        td_targets(target, reward, discount, online_values), torch.tensor([2.3, 1.0])
+    torch.testing.assert_close(td_targets(target, rows, online_values), torch.tensor([2.3, 1.0]))
+
+
+# Values 4, 6 and 2 of the best actions 0, 1 and 0: G = R + Γ((1 − λ)q + λG'), Γ = λ = 1/2.
+@pytest.mark.parametrize(
+    ("action", "follows", "expected"),
+    [
+        ([9, 0, 1], [True, True, False], [3.125, 4.5, 4.0]),
+        ([9, 0, 0], [True, True, False], [3.25, 5.0, 4.0]),  # the last action is explored
+        ([9, 0, 1], [True, False, False], [3.25, 5.0, 4.0]),  # a cut
+    ],
+)
+def test_lambda_returns_by_hand(action, follows, expected):
+    after = torch.tensor([[4.0, 0.0], [0.0, 6.0], [2.0, 0.0]])
+    rows = Batch(
+        after,
+        torch.tensor(action),
+        torch.tensor([1.0, 2.0, 3.0]),
+        torch.full((3,), 0.5),
+        after,
+        np.zeros(3),
+        torch.tensor(follows),
     )
+    found = td_targets(after, rows, trace_decay=0.5)
+    torch.testing.assert_close(found, torch.tensor(expected))
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -61,7 +84,7 @@ def test_goals_by_hand():
 def test_loss_equals_the_formula_row_by_row(double, loss):
     net, target, rows = network(), network(seed=9), batch()
     total = 0.0
-    for s, a, r, d, after, _ in zip(*rows):
+    for s, a, r, d, after in zip(*rows[:5]):
         with torch.no_grad():
             theirs, own = target(after[None])[0], net(after[None])[0]
             q = theirs[own.argmax()] if double else theirs.max()

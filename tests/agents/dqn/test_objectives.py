@@ -43,6 +43,19 @@ def batch(seed=1):
     )
 
 
+def segments(choosing):
+    """Return two segments of three, most of whose actions were best by the values `choosing`."""
+    rows = batch()
+    best = choosing(rows.next_observation).argmax(1)
+    action = torch.cat([rows.action[:1], best[:-1]])
+    action[5] = (action[5] + 1) % ACTION
+    return rows._replace(
+        action=action,
+        discount=torch.tensor([0.9, 0.8, 0.81, 0.9, 0.9, 0.0], dtype=torch.float64),
+        follows=torch.tensor([True, True, False, True, True, False]),
+    )
+
+
 def learner(objective):
     net = network()
     auxiliary = make_auxiliary(net)
@@ -74,6 +87,15 @@ def saddle_directions(net, auxiliary, target_head, rows, objective):
     best = next_values.argmax(1)
     q = net(rows.observation)[i, rows.action]
     delta = rows.reward + rows.discount * next_values[i, best] - q
+    if rows.follows is not None:
+        # δ^λ of each transition, by the recursion: one explored action, one end of a segment.
+        reached = [delta[-1]]
+        for k in reversed(range(BATCH - 1)):
+            on = rows.follows[k] and rows.action[k + 1] == best[k]
+            reached.append(
+                delta[k] + (objective.trace_decay * rows.discount[k] * reached[-1] if on else 0)
+            )
+        delta = torch.stack(reached[::-1])
     u = auxiliary(net.features(rows.observation))[i, rows.action]
     size = sum(p.square().sum() for p in auxiliary.parameters())
     saddle = (u * delta - u**2 / 2).mean() - objective.kappa / 2 * size
@@ -91,16 +113,20 @@ def saddle_directions(net, auxiliary, target_head, rows, objective):
     }
 
 
+@pytest.mark.parametrize("trace_decay", [0.0, 0.7])
 @pytest.mark.parametrize("target", ["none", "head"])
 @pytest.mark.parametrize("rule", GRADIENT_RULES)
-def test_gradient_td_is_autograd_of_the_saddle_form_at_three_rates(rule, target):
-    objective = CONTROL_RULES[rule]._replace(target=target)
+def test_gradient_td_is_autograd_of_the_saddle_form_at_three_rates(rule, target, trace_decay):
+    objective = CONTROL_RULES[rule]._replace(target=target, trace_decay=trace_decay)
     if rule == "qrc":
         objective = objective._replace(kappa=0.6)
     taught, rows = learner(objective), batch()
     target_head = taught.target.head if target == "head" else None
+    if trace_decay:
+        values = target_head or taught.network.head
+        rows = segments(lambda observation: values(taught.network.features(observation)))
     expected = saddle_directions(taught.network, taught.auxiliary, target_head, rows, objective)
-    if target_head is None:
+    if target_head is None and not trace_decay:
         # What follows the discount is there only once the estimate is not 0.
         assert float(expected["head"][0].abs().sum(1).min()) > 0
     parts = {
@@ -120,6 +146,25 @@ def test_gradient_td_is_autograd_of_the_saddle_form_at_three_rates(rule, target)
             )
         size = sum(float(direction.square().sum()) for direction in expected[label]) ** 0.5
         assert float(norms[label]) == pytest.approx(size, rel=1e-10)
+
+
+@pytest.mark.parametrize("rule", CONTROL_RULES)
+def test_segments_with_a_decay_of_0_are_transitions_of_their_own(rule):
+    objective = CONTROL_RULES[rule]._replace(target="none")
+    taught, rows = learner(objective), segments(network())
+    leaves = [*taught.network.parameters()]
+    pairs = [
+        torch.autograd.grad(
+            descent(taught.network, taught.auxiliary, None, None, each, objective).objective, leaves
+        )
+        for each in (rows, rows._replace(follows=None))
+    ]
+    assert all(torch.equal(one, other) for one, other in zip(*pairs))
+    one, other = (
+        descent(taught.network, taught.auxiliary, None, None, rows, each).loss
+        for each in (objective, objective._replace(trace_decay=0.7))
+    )
+    assert abs(float(one - other)) > 1e-3
 
 
 def one_feature(rule):

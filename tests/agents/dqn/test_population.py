@@ -171,6 +171,38 @@ def test_a_replay_gives_the_transitions_of_the_replay_of_each_run():
                     assert torch.equal(leaf[run], expected)
 
 
+def test_segments_are_consecutive_transitions_and_the_same_for_a_run_alone():
+    rng, length, batch = np.random.default_rng(5), 3, 300
+    shared = {"dtype": "float32", "discount": 0.8, "sequence_length": length}
+    together, single = StackedReplay(2, 15, (1,), **shared), Replay(15, 1, (1,), **shared)
+    together.start(np.zeros((2, 1), dtype=np.float32))
+    single.start(np.zeros((1, 1), dtype=np.float32))
+    which, none, over = np.arange(2), np.zeros(1, dtype=bool), np.zeros(2, dtype=bool)
+    for time in range(1, 40):
+        fresh = np.full((2, 1), time, dtype=np.float32)
+        ended = np.flatnonzero(over)
+        together.restart(ended, fresh[ended])
+        if over[1]:
+            single.append(np.zeros(1, dtype=int), np.zeros(1), none, none, ~none, fresh[1:])
+        ends, cut = rng.random((2, 2)) < 0.15
+        over, action, frame = ends | cut, rng.integers(3, size=2), fresh + 0.5
+        together.append(which, action, fresh[:, 0], ends, cut, frame)
+        single.append(action[1:], fresh[1:, 0], ends[1:], cut[1:], none, frame[1:])
+    sources = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    found = together.sample(batch, sources)
+    alone = single.sample(batch, torch.Generator().manual_seed(2))
+    for name in ("observation", "action", "reward", "discount", "next_observation", "follows"):
+        assert torch.equal(getattr(found, name)[1], getattr(alone, name)), name
+    follows = alone.follows.view(-1, length)
+    assert not follows[:, -1].any()
+    assert follows[:, :-1].any()
+    assert not follows[:, :-1].all()
+    # A frame says when it was shown: what follows begins where its predecessor ended.
+    begin, end = (leaf.view(-1, length) for leaf in (alone.observation, alone.next_observation))
+    assert torch.equal((begin[:, 1:] == end[:, :-1]), follows[:, :-1])
+    assert len(alone.observation.unique()) == len(single.transitions())
+
+
 def test_a_population_scores_what_each_run_scores_alone():
     members, count, seeds = MEMBERS[:3], 4, [11, 12, 13]
     together = population(members)

@@ -56,26 +56,30 @@ def alone(run, objective, optimizer, norm):
 
 
 @pytest.mark.parametrize(
-    ("rule", "optimizer", "norm"),
+    ("rule", "optimizer", "norm", "trace_decay"),
     [
-        *((rule, "adam", None) for rule in CONTROL_RULES),
-        *(("qrc", optimizer, 0.7) for optimizer in OPTIMIZERS),
+        *((rule, "adam", None, 0.0) for rule in CONTROL_RULES),
+        *(("qrc", optimizer, 0.7, 0.0) for optimizer in OPTIMIZERS),
+        ("double-q", "adam", None, 0.8),
+        ("qrc", "adam", None, 0.8),
     ],
 )
-def test_the_update_of_a_run_is_that_of_the_run_alone(rule, optimizer, norm):
-    objective = CONTROL_RULES[rule]
+def test_the_update_of_a_run_is_that_of_the_run_alone(rule, optimizer, norm, trace_decay):
+    objective = CONTROL_RULES[rule]._replace(trace_decay=trace_decay)
     stacked = StackedLearner(
         [network(run) for run in range(RUNS)], objective, RATES, optimizer, max_grad_norm=norm
     )
     singles = [alone(run, objective, optimizer, norm) for run in range(RUNS)]
     for update in range(4):
         rows = batches(update)
+        if trace_decay:
+            rows = rows._replace(follows=torch.arange(BATCH).expand(RUNS, -1) % 3 < 2)
         loss, value = stacked.update(rows)
         if update == 1:
             stacked.sync_target()
             stacked.set_rates(0.5)
         for run, single in enumerate(singles):
-            found = single.update(Batch(*(leaf[run] for leaf in rows)))
+            found = single.update(Batch(*(None if leaf is None else leaf[run] for leaf in rows)))
             torch.testing.assert_close((loss[run], value[run]), found, rtol=1e-10, atol=1e-12)
             if update == 1:
                 single.sync_target()

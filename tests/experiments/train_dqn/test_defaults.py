@@ -3,7 +3,8 @@
 import pytest
 
 from experiments.train_dqn.defaults import DEFAULTS, defaults
-from experiments.train_dqn.settings import dqn_settings, read_dqn_settings
+from experiments.train_dqn.reading import read_dqn_settings
+from experiments.train_dqn.settings import dqn_settings
 
 
 def shown(value):

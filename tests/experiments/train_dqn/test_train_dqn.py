@@ -11,7 +11,7 @@ from agents.dqn.learner import Learner
 from agents.dqn.objectives import CONTROL_RULES
 from experiments.runs.folder.checkpoint import load_checkpoint
 from experiments.train_dqn.policy import load_policy, load_trained
-from experiments.train_dqn.settings import read_dqn_settings
+from experiments.train_dqn.reading import read_dqn_settings
 from neural_tdc.split_rates import effective_rates
 from tests.experiments.train_dqn.short_run import SHORT, TINY, rows, same_weights
 
@@ -106,7 +106,9 @@ def test_a_trained_policy_is_loaded_by_one_call(train, tmp_path):
 
 
 def test_gradient_td_learns_at_three_rates_and_its_policy_is_loaded(train, tmp_path):
-    short = SHORT.replace("--target-period 40 ", "")
+    short = (
+        SHORT.replace("--target-period 40 ", "") + " --n-step 1 --lambda 0.5 --sequence-length 4"
+    )
     done = train(f"{short} --steps 100 --out run --rule qrc --auxiliary-step 0.007 --kappa 0.3")
     assert done.status == 0, done.error
     (row,) = rows(tmp_path / "run")
@@ -116,7 +118,7 @@ def test_gradient_td_learns_at_three_rates_and_its_policy_is_loaded(train, tmp_p
     assert saved["auxiliary"]["weight"].shape == (2, 6)
     assert float(saved["auxiliary"]["weight"].abs().max()) > 0
     trained = load_trained(tmp_path / "run" / "checkpoint.pt")
-    assert trained.settings.objective == CONTROL_RULES["qrc"]._replace(kappa=0.3)
+    assert trained.settings.objective == CONTROL_RULES["qrc"]._replace(kappa=0.3, trace_decay=0.5)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,10 @@ REFUSED = {
     "correct with --rule qc: give head or none",
     "--problem CartPole-v1 --target none": "--target none makes --rule double-q the same as q",
     "--problem CartPole-v1 --rule qrc --loss squared": "--loss squared has no effect with --rule",
+    "--problem CartPole-v1 --lambda 0.5": "--n-step 3 is not possible with --lambda: give",
+    "--problem MinAtar/Breakout --lambda 0.5 --environments 2": "--environments 2 is not poss",
+    "--problem MinAtar/Breakout --lambda 0.5 --sequence-length 5": "--batch 32 is not a multiple",
+    "--problem CartPole-v1 --sequence-length 5": "--sequence-length 5 has no effect without --lamb",
     "--problem CartPole-v1 --rule qc --kappa 2": "--kappa 2.0 has no effect with --rule qc, only",
     "--problem CartPole-v1 --auxiliary-step 1": "--auxiliary-step 1.0 has no effect with",
     "--problem CartPole-v1 --rule qrc --auxiliary-step 0": "--auxiliary-step 0 is not allowed",
