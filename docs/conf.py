@@ -18,8 +18,12 @@ release = version = VERSION
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax"]
 myst_heading_anchors = 4
+# Two hyphens are the beginning of a flag, and an apostrophe is a successor state.
+smartquotes = False
 exclude_patterns = ["site"]
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_title = f"neural_tdc {VERSION}"
 
 autodoc_member_order = "bysource"
@@ -34,6 +38,7 @@ def setup(app):
     """Write the generated pages, and read docstrings as they are written here."""
     reference_pages.write(DOCS / "reference")
     app.connect("autodoc-process-docstring", docstrings.process)
+    app.connect("autodoc-skip-member", docstrings.skip)
     app.connect("source-read", leave_out_links)
 
 

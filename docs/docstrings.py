@@ -14,6 +14,11 @@ def process(app, what, name, thing, options, lines):
     lines[:] = _converted(lines)
 
 
+def skip(app, what, name, thing, skipped, options):
+    """Leave out the fields of a named tuple, which the docstring of its class describes."""
+    return True if type(thing).__name__ == "_tuplegetter" else None
+
+
 def without_links_outside(page: str, text: str) -> str:
     """Replace the links of a page that leave docs/ by the linked words.
 

@@ -4,6 +4,7 @@ import ast
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import neural_tdc
 
@@ -78,28 +79,50 @@ def _programs() -> Iterator[str]:
         yield f"## {name}"
         for kind in kinds:
             yield ""
-            yield kind.description().split("\n\n")[0].replace("\n", " ")
-            yield ""
-            yield from _flags(kind)
+            yield kind.description()
+            yield from _flags(kind, _defaults_in_words(name))
 
 
-def _flags(kind: type) -> Iterator[str]:
+def _defaults_in_words(program: str) -> dict[str, str]:
+    """Return {setting: its default} where that depends on the problem or the task."""
+    from experiments.train_dqn.defaults import defaults_in_words
+    from experiments.train_supervised.settings import usual_in_words
+
+    if program == "train_dqn":
+        return defaults_in_words()
+    return usual_in_words() if program in ("train_supervised", "landscape") else {}
+
+
+def _flags(kind: type, defaults: dict[str, str]) -> Iterator[str]:
+    """Return the flags in tables, one for each of the classes that declare them, as --help does."""
     from experiments.runs.command_line.help_page import help_texts
     from experiments.runs.command_line.settings import setting_fields
 
     texts = help_texts(kind)
-    yield "| flag | default | meaning |"
-    yield "|---|---|---|"
-    for setting in setting_fields(kind).values():
-        default = setting.default
-        if setting.kind is bool:
-            default = "on" if default else "off"
-        elif not isinstance(default, str | int | float | tuple | Path) or default == ():
-            default = ""
-        elif setting.several:
-            default = " ".join(map(str, default))
-        cells = (f"`{setting.flag}`", f"`{default}`" if default != "" else "", texts[setting.name])
-        yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    settings = setting_fields(kind).values()
+    for group in kind.__mro__:
+        declared = [setting for setting in settings if setting.group is group]
+        if not declared:
+            continue
+        yield ""
+        if group is not kind:
+            yield f"**{(group.__doc__ or '').partition('.')[0]}**"
+            yield ""
+        yield "| flag | default | meaning |"
+        yield "|---|---|---|"
+        for setting in declared:
+            default = defaults.get(setting.name) or _shown(setting)
+            cells = (f"`{setting.flag}`", default, texts[setting.name])
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _shown(setting: Any) -> str:
+    default = setting.default
+    if setting.kind is bool:
+        return "on" if default else "off"
+    if not isinstance(default, str | int | float | tuple | Path) or default == ():
+        return ""
+    return f"`{' '.join(map(str, default)) if setting.several else default}`"
 
 
 def _metrics() -> Iterator[str]:

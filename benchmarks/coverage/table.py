@@ -10,6 +10,8 @@ from scipy.stats import t as student
 from benchmarks.coverage.cases import CHAINS, SIZES
 from benchmarks.coverage.run import METHODS
 
+# How all figures of the project look.
+STYLE = Path(__file__).parents[2] / "experiments/runs/results/figures.mplstyle"
 LEVELS = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98])
 Results = dict[tuple[str, int, str], dict[str, Any]]
 
@@ -71,6 +73,13 @@ def table(results: Results) -> str:
 
 def calibration_figure(results: Results, path: Path) -> None:
     """Draw how often intervals hold the truth over how often they should, one panel per method."""
+    from matplotlib.style import context
+
+    with context(["default", STYLE]):
+        _draw_calibration(results).savefig(path)
+
+
+def _draw_calibration(results: Results) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,9 +97,9 @@ def calibration_figure(results: Results, path: Path) -> None:
                 label = chain if size == SIZES[-1] else None
                 axes.plot(LEVELS, shares, style, color=f"C{color}", marker=".", label=label)
         axes.set_title(method)
-        axes.set_xlabel("promised share")
-    panels[0].set_ylabel("share of logs whose interval holds the truth")
-    panels[0].legend(loc="lower right", fontsize=8)
+        axes.set_xlabel("nominal coverage")
+    panels[0].set_ylabel("measured coverage: share of logs whose\ninterval contains the true value")
+    panels[0].legend(loc="lower right")
     styles = ", ".join(f"{n:,} {s}" for n, s in zip(SIZES, ("dotted", "solid")))
-    figure.suptitle(f"Calibration of the intervals of ρ(π); transitions: {styles}", fontsize=11)
-    figure.savefig(path, dpi=120)
+    figure.suptitle(f"Calibration of the intervals of ρ(π); transitions: {styles}")
+    return figure

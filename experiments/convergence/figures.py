@@ -155,7 +155,7 @@ def draw_convergence(
             Line2D([], [], color=colour, linewidth=2, label=LABELS[schedule])
             for schedule, colour in SCHEDULE_COLOURS.items()
         ),
-        Line2D([], [], color=GREY, linestyle="--", label="the slope that the theorem bounds by"),
+        Line2D([], [], color=GREY, linestyle="--", label="slope of the theorem's bound"),
     ]
     figure.legend(
         handles=handles,

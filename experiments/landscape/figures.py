@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 JOINT, FROZEN, REDUCED = r"$f(\cdot,\theta_k)$", r"$f(\cdot,\theta^*(W_k))$", r"$\Phi$"
 SURFACES = {
-    "joint": rf"{JOINT}: head as it is",
-    "frozen": rf"{FROZEN}: head answers $W_k$",
-    "solved": rf"{REDUCED}: head answers every point",
+    "joint": rf"{JOINT}: present head",
+    "frozen": rf"{FROZEN}: best head for $W_k$",
+    "solved": rf"{REDUCED}: best head at every point",
 }
 _PANELS = (
     Panel("curvature/largest", "Largest eigenvalue", "largest eigenvalue of the Hessian in $W$"),

@@ -131,4 +131,10 @@ def memory_line(settings: DQNSettings, environments: Environments, device: torch
 
 def protocol_line(protocol: dict[str, Any]) -> str:
     """Return a protocol as one line of text."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
+    words = {None: "none", True: "yes", False: "no"}
+    # 0 and 1 are equal to False and True, and are numbers here.
+    said = {
+        name: words[value] if value is None or isinstance(value, bool) else value
+        for name, value in protocol.items()
+    }
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items())

@@ -1,4 +1,4 @@
-"""The figure of `experiments.two_step`: maps, windows, closed forms beside simulation."""
+"""The figure of `experiments.two_step`: maps, windows, closed forms next to simulation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +69,7 @@ def _draw_window(figure: "Figure", axes: "Axes", layers: int) -> None:
     axes.set_ylim(0, 0.6)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.85)
     bar.ax.tick_params(labelsize=8)
-    bar.set_label("best share; ½: equal rates", fontsize=8)
+    bar.set_label("share of one layer; ½: equal rates", fontsize=8)
     _plain(axes, f"{WORDS[layers]}, two steps: best share", "width h",
            f"$(e_1+e_2)$ / {UNITS[layers]}")  # fmt: skip
 
@@ -96,8 +96,8 @@ def _draw_lines(axes: "Axes", rows: Sequence[Mapping[str, Any]], layers: int, mo
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _plain(axes, f"{WORDS[layers]}, two steps: loss − that at ½", "share of one layer",
-           "above 0: equal rates win")  # fmt: skip
+    _plain(axes, f"{WORDS[layers]}, two steps: closed form and simulation", "share of one layer",
+           "loss − loss at equal rates")  # fmt: skip
 
 
 def _draw_published(axes: "Axes", rows: Sequence[Mapping[str, Any]], layers: int) -> None:
@@ -142,7 +142,7 @@ def _draw_error(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     axes.minorticks_off()
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.legend()
-    _plain(axes, "What dropping the own output costs", "$(e_1+e_2)$ / unit, equal rates",
+    _plain(axes, "Error without the network's own output", "$(e_1+e_2)$ / unit, equal rates",
            "|exact − closed form|")  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def _draw_optima(axes: "Axes", optima: Mapping[str, Mapping[str, Any]]) -> None:
     axes.set_xticks(range(len(optima)), [name.replace(", ", "\n") for name in optima])
     axes.set_ylim(0, 1.0)
     axes.legend(loc="upper right")
-    _plain(axes, "Best single exact step", "", "training loss / that before")
+    _plain(axes, "Best single exact step", "", "training loss after / before the step")
 
 
 @styled

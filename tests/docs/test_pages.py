@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.runs.command_line.settings import setting_fields
+from experiments.runs.command_line.settings import Setting, setting_fields
 from experiments.sweep.settings.sweep_settings import SweepSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -51,6 +51,12 @@ def test_a_docstring_becomes_definitions_code_and_escaped_words():
     ]
 
 
+def test_fields_of_named_tuples_have_no_entries_of_their_own():
+    skip = module("docstrings").skip
+    assert skip(None, "class", "fields", Setting.flag, False, None) is True
+    assert skip(None, "class", "method", Setting.__init__, False, None) is None
+
+
 @pytest.mark.parametrize(
     ("page", "text", "shown"),
     [
@@ -73,6 +79,8 @@ def test_the_reference_has_every_program_flag_metric_and_module(tmp_path):
     sweep = programs.partition("## sweep\n")[2].partition("\n## ")[0]
     shown = set(re.findall(r"^\| `(--[\w-]+)`", sweep, re.MULTILINE))
     assert shown == {setting.flag for setting in setting_fields(SweepSettings).values()}
+    assert "**Length of learning, and measuring of errors**" in sweep
+    assert "| `--batch` | 32 on Atari and MinAtar, 64 otherwise |" in programs
     assert "| `error/rmsve` | RMSVE | units of value | truth |" in (
         tmp_path / "metrics.md"
     ).read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from experiments.runs.results.history import History
 from experiments.runs.results.intervals import Interval, mean_interval
 from experiments.runs.results.panels import Panel, panel_rows
 from experiments.runs.results.statistics import is_error
-from experiments.runs.results.style import RuleStyle, rule_styles, save_figure, styled
+from experiments.runs.results.style import RuleStyle, logarithmic, rule_styles, save_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,12 +44,13 @@ def _thinned(history: History, metric: str) -> np.ndarray:
     return taken[np.unique(np.linspace(0, len(taken) - 1, number).round().astype(int))]
 
 
-def _wants_logarithm(panel: Panel, curves: Sequence[np.ndarray]) -> bool:
+def _choose_scale(axes: "Axes", panel: Panel, curves: Sequence[np.ndarray]) -> None:
     drawn = np.concatenate(curves)
     drawn = drawn[np.isfinite(drawn)]
     if panel.linear or not drawn.size or drawn.min() <= 0:
-        return False
-    return bool(drawn.max() > LOGARITHMIC_BEYOND * drawn.min())
+        return
+    if drawn.max() > LOGARITHMIC_BEYOND * drawn.min():
+        logarithmic(axes, drawn.min(), drawn.max())
 
 
 def _drawn_values(history: History, metric: str) -> np.ndarray:
@@ -136,8 +137,8 @@ def _draw_panel(
     if not any(np.isfinite(curve).any() for curve in curves):
         axes.text(0.5, 0.5, "nothing to show", ha="center", transform=axes.transAxes, color="0.4")
         axes.set_yticks([])
-    elif _wants_logarithm(panel, curves):
-        axes.set_yscale("log")
+    else:
+        _choose_scale(axes, panel, curves)
     axes.set_title(panel.title)
     axes.set_ylabel(panel.label)
     if single:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 from experiments.runs.folder.files import atomic_write
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 STYLE_FILE = Path(__file__).with_name("figures.mplstyle")
@@ -27,6 +28,8 @@ PREFERRED = {
     "etd": YELLOW,
     "residual": GREY,
 }
+# Up to this ratio of two values numbers such as 0.02 are written at a logarithmic axis.
+FEW_DECADES = 200.0
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 _Arguments = ParamSpec("_Arguments")
@@ -75,6 +78,21 @@ def styled(draw: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]
             return draw(*args, **kwargs)
 
     return drawn
+
+
+def logarithmic(axes: "Axes", low: float, high: float) -> None:
+    """Make the vertical axis logarithmic, with plain numbers where it has few decades.
+
+    low, high: the smallest and the largest value that is drawn, above 0
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    if high > FEW_DECADES * low:
+        return
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 @styled

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.runs.results.figures import BAND_RESAMPLES
 from experiments.runs.results.intervals import mean_interval
-from experiments.runs.results.style import rule_styles, save_figure, styled
+from experiments.runs.results.style import logarithmic, rule_styles, save_figure, styled
 from experiments.sweep.results.panels import (
     WIDTH,
     panel_grid,
@@ -256,7 +256,7 @@ def curves_figure(path: Path, rows: Sequence[Row], error: str, vector: str | Non
             one.fill_between(
                 row.steps, interval.low, interval.high, color=style.colour, alpha=0.18, linewidth=0
             )
-        one.set_yscale("log")
+        logarithmic(one, *one.dataLim.intervaly)
         one.set_title(panel_title(panel, rows))
         one.set_xlabel("updates")
         metric = metric_of(f"final_{error}")

@@ -155,7 +155,12 @@ def test_a_panel_is_logarithmic_where_its_means_span_more_than_one_scale_shows()
     near = {"td": history(names=ALL[:1])}
     assert draw_histories(near, "x").axes[0].get_yscale() == "linear"
     apart = {**near, "tdc": history(scale=100.0, names=ALL[:1])}
-    assert draw_histories(apart, "x").axes[0].get_yscale() == "log"
+    (axes,) = draw_histories(apart, "x").axes
+    assert axes.get_yscale() == "log"
+    # Plain numbers, where powers of ten alone would leave a panel with two labels.
+    assert {"0.5", "2", "20"} <= {
+        axes.yaxis.get_major_formatter()(place) for place in axes.get_yticks()
+    }
     zero = {"td": history(scale=0.0, names=ALL[:1])}
     assert draw_histories(zero, "x").axes[0].get_yscale() == "linear"
 
