@@ -9,10 +9,22 @@ from experiments.runs.folder.run_folder import SUMMARY, folder_name
 from experiments.runs.recording.finished_parts import seconds_to_write
 from experiments.runs.results.report import large_number, tensorboard_line
 from experiments.sweep.results import figures, tables
-from experiments.sweep.results.claims import measures_markdown, selection_markdown
+from experiments.sweep.results.agreement import agreement_markdown
 from experiments.sweep.results.hparams import HPARAMS, write_hparams
+from experiments.sweep.results.measures_figure import measures_figure
+from experiments.sweep.results.over_problems import (
+    compared_panels,
+    measures_markdown,
+    rules_over_problems,
+)
 from experiments.sweep.results.overall import overall, overall_csv, overall_markdown
+from experiments.sweep.results.reselection import selection_markdown
 from experiments.sweep.results.rows import Report, panels_of, reports
+from experiments.sweep.results.step_ratios import (
+    step_ratios,
+    step_ratios_figure,
+    step_ratios_markdown,
+)
 from experiments.sweep.results.winner import winner_lines
 from experiments.sweep.run import Study
 
@@ -20,15 +32,16 @@ SWEEP = "sweep.csv"
 # One of each for every way to select.
 SELECTED, SENSITIVITY, MAP = "selected", "sensitivity", "map"
 CURVES, RELATIVE, OVERALL = "curves", "relative", "overall"
-RESELECTION, MEASURES = "selection", "measures"
+RESELECTION, MEASURES, RATIOS = "selection", "measures", "ratios"
+AGREEMENT = "agreement.md"
 
 
 def remove_report(out: Path) -> None:
     """Remove what an earlier study left besides the files that every run has."""
-    names = (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL, RESELECTION, MEASURES)
+    names = (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL, RESELECTION, MEASURES, RATIOS)
     drawn = (f"{name}-*" for name in names)
     events = f"{HPARAMS}/*/*/events.out.tfevents.*"
-    for pattern in (SWEEP, *drawn, events):
+    for pattern in (SWEEP, AGREEMENT, *drawn, events):
         for path in out.glob(pattern):
             path.unlink()
 
@@ -43,6 +56,8 @@ def write_report(out: Path, study: Study) -> str:
     }
     for select, several in answers.items():
         _write(out, select, study, several, baseline)
+    if told := agreement_markdown(study.swept):
+        write_text(out / AGREEMENT, told)
     first = study.settings.select[0]
     write_hparams(out, study.swept, answers[first])
     summary = _summary(out, study, answers)
@@ -69,13 +84,19 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
     write_text(out / f"{SELECTED}-{select}.csv", tables.selected_csv(answers, select))
     write_text(out / f"{SELECTED}-{select}.md", tables.markdown(answers, select, baseline))
     write_text(out / f"{SELECTED}-{select}.tex", tables.latex(answers, select, baseline))
-    # What is said of choosing settings and of claims is said of the rules that are studied.
+    # What is said of choosing settings is said of the rules that are studied.
     learned = [row for row in swept if not row.cell.control]
-    claimed = [report for report in answers if not report.fresh.cell.control]
     write_text(out / f"{RESELECTION}-{select}.md", selection_markdown(learned, select))
-    measured = measures_markdown(learned, claimed, select, baseline)
-    write_text(out / f"{MEASURES}-{select}.md", measured)
     panels = panels_of(swept)
+    compared = compared_panels(swept, select)
+    measured = rules_over_problems(swept, answers, select, baseline)
+    lost = len(panels) - len(compared)
+    told = measures_markdown(measured, select, baseline, lost)
+    write_text(out / f"{MEASURES}-{select}.md", told)
+    measures_figure(out / f"{MEASURES}-{select}.png", measured, select, baseline, vector)
+    if ratios := step_ratios(answers, compared, select):
+        write_text(out / f"{RATIOS}-{select}.md", step_ratios_markdown(ratios, select))
+        step_ratios_figure(out / f"{RATIOS}-{select}.png", ratios, select, vector)
     if len(panels) > 1:
         settings = overall(learned, select)
         write_text(out / f"{OVERALL}-{select}.csv", overall_csv(settings))

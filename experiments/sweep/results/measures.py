@@ -17,6 +17,20 @@ from experiments.runs.results.intervals import Interval
 ENOUGH_PROBLEMS = 20
 # A configuration whose error is within this factor of the rule's best counts as good.
 NEAR = 1.5
+# Below this share of the largest error of a panel an error is rounding: the features are exact.
+ROUNDING_OF_BEST = 1e-11
+
+
+def told_apart(scores: Sequence[float]) -> bool:
+    """Return whether the best score of a panel can be compared: finite, above 0 and no rounding.
+
+    scores: of all configurations of the panel, infinite where a run diverged
+
+    Where the features of a rule span the values, LSTD-RMSVE is some 1e-14, and so is its ratio to
+    any other rule's: one such panel would decide a geometric mean over all.
+    """
+    finite = [score for score in scores if math.isfinite(score)]
+    return bool(finite) and min(finite) > max(0.0, ROUNDING_OF_BEST * max(finite))
 
 
 def ratio_over_problems(ratios: Float[np.ndarray, " problem"]) -> Interval:

@@ -4,6 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from experiments.runs.results.intervals import Interval
+from experiments.sweep.results.measures import ratio_over_problems, told_apart
 from experiments.sweep.results.rows import Row
 from experiments.sweep.results.tables import as_csv, markdown_table, step_text, title_of
 from experiments.sweep.running.configurations import Configuration
@@ -43,8 +47,8 @@ def _over_problems(factors: Mapping[StudyPanel, float]) -> float:
 def overall(swept: Sequence[Row], select: str) -> list[Overall]:
     """Return the settings that stand in every panel, those of the least factor first.
 
-    Panels in which nothing survives, or where the best error is 0, compare nothing and are left
-    out.
+    Panels in which nothing survives, or where the best error is 0 or rounding, compare nothing and
+    are left out.
     """
     scores: dict[StudyPanel, dict[Any, float]] = {}
     settings: dict[Any, tuple[str, Configuration]] = {}
@@ -54,13 +58,40 @@ def overall(swept: Sequence[Row], select: str) -> list[Overall]:
         settings[key] = (row.cell.rule, row.configuration)
         scores.setdefault(row.panel, {})[key] = row.score(select)
     best = {panel: min(of.values()) for panel, of in scores.items()}
-    scores = {panel: of for panel, of in scores.items() if 0 < best[panel] < math.inf}
+    scores = {panel: of for panel, of in scores.items() if told_apart([*of.values()])}
     found = []
     for key, (rule, configuration) in settings.items():
         if scores and all(key in of for of in scores.values()):
             factors = {panel: of[key] / best[panel] for panel, of in scores.items()}
             found.append(Overall(rule, configuration, factors, _over_problems(factors)))
     return sorted(found, key=lambda each: each.factor)
+
+
+def chosen_on_the_others(settings: Sequence[Overall]) -> dict[str, Interval]:
+    """Return {rule: the factor of a setting on a problem it was not chosen on}, over problems.
+
+    For each problem the setting with the least factor over all others is taken. Geometric mean
+    and 95 % interval over problems; a setting that diverges there is left out of both.
+    """
+    problems = list(dict.fromkeys(problem for each in settings for problem, _ in each.factors))
+    by_rule: dict[str, list[dict[str, float]]] = {}
+    for each in settings:
+        by_problem = {
+            problem: _geometric_mean(
+                [factor for panel, factor in each.factors.items() if panel[0] == problem]
+            )
+            for problem in problems
+        }
+        by_rule.setdefault(each.rule, []).append(by_problem)
+    found = {}
+    for rule, several in by_rule.items():
+        factors = []
+        for problem in problems if len(problems) > 1 else []:
+            others = [name for name in problems if name != problem]
+            chosen = min(several, key=lambda of: _geometric_mean([of[name] for name in others]))
+            factors.append(chosen[problem])
+        found[rule] = ratio_over_problems(np.array(factors))
+    return found
 
 
 def overall_csv(settings: Sequence[Overall]) -> str:
@@ -99,8 +130,16 @@ def overall_markdown(settings: Sequence[Overall], select: str) -> str:
         ]
         for (_, ratio), each in best.items()
     ]
+    elsewhere = [
+        [rule, f"{float(mean):.2f} [{float(low):.2f}, {float(high):.2f}]"]
+        for rule, (mean, low, high) in chosen_on_the_others(settings).items()
+        if math.isfinite(mean)
+    ]
+    other = markdown_table([["rule", "chosen on the other problems"], *elsewhere])
     return (
-        f"{markdown_table([heads, *lines])}\n\n"
+        f"{markdown_table([heads, *lines])}\n\n{other}\n\n"
         f"One setting for all problems, on the runs of the sweep: {title_of(select)}, as a "
-        "multiple of the best of each panel, geometric mean over problems.\n"
+        "multiple of the best of each panel, geometric mean over problems. *Chosen on the other "
+        "problems*: for each problem the setting that is best on all others, with a 95 % interval "
+        "over problems.\n"
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.sweep.results.rows import Row, key_of, selected_by_rule
+from experiments.sweep.results.tables import markdown_table, title_of
 
 _RESAMPLES = 1_000
 
@@ -132,3 +133,16 @@ RESELECTION_HEADS = [
     "configurations",
     "as few as the fewest",
 ]
+
+
+def selection_markdown(swept: Sequence[Row], select: str) -> str:
+    """Return how sure the best ratios are, and what more configurations give, as Markdown."""
+    lines = reselection_lines(reselections(swept, select), tries(swept, select))
+    return (
+        f"{markdown_table([RESELECTION_HEADS, *lines])}\n\n"
+        f"{title_of(select)}. *Best β/α* is that of the rule's best configuration; the selection "
+        "is repeated on 1,000 resamples of the runs: *chosen again* is the share that have the "
+        "same ratio, the interval holds 95 % of them. *As few as the fewest*: the median best "
+        "score of as many configurations, drawn from the rule's, as the rule with the fewest has, "
+        "over the best of all: so much of a rule's lead may come from more tries.\n"
+    )

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from experiments.sweep.results.claims import measures_markdown, selection_markdown
 from experiments.sweep.results.measures import (
     hyperparameter_sensitivity,
     improvement_interval,
@@ -16,10 +15,28 @@ from experiments.sweep.results.measures import (
     ratio_over_problems,
     share_near_best,
     shares_within,
+    told_apart,
 )
-from experiments.sweep.results.reselection import median_best, reselections, tries
+from experiments.sweep.results.over_problems import (
+    compared_panels,
+    measures_markdown,
+    rules_over_problems,
+)
+from experiments.sweep.results.overall import overall
+from experiments.sweep.results.reselection import (
+    median_best,
+    reselections,
+    selection_markdown,
+    tries,
+)
 from experiments.sweep.results.rows import reports
 from tests.experiments.sweep.results.test_results import NAN, row
+
+
+def shown_measures(swept, answers):
+    measured = rules_over_problems(swept, answers, "auc_rmsve", "td")
+    lost = len({each.panel for each in swept}) - len(compared_panels(swept, "auc_rmsve"))
+    return measures_markdown(measured, "auc_rmsve", "td", lost)
 
 
 def test_a_ratio_that_one_run_decides_is_chosen_again_as_often_as_that_run_is_drawn():
@@ -99,6 +116,22 @@ def test_scores_are_normalised_by_percentiles_and_cut():
     assert found["50"] == pytest.approx(0.5)
 
 
+def test_a_panel_whose_best_error_is_rounding_decides_no_ratio():
+    assert told_apart([2e-3, 5.0, math.inf])
+    assert not told_apart([3e-14, 5.0])
+    assert not told_apart([0.0, 5.0])
+    assert not told_apart([math.inf])
+    swept = [
+        row(rule, 0.1, [error, error], problem=problem)
+        for problem, base in (("p", 4.0), ("exact", 1e-14))
+        for rule, error in (("td", base), ("tdc", 2.0))
+    ]
+    shown = shown_measures(swept, reports(swept, swept, "auc_rmsve", "td"))
+    assert "| tdc | 0.50 | 1.00 [" in shown
+    assert "over 1 panels (1 left out: nothing survives, or the best error is rounding)" in shown
+    assert {each.factor for each in overall(swept, "auc_rmsve")} == {1.0, 2.0}
+
+
 def test_tables_have_a_line_for_every_rule_and_name_what_few_panels_do_not_carry():
     swept = [
         row(rule, 0.1, [error, error + 1], ratio, problem=problem)
@@ -111,7 +144,7 @@ def test_tables_have_a_line_for_every_rule_and_name_what_few_panels_do_not_carry
         for each in swept
     ]
     answers = reports(swept, fresh, "auc_rmsve", "td")
-    shown = measures_markdown(swept, answers, "auc_rmsve", "td")
+    shown = shown_measures(swept, answers)
     assert "| td | 1.00 [1.00, 1.00] | 0.50 [" in shown
     # The median of 1 and infinity is infinite; one of the two runs is at most half of 2.5.
     cells = "– (2 diverged) | 0.50 [0.00, 1.00] | 50% | 50% | 50% | 50% | 100% | 0.00"

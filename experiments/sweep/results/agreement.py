@@ -1,0 +1,79 @@
+"""Whether the errors that need no true values order a study's configurations as RMSVE does."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.runs.results.intervals import Interval
+from experiments.sweep.results.measures import ratio_over_problems
+from experiments.sweep.results.overall import StudyPanel
+from experiments.sweep.results.rows import Row, panels_of
+from experiments.sweep.results.tables import markdown_table, title_of
+
+TRUTH = "final_rmsve"
+JUDGES = ("final_rmspbe", "final_lstd_rmsve")
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return Spearman's rank correlation; NaN for fewer than three pairs."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(one, other).statistic) if len(one) > 2 else math.nan
+
+
+def agreement(swept: Sequence[Row], judge: str) -> tuple[dict[StudyPanel, float], list[float]]:
+    """Return {panel: rank correlation with RMSVE} and [panel] what a choice by the judge costs.
+
+    Over the configurations of all rules of which no run diverged. The cost is the RMSVE of the
+    configuration that is best by the judge over the least RMSVE.
+    """
+    correlations, costs = {}, []
+    for panel in panels_of(swept):
+        pairs = np.array(
+            [
+                (row.score(judge), row.score(TRUTH))
+                for row in swept
+                if row.panel == panel and not row.cell.control
+            ]
+        )
+        pairs = pairs[np.isfinite(pairs).all(1)]
+        if len(pairs) > 2:
+            correlations[panel] = rank_correlation(*pairs.T)
+            costs.append(float(pairs[pairs[:, 0].argmin(), 1] / pairs[:, 1].min()))
+    return correlations, costs
+
+
+def _mean_interval(values: Mapping[StudyPanel, float]) -> Interval:
+    """Return the mean over panels and its 95 % interval, on Fisher's scale."""
+    scaled = np.arctanh(np.array([*values.values()]).clip(-0.999, 0.999))
+    interval = ratio_over_problems(np.exp(scaled))
+    return Interval(*(np.tanh(np.log(end)) for end in interval))
+
+
+def agreement_markdown(swept: Sequence[Row]) -> str:
+    """Return a table with a line an error; "" where a study measures none of them."""
+    lines = []
+    for judge in JUDGES:
+        correlations, costs = agreement(swept, judge)
+        if costs:
+            mean, low, high = map(float, _mean_interval(correlations))
+            cost, least, most = map(float, ratio_over_problems(np.array(costs)))
+            lines.append(
+                [
+                    title_of(judge),
+                    f"{mean:.2f} [{low:.2f}, {high:.2f}]",
+                    f"{min(correlations.values()):.2f}",
+                    f"{cost:.2f} [{least:.2f}, {most:.2f}]",
+                    f"{max(costs):.2f}",
+                ]
+            )
+    if not lines:
+        return ""
+    heads = ["error", "rank correlation", "least", "RMSVE of the best by it", "at worst"]
+    return (
+        f"{markdown_table([heads, *lines])}\n\n"
+        f"Over the configurations of all rules of which no run diverged: rank correlation with "
+        f"{title_of(TRUTH)}, and the RMSVE of the configuration that is best by the error over the "
+        "least RMSVE. Means over panels with 95 % intervals over panels.\n"
+    )
