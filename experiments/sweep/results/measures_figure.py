@@ -36,16 +36,16 @@ def draw_ratios(
     for place, (name, (ratios, interval)) in enumerate(lines.items()):
         known = ratios[np.isfinite(ratios) & (ratios > 0)]
         spread = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(len(known))
-        look = {"color": colours[name]}
+        colour = colours[name]
         axes.plot(
-            known.clip(*SHOWN_RATIOS), place + spread, "o", markersize=2.5, alpha=0.45, **look
+            known.clip(*SHOWN_RATIOS), place + spread, "o", markersize=2.5, alpha=0.45, color=colour
         )
         lost = len(ratios) - len(known)
-        axes.plot([SHOWN_RATIOS[1]] * lost, [place] * lost, "x", markersize=5, **look)
+        axes.plot([SHOWN_RATIOS[1]] * lost, [place] * lost, "x", markersize=5, color=colour)
         mean, low, high = map(float, interval)
         if math.isfinite(low):
-            axes.plot([low, high], [place, place], linewidth=2.2, **look)
-        axes.plot(mean, place, "D", markersize=5, markeredgecolor="white", **look)
+            axes.plot([low, high], [place, place], linewidth=2.2, color=colour)
+        axes.plot(mean, place, "D", markersize=5, markeredgecolor="white", color=colour)
     axes.axvline(1.0, color=GREY, linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
