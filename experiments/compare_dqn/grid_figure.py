@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.compare_dqn.grid import Candidate, Entrant
 from experiments.compare_dqn.grid_report import GameReport, fresh_scores
 from experiments.runs.results.comparisons import performance_profile
 from experiments.runs.results.intervals import interquartile_interval, interval_name
@@ -26,17 +27,18 @@ def grid_figure(path: Path, reports: Mapping[str, GameReport], vector: str | Non
     for row, (game, found) in enumerate(reports.items()):
         learning = figure.add_subplot(len(reports), 2, 2 * row + 1)
         profile = figure.add_subplot(len(reports), 2, 2 * row + 2)
+        lines = _lines(found)
         styles = rule_styles([entrant.name for entrant in found.chosen])
-        fresh = {entrant: fresh_scores(found, entrant) for entrant in found.chosen}
+        fresh = {name: fresh_scores(found, entrant) for name, entrant in lines.items()}
         everything = np.concatenate([[found.random], *fresh.values()])
         thresholds = np.linspace(everything.min(), everything.max(), 101)
-        for entrant, (candidate, _) in found.chosen.items():
+        for name, entrant in lines.items():
             style = styles[entrant.name]
-            scores, _ = found.report.of(candidate)
+            scores, _ = found.report.of(found.chosen[entrant][0])
             curve = Curve(found.report.steps, *interquartile_interval(scores))
-            share = Curve(thresholds, *performance_profile(fresh[entrant], thresholds))
+            share = Curve(thresholds, *performance_profile(fresh[name], thresholds))
             line = draw_scores(learning, curve, style.colour, line=style.line)
-            handles.setdefault(entrant.name, line)
+            handles.setdefault(name, line)
             draw_scores(profile, share, style.colour, line=style.line)
         random = learning.axhline(found.random, color=GREY, linestyle=":", linewidth=1.0)
         handles.setdefault("random policy", random)
@@ -46,7 +48,7 @@ def grid_figure(path: Path, reports: Mapping[str, GameReport], vector: str | Non
         )
         for axes in (learning, profile):
             axes.grid(True)
-    seeds = len(fresh[entrant])
+    seeds = len(fresh[name])
     figure.legend(
         list(handles.values()),
         list(handles),
@@ -57,3 +59,13 @@ def grid_figure(path: Path, reports: Mapping[str, GameReport], vector: str | Non
         title_fontsize=7,
     )
     save_figure(figure, path, vector)
+
+
+def _lines(found: GameReport) -> dict[str, Entrant]:
+    """Return {name: entrant}, one for all entrants that chose the same runs."""
+    names: dict[Candidate, list[str]] = {}
+    first: dict[Candidate, Entrant] = {}
+    for entrant, (candidate, _) in found.chosen.items():
+        names.setdefault(candidate, []).append(entrant.name)
+        first.setdefault(candidate, entrant)
+    return {" = ".join(each): first[candidate] for candidate, each in names.items()}

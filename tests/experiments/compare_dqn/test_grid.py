@@ -259,9 +259,13 @@ def test_a_single_evaluation_of_a_grid_is_a_point_with_its_interval(tmp_path, mo
     report = grid_stage.StageScores(
         runs, np.array([75]), np.array([[2.0, 4.0]]), np.zeros(2, dtype=bool), {}, 1.0
     )
-    found = GameReport(0.5, {Entrant("q", "split"): (candidate, 1.0)}, {}, report)
+    chosen = {Entrant("q", arm): (candidate, 1.0) for arm in ("split", "head")}
+    found = GameReport(0.5, chosen, {}, report)
     grid_figure(tmp_path / "figure.png", {"Pong": found})
     learning, profile = figures[0].axes
+    # Two arms that chose the same runs are one.
+    (legend,) = figures[0].legends
+    assert [text.get_text() for text in legend.texts] == ["q/split = q/head", "random policy"]
     (point,) = learning.containers
     assert point[0].get_xydata().tolist() == [[75, 3]]
     assert not profile.containers
