@@ -1,20 +1,23 @@
 """A log made ready for the learner: its beginning to learn from, its end to measure by."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from agents.policy_evaluation import EXAMPLES, Task, truncates
 from agents.task_actions import logged_actions
-from envs.control.standardisation import byte_units, standardisation
+from envs.control.standardisation import standardisation
 from envs.logs.held_out import held_out_start
 from envs.logs.logged_problem import LoggedProblem
 from neural_tdc.action_values.rows import ratio_on_arrival
-from neural_tdc.learning.sampling import Experience
+from neural_tdc.byte_rows import Units, byte_units, in_given_units
+from neural_tdc.learning.sampling import Experience, gather
 from neural_tdc.metrics.evaluators import sample_evaluator
 from neural_tdc.metrics.samples import in_rows
 from neural_tdc.randomness import keys
 from neural_tdc.rules.rule import Rule
-from neural_tdc.types import Evaluator, FeatureMap, mapped
+from neural_tdc.types import Evaluator, FeatureMap, Transition, mapped
 
 
 def logged_task(
@@ -49,63 +52,59 @@ def logged_task(
     assert first is not None
     begin = held_out_start(first[0], fraction)
     held = len(first[0]) - begin
-    # Pictures stay bytes until they are used.
-    table = None if given or of_actions else problem.table
-    stream = problem.plain() if table is None else problem.transition
-    shift = scale = units = None
-    if table is not None:
-        shift, scale = byte_units(table, stream.observation[0, :begin])
-        units = shift.to(device), scale.to(device)
-    elif not given:
-        shift, scale = standardisation(stream.observation[0, :begin])
-
-    def standardised(observation: Tensor) -> Tensor:
-        if table is not None:
-            return observation.to(device)
+    table, raw = problem.table, problem.plain()
+    units = None if given else _units(problem, raw, begin)
+    states = mapped(raw, lambda leaf: leaf.to(device, dtype))
+    if units is not None:
         # In the precision of the file: a clock's small steps are lost in float32.
-        if shift is not None and scale is not None:
-            observation = (observation - shift) / scale
-        return observation.to(device, dtype)
-
-    whole = mapped(stream, lambda leaf: leaf.to(device, dtype))._replace(
-        observation=standardised(stream.observation),
-        next_observation=standardised(stream.next_observation),
-    )
+        states = states._replace(
+            observation=in_given_units(raw.observation, *units).to(device, dtype),
+            next_observation=in_given_units(raw.next_observation, *units).to(device, dtype),
+        )
     actions = logged_actions(problem, given) if of_actions else None
-    drawn, complete = None, whole
+    weights = drawn = None
     if actions is not None and problem.action is not None:
-        actions = actions.with_starts(whole, stream.observation.float())
-        after = stream.next_observation.float()
-        rows = actions.streams(whole, problem.action, after, seed)
-        whole, complete = rows.transitions, rows.completed()
-        drawn = None if rows.next_action is None else rows.next_action[:, :begin]
+        # Of the part to learn from.
+        early = mapped(states, lambda leaf: leaf[:, :begin])
+        actions = actions.with_starts(early, raw.observation[:, :begin].float())
+        after = raw.next_observation.float()
+        weights, drawn = actions.weights(states.reward, problem.action, after, seed)
+    if table is not None:
+        # Pictures stay bytes until they are used: the stream has their row numbers.
+        numbered = problem.transition
+        whole = complete = states._replace(
+            observation=numbered.observation.to(device),
+            next_observation=numbered.next_observation.to(device),
+        )
+    else:
+        whole = complete = states if weights is None else weights.complete(states)
+        if drawn is not None:
+            whole = complete._replace(next_observation=states.next_observation.flatten(2))
     learned = mapped(whole, lambda leaf: leaf[:, :begin])
     unseen = mapped(complete, lambda leaf: leaf[0, begin:])
     if of_actions:
         unseen = ratio_on_arrival(unseen)
-
     experience = Experience(
         learned,
         None if table is None else table.to(device),
         torch.zeros(runs, dtype=torch.int64, device=device),
         keys(seed, runs, "sampling").to(device),
-        next_action=drawn,
+        next_action=None if drawn is None else drawn[:, :begin],
         of_actions=of_actions,
-        units=units,
+        units=None if table is None or units is None else Units(*(u.to(device) for u in units)),
+        weights=None if table is None else weights,
     )
+    observed = None
     if table is not None:
-        unseen = unseen._replace(
-            observation=unseen.observation[:, None],
-            next_observation=unseen.next_observation[:, None],
-        )
+        unseen, observed = _by_number(experience, unseen)
     measured, threads = in_rows(unseen), torch.get_num_threads()
-    observed = None if table is None else experience.observed
 
     def evaluator(features: FeatureMap, rule: Rule) -> Evaluator:
         return sample_evaluator(measured, None, features, rule, threads, observed)
 
     # From everywhere, since the first rows may be a single episode.
-    example = learned.observation[0, :: max(1, begin // EXAMPLES)][:EXAMPLES]
+    times = torch.arange(0, begin, max(1, begin // EXAMPLES), device=device)[:EXAMPLES]
+    once = experience._replace(stream_index=times.new_zeros(1), key=experience.key[:1])
     cut_at_its_end = bool(learned.discount[0, -1] > 0)
     notes = [
         *problem.notes,
@@ -119,14 +118,44 @@ def logged_task(
     return Task(
         name=problem.name,
         experience=experience,
-        example=example if table is None else experience.observed(example),
+        example=gather(once, times[None]).observation[0],
         evaluator=evaluator,
         features_given=given,
         head=None,
         states=None,
-        truncates=truncates(stream) or (transitions > begin and cut_at_its_end),
-        shift=shift,
-        scale=scale,
+        truncates=truncates(problem.transition) or (transitions > begin and cut_at_its_end),
+        shift=None if units is None else units.shift,
+        scale=None if units is None else units.scale,
         notes=tuple(notes),
         actions=actions,
     )
+
+
+def _units(problem: LoggedProblem, raw: Transition, begin: int) -> Units:
+    """Return mean and deviation of the observations to learn from, of bytes in float32."""
+    if problem.table is None:
+        return Units(*standardisation(raw.observation[0, :begin]))
+    number = problem.transition.observation[0, :begin]
+    return Units(*(unit.float() for unit in byte_units(problem.table, number)))
+
+
+def _by_number(
+    experience: Experience, unseen: Transition
+) -> tuple[Transition, Callable[[Tensor], Tensor]]:
+    """Return transitions with numbers [sample, 1] for observations, and what these stand for.
+
+    unseen: the last ones of the log, with numbers of rows of the table
+    """
+    seen, after = unseen.observation, unseen.next_observation
+    if experience.weights is None:
+        numbered = unseen._replace(observation=seen[:, None], next_observation=after[:, None])
+        return numbered, experience.observed
+    kind, *weights = experience.weights
+    number, count = torch.cat([seen, after]), len(seen)
+    weight = torch.cat([leaf[0, -count:] for leaf in weights])
+    place = torch.arange(2 * count, device=number.device).view(2, count, 1)
+
+    def observed(place: Tensor) -> Tensor:
+        return kind.at(experience.observed(number[place]), weight[place])
+
+    return unseen._replace(observation=place[0], next_observation=place[1]), observed

@@ -6,7 +6,6 @@ import torch
 
 from agents.policy_evaluation import Task
 from neural_tdc.learning.resampling import FEW_UNITS, resampled_rows, resampling_units
-from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.selection import effective_sample_size
 from neural_tdc.randomness import keys
 from neural_tdc.types import Transition, mapped
@@ -25,15 +24,12 @@ def resampled(task: Task, runs: int, seed: int) -> Task:
     stream = mapped(whole.transitions, lambda leaf: leaf[:1])
     units = resampling_units(mapped(stream, lambda leaf: leaf[0]))
     device = whole.stream_index.device
-    experience = Experience(
-        stream,
-        whole.table,
-        torch.zeros(runs, dtype=torch.int64, device=device),
-        keys(seed, runs, "sampling").to(device),
-        None if whole.next_action is None else whole.next_action[:1],
-        resampled_rows(units.number, runs, seed).to(device),
-        whole.of_actions,
-        whole.units,
+    experience = whole._replace(
+        transitions=stream,
+        stream_index=torch.zeros(runs, dtype=torch.int64, device=device),
+        key=keys(seed, runs, "sampling").to(device),
+        next_action=None if whole.next_action is None else whole.next_action[:1],
+        rows=resampled_rows(units.number, runs, seed).to(device),
     )
     note = (
         f"resampling: run 0 learns from the data as they are, each other run from {units} of them "

@@ -7,12 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.policy_evaluation import Task
+from agents.task_actions import start_places
 from neural_tdc.metrics.evaluators import at_home
 from neural_tdc.types import Evaluator, FeatureMap, Parameters
 
 START_VALUE = "value/starts"
-# Of more starts, so many are taken at even distances.
-MOST_STARTS = 1_000
 # Features that are held at a time.
 _AT_ONCE = 2**25
 
@@ -37,17 +36,11 @@ def start_states(task: Task) -> Starts:
     """
     experience, actions = task.experience, task.actions
     transitions, table, rows = experience.transitions, experience.table, experience.rows
-    first = transitions.first
-    begins = torch.zeros_like(transitions.reward) if first is None else first.clone()
-    begins[:, 0] = 1
-    stream, time = (begins > 0).nonzero(as_tuple=True)
-    kept = torch.arange(len(stream), device=stream.device)
-    if len(stream) > MOST_STARTS:
-        kept = torch.linspace(0, len(stream) - 1, MOST_STARTS, device=stream.device).long()
-        stream, time = stream[kept], time[kept]
+    stream, time = start_places(transitions)
     observation = transitions.observation[stream, time]
+    rows_known = actions is not None and actions.starts is not None
     if actions is not None and actions.starts is not None:
-        observation = actions.starts[kept].flatten(0, 1)
+        observation = actions.starts.flatten(0, 1)
     elif actions is not None:
         observation = actions.state_rows(observation)
     weight = torch.ones(1, len(time), dtype=torch.float64, device=time.device)
@@ -56,7 +49,7 @@ def start_states(task: Task) -> Starts:
         weight = torch.stack([torch.bincount(row, minlength=length)[time] for row in rows])
         none = ~weight.any(1, keepdim=True)
         weight = torch.where(none, torch.ones_like(weight), weight).double()
-    if table is not None:
+    if table is not None and not rows_known:
         # Many starts in few states.
         observation, number = observation.unique(return_inverse=True)
         weight = weight.new_zeros(len(weight), len(observation)).index_add(1, number, weight)

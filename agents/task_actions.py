@@ -16,14 +16,30 @@ from envs.control.problems import ControlProblem
 from envs.logs.logged_problem import LoggedProblem
 from neural_tdc.action_values.policies import action_probabilities
 from neural_tdc.action_values.preparation import DRAWS, STATE_DRAWS
-from neural_tdc.action_values.rows import ActionRows, action_transitions
+from neural_tdc.action_values.rows import ActionRows, ActionWeights
+from neural_tdc.byte_rows import as_numbers, row_blocks
 from neural_tdc.randomness import generator
 from neural_tdc.types import Transition
 
 # Continuous actions over which the value of each start is a mean: there are many starts.
 START_DRAWS = 8
-# Rows that a policy is asked about at a time.
-_BLOCK = 4096
+# Of more starts, so many are taken at even distances.
+MOST_STARTS = 1_000
+
+
+def start_places(transitions: Transition) -> tuple[Tensor, Tensor]:
+    """Return stream and time of the starts of episodes, at most `MOST_STARTS`.
+
+    transitions: [stream, time, …]
+    """
+    first = transitions.first
+    begins = torch.zeros_like(transitions.reward) if first is None else first.clone()
+    begins[:, 0] = 1
+    stream, time = (begins > 0).nonzero(as_tuple=True)
+    if len(stream) > MOST_STARTS:
+        kept = torch.linspace(0, len(stream) - 1, MOST_STARTS, device=stream.device).long()
+        stream, time = stream[kept], time[kept]
+    return stream, time
 
 
 class RowStreams(NamedTuple):
@@ -53,8 +69,7 @@ class TaskActions(NamedTuple):
                  with discrete actions of a log, which are numbered from 0
     policy:      the evaluated policy, which takes raw observations; None on a chain
     probability: [state, action] π on a finite chain, else None
-    starts:      [start, draw, row] the rows of the states in which episodes start, stream after
-        stream; None on a chain
+    starts:      [start, draw, row] the rows of the states at `start_places`; None on a chain
     """
 
     rows: ActionRows
@@ -95,12 +110,10 @@ class TaskActions(NamedTuple):
         raw:         [stream, time, …] observations as the policy takes them: a state that is
             standardised and turned back may be another one to a policy with a threshold
         """
-        first = transitions.first
-        begins = torch.zeros_like(transitions.reward) if first is None else first.clone()
-        begins[:, 0] = 1
-        chosen = begins > 0
-        rows = self.states(transitions.observation[chosen], raw[chosen.cpu()], 0, START_DRAWS)
-        return self._replace(starts=rows.unflatten(0, (int(chosen.sum()), -1)))
+        place = start_places(transitions)
+        seen = as_numbers(raw[tuple(each.cpu() for each in place)])
+        rows = self.states(as_numbers(transitions.observation[place]), seen, 0, START_DRAWS)
+        return self._replace(starts=rows.unflatten(0, (len(place[0]), -1)))
 
     def streams(
         self, transitions: Transition, action: Tensor, raw_next: Tensor, seed: int
@@ -112,15 +125,27 @@ class TaskActions(NamedTuple):
         raw_next:    [*batch, …] next observations as the policy takes them
         """
         reward, after = transitions.reward, transitions.next_observation
-        lead = reward.dim()
-        flat = raw_next.flatten(0, lead - 1)
+        weights, drawn = self.weights(reward, action, raw_next, seed)
+        made = weights.complete(transitions)
+        if drawn is not None:
+            made = made._replace(next_observation=after.flatten(reward.dim()))
+        return RowStreams(made, drawn)
+
+    def weights(
+        self, reward: Tensor, action: Tensor, raw_next: Tensor, seed: int
+    ) -> tuple[ActionWeights, Tensor | None]:
+        """Return what completes observations to rows, and the drawn next actions if continuous.
+
+        reward: [*batch]; the others as in `streams`
+        """
+        flat = raw_next.flatten(0, reward.dim() - 1)
         if not isinstance(self.kind, BoxActions):
-            weights = self._probabilities(flat).view(*reward.shape, self.rows.size).to(reward)
-            taken = action.to(reward.device) - self.lowest
-            return RowStreams(action_transitions(self.rows, transitions, taken, weights), None)
+            following = self._probabilities(flat).view(*reward.shape, self.rows.size).to(reward)
+            taken = self.rows.weights(action.to(reward.device) - self.lowest, reward)
+            return ActionWeights(self.rows, taken, following), None
         drawn = self._drawn(flat, DRAWS, seed, "next").view(*reward.shape, DRAWS, -1).to(reward)
-        made = action_transitions(self.rows, transitions, action.to(reward), drawn[..., 0, :])
-        return RowStreams(made._replace(next_observation=after.flatten(lead)), drawn)
+        taken = self.rows.weights(action.to(reward), reward)
+        return ActionWeights(self.rows, taken, drawn[..., 0, :]), drawn
 
     def _probabilities(self, raw: Tensor) -> Tensor:
         try:
@@ -134,7 +159,8 @@ class TaskActions(NamedTuple):
         kind = self.kind
         assert isinstance(kind, BoxActions)
         source, found = generator(seed, "actions", purpose), []
-        for block in raw.split(_BLOCK):
+        for rows in row_blocks(raw):
+            block = as_numbers(raw[rows])
             shape = (len(block), draws, *kind.numbers)
             level = torch.rand(shape, generator=source, dtype=torch.float64).numpy()
             decide = kind.decisions(self.policy, level, together=True)

@@ -8,13 +8,14 @@ is the mean of what its folds learned, so every transition serves learning and c
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from neural_tdc.baselines.candidates import held_out_group_values
+from neural_tdc.baselines.candidates import held_out_group_values, held_out_value_blocks
 from neural_tdc.baselines.families import CandidateProgress, no_candidate_progress
 from neural_tdc.baselines.learned_candidates import (
     LearnedCandidates,
@@ -24,12 +25,20 @@ from neural_tdc.baselines.learned_candidates import (
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.baselines.log_preparation import episode_numbers, joined, ordered_stream
 from neural_tdc.baselines.resampled_heads import start_values
+from neural_tdc.byte_rows import rows_at_once
 from neural_tdc.metrics.paired_errors import (
+    EpisodeSums,
     PairedDifference,
+    episode_sums,
     equally_good,
     paired_error_difference,
 )
-from neural_tdc.metrics.selection import effective_sample_size, selection_returns
+from neural_tdc.metrics.selection import (
+    SelectionReturns,
+    bootstrapped_returns,
+    complete_returns,
+    effective_sample_size,
+)
 from neural_tdc.types import Transition
 
 # Parts of a log, each held out once.
@@ -166,29 +175,50 @@ class CandidateChoice(NamedTuple):
 def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
     """Evaluate all candidates on the parts that they did not see."""
     names, whole = candidates.names, joined(candidates.parts)
-    value, next_value = held_out_group_values(candidates.groups, candidates.parts)
-    finite = (value.isfinite() & next_value.isfinite()).all(0)
-    returns = selection_returns(value[:, finite], next_value[:, finite], whole)
-    error = (returns.value[returns.usable, None] - value[returns.usable]).square()
-    episode = episode_numbers(whole)[returns.usable]
-    weights = equally_good(error, episode).double()
+    groups, parts = candidates.groups, candidates.parts
+    returns, finite = complete_returns(whole), torch.ones(len(names), dtype=torch.bool)
+    if returns is None:
+        value, next_value = held_out_group_values(groups, parts)
+        finite = (value.isfinite() & next_value.isfinite()).all(0)
+        returns = bootstrapped_returns(value[:, finite], next_value[:, finite], whole)
+        blocks: Iterable[Tensor] = value.split(rows_at_once(value))
+    else:
+        blocks = held_out_value_blocks(groups, parts)
+    error = _squared_errors(blocks, returns, episode_numbers(whole))
+    finite &= error.total.isfinite().all(0)
+    weights = equally_good(error).double()
     weights = weights / weights.sum()
     if returns.weights is not None:
         # The flat mean of what cannot be told from the best changes too little off-policy, and the
         # fitted weights change too much.
         fitted = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
         weights[finite] += fitted / fitted.sum()
-    score = torch.where(finite, error.mean(0), torch.inf)
+    score = torch.where(finite, error.mean, torch.inf)
     best: dict[str, int] = {}
     for index in score.argsort()[: int(finite.sum())].tolist():
         best.setdefault(names[index][0], index)
-    least, square = error[:, int(score.argmin())], candidates.units.scale**2
+    least, square = error.of(int(score.argmin())), candidates.units.scale**2
     ranking = []
     for row in best.values():
-        difference = paired_error_difference(error[:, row], least, episode)
+        difference = paired_error_difference(error.of(row), least)
         in_unit = PairedDifference(*(square * bound for bound in difference))
         alone = torch.zeros_like(score)
         alone[row] = 1
         value_of_row = weighted_value(candidates, alone)
         ranking.append(FamilyResult(*names[row], value_of_row, square * float(score[row]), in_unit))
     return CandidateChoice(weights / weights.sum(), returns.criterion, ranking, (returns.note,))
+
+
+def _squared_errors(
+    blocks: Iterable[Tensor], returns: SelectionReturns, episode: Int[Tensor, " time"]
+) -> EpisodeSums:
+    """Sum the squared errors of all candidates over episodes; blocks: of their values, in order."""
+
+    def errors() -> Iterator[Tensor]:
+        begin = 0
+        for block in blocks:
+            rows = slice(begin, begin := begin + len(block))
+            usable = returns.usable[rows]
+            yield (returns.value[rows][usable, None] - block[usable]).square()
+
+    return episode_sums(errors(), episode[returns.usable])

@@ -18,6 +18,7 @@ from neural_tdc.evaluation_input import (
     checked_device,
     checked_optimizers,
     checked_streams,
+    in_numbers,
 )
 from neural_tdc.learning.averaging import averaging
 from neural_tdc.learning.learner import divergence_limit, learn
@@ -123,7 +124,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a policy from nothing but tensors of transitions, in their order.
 
-    transitions:   [time, …] one stream, or [stream, time, …], one stream a run in turn
+    transitions:   [time, …] one stream, or [stream, time, …], one stream a run in turn; pictures
+                   in uint8 stay bytes until they are used, except with values of actions
     rule:          a name of `RULES`, a composition `body+head`, or a rule of one's own; or a
                    method that learns from all transitions at once: a name of `METHODS`, or an
                    object with other settings. A method takes transitions, runs, held_out,
@@ -184,6 +186,7 @@ def evaluate(
     if asks_for_actions(values, action, policy):
         taken = action.to(device) if action is not None else streams.reward
         taken = taken[None] if transitions.reward.dim() == 1 else taken
+        streams = in_numbers(streams)
         actions = action_problem(streams, taken, policy, given=body is None, seed=seed)
         streams = actions.transitions
     if measure_on not in ("device", "host"):
@@ -240,7 +243,7 @@ def evaluate(
     algorithm, state = prepare(
         chosen,
         body,
-        learned.observation[0, :256],
+        learned.observation[0, :256].to(learned.reward),
         runs=runs,
         seed=seed,
         optimizers=optimizers,

@@ -64,8 +64,19 @@ def checked_optimizers(
     return optimizers
 
 
+def in_numbers(streams: Transition) -> Transition:
+    """Return the streams with observations of bytes as numbers, all of them."""
+    return streams._replace(
+        observation=streams.observation.to(streams.reward),
+        next_observation=streams.next_observation.to(streams.reward),
+    )
+
+
 def checked_streams(streams: Transition, device: torch.device | str) -> Transition:
-    """Return the streams on the device, complete; raise ValueError where they do not fit."""
+    """Return the streams on the device, complete; raise ValueError where they do not fit.
+
+    Observations of bytes stay bytes.
+    """
     shape = streams.reward.shape
     complete = streams
     if streams.first is None:
@@ -78,6 +89,8 @@ def checked_streams(streams: Transition, device: torch.device | str) -> Transiti
                 f"{name} has shape {tuple(leaf.shape)}; it must begin with the dimensions of "
                 f"reward, {tuple(shape)}"
             )
+        if leaf.dtype == torch.uint8:
+            continue
         wrong = ~torch.isfinite(leaf).flatten(2).all(2) if leaf.dim() > 2 else ~leaf.isfinite()
         if bool(wrong.any()):
             stream, time = wrong.nonzero()[0].tolist()
@@ -93,4 +106,10 @@ def checked_streams(streams: Transition, device: torch.device | str) -> Transiti
         raise ValueError("ratio must not be negative")
     reward = streams.reward
     dtype = reward.dtype if reward.is_floating_point() else torch.get_default_dtype()
-    return mapped(complete, lambda leaf: leaf.to(device, dtype))
+    seen = (
+        leaf.to(device) if leaf.dtype == torch.uint8 else leaf.to(device, dtype)
+        for leaf in (complete.observation, complete.next_observation)
+    )
+    plain = complete._replace(observation=reward, next_observation=reward)
+    numbers = mapped(plain, lambda leaf: leaf.to(device, dtype))
+    return numbers._replace(**dict(zip(("observation", "next_observation"), seen)))

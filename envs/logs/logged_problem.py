@@ -17,6 +17,7 @@ from envs.logs.log import Log
 from envs.logs.propensities import ESTIMATE, estimated_propensities
 from envs.logs.ratios import action_chances, logged_ratios, settled
 from envs.logs.reading import Reading, appended, log_name, read_logs
+from neural_tdc.byte_rows import byte_rows
 from neural_tdc.types import Transition, mapped
 
 DISCOUNT = 0.99
@@ -60,15 +61,15 @@ class LoggedProblem(NamedTuple):
     def plain(self, rows: slice = slice(None)) -> Transition:
         """Return rows of the stream with observations as numbers, [1, time, …]; bytes as float32.
 
-        A copy where observations are bytes, of four times their size.
+        Bytes stay bytes until they are used, see `neural_tdc.byte_rows`.
         """
         part = mapped(self.transition, lambda leaf: leaf[:, rows])
         table = self.table
         if table is None:
             return part
+        whole = byte_rows(table).float()
         return part._replace(
-            observation=table[part.observation].float(),
-            next_observation=table[part.next_observation].float(),
+            observation=whole[part.observation], next_observation=whole[part.next_observation]
         )
 
 

@@ -14,10 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from envs.control.standardisation import standardisation
-from envs.logs.checks import ROWS_AT_ONCE
 from envs.logs.log import Log
 from envs.logs.ratios import logged_action
+from neural_tdc.byte_rows import (
+    as_numbers,
+    byte_rows,
+    in_given_units,
+    observation_units,
+    row_blocks,
+)
 
 ESTIMATE = "estimate"
 # Every fifth episode, or block of so many rows, is held out.
@@ -100,9 +105,8 @@ def _held_out(ended: np.ndarray) -> np.ndarray:
 
 
 def _standardised(observation: np.ndarray, known: np.ndarray) -> Tensor:
-    flat = torch.from_numpy(observation.reshape(len(observation), -1)).double()
-    shift, scale = standardisation(flat[torch.from_numpy(known)])
-    return ((flat - shift) / scale).float()
+    flat = byte_rows(torch.from_numpy(observation.reshape(len(observation), -1))).double()
+    return in_given_units(flat, *observation_units(flat[torch.from_numpy(known)])).float()
 
 
 def _classifiers(
@@ -137,7 +141,7 @@ def _fitted(
     best, kept, waited = -float("inf"), copy.deepcopy(module), 0
     for update in range(1, _MOST_UPDATES + 1):
         rows = known[torch.randint(len(known), (_BATCH,))]
-        loss = nn.functional.cross_entropy(module(seen[rows]), taken[rows])
+        loss = nn.functional.cross_entropy(module(as_numbers(seen[rows])), taken[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -158,7 +162,7 @@ def _score(module: nn.Module, seen: Tensor, taken: Tensor, unseen: Tensor) -> fl
 @torch.no_grad()
 def _log_probability(module: nn.Module, seen: Tensor, taken: Tensor) -> Tensor:
     found = [
-        module(some).log_softmax(1).gather(1, action[:, None])[:, 0]
-        for some, action in zip(seen.split(ROWS_AT_ONCE), taken.split(ROWS_AT_ONCE))
+        module(as_numbers(seen[rows])).log_softmax(1).gather(1, taken[rows, None])[:, 0]
+        for rows in row_blocks(seen)
     ]
     return torch.cat(found)

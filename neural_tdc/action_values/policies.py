@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.byte_rows import as_numbers, row_blocks
 from neural_tdc.messages import first_line
 
-# Rows that a policy is asked about at a time.
-_BLOCK = 4096
 # A softmax in float32 sums to one within this.
 _TOLERANCE = 1e-5
 
@@ -35,9 +34,10 @@ def action_probabilities(
     Raises ValueError in one line for a policy that fails or returns no distributions.
     """
     found = []
-    for block in observation.split(_BLOCK):
+    for rows in row_blocks(observation):
         # A copy: a policy that scales its input in place must not touch the observations.
-        given = _probabilities(policy, block.clone(), actions)
+        block = as_numbers(observation[rows]).clone()
+        given = _probabilities(policy, block, actions)
         given = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
         if not isinstance(given, Tensor) or given.dim() != 2 or len(given) != len(block):
             shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
@@ -83,8 +83,9 @@ def drawn_actions(
     # Distributions of torch draw from the global generator, which is put back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        for block in observation.split(_BLOCK):
-            found.append(_drawn(policy, block.clone(), draws, source).to(observation))
+        for rows in row_blocks(observation):
+            block = as_numbers(observation[rows]).clone()
+            found.append(_drawn(policy, block, draws, source).to(observation))
     return torch.cat(found)
 
 

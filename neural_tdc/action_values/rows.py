@@ -70,6 +70,26 @@ class ActionRows(NamedTuple):
         return nn.functional.one_hot(number, self.size).to(like)
 
 
+class ActionWeights(NamedTuple):
+    """What completes observations to rows, [*batch, action] each.
+
+    rows:      how
+    taken:     weights of the actions that were taken at s
+    following: weights at s'; of continuous actions those of one draw
+    """
+
+    rows: ActionRows
+    taken: Tensor
+    following: Tensor
+
+    def complete(self, transitions: Transition) -> Transition:
+        """Return transitions [*batch, …] from rows to rows."""
+        return transitions._replace(
+            observation=self.rows.at(transitions.observation, self.taken),
+            next_observation=self.rows.at(transitions.next_observation, self.following),
+        )
+
+
 def action_blocks(
     feature: Float[Tensor, "*batch feature"], weights: Float[Tensor, "*batch action"]
 ) -> Float[Tensor, "*batch blocks"]:
@@ -91,10 +111,7 @@ def action_transitions(
     A batch of them goes through `ratio_on_arrival` before a rule learns from it.
     """
     weights = rows.weights(action, transitions.reward)
-    return transitions._replace(
-        observation=rows.at(transitions.observation, weights),
-        next_observation=rows.at(transitions.next_observation, next_weights),
-    )
+    return ActionWeights(rows, weights, next_weights).complete(transitions)
 
 
 def ratio_on_arrival(transitions: Transition) -> Transition:

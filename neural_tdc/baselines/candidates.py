@@ -4,7 +4,7 @@ A log is cut into parts. Fold k learns from all parts but part k, so that part k
 candidate is one setting, for every fold: its values on part k are those that fold k learned.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.feature_blocks import Block, block_features
-from neural_tdc.baselines.lambda_returns import at_both_states
+from neural_tdc.baselines.lambda_returns import at_both_states, both_states_in_blocks
 from neural_tdc.baselines.least_squares import (
     LeastSquaresStatistics,
     added,
     least_squares_heads,
-    least_squares_statistics,
+    summed_statistics,
 )
+from neural_tdc.byte_rows import as_numbers, row_blocks
 from neural_tdc.types import Transition
 
 # λ and ridges that LSTD(λ) is solved for; the accumulation for a λ serves all ridges.
@@ -75,6 +76,16 @@ def held_out_group_values(
     return value, next_value
 
 
+def held_out_value_blocks(
+    groups: Sequence[CandidateGroup], parts: Sequence[Transition]
+) -> Iterator[Float[Tensor, "block candidate"]]:
+    """Go through the values of `held_out_group_values` at s, a few transitions at a time."""
+    for fold, part in enumerate(parts):
+        for rows in row_blocks(part.observation):
+            seen = as_numbers(part.observation[rows])
+            yield torch.cat([group_values(group, fold, seen) for group in groups], 1)
+
+
 def least_squares_group(
     family: str,
     folds: Folds,
@@ -94,11 +105,8 @@ def least_squares_group(
     def statistics(place: tuple[int, int]) -> list[LeastSquaresStatistics]:
         fold, part = place
         transitions = folds.parts[part]
-        feature, following = at_both_states(partial(block_features, blocks[fold]), transitions)
-        return [
-            least_squares_statistics(feature, following, transitions, decays, limit)
-            for limit in trace_limits
-        ]
+        features = both_states_in_blocks(partial(block_features, blocks[fold]), transitions)
+        return summed_statistics(features, transitions, decays, trace_limits)
 
     places = [
         [(0 if shared else fold, part) for part in learned]

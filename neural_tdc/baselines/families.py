@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from neural_tdc.baselines.candidates import CandidateGroup, Folds, least_squares_group
+from neural_tdc.baselines.candidates import (
+    DECAYS,
+    RIDGES,
+    CandidateGroup,
+    Folds,
+    least_squares_group,
+)
 from neural_tdc.baselines.fitted import FittedPlan, fit_lambda_returns
 from neural_tdc.baselines.log_preparation import joined
 from neural_tdc.baselines.random_features import RANDOM_FEATURES, random_tanh
@@ -26,6 +32,11 @@ SCALES = (1.0, 2.0, 4.0)
 BESIDE, BESIDE_SCALE = 0.75, 2.0
 # λ of the λ-returns that bodies learn from.
 BODY_DECAYS = (0.9, 1.0)
+# Candidates of a search off-policy, where traces have two limits; the best constant is one.
+MOST_CANDIDATES = 1 + (
+    2 * len(DECAYS) * len(RIDGES) * (len(SCALES) * len(RANDOM_FEATURES) + len(BODY_DECAYS))
+    + len(BODY_DECAYS)
+)
 # Updates on which the time of one is measured, and the share of the budget left to solving heads.
 _TIMED_UPDATES, _FEWEST_UPDATES = 20, 500
 _FOR_HEADS = 0.3

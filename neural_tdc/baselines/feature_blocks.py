@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neural_tdc.byte_rows import as_numbers
 from neural_tdc.networks.mlp_population import Layer
 
 # The activation after a block's last layer; its hidden layers have tanh.
@@ -38,7 +39,8 @@ def block_features(
     blocks: Sequence[Block], inputs: Float[Tensor, "batch input"]
 ) -> Float[Tensor, "batch feature"]:
     """Return the outputs of all blocks, each in its own precision, and a 1, in float64."""
-    columns = []
+    # Bytes become numbers once for all blocks.
+    inputs, columns = as_numbers(inputs), []
     for activation, (*hidden, last) in blocks:
         values = inputs.to(last.weight)
         for layer in hidden:

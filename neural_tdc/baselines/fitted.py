@@ -9,7 +9,6 @@ connected with tanh and learn by Adam; their products are batched over the netwo
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -17,8 +16,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neural_tdc.baselines.feature_blocks import Block
-from neural_tdc.baselines.lambda_returns import at_both_states, lambda_errors, td_errors
-from neural_tdc.baselines.log_preparation import joined
+from neural_tdc.baselines.lambda_returns import (
+    at_both_states,
+    evaluated_in_blocks,
+    lambda_errors,
+    td_errors,
+)
+from neural_tdc.byte_rows import as_numbers
 from neural_tdc.networks.activations import ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
     SQUARED,
@@ -29,11 +33,9 @@ from neural_tdc.networks.mlp_population import (
     initial_networks,
 )
 from neural_tdc.randomness import generator
-from neural_tdc.types import Parameters, Transition, mapped
+from neural_tdc.types import Parameters, Transition
 
 _TANH = NetworkObjective(SQUARED, ACTIVATIONS["tanh"], 0.0)
-# Rows that go through all networks at a time when λ-returns are computed.
-_ROWS = 4096
 
 
 class FittedPlan(NamedTuple):
@@ -57,13 +59,38 @@ class HeadResponse(NamedTuple):
     """Heads that are set, not learned, and the value of what is next to the networks' features.
 
     head:        [network, feature, 1]
-    beside:      [time, network] the share of V(s) that other features have
-    next_beside: [time, network] likewise of V(s')
+    beside:      [time, 1] for every network's stream, the share of V(s) that other features have
+    next_beside: likewise of V(s')
     """
 
     head: Tensor
-    beside: Tensor
-    next_beside: Tensor
+    beside: list[Tensor]
+    next_beside: list[Tensor]
+
+
+class _Share(NamedTuple):
+    """Networks that learn from one stream.
+
+    members: of all networks
+    single:  [time, …] the stream, with observations in float32
+    used:    [member, time] the transitions that each may learn from
+    rows:    [member, time] their numbers, followed by the others
+    """
+
+    members: slice
+    transitions: Transition
+    single: Transition
+    used: Tensor
+    rows: Tensor
+
+
+def _share(members: slice, transitions: Transition, used: Tensor) -> _Share:
+    single = transitions._replace(
+        observation=transitions.observation.float(),
+        next_observation=transitions.next_observation.float(),
+    )
+    rows = torch.argsort((~used).int(), dim=1, stable=True)
+    return _Share(members, transitions, single, used, rows)
 
 
 def fit_lambda_returns(
@@ -74,9 +101,6 @@ def fit_lambda_returns(
     seed: int,
     trace_limit: float = 1.0,
     on_progress: Callable[[int], None] | None = None,
-    *,
-    lengths: Sequence[int] | None = None,
-    respond: Callable[[Parameters], HeadResponse] | None = None,
 ) -> Parameters:
     """Fit one network per λ to the λ-returns of its own part of an ordered stream.
 
@@ -87,110 +111,18 @@ def fit_lambda_returns(
     decays:      [network] λ
     trace_limit: c̄, the largest ratio by which a λ-return carries on
     on_progress: hears the number of updates done
-    lengths:     of the streams that follow one another in `transitions`, one for each network; if
-        not given there is one stream, which all networks share
-    respond:     sets the heads whenever the λ-returns are computed; they do not learn then
 
     Raises ValueError for a network without a transition to learn from.
     """
-    inputs = transitions.observation.float()
-    single = transitions._replace(
-        observation=inputs, next_observation=transitions.next_observation.float()
-    )
-    count = used.sum(1, keepdim=True)
-    if int(count.min()) < 1:
+    if int(used.sum(1).min()) < 1:
         raise ValueError("a network has no transition to learn from")
-    # The numbers of the transitions that a network may use, followed by the others.
-    rows = torch.argsort((~used).int(), dim=1, stable=True)
-    networks = initial_networks([inputs.shape[1], *plan.hidden, 1], seed, len(decays))
-    body = tuple(Layer(*(leaf.to(inputs) for leaf in layer)) for layer in networks.body)
-    networks = Parameters(body, networks.head.to(inputs), {})
-    leaves = _leaves(networks)
-    learned = leaves if respond is None else leaves[:-1]
-    optimiser = torch.optim.Adam(learned, lr=plan.learning_rate, foreach=True)
-    decay = torch.tensor(decays, dtype=torch.float64, device=inputs.device)
-    refits = max(1, min(plan.refits, plan.updates))
-    draw = _batches(seed, len(decays), plan.batch_size, shared=lengths is None)
-    for updates in torch.arange(plan.updates).tensor_split(refits):
-        value, next_value = _both_values(networks, single, lengths)
-        beside = next_beside = torch.zeros(())
-        if respond is not None:
-            head, beside, next_beside = respond(networks)
-            networks.head.copy_(head)
-            value, next_value = _both_values(networks, single, lengths)
-        td_error = td_errors(
-            value.double() + beside, next_value.double() + next_beside, transitions
-        )
-        errors = lambda_errors(td_error, transitions, decay, used.T, trace_limit)
-        goal = (value + errors).float()
-        picks = (draw(len(updates)).to(inputs.device) * count).long()
-        for update, pick in zip(updates.tolist(), picks):
-            index = rows.gather(1, pick)
-            target = goal.gather(0, index.T).T[..., None]
-            found = _leaves(gradients(_TANH, networks, inputs[index], target))
-            for leaf, gradient in zip(learned, found):
-                leaf.grad = gradient
-            optimiser.param_groups[0]["lr"] = plan.learning_rate * (1 - update / plan.updates)
-            optimiser.step()
-        if on_progress is not None:
-            on_progress(int(updates[-1]) + 1)
-    return networks
+    shares = [_share(slice(0, len(decays)), transitions, used)]
+    whole = generator(seed, "fitted")
 
+    def draw(updates: int) -> Tensor:
+        return torch.rand(updates, len(decays), plan.batch_size, generator=whole)
 
-def _batches(
-    seed: int, networks: int, batch_size: int, *, shared: bool
-) -> Callable[[int], Float[Tensor, "update network batch"]]:
-    """Return the function that draws numbers in [0, 1) for so many updates of all networks.
-
-    shared: whether one source draws for all networks, or network i depends on (seed, i) only
-    """
-    if shared:
-        whole = generator(seed, "fitted")
-        return lambda updates: torch.rand(updates, networks, batch_size, generator=whole)
-    sources = [generator(seed, "fitted", network) for network in range(networks)]
-    return lambda updates: torch.stack(
-        [torch.rand(updates, batch_size, generator=source) for source in sources], 1
-    )
-
-
-def _both_values(
-    networks: Parameters, transitions: Transition, lengths: Sequence[int] | None
-) -> tuple[Float[Tensor, "time network"], Float[Tensor, "time network"]]:
-    """Return the values of all networks at s and at s'; 0 at the streams of other networks."""
-    if lengths is None:
-        return at_both_states(partial(network_values, networks), transitions)
-    value = transitions.observation.new_zeros(len(transitions.reward), len(lengths))
-    next_value, start = value.clone(), 0
-    for index, length in enumerate(lengths):
-        span = slice(start, start + length)
-        start += length
-        body = tuple(Layer(*(leaf[index, None] for leaf in layer)) for layer in networks.body)
-        one = Parameters(body, networks.head[index, None], {})
-        own = mapped(transitions, itemgetter(span))
-        found = at_both_states(partial(network_values, one), own)
-        value[span, index], next_value[span, index] = (each[:, 0] for each in found)
-    return value, next_value
-
-
-def _leaves(networks: Parameters) -> list[Tensor]:
-    return [leaf for layer in networks.body for leaf in layer] + [networks.head]
-
-
-def network_values(
-    networks: Parameters, inputs: Float[Tensor, "time input"]
-) -> Float[Tensor, "time network"]:
-    """Return the values of all networks at the same inputs."""
-    count, parts = len(networks.head), []
-    for block in inputs.split(_ROWS):
-        feature = features(networks.body, block.expand(count, -1, -1), _TANH.activation)
-        parts.append((feature @ networks.head)[..., 0].T)
-    return torch.cat(parts)
-
-
-def network_block(networks: Parameters, index: int) -> tuple[Block, Float[Tensor, " feature"]]:
-    """Return one network as a block of features, and its head in float64."""
-    layers = tuple(Layer(*(leaf[index] for leaf in layer)) for layer in networks.body)
-    return Block("tanh", layers), networks.head[index, :, 0].double()
+    return _fitted(shares, decays, plan, seed, draw, trace_limit, on_progress)
 
 
 def fit_each_stream(
@@ -201,17 +133,120 @@ def fit_each_stream(
     on_progress: Callable[[int], None],
     respond: Callable[[Parameters], HeadResponse] | None = None,
 ) -> Parameters:
-    """Fit one network for every stream, as `fit_lambda_returns` does: [stream, …] parameters."""
-    lengths = [len(stream.reward) for stream in streams]
-    stream = torch.arange(len(streams))
-    owner = stream.repeat_interleave(torch.tensor(lengths))
-    return fit_lambda_returns(
-        joined(streams),
-        owner == stream[:, None],
-        [decay] * len(streams),
-        plan,
-        seed,
-        on_progress=on_progress,
-        lengths=lengths,
-        respond=respond,
-    )
+    """Fit one network for every stream, as `fit_lambda_returns` does: [stream, …] parameters.
+
+    respond: sets the heads whenever the λ-returns are computed; they do not learn then
+    """
+    shares = [
+        _share(slice(i, i + 1), stream, torch.ones(1, len(stream.reward), dtype=torch.bool))
+        for i, stream in enumerate(streams)
+    ]
+    # What network i draws depends on (seed, i) only.
+    sources = [generator(seed, "fitted", network) for network in range(len(streams))]
+
+    def draw(updates: int) -> Tensor:
+        each = [torch.rand(updates, plan.batch_size, generator=source) for source in sources]
+        return torch.stack(each, 1)
+
+    decays = [decay] * len(streams)
+    return _fitted(shares, decays, plan, seed, draw, 1.0, on_progress, respond)
+
+
+def _fitted(
+    shares: Sequence[_Share],
+    decays: Sequence[float],
+    plan: FittedPlan,
+    seed: int,
+    draw: Callable[[int], Float[Tensor, "update network batch"]],
+    trace_limit: float,
+    on_progress: Callable[[int], None] | None,
+    respond: Callable[[Parameters], HeadResponse] | None = None,
+) -> Parameters:
+    """Fit networks to the λ-returns of their streams; draw: numbers in [0, 1) for many updates."""
+    like = shares[0].transitions.reward.float()
+    inputs = shares[0].transitions.observation.shape[1]
+    networks = initial_networks([inputs, *plan.hidden, 1], seed, len(decays))
+    body = tuple(Layer(*(leaf.to(like) for leaf in layer)) for layer in networks.body)
+    networks = Parameters(body, networks.head.to(like), {})
+    leaves = _leaves(networks)
+    learned = leaves if respond is None else leaves[:-1]
+    optimiser = torch.optim.Adam(learned, lr=plan.learning_rate, foreach=True)
+    refits = max(1, min(plan.refits, plan.updates))
+    count = torch.cat([share.used.sum(1) for share in shares])[:, None].to(like.device)
+    for updates in torch.arange(plan.updates).tensor_split(refits):
+        goals = _goals(shares, networks, decays, trace_limit, respond)
+        picks = (draw(len(updates)).to(like.device) * count).long()
+        drawn = [_drawn(share, goal, picks[:, share.members]) for share, goal in zip(shares, goals)]
+        indices = zip(*(index for index, _ in drawn))
+        targets = torch.cat([target for _, target in drawn], 1)
+        for update, index, target in zip(updates.tolist(), indices, targets):
+            seen = [
+                as_numbers(share.single.observation[each]) for share, each in zip(shares, index)
+            ]
+            batch = seen[0] if len(seen) == 1 else torch.cat(seen)
+            found = _leaves(gradients(_TANH, networks, batch, target))
+            for leaf, gradient in zip(learned, found):
+                leaf.grad = gradient
+            optimiser.param_groups[0]["lr"] = plan.learning_rate * (1 - update / plan.updates)
+            optimiser.step()
+        if on_progress is not None:
+            on_progress(int(updates[-1]) + 1)
+    return networks
+
+
+def _drawn(share: _Share, goal: Tensor, picks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the numbers [update, member, batch] of transitions, and their targets [… , 1]."""
+    member = torch.arange(len(share.rows), device=picks.device)[:, None]
+    index = share.rows[member, picks]
+    return index, goal[index, member, None]
+
+
+def _goals(
+    shares: Sequence[_Share],
+    networks: Parameters,
+    decays: Sequence[float],
+    trace_limit: float,
+    respond: Callable[[Parameters], HeadResponse] | None,
+) -> list[Float[Tensor, "time member"]]:
+    """Return the λ-returns of every share's networks, in float32."""
+    besides = [(torch.zeros(()), torch.zeros(()))] * len(shares)
+    if respond is not None:
+        head, *apart = respond(networks)
+        networks.head.copy_(head)
+        besides = [*zip(*apart)]
+    goals = []
+    for share, (beside, next_beside) in zip(shares, besides):
+        members, transitions = share.members, share.transitions
+        body = tuple(Layer(*(leaf[members] for leaf in layer)) for layer in networks.body)
+        own = Parameters(body, networks.head[members], {})
+        value, next_value = at_both_states(partial(network_values, own), share.single)
+        td_error = td_errors(
+            value.double() + beside, next_value.double() + next_beside, transitions
+        )
+        decay = torch.tensor(decays[members], dtype=torch.float64, device=value.device)
+        errors = lambda_errors(td_error, transitions, decay, share.used.T, trace_limit)
+        goals.append((value + errors).float())
+    return goals
+
+
+def _leaves(networks: Parameters) -> list[Tensor]:
+    return [leaf for layer in networks.body for leaf in layer] + [networks.head]
+
+
+def network_values(
+    networks: Parameters, inputs: Float[Tensor, "time input"]
+) -> Float[Tensor, "time network"]:
+    """Return the values of all networks at the same inputs."""
+    count = len(networks.head)
+
+    def of_block(block: Tensor) -> Tensor:
+        feature = features(networks.body, block.expand(count, -1, -1), _TANH.activation)
+        return (feature @ networks.head)[..., 0].T
+
+    return evaluated_in_blocks(of_block, inputs)
+
+
+def network_block(networks: Parameters, index: int) -> tuple[Block, Float[Tensor, " feature"]]:
+    """Return one network as a block of features, and its head in float64."""
+    layers = tuple(Layer(*(leaf[index] for leaf in layer)) for layer in networks.body)
+    return Block("tanh", layers), networks.head[index, :, 0].double()

@@ -14,14 +14,16 @@ and Σ_t δ^λ_t x_t = Σ_t δ_t z_t. Sources: Sutton & Barto 2018, chapter 12, 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from neural_tdc.types import Transition
+from neural_tdc.byte_rows import differing, row_blocks
+from neural_tdc.types import Transition, mapped
 
 # What a return may leave out: γ to the power of the transitions seen is below it.
 NEGLIGIBLE = 0.01
@@ -76,12 +78,31 @@ def stream_traces(
     trace_limit: float = math.inf,
 ) -> Float[Tensor, "time feature"]:
     """Return the traces z of a stream's features; λ is `decay`, c̄ is `trace_limit`."""
-    ratio = transitions.ratio.to(feature)
-    if decay == 0:
-        return ratio[:, None] * feature
+    return block_traces(transitions, decay, trace_limit)(slice(None), feature)
+
+
+def block_traces(
+    transitions: Transition, decay: float, trace_limit: float = math.inf
+) -> Callable[[slice, Tensor], Tensor]:
+    """Return a function that gives the traces of a stream block by block, as `stream_traces`.
+
+    It takes rows of the stream and their features [block, feature], in the order of the stream,
+    and keeps the last row in between.
+    """
     carried = decay * transitions.discount * continued(transitions)
-    arriving = (carried.to(feature) * ratio.clamp(max=trace_limit)).roll(1)
-    return ratio[:, None] * linear_recurrence(arriving, feature)
+    arriving = (carried * transitions.ratio.clamp(max=trace_limit)).roll(1)
+    last: Tensor | None = None
+
+    def of_block(rows: slice, feature: Tensor) -> Tensor:
+        nonlocal last
+        ratio = transitions.ratio[rows].to(feature)[:, None]
+        if decay == 0:
+            return ratio * feature
+        summed = linear_recurrence(arriving[rows].to(feature), feature, last)
+        last = summed[-1].clone()
+        return ratio * summed
+
+    return of_block
 
 
 def lambda_errors(
@@ -127,14 +148,41 @@ def at_both_states(
 
     function: from observations [row, …] to [row, *item], each row by itself
     """
+    following = transitions.next_observation
+    apart = apart_rows(transitions)
+    value = evaluated_in_blocks(function, transitions.observation)
+    next_value = value.roll(-1, 0)
+    next_value[apart] = evaluated_in_blocks(function, following[apart])
+    return value, next_value
+
+
+def apart_rows(transitions: Transition) -> Bool[Tensor, " time"]:
+    """Tell which transitions lead to another observation than that of the next one."""
     observation, following = transitions.observation, transitions.next_observation
     apart = torch.ones(len(observation), dtype=torch.bool, device=observation.device)
-    apart[:-1] = (following[:-1] != observation[1:]).flatten(1).any(1)
-    rows = function(torch.cat([observation, following[apart]]))
-    value = rows[: len(observation)]
-    next_value = value.roll(-1, 0)
-    next_value[apart] = rows[len(observation) :]
-    return value, next_value
+    apart[:-1] = differing(following[:-1], observation[1:])
+    return apart
+
+
+def evaluated_in_blocks(
+    function: Callable[[Tensor], Tensor], observation: Float[Tensor, "row *shape"]
+) -> Float[Tensor, "row *item"]:
+    """Return a function's values of observations, which are used a few at a time."""
+    # Without rows the function still tells the shape of an item.
+    blocks = [*row_blocks(observation)] or [slice(0, 0)]
+    return torch.cat([function(observation[rows]) for rows in blocks])
+
+
+def both_states_in_blocks(
+    function: Callable[[Tensor], Tensor], transitions: Transition
+) -> Iterator[tuple[slice, Float[Tensor, "block *item"], Float[Tensor, "block *item"]]]:
+    """Go through a stream, with a function's values at s and at s' of a few transitions at a time.
+
+    function: as in `at_both_states`
+    """
+    for rows in row_blocks(transitions.observation):
+        block = mapped(transitions, itemgetter(rows))
+        yield rows, *at_both_states(function, block)
 
 
 class Returns(NamedTuple):

@@ -14,10 +14,10 @@ from neural_tdc.baselines.linear_value import LinearValue, in_raw_units
 from neural_tdc.baselines.log_preparation import (
     ValueUnits,
     in_units,
-    observation_units,
     parts_of,
     value_units,
 )
+from neural_tdc.byte_rows import observation_units
 from neural_tdc.types import Transition
 
 

@@ -8,14 +8,14 @@ at γ near 1 a small ridge on it would already halve that level.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.baselines.lambda_returns import stream_traces
+from neural_tdc.baselines.lambda_returns import block_traces
 from neural_tdc.linear_systems import linear_solution
 from neural_tdc.types import Transition
 
@@ -46,20 +46,43 @@ def least_squares_statistics(
 
     Computed in the precision of the features and returned in float64.
     """
-    difference = feature - transitions.discount.to(feature)[:, None] * next_feature
-    reward = transitions.reward.to(feature)
-    matrices, vectors = [], []
-    for decay in decays:
-        trace = stream_traces(feature, transitions, decay, trace_limit)
-        matrices.append(trace.T @ difference)
-        vectors.append(trace.T @ reward)
-    square = feature[:, :-1].square().mean(1).sum() if feature.shape[1] > 1 else feature.sum() * 0
-    return LeastSquaresStatistics(
-        torch.stack(matrices).double(),
-        torch.stack(vectors).double(),
-        square.double(),
-        torch.tensor(float(len(feature)), dtype=torch.float64, device=feature.device),
-    )
+    everything = [(slice(0, len(feature)), feature, next_feature)]
+    return summed_statistics(everything, transitions, decays, [trace_limit])[0]
+
+
+def summed_statistics(
+    blocks: Iterable[tuple[slice, Tensor, Tensor]],
+    transitions: Transition,
+    decays: Sequence[float],
+    trace_limits: Sequence[float],
+) -> list[LeastSquaresStatistics]:
+    """Sum A and b over an ordered stream whose features come block by block, for every limit.
+
+    blocks: rows of the stream, in their order, with the features of s and s', [block, feature]
+
+    As `least_squares_statistics`: between blocks only the traces' last rows are kept.
+    """
+    kinds = [block_traces(transitions, decay, limit) for limit in trace_limits for decay in decays]
+    sums: list[tuple[Tensor, Tensor]] = []
+    square, number = torch.zeros(()), 0
+    for rows, feature, next_feature in blocks:
+        difference = feature - transitions.discount[rows].to(feature)[:, None] * next_feature
+        reward = transitions.reward[rows].to(feature)
+        if not sums:
+            width = feature.shape[1]
+            sums = [(feature.new_zeros(width, width), feature.new_zeros(width)) for _ in kinds]
+            square = feature.new_zeros(())
+        for traces, (matrix, vector) in zip(kinds, sums):
+            trace = traces(rows, feature)
+            matrix.addmm_(trace.T, difference)
+            vector.addmv_(trace.T, reward)
+        if feature.shape[1] > 1:
+            square += feature[:, :-1].square().mean(1).sum()
+        number += len(feature)
+    matrices, vectors = (torch.stack(leaves).double() for leaves in zip(*sums))
+    count = torch.tensor(float(number), dtype=torch.float64, device=square.device)
+    each = zip(matrices.split(len(decays)), vectors.split(len(decays)))
+    return [LeastSquaresStatistics(*both, square.double(), count) for both in each]
 
 
 def added(parts: Sequence[LeastSquaresStatistics]) -> LeastSquaresStatistics:

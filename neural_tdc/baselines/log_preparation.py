@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural_tdc.baselines.lambda_returns import continued, discounted_returns
+from neural_tdc.byte_rows import ByteRows, byte_rows, in_given_units
 from neural_tdc.types import Transition, mapped
 
 # Shares of the returns below which their spread is not trusted as the scale.
@@ -32,6 +33,8 @@ def ordered_stream(transitions: Transition) -> Transition:
 
     transitions: [time, …] or [stream, time, …]; several streams are put behind one another
 
+    Observations of bytes stay bytes until they are used, see `neural_tdc.byte_rows`.
+
     Raises ValueError in one line for what cannot be.
     """
     reward = transitions.reward
@@ -48,7 +51,8 @@ def ordered_stream(transitions: Transition) -> Transition:
                 f"{name} has shape {tuple(leaf.shape)}; it must begin with the dimensions of "
                 f"reward, {tuple(reward.shape)}"
             )
-        if not bool(leaf.isfinite().all()):
+        whole = leaf.dtype == torch.uint8 or isinstance(leaf, ByteRows)
+        if not whole and not bool(leaf.isfinite().all()):
             place = (~leaf.isfinite()).nonzero()[0].tolist()
             raise ValueError(f"{name} is not finite at {place}")
     if stream.observation.shape != stream.next_observation.shape:
@@ -59,20 +63,11 @@ def ordered_stream(transitions: Transition) -> Transition:
         raise ValueError("ratio must not be negative, nor 0 everywhere")
     if reward.dim() == 2:
         stream = mapped(stream, lambda leaf: leaf.flatten(0, 1))
-    stream = mapped(stream, Tensor.double)
+    stream = mapped(stream, lambda leaf: byte_rows(leaf).double())
     return stream._replace(
         observation=stream.observation.reshape(len(stream.reward), -1),
         next_observation=stream.next_observation.reshape(len(stream.reward), -1),
     )
-
-
-def observation_units(
-    observation: Float[Tensor, "time input"],
-) -> tuple[Float[Tensor, " input"], Float[Tensor, " input"]]:
-    """Return mean and deviation of every component, 1 where it is constant."""
-    shift, scale = observation.mean(0), observation.std(0, unbiased=False)
-    constant = (observation == observation[:1]).all(0)
-    return shift, torch.where(constant, torch.ones_like(scale), scale)
 
 
 def value_units(stream: Transition) -> ValueUnits:
@@ -99,8 +94,8 @@ def in_units(
     """Return the stream whose values are (V − level)/scale, its observations standardised."""
     paid = stream.reward - units.level * (1 - stream.discount)
     return stream._replace(
-        observation=(stream.observation - shift) / scale,
-        next_observation=(stream.next_observation - shift) / scale,
+        observation=in_given_units(stream.observation, shift, scale),
+        next_observation=in_given_units(stream.next_observation, shift, scale),
         reward=paid / units.scale,
     )
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from neural_tdc.baselines.linear_value import LinearValue, in_raw_units
 from neural_tdc.baselines.log_preparation import (
     in_units,
-    observation_units,
     ordered_stream,
     value_units,
 )
+from neural_tdc.byte_rows import observation_units
 from neural_tdc.types import Transition
 
 OnMethodProgress = Callable[[int, int], None]

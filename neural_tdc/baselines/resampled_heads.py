@@ -20,7 +20,8 @@ from torch import Tensor
 
 from neural_tdc.baselines.candidates import CandidateGroup, Folds
 from neural_tdc.baselines.feature_blocks import block_features
-from neural_tdc.baselines.lambda_returns import at_both_states, stream_traces
+from neural_tdc.baselines.lambda_returns import block_traces, both_states_in_blocks
+from neural_tdc.byte_rows import row_blocks
 from neural_tdc.learning.resampling import merged_units, resampling_counts, resampling_units
 from neural_tdc.linear_systems import linear_solution
 from neural_tdc.types import Transition
@@ -73,8 +74,9 @@ def start_values(
             heads = heads + _displacements(group, used, folds, units_of_parts, counts)
         head = torch.einsum("c,rkcd->krd", of_group[used], heads) / len(folds.learned)
         for fold, blocks in enumerate(group.blocks):
-            feature = share @ block_features(blocks, observation)
-            value = value + (feature * head[fold]).sum(1)
+            for rows in row_blocks(observation):
+                feature = share[:, rows] @ block_features(blocks, observation[rows])
+                value = value + (feature * head[fold]).sum(1)
     return value, drawn
 
 
@@ -122,29 +124,29 @@ def _of_one_trace(
     totals = heads.new_zeros(len(counts), count)
     square, number = heads.new_zeros(count), heads.new_zeros(count)
     for part, (transitions, unit) in enumerate(zip(folds.parts, units)):
-        present, sizes = unit.unique_consecutive(return_counts=True)
-        of_part = counts[:, present]
         # Folds that share their features share what is computed from them.
-        once: dict[int, tuple[Tensor, ...]] = {}
+        sharing: dict[int, list[int]] = {}
         for fold, learned in enumerate(folds.learned):
-            if part not in learned:
-                continue
-            blocks = group.blocks[fold]
-            if id(blocks) not in once:
-                feature, following = at_both_states(partial(block_features, blocks), transitions)
-                trace = stream_traces(feature, transitions, decay, trace_limit)
-                difference = feature - transitions.discount[:, None] * following
+            if part in learned:
+                sharing.setdefault(id(group.blocks[fold]), []).append(fold)
+        for some in sharing.values():
+            features = partial(block_features, group.blocks[some[0]])
+            traces = block_traces(transitions, decay, trace_limit)
+            for rows, feature, following in both_states_in_blocks(features, transitions):
+                trace = traces(rows, feature)
+                difference = feature - transitions.discount[rows, None] * following
+                present, sizes = unit[rows].unique_consecutive(return_counts=True)
+                of_rows, product = counts[:, present], trace.T @ difference
                 squares = feature[:, :-1].square().sum() / max(1, width - 1)
-                once[id(blocks)] = (trace, difference, trace.T @ difference, squares)
-            trace, difference, product, squares = once[id(blocks)]
-            td_error = transitions.reward[:, None] - difference @ heads[fold].T
-            pieces = zip(trace.split(sizes.tolist()), td_error.split(sizes.tolist()))
-            per_unit = torch.stack([error.T @ z for z, error in pieces])
-            sums[:, fold] += torch.einsum("ru,ucd->rcd", of_part, per_unit)
-            totals[:, fold] += of_part @ sizes.double()
-            matrix[fold] += product
-            square[fold] += squares
-            number[fold] += len(feature)
+                for fold in some:
+                    td_error = transitions.reward[rows, None] - difference @ heads[fold].T
+                    pieces = zip(trace.split(sizes.tolist()), td_error.split(sizes.tolist()))
+                    per_unit = torch.stack([error.T @ z for z, error in pieces])
+                    sums[:, fold] += torch.einsum("ru,ucd->rcd", of_rows, per_unit)
+                    totals[:, fold] += of_rows @ sizes.double()
+                    matrix[fold] += product
+                    square[fold] += squares
+                    number[fold] += len(trace)
     mean = sums / totals[:, :, None, None]
     wanted = (mean - mean[:1]).permute(1, 2, 3, 0)
     penalised = torch.ones_like(heads[0, 0])

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from neural_tdc.baselines.candidates import Folds, least_squares_group
-from neural_tdc.baselines.feature_blocks import Block, block_features
+from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.baselines.fitted import (
     FittedPlan,
     HeadResponse,
@@ -84,9 +84,7 @@ class StackelbergTd(Method):
         self, streams: Sequence[Transition], random: Sequence[Block], networks: Parameters
     ) -> HeadResponse:
         """Solve for all heads over the present features."""
-        heads, start = [], 0
-        total = sum(len(stream.reward) for stream in streams)
-        beside = torch.zeros(2, total, len(streams), dtype=torch.float64)
+        heads, besides = [], []
         for index, stream in enumerate(streams):
             block, _ = network_block(networks, index)
             everything = Folds([stream], [[0]])
@@ -95,8 +93,7 @@ class StackelbergTd(Method):
             )
             head, width = group.head[0, 0], len(block.layers[-1].bias)
             heads.append(head[:width, None])
-            features = partial(block_features, [random[index]])
-            for place, feature in enumerate(at_both_states(features, stream)):
-                beside[place, start : start + len(feature), index] = feature @ head[width:]
-            start += len(stream.reward)
-        return HeadResponse(torch.stack(heads).to(networks.head), *beside)
+            rest = partial(LinearValue.__call__, LinearValue([random[index]], head[width:]))
+            besides.append([value[:, None] for value in at_both_states(rest, stream)])
+        beside, next_beside = ([*each] for each in zip(*besides))
+        return HeadResponse(torch.stack(heads).to(networks.head), beside, next_beside)

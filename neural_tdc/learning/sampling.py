@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from neural_tdc.action_values.rows import ActionWeights
+from neural_tdc.byte_rows import ByteRows, Units, unit_rows
 from neural_tdc.randomness import draw
 from neural_tdc.types import Transition, mapped
 
@@ -36,6 +38,8 @@ class Experience(NamedTuple):
                  arrives from before it, and no error
     units:       what rows of the table have subtracted and are divided by when they are used, so
                  that a table of pictures holds bytes; None for rows as they are
+    weights:     [stream, time, action] of the actions, which complete rows of a table of bytes for
+                 values of actions when they are used; None where observations are complete
     """
 
     transitions: Transition
@@ -45,16 +49,21 @@ class Experience(NamedTuple):
     next_action: Tensor | None = None
     rows: Tensor | None = None
     of_actions: bool = False
-    units: tuple[Tensor, Tensor] | None = None
+    units: Units | None = None
+    weights: ActionWeights | None = None
 
     def observed(self, number: Int[Tensor, "*batch"]) -> Tensor:
         """Return the observations of row numbers into the table, as they are learned from."""
         assert self.table is not None
-        rows = self.table[number]
         if self.units is None:
-            return rows
-        shift, scale = self.units
-        return ((rows.to(shift.dtype) - shift) / scale).to(self.transitions.reward.dtype)
+            return self._plain(self.table[number])
+        return unit_rows(self.table, number, self.units, self.transitions.reward.dtype)
+
+    def _plain(self, observation: Tensor) -> Tensor:
+        """Return bytes as numbers, and numbers as they are."""
+        if observation.dtype != torch.uint8:
+            return observation
+        return observation.to(self.transitions.reward.dtype)
 
 
 @runtime_checkable
@@ -260,6 +269,17 @@ def gather(
         starts = joined.to(batch.reward.dtype)
         first = starts if batch.first is None else torch.maximum(batch.first, starts)
         batch = batch._replace(first=first)
+    seen = experience._plain if experience.table is None else experience.observed
+    batch = batch._replace(
+        observation=seen(batch.observation), next_observation=seen(batch.next_observation)
+    )
+    if experience.weights is not None:
+        kind, *weights = experience.weights
+        of_batch = (leaf[stream_index, index] for leaf in weights)
+        complete = ActionWeights(kind, *of_batch).complete(batch)
+        drawn = experience.next_action is not None
+        after = batch.next_observation if drawn else complete.next_observation
+        batch = complete._replace(next_observation=after)
     if experience.next_action is not None:
         draws = experience.next_action.shape[2]
         size = torch.full((), draws, dtype=torch.int64, device=index.device)
@@ -269,24 +289,26 @@ def gather(
         action = experience.next_action[stream_index, index, pick.view(index.shape)]
         flat = batch.next_observation.flatten(index.dim())
         return batch._replace(next_observation=torch.cat([flat, action], -1))
-    if experience.table is None:
-        return batch
-    return batch._replace(
-        observation=experience.observed(batch.observation),
-        next_observation=experience.observed(batch.next_observation),
-    )
+    return batch
 
 
 def with_observations(experience: Experience, stream: Transition) -> Transition:
-    """Return a stream of row numbers, on the CPU, with what stands in the table, on the CPU too."""
-    table, units = experience.table, experience.units
-    on_cpu = experience._replace(
-        table=None if table is None else table.cpu(),
-        units=None if units is None else (units[0].cpu(), units[1].cpu()),
-    )
+    """Return a stream of row numbers, on the CPU, with what stands in the table, on the CPU too.
+
+    Bytes of the table stay bytes until they are used.
+    """
+    assert experience.table is not None
+    table, units = experience.table.cpu(), experience.units
+
+    def observed(number: Tensor) -> Tensor:
+        if units is None:
+            return table[number.long()]
+        of_cpu = Units(*(unit.double().cpu() for unit in units))
+        return ByteRows(table, number.long(), of_cpu, stream.reward.dtype)
+
     return stream._replace(
-        observation=on_cpu.observed(stream.observation.long()),
-        next_observation=on_cpu.observed(stream.next_observation.long()),
+        observation=observed(stream.observation),
+        next_observation=observed(stream.next_observation),
     )
 
 

@@ -7,6 +7,7 @@ there is one, is a Monte Carlo estimate.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -116,6 +117,11 @@ def sample_evaluator(
     """
     observations = held_out.observation
     states = len(observations)
+    if observations.dtype == torch.uint8:
+        # Pictures stay bytes until they are used.
+        observed = partial(torch.Tensor.__getitem__, observations)
+        observations = torch.arange(states, device=observations.device)[:, None]
+        held_out = held_out._replace(observation=observations)
     held_out = Sample(*map(_double, held_out))
     if observed is None:
         observations = held_out.observation
@@ -125,8 +131,16 @@ def sample_evaluator(
     def all_features(body: Body) -> Tensor:
         if observed is None:
             return features(body, observations)
-        blocks = observations[:, 0].split(AT_ONCE)
-        return torch.cat([features(body, observed(block).double()) for block in blocks])
+        found, begin = None, 0
+        for block in observations[:, 0].split(AT_ONCE):
+            feature = features(body, observed(block).double())
+            if found is None:
+                found = feature.new_empty(len(observations), feature.shape[1])
+            # Not joined at the end, when all would be there twice.
+            found[begin : begin + len(block)] = feature
+            begin += len(block)
+        assert found is not None
+        return found
 
     def one(parameters: Parameters) -> dict[str, Tensor]:
         everywhere = all_features(parameters.body)

@@ -1,6 +1,7 @@
 """How clearly one candidate's errors exceed another's; episodes are the independent draws."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -19,40 +20,69 @@ class PairedDifference(NamedTuple):
     high: float
 
 
+class EpisodeSums(NamedTuple):
+    """Errors at states, summed over the states of each episode.
+
+    total: [episode, *candidate] in float64
+    size:  [episode] states
+    """
+
+    total: Tensor
+    size: Tensor
+
+    @property
+    def mean(self) -> Float[Tensor, "*candidate"]:
+        """Return the mean over all states."""
+        return self.total.sum(0) / self.size.sum()
+
+    def of(self, candidate: int) -> "EpisodeSums":
+        """Return the sums of one candidate."""
+        return self._replace(total=self.total[:, candidate])
+
+
+def episode_sums(
+    errors: Iterable[Float[Tensor, "_ *candidate"]], episode: Int[Tensor, " state"]
+) -> EpisodeSums:
+    """Sum errors over the states of each episode; errors: some states at a time, in their order."""
+    _, group = episode.unique(return_inverse=True)
+    size, begin = torch.bincount(group).double(), 0
+    total: Tensor | None = None
+    for error in errors:
+        if total is None:
+            total = size.new_zeros(len(size), *error.shape[1:])
+        total.index_add_(0, group[begin : begin + len(error)], error.double())
+        begin += len(error)
+    assert total is not None
+    return EpisodeSums(total, size)
+
+
 def mean_with_error(
-    difference: Float[Tensor, "state *candidate"], episode: Int[Tensor, " state"]
+    difference: EpisodeSums,
 ) -> tuple[Float[Tensor, "*candidate"], Float[Tensor, "*candidate"]]:
     """Return means over states and their standard errors, that of a ratio of sums over episodes.
 
     The standard error is infinite with one episode, which tells nothing of another.
     """
-    difference = difference.double()
-    _, group = episode.unique(return_inverse=True)
-    groups = int(group.max()) + 1
-    sums = difference.new_zeros(groups, *difference.shape[1:]).index_add(0, group, difference)
-    sizes = torch.bincount(group).to(difference)
-    mean = difference.mean(0)
+    (total, size), mean = difference, difference.mean
+    groups = len(size)
     if groups < 2:
         return mean, torch.full_like(mean, math.inf)
-    residual = (sums - sizes.reshape(-1, *[1] * mean.dim()) * mean).square().sum(0)
-    return mean, (residual * groups / (groups - 1)).sqrt() / len(difference)
+    residual = (total - size.reshape(-1, *[1] * mean.dim()) * mean).square().sum(0)
+    return mean, (residual * groups / (groups - 1)).sqrt() / size.sum()
 
 
-def paired_error_difference(
-    error: Float[Tensor, " state"],
-    other: Float[Tensor, " state"],
-    episode: Int[Tensor, " state"],
-) -> PairedDifference:
+def paired_error_difference(error: EpisodeSums, other: EpisodeSums) -> PairedDifference:
     """Return the mean of `error` − `other` over states, with an interval over episodes.
 
     error, other: squared errors of two candidates at the same states
 
     The interval is Student's t. With one episode it is unbounded.
     """
-    mean, deviation = map(float, mean_with_error(error - other, episode))
+    difference = error._replace(total=error.total - other.total)
+    mean, deviation = map(float, mean_with_error(difference))
     if deviation == math.inf:
         return PairedDifference(mean, -math.inf, math.inf)
-    half = student_quantile(len(episode.unique()) - 1) * deviation
+    half = student_quantile(len(error.size) - 1) * deviation
     return PairedDifference(mean, mean - half, mean + half)
 
 
@@ -77,9 +107,7 @@ def student_quantile(freedom: int) -> float:
     )
 
 
-def equally_good(
-    error: Float[Tensor, "state candidate"], episode: Int[Tensor, " state"]
-) -> Bool[Tensor, " candidate"]:
+def equally_good(error: EpisodeSums) -> Bool[Tensor, " candidate"]:
     """Tell which candidates' mean errors are within one standard error of the least one.
 
     error: squared errors at the same states; a candidate with one that is not finite is never good
@@ -87,9 +115,9 @@ def equally_good(
     The standard error is that of the paired difference to the best candidate, over episodes: what
     the data cannot tell from the best.
     """
-    finite = error.isfinite().all(0)
-    mean = torch.where(finite, error.mean(0), torch.inf)
-    difference = error - error[:, mean.argmin(), None]
-    average, deviation = mean_with_error(difference, episode)
+    total, finite = error.total, error.total.isfinite().all(0)
+    mean = torch.where(finite, error.mean, torch.inf)
+    difference = error._replace(total=total - total[:, mean.argmin(), None])
+    average, deviation = mean_with_error(difference)
     # One episode says nothing of chance: then the best one alone is taken.
     return finite & (average <= deviation.where(deviation.isfinite(), 0))

@@ -36,10 +36,11 @@ def update_covariance(
     """
     rows = len(weight)
     length = block or max(1, round(rows ** (2 / 3)))
-    missing = -rows % length
-    update = features * (weight * ratio * td_error)[:, None]
-    sums = torch.nn.functional.pad(update, (0, 0, 0, missing)).unflatten(0, (-1, length)).sum(1)
-    shares = torch.nn.functional.pad(weight, (0, missing)).unflatten(0, (-1, length)).sum(1)
+    # The last block is what is left over; the updates of a block are summed up without a copy.
+    factors = (weight * ratio * td_error).split(length)
+    pieces = zip(factors, features.split(length))
+    sums = torch.stack([factor @ feature for factor, feature in pieces])
+    shares = torch.stack([share.sum() for share in weight.split(length)])
     b, squares = sums.sum(0), shares.square().sum()
     several = 1 - squares > CUT
     between = sums.mT @ sums - squares * torch.outer(b, b)

@@ -10,8 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.byte_rows import differing
 from neural_tdc.metrics.value_errors import Moments
 from neural_tdc.types import Transition
+
+# Numbers of features that are weighted at a time.
+_NUMBERS = 2**20
 
 
 class Sample(NamedTuple):
@@ -40,8 +44,7 @@ def in_rows(transitions: Transition) -> Sample:
     observation, after = transitions.observation, transitions.next_observation
     count = len(observation)
     cut = torch.ones(count, dtype=torch.bool, device=observation.device)
-    followed = (after[:-1] == observation[1:]).flatten(1).all(1)
-    cut[:-1] = ~followed & (transitions.discount[:-1] != 0)
+    cut[:-1] = differing(after[:-1], observation[1:]) & (transitions.discount[:-1] != 0)
     row = torch.arange(count, device=cut.device) + torch.cumsum(cut, 0) - cut.long()
     rows = observation.new_zeros(count + int(cut.sum()), *observation.shape[1:])
     rows[row] = observation
@@ -64,12 +67,21 @@ def sampled_moments(sample: Sample, features: Float[Tensor, "row d"]) -> Moments
 
     features: φ at all observations of the sample, one row more than it has transitions' rows
     """
-    feature, next_feature = features[:-1], features[1:]
-    weighted = feature * sample.weight[:, None]
+    rows, width = len(features) - 1, features.shape[1]
+    some = max(1, _NUMBERS // width)
+    starts = range(0, rows, some)
+    each = [_moments(sample, features, slice(start, min(start + some, rows))) for start in starts]
+    return Moments(*(sum(leaves[1:], leaves[0]) for leaves in zip(*each)))
+
+
+def _moments(sample: Sample, features: Float[Tensor, "row d"], rows: slice) -> Moments:
+    """Return what some rows add to the means."""
+    feature, next_feature = features[rows], features[rows.start + 1 : rows.stop + 1]
+    weighted = feature * sample.weight[rows, None]
     C = weighted.mT @ feature
     uncorrected = C
     if not sample.on_policy:
-        weighted = weighted * sample.ratio[:, None]
+        weighted = weighted * sample.ratio[rows, None]
         uncorrected = weighted.mT @ feature
-    following = (weighted * sample.discount[:, None]).mT @ next_feature
-    return Moments(A=uncorrected - following, b0=weighted.mT @ sample.reward, C=C)
+    following = (weighted * sample.discount[rows, None]).mT @ next_feature
+    return Moments(A=uncorrected - following, b0=weighted.mT @ sample.reward[rows], C=C)

@@ -10,6 +10,7 @@ The TD error alone is a bad criterion, kept here as a control: from V = 0 it ris
 learned.
 """
 
+from operator import itemgetter
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neural_tdc.baselines.lambda_returns import discounted_returns, td_errors
+from neural_tdc.byte_rows import row_blocks
 from neural_tdc.metrics.stacking import stacked_weights
-from neural_tdc.types import Transition
+from neural_tdc.types import Transition, mapped
 
 # The share of complete returns from which on they alone are the criterion.
 _ENOUGH = 0.1
@@ -55,22 +57,43 @@ def selection_returns(
     hardly any return is complete, they are bootstrapped from a reference value, whose error they
     shrink and do not remove. The reference is first the mean of the better half of the tournament.
     """
+    seen = complete_returns(transitions)
+    return bootstrapped_returns(value, next_value, transitions) if seen is None else seen
+
+
+def complete_returns(transitions: Transition) -> SelectionReturns | None:
+    """Return the returns of the evaluated policy that are seen; None where hardly any is."""
+    if not _on_policy(transitions):
+        return None
     returns = discounted_returns(transitions)
-    on_policy = bool((transitions.ratio == 1).all())
     share = float(returns.complete.double().mean())
-    if on_policy and share >= _ENOUGH:
-        note = f"{share:.1%} of the held-out returns are complete and used"
-        return SelectionReturns(returns.value, returns.complete, None, "returns", note)
+    if share < _ENOUGH:
+        return None
+    note = f"{share:.1%} of the held-out returns are complete and used"
+    return SelectionReturns(returns.value, returns.complete, None, "returns", note)
+
+
+def _on_policy(transitions: Transition) -> bool:
+    return bool((transitions.ratio == 1).all())
+
+
+def bootstrapped_returns(
+    value: Float[Tensor, "time candidate"],
+    next_value: Float[Tensor, "time candidate"],
+    transitions: Transition,
+) -> SelectionReturns:
+    """Return the returns that are bootstrapped from a reference, see `selection_returns`."""
     scores = tournament_scores(value, next_value, transitions)
     top = scores.argsort()[: (len(scores) + 1) // 2]
     start = torch.zeros_like(scores).index_fill(0, top, 1 / len(top))
     weights, target = stacked_weights(value, next_value, transitions, start)
+    on_policy = _on_policy(transitions)
     why = "hardly any return is complete" if on_policy else "the data are off-policy"
     note = (
         f"{why}: candidates are compared with returns bootstrapped from their weighted mean, and "
         "intervals of differences are too narrow"
     )
-    everywhere = torch.ones_like(returns.complete)
+    everywhere = torch.ones_like(transitions.reward, dtype=torch.bool)
     return SelectionReturns(target, everywhere, weights, "bootstrapped returns", note)
 
 
@@ -80,9 +103,14 @@ def tournament_scores(
     transitions: Transition,
 ) -> Float[Tensor, " candidate"]:
     """Return max_j |mean(ρδ_i V_j)| / rms(V_j) of every candidate i; the true values have 0."""
-    weighted = transitions.ratio.to(value)[:, None] * td_errors(value, next_value, transitions)
-    test = value / value.square().mean(0).sqrt().clamp(min=torch.finfo(value.dtype).tiny)
-    return (weighted.T @ test / len(value)).abs().amax(1)
+    square, product = torch.zeros_like(value[0]), value.new_zeros(value.shape[1], value.shape[1])
+    for rows in row_blocks(value):
+        block = mapped(transitions, itemgetter(rows))
+        errors = td_errors(value[rows], next_value[rows], block)
+        product.addmm_((block.ratio.to(value)[:, None] * errors).T, value[rows])
+        square += value[rows].square().sum(0)
+    size = (square / len(value)).sqrt().clamp(min=torch.finfo(value.dtype).tiny)
+    return (product / size / len(value)).abs().amax(1)
 
 
 def td_error_scores(

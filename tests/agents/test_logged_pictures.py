@@ -9,6 +9,7 @@ import torch
 
 from agents.logged_task import logged_task
 from agents.resampled_task import resampled
+from agents.starts import start_states
 from envs.logs.logged_problem import logged_problem
 from neural_tdc.learning.sampling import gather
 from neural_tdc.rules.registry import RULES
@@ -30,6 +31,55 @@ def written(path, dtype, with_next):
         del arrays["next_observation"]
     np.savez(path, reward=draws.normal(size=TIME), terminated=ends, truncated=cuts, **arrays)
     return path
+
+
+def policy(observation):
+    """Return probabilities of three actions that depend on the raw pictures."""
+    scores = torch.stack([observation.flatten(1).mean(1) / 64, *2 * [torch.ones(len(observation))]])
+    return scores.T.softmax(1)
+
+
+def aimed(observation):
+    """Return continuous actions about the mean of the raw pictures."""
+    return torch.distributions.Normal(observation.flatten(1).mean(1, keepdim=True) / 256, 0.1)
+
+
+# A continuous action is an input of a body, not of given features.
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [("v", True), ("discrete", False), ("discrete", True), ("continuous", False)],
+)
+def test_given_features_and_values_of_actions_are_learned_from_bytes(tmp_path, kind, given):
+    draws = np.random.default_rng(1)
+    seen = draws.integers(0, 256, size=(TIME, *([5] if given else [2, 3, 4])))
+    ends = np.arange(TIME) % 9 == 8
+    action = draws.integers(0, 3, TIME) if kind == "discrete" else draws.normal(size=(TIME, 1))
+    arrays = {"reward": draws.normal(size=TIME), "terminated": ends, "truncated": 0 * ends}
+    tasks = []
+    for dtype in ("uint8", "float32"):
+        path = tmp_path / f"{dtype}.npz"
+        np.savez(path, observation=seen.astype(dtype), action=action, **arrays)
+        chosen = {"v": None, "discrete": policy, "continuous": aimed}[kind]
+        problem = logged_problem(path, 0.9, chosen, ratios=False)
+        tasks.append(logged_task(problem, runs=2, given=given, of_actions=kind != "v"))
+    of_bytes, of_numbers = tasks
+    assert of_bytes.experience.table.dtype == torch.uint8
+    assert of_numbers.experience.table is None
+    torch.testing.assert_close(of_bytes.example, of_numbers.example)
+    times = torch.tensor([[3, 8, 9, 0], [20, 2, 2, 35]])
+    for one, other in zip(*(gather(task.experience, times, 5) for task in tasks)):
+        torch.testing.assert_close(one, other)
+    starts = [start_states(task) for task in tasks]
+    torch.testing.assert_close(starts[0].observation, starts[1].observation)
+    torch.testing.assert_close(starts[0].weight, starts[1].weight)
+    drawn = {"v": 1, "discrete": 1, "continuous": 8}[kind]
+    assert len(starts[0].observation) == drawn * starts[0].weight.shape[1]
+    width = of_numbers.example.shape[1:].numel()
+    weight = torch.randn(2, 5, width, generator=torch.Generator().manual_seed(0)).double() / width
+    parameters = Parameters({"weight": weight}, weight[:, :, 0], {"tdc": weight[:, :, 1]})
+    one, other = (task.evaluator(features, RULES["tdc"])(parameters) for task in tasks)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-5)
 
 
 def features(body, observation):

@@ -9,6 +9,7 @@ from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
 from neural_tdc.best_value import FOLDS
+from neural_tdc.byte_rows import in_given_units
 from neural_tdc.learning.sampling import with_observations
 from neural_tdc.types import Transition, mapped
 
@@ -41,8 +42,8 @@ def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
         stream = mapped(plan.problem.plain(slice(used)), lambda leaf: leaf[0])
         if task.shift is not None and task.scale is not None:
             stream = stream._replace(
-                observation=(stream.observation - task.shift) / task.scale,
-                next_observation=(stream.next_observation - task.shift) / task.scale,
+                observation=in_given_units(stream.observation, task.shift, task.scale),
+                next_observation=in_given_units(stream.next_observation, task.shift, task.scale),
             )
     elif task.experience.table is not None:
         stream = with_observations(task.experience, stream)

@@ -16,6 +16,7 @@ from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.computing import torch_dtype
+from neural_tdc.baselines.families import MOST_CANDIDATES
 from neural_tdc.baselines.methods import METHODS
 from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.sampling import Sampling
@@ -123,26 +124,28 @@ def needs(
         held_out = recording_bytes(1, settings.held_out, size)
         found.append(Need(f"--held-out {settings.held_out}", "held-out transitions", 0, held_out))
     elif isinstance(problem, LoggedProblem):
-        found += _needs_of_log(settings, problem, size, dtype, at_once=make_body is None)
+        found += _needs_of_log(settings, problem, size, dtype)
     return found
 
 
 def _needs_of_log(
-    settings: Any, problem: LoggedProblem, size: int, dtype: torch.dtype, *, at_once: bool
+    settings: Any, problem: LoggedProblem, size: int, dtype: torch.dtype
 ) -> list[Need]:
-    """Return what a log that was read takes more: copies of its observations as numbers.
+    """Return what a log that was read takes more; size: of an observation.
 
-    size:    of an observation
-    at_once: whether nothing learns from batches, or from vectors as they are
+    Observations are copied as numbers, except bytes, which stay as they are until they are used.
     """
-    numbers = 2 * problem.transition.reward.shape[1] * size
-    learned = 0 if problem.table is not None and not at_once else numbers * dtype.itemsize
+    time = problem.transition.reward.shape[1]
+    numbers = 0 if problem.table is not None else 2 * time * size
     # The search and the methods take all transitions at once, in double precision.
     whole = AUTO in settings.rule or not METHODS.keys().isdisjoint(settings.rule)
     flags = f"{settings.data_flags} --rule {' '.join(settings.rule)}"
+    # Off-policy the search compares the values of all candidates at all transitions.
+    compared = 2 * time * MOST_CANDIDATES if AUTO in settings.rule and problem.ratios else 0
     return [
-        Need(settings.data_flags, "its observations as numbers", learned, 0),
+        Need(settings.data_flags, "its observations as numbers", numbers * dtype.itemsize, 0),
         Need(flags, "all transitions at once", 0, 8 * numbers if whole else 0),
+        Need(flags, "the values of all candidates", 0, 8 * compared),
     ]
 
 

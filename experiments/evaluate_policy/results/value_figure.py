@@ -21,8 +21,9 @@ from neural_tdc.value_function import ValueFunction
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Observations of the data that are drawn, and that components are compared by.
-_DRAWN, _COMPARED = 1_500, 256
+# Observations of the data that are drawn, and that components are compared by; and numbers that are
+# drawn, where the observations are large.
+_DRAWN, _COMPARED, _NUMBERS = 1_500, 256, 2**20
 # Of more components than this the first ones are compared: an image has thousands.
 _COMPONENTS = 64
 
@@ -79,9 +80,10 @@ def values_at(
 def data_observations(task: Task) -> Tensor:
     """Return observations of the data at even distances, as the task has them."""
     observation = task.experience.transitions.observation.flatten(0, 1)
-    kept = torch.linspace(0, len(observation) - 1, min(len(observation), _DRAWN)).long()
+    drawn = min(_DRAWN, max(_COMPARED, _NUMBERS // task.example[0].numel()))
+    kept = torch.linspace(0, len(observation) - 1, min(len(observation), drawn)).long()
     seen = observation[kept.to(observation.device)]
-    if task.experience.units is not None:
+    if task.experience.table is not None and task.states is None:
         return task.experience.observed(seen)
     return _states(task, seen)
 

@@ -1,3 +1,6 @@
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -6,6 +9,7 @@ from neural_tdc.baselines.least_squares import (
     added,
     least_squares_heads,
     least_squares_statistics,
+    summed_statistics,
 )
 
 P = torch.tensor([[0.1, 0.6, 0.3], [0.4, 0.2, 0.2], [0.5, 0.0, 0.5]], dtype=torch.float64)
@@ -165,3 +169,24 @@ def test_a_singular_matrix_gives_no_finite_head_and_no_exception():
     statistics = least_squares_statistics(feature, next_feature, stream, [0.0])
     assert not least_squares_heads(statistics, [0.0]).isfinite().all()
     assert least_squares_heads(statistics, [0.1]).isfinite().all()
+
+
+@pytest.mark.parametrize("edges", [(0, 2, 9, 10, 31), (0, 1, 31)])
+def test_sums_block_by_block_are_those_of_the_whole_stream(edges):
+    draws = torch.Generator().manual_seed(3)
+    feature, following = torch.randn(2, 31, 4, generator=draws, dtype=torch.float64)
+    first = torch.zeros(31, dtype=torch.float64)
+    # Episodes of 5, 12 and 14: the blocks end inside them.
+    first[[0, 5, 17]] = 1
+    reward, ratio = torch.rand(2, 31, generator=draws, dtype=torch.float64) * 2
+    discount = torch.full((31,), 0.95, dtype=torch.float64)
+    stream = Transition(feature, reward, discount, following, ratio, first)
+    blocks = [
+        (slice(*edge), feature[slice(*edge)], following[slice(*edge)]) for edge in pairwise(edges)
+    ]
+    decays, limits = [0.0, 0.9, 1.0], [math.inf, 1.0]
+    found = summed_statistics(blocks, stream, decays, limits)
+    for limit, statistics in zip(limits, found):
+        whole = least_squares_statistics(feature, following, stream, decays, limit)
+        for one, other in zip(statistics, whole):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
