@@ -2,7 +2,8 @@
 
 On the CPU, torch 2.13 with MKL solves a batch of matrices with more than some 150 rows wrongly, or
 fails, once `torch.set_num_threads` has raised the number of threads. `solve`, `inv` and `lu_solve`
-are affected, and `vmap` of them; a single matrix, Cholesky, QR, SVD and `eigh` are not.
+are affected, and `vmap` of them, hence `jacrev` through a single `solve`; a single matrix alone,
+Cholesky, QR, SVD and `eigh` are not.
 """
 
 from typing import Any

@@ -111,7 +111,11 @@ def mspbe_response(
                 f"A is singular (rank {rank} of {len(system)}), so LSTD is not unique: "
                 "add a ridge above 0"
             )
-        return torch.linalg.solve(system, reward)
+        # Not `solve`: with more than 128 features its derivatives under vmap, as `jacrev` takes
+        # them, meet the fault that `neural_tdc.linear_systems` is about.
+        orthogonal, triangular = torch.linalg.qr(system)
+        turned = (orthogonal.mT @ reward)[:, None]
+        return torch.linalg.solve_triangular(triangular, turned, upper=True)[:, 0]
     identity = torch.eye(len(system), dtype=system.dtype, device=system.device)
     return positive_solution(normal + ridge * identity, (weighted.mT @ reward)[:, None])[:, 0]
 

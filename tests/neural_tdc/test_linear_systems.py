@@ -6,6 +6,7 @@ import torch
 
 from neural_tdc.linear_systems import linear_solution
 from neural_tdc.rules.lstd import lstd_solution
+from neural_tdc.stackelberg.best_responses import mspbe_response
 
 F64 = torch.float64
 ROWS = 160
@@ -82,3 +83,35 @@ def test_a_singular_system_is_not_finite_and_leaves_the_others_alone(rows):
     found = linear_solution(matrix, torch.ones(2, rows, 1, dtype=F64))
     assert found[0].flatten().tolist() == [1] * rows
     assert not found[1].isfinite().all()
+
+
+def derivatives_one_by_one(function, point):
+    """Return the Jacobian of a function by one backward pass for each output."""
+    point = point.clone().requires_grad_(True)
+    found = function(point)
+    rows = [torch.autograd.grad(each, point, retain_graph=True)[0] for each in found]
+    return torch.stack(rows)
+
+
+@pytest.mark.usefixtures("raised_threads")
+@pytest.mark.parametrize("rows", [7, ROWS])
+def test_jacobian_and_hessian_of_a_best_response_are_those_of_single_derivatives(rows):
+    matrix, right, _ = systems(rows=rows, columns=1)
+    moves, _, _ = systems(2, rows=rows)
+    identity, point = torch.eye(rows, dtype=F64), torch.tensor([0.1, -0.2], dtype=F64)
+
+    def head(weight):
+        system = matrix + torch.einsum("i,ijk->jk", weight, moves)
+        return mspbe_response(system, identity, right[:, 0], 0.0)
+
+    found = torch.func.jacrev(head)(point)
+    torch.testing.assert_close(found, derivatives_one_by_one(head, point), rtol=1e-9, atol=1e-12)
+
+    def slope(weight):
+        return torch.func.jacrev(lambda moved: head(moved).square().sum())(weight)
+
+    second = torch.func.jacrev(slope)(point)
+    by_differences = torch.stack(
+        [(slope(point + step) - slope(point - step)) / 2e-4 for step in 1e-4 * torch.eye(2)]
+    )
+    torch.testing.assert_close(second, by_differences, rtol=1e-5, atol=1e-9)
