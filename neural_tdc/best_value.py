@@ -1,10 +1,12 @@
 """The best value function that a log tells of: many candidates, one choice, without a truth.
 
 Candidates of several families (`neural_tdc.baselines`) learn from all parts of the log but one and
-are evaluated on the part that they did not see, each part in turn. On-policy the result is the mean
-of all candidates that the held-out errors cannot tell from the best one. Off-policy it is half that
-mean, by bootstrapped returns, and half the weighted mean nearest to these returns. Each candidate
-is the mean of what its folds learned, so every transition serves learning and choosing.
+are evaluated on the part that they did not see, each part in turn. On-policy the choice by returns
+is the mean of all candidates that the held-out errors cannot tell from the best one. Off-policy it
+is half that mean, by bootstrapped returns, and half the weighted mean nearest to these returns. The
+result is half this choice and half the mean of the candidates that the noise of the data moves
+least (`baselines.simulated_errors`). Each candidate is the mean of what its folds learned, so every
+transition serves learning and choosing.
 """
 
 import time
@@ -15,15 +17,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from neural_tdc.baselines.candidates import held_out_group_values, held_out_value_blocks
+from neural_tdc.baselines.candidates import held_out_value_blocks
 from neural_tdc.baselines.families import CandidateProgress, no_candidate_progress
 from neural_tdc.baselines.learned_candidates import (
     LearnedCandidates,
+    held_out_values,
     learn_candidates,
     weighted_value,
+    within_limits,
 )
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.baselines.log_preparation import episode_numbers, joined, ordered_stream
+from neural_tdc.baselines.noise import little_moved
 from neural_tdc.baselines.resampled_heads import start_values
 from neural_tdc.byte_rows import rows_at_once
 from neural_tdc.metrics.paired_errors import (
@@ -139,12 +144,18 @@ def best_value(
     started = time.monotonic()
     report = on_progress or no_candidate_progress
     report("choice", 0, 1)
-    choice = choose_candidates(candidates)
+    choice = choose_candidates(candidates, seed)
     seconds["choose"] = time.monotonic() - started
     started = time.monotonic()
     report("values at the starts", 0, resamples)
     at_starts, drawn = start_values(
-        candidates.groups, choice.weights, candidates.folds, stream, resamples, seed
+        candidates.groups,
+        choice.weights,
+        candidates.folds,
+        stream,
+        resamples,
+        seed,
+        candidates.limits_in_units,
     )
     report("values at the starts", resamples, resamples)
     if resamples > 1:
@@ -172,18 +183,22 @@ class CandidateChoice(NamedTuple):
     notes: tuple[str, ...]
 
 
-def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
-    """Evaluate all candidates on the parts that they did not see."""
+def choose_candidates(candidates: LearnedCandidates, seed: int) -> CandidateChoice:
+    """Evaluate all candidates on the parts that they did not see.
+
+    seed: of simulated noise, see `baselines.simulated_errors`
+    """
     names, whole = candidates.names, joined(candidates.parts)
-    groups, parts = candidates.groups, candidates.parts
+    limits = candidates.limits_in_units
     returns, finite = complete_returns(whole), torch.ones(len(names), dtype=torch.bool)
     if returns is None:
-        value, next_value = held_out_group_values(groups, parts)
+        value, next_value = held_out_values(candidates)
         finite = (value.isfinite() & next_value.isfinite()).all(0)
         returns = bootstrapped_returns(value[:, finite], next_value[:, finite], whole)
         blocks: Iterable[Tensor] = value.split(rows_at_once(value))
     else:
-        blocks = held_out_value_blocks(groups, parts)
+        found = held_out_value_blocks(candidates.groups, candidates.parts)
+        blocks = (within_limits(block, limits) for block in found)
     error = _squared_errors(blocks, returns, episode_numbers(whole))
     finite &= error.total.isfinite().all(0)
     weights = equally_good(error).double()
@@ -193,6 +208,8 @@ def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
         # fitted weights change too much.
         fitted = torch.where(returns.weights < _LEAST_WEIGHT, 0, returns.weights)
         weights[finite] += fitted / fitted.sum()
+    weights = weights / weights.sum()
+    weights = (weights + little_moved(candidates, weights, seed)) / 2
     score = torch.where(finite, error.mean, torch.inf)
     best: dict[str, int] = {}
     for index in score.argsort()[: int(finite.sum())].tolist():
@@ -206,7 +223,7 @@ def choose_candidates(candidates: LearnedCandidates) -> CandidateChoice:
         alone[row] = 1
         value_of_row = weighted_value(candidates, alone)
         ranking.append(FamilyResult(*names[row], value_of_row, square * float(score[row]), in_unit))
-    return CandidateChoice(weights / weights.sum(), returns.criterion, ranking, (returns.note,))
+    return CandidateChoice(weights, returns.criterion, ranking, (returns.note,))
 
 
 def _squared_errors(

@@ -39,6 +39,7 @@ def description(
     scale: Tensor | None = None,
     table: Tensor | None = None,
     actions: dict[str, Any] | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Return what `value.pt` holds, written by `neural_tdc.tensor_file.save_tensors`.
 
@@ -49,6 +50,7 @@ def description(
     shift, scale: what raw observations have subtracted and are divided by
     table:        [state, *observation] the observation of every state of a finite chain
     actions:      of `action_values.saved.action_record` for values of actions
+    limits:       the least and the largest value; one outside is replaced by the nearest of them
     """
     return {
         "format": FORMAT,
@@ -61,6 +63,7 @@ def description(
         "scale": None if scale is None else scale.cpu(),
         "table": None if table is None else table.detach().cpu().clone(),
         "actions": actions,
+        "limits": None if limits is None else [*limits],
     }
 
 
@@ -107,6 +110,8 @@ class ValueFunction:
         self._first: nn.Module = nn.Identity()
         if saved["shift"] is not None:
             self._first = Standardisation(saved["shift"], saved["scale"], saved["head"].dtype)
+        # Files of earlier versions have no limits.
+        self._limits = saved.get("limits")
 
     @property
     def runs(self) -> int:
@@ -140,6 +145,8 @@ class ValueFunction:
         with torch.no_grad():
             values = torch.vmap(one)(saved["body"], head) if saved["body"] else head @ flat.T
         values = values.view(len(head), *batch.shape[:2]).mean(1)
+        if self._limits is not None:
+            values = values.clamp(*self._limits)
         return values[:, 0] if single else values
 
     def __call__(
@@ -169,9 +176,10 @@ class ValueFunction:
         With values of actions it returns [batch, actions]; with continuous ones it takes rows
         [batch, observation and action] and returns [batch, 1].
 
-        Its layers are the standardisation (or none, `nn.Identity`), the body and the head, so it
-        takes raw observations. Its `state_dict()` is plain: `0.shift` and `0.scale`, the body's
-        names under `1.`, the head's weight as `2.weight`.
+        Its layers are the standardisation (or none, `nn.Identity`), the body and the head, and
+        `nn.Hardtanh` at the limits of a value function that has some, so it takes raw
+        observations. Its `state_dict()` is plain: `0.shift` and `0.scale`, the body's names under
+        `1.`, the head's weight as `2.weight`.
         """
         head = self._saved["head"][self._checked(run)]
         actions = self._actions
@@ -191,7 +199,8 @@ class ValueFunction:
             shift = torch.cat([first.shift.flatten(), none])
             scale = torch.cat([first.scale.flatten(), none + 1])
             first = Standardisation(shift, scale, head.dtype)
-        return nn.Sequential(first, body, linear)
+        last = [] if self._limits is None else [nn.Hardtanh(*self._limits)]
+        return nn.Sequential(first, body, linear, *last)
 
     def _body_of_rows(self, module: nn.Module) -> nn.Module:
         """Return what takes the rows of values of actions, or the observations of V."""

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.accuracy.cases import Case
-from neural_tdc.baselines.candidates import group_values, held_out_group_values
-from neural_tdc.baselines.learned_candidates import LearnedCandidates
+from neural_tdc.baselines.candidates import group_values
+from neural_tdc.baselines.learned_candidates import LearnedCandidates, held_out_values
 from neural_tdc.baselines.log_preparation import joined
 from neural_tdc.metrics.selection import held_out_scores, td_error_scores, tournament_scores
 
@@ -21,6 +21,7 @@ def candidate_errors(candidates: LearnedCandidates, case: Case) -> Float[Tensor,
         folds = [group_values(group, fold, inputs) for fold in range(len(candidates.parts))]
         found.append(torch.stack(folds).mean(0))
     value = candidates.units.level + candidates.units.scale * torch.cat(found, 1)
+    value = value.clamp(*candidates.limits)
     squared = case.weighting @ (value - case.value[:, None]).square() - case.noise
     return squared.clamp(min=0).sqrt()
 
@@ -32,7 +33,7 @@ def regrets(candidates: LearnedCandidates, case: Case, error_of_auto: float) -> 
     """
     error = candidate_errors(candidates, case)
     error = torch.where(error.isfinite(), error, torch.inf)
-    value, next_value = held_out_group_values(candidates.groups, candidates.parts)
+    value, next_value = held_out_values(candidates)
     whole = joined(candidates.parts)
     finite = (value.isfinite() & next_value.isfinite()).all(0)
     at = value[:, finite], next_value[:, finite]

@@ -35,7 +35,7 @@ def _auto(case: Case, seed: int, left: dict[str, Any]) -> tuple[Tensor, dict[str
     begun = time.perf_counter()
     candidates = learn_candidates(ordered_stream(case.stream), FOLDS, seed, 256, 8_000)
     left["candidates"] = candidates
-    return _chosen(candidates, case, begun)
+    return _chosen(candidates, case, seed, begun)
 
 
 def _auto_with_rules(case: Case, seed: int, left: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -45,17 +45,17 @@ def _auto_with_rules(case: Case, seed: int, left: dict[str, Any]) -> tuple[Tenso
     rest = [[p for p in range(FOLDS) if p != fold] for fold in range(FOLDS)]
     folds = Folds(candidates.parts, rest)
     groups = [*candidates.groups, *rule_groups(folds, RULES, RULE_UPDATES, seed)]
-    return _chosen(candidates._replace(groups=groups), case, begun)
+    return _chosen(candidates._replace(groups=groups), case, seed, begun)
 
 
 def _chosen(
-    candidates: LearnedCandidates, case: Case, begun: float
+    candidates: LearnedCandidates, case: Case, seed: int, begun: float
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the choice and, with the truth, what it could have been.
 
     begun: when learning began; the seconds end before anything looks at the truth
     """
-    choice = choose_candidates(candidates)
+    choice = choose_candidates(candidates, seed)
     value = weighted_value(candidates, choice.weights)(case.observation)
     seconds = time.perf_counter() - begun
     squared = float(case.weighting @ (value - case.value).square()) - case.noise

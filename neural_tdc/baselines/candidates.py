@@ -4,9 +4,10 @@ A log is cut into parts. Fold k learns from all parts but part k, so that part k
 candidate is one setting, for every fold: its values on part k are those that fold k learned.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +42,25 @@ class Folds(NamedTuple):
     learned: list[list[int]]
     workers: int = 1
 
+    @property
+    def kept(self) -> Sequence[int]:
+        """Return two folds whose linear systems are kept: all would need much memory."""
+        count = len(self.learned)
+        return range(0, count, max(1, count // 2))[:2]
+
+
+class Solved(NamedTuple):
+    """The systems of LSTD(λ) that gave the heads of one fold.
+
+    kinds:      λ and the limit of the traces' ratios of every matrix
+    statistics: with the kinds in place of λ
+    ridges:     of every kind; candidates are in the order kind, ridge
+    """
+
+    kinds: tuple[tuple[float, float], ...]
+    statistics: LeastSquaresStatistics
+    ridges: tuple[float, ...]
+
 
 class CandidateGroup(NamedTuple):
     """Candidates that share the features of a fold.
@@ -49,12 +69,14 @@ class CandidateGroup(NamedTuple):
     settings:  of every candidate, such as λ and the ridge
     blocks:    [fold] the blocks of features
     head:      [fold, candidate, feature] θ, the constant's last
+    solved:    by fold, what the heads of `Folds.kept` were solved from; empty if they were learned
     """
 
     family: str
     settings: list[dict[str, Any]]
     blocks: list[list[Block]]
     head: Float[Tensor, "fold candidate feature"]
+    solved: Mapping[int, Solved] = MappingProxyType({})
 
 
 def group_values(
@@ -114,19 +136,28 @@ def least_squares_group(
     ]
     wanted = list(dict.fromkeys(place for each in places for place in each))
     found = dict(zip(wanted, _in_threads(folds.workers, statistics, wanted)))
-    heads = []
-    for each_fold in places:
-        of_parts = [found[place] for place in each_fold]
-        by_limit = [least_squares_heads(added(parts), ridges) for parts in zip(*of_parts)]
-        heads.append(torch.stack(by_limit).flatten(0, 2))
+    kinds = tuple((decay, limit) for limit in trace_limits for decay in decays)
+    heads, solved = [], {}
+    for fold, each_fold in enumerate(places):
+        of_limits = [added(parts) for parts in zip(*(found[place] for place in each_fold))]
+        together = of_limits[0]._replace(
+            matrix=torch.cat([each.matrix for each in of_limits]),
+            vector=torch.cat([each.vector for each in of_limits]),
+        )
+        heads.append(least_squares_heads(together, ridges).flatten(0, 1))
+        if fold in folds.kept:
+            solved[fold] = Solved(kinds, together, tuple(ridges))
     each = [
         {"lambda": decay, "ridge": ridge, **({"trace_limit": limit} if limit < torch.inf else {})}
-        for limit in trace_limits
-        for decay in decays
+        for decay, limit in kinds
         for ridge in ridges
     ]
     return CandidateGroup(
-        family, [{**settings, **one} for one in each], list(blocks), torch.stack(heads)
+        family,
+        [{**settings, **one} for one in each],
+        list(blocks),
+        torch.stack(heads),
+        solved,
     )
 
 

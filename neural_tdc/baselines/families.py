@@ -12,8 +12,10 @@ from neural_tdc.baselines.candidates import (
     Folds,
     least_squares_group,
 )
+from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.baselines.fitted import FittedPlan, fit_lambda_returns
 from neural_tdc.baselines.log_preparation import joined
+from neural_tdc.baselines.polynomial_features import polynomial_blocks
 from neural_tdc.baselines.random_features import RANDOM_FEATURES, random_tanh
 from neural_tdc.baselines.stackelberg_td import fitted_group, stackelberg_group
 from neural_tdc.randomness import generator
@@ -30,11 +32,14 @@ def no_candidate_progress(what: str, done: int, total: int) -> None:
 SCALES = (1.0, 2.0, 4.0)
 # The share and the scale of random features next to learned ones, of those that are alone.
 BESIDE, BESIDE_SCALE = 0.75, 2.0
+# Kind and scale of the random features next to polynomials.
+BESIDE_POLYNOMIALS = ("random", 2.0)
 # λ of the λ-returns that bodies learn from.
 BODY_DECAYS = (0.9, 1.0)
-# Candidates of a search off-policy, where traces have two limits; the best constant is one.
+# Candidates of a search off-policy, where traces have two limits; the best constant is one, and
+# two groups have polynomials.
 MOST_CANDIDATES = 1 + (
-    2 * len(DECAYS) * len(RIDGES) * (len(SCALES) * len(RANDOM_FEATURES) + len(BODY_DECAYS))
+    2 * len(DECAYS) * len(RIDGES) * (len(SCALES) * len(RANDOM_FEATURES) + 2 + len(BODY_DECAYS))
     + len(BODY_DECAYS)
 )
 # Updates on which the time of one is measured, and the share of the budget left to solving heads.
@@ -64,15 +69,31 @@ def candidate_groups(
     inputs, count = whole.observation.shape[1], len(folds.parts)
     # The best constant: LSTD(0) on nothing but the constant feature.
     yield least_squares_group("constant", folds, [[]] * count, (0.0,), (0.0,))
+    beside_polynomials: list[Block] = []
     for kind, draw in RANDOM_FEATURES.items():
         for size in SCALES:
             if deadline is not None and time.monotonic() > deadline:
                 return
             report(f"lstd-{kind} at scale {size:g}", 0, 1)
             block = draw(inputs, width, size, generator(seed, kind, str(size)))
+            if (kind, size) == BESIDE_POLYNOMIALS:
+                beside_polynomials = [block]
             yield least_squares_group(
                 f"lstd-{kind}", folds, [[block]] * count, trace_limits=limits, scale=size
             )
+    polynomials = polynomial_blocks(inputs)
+    for beside in ([], beside_polynomials) if polynomials else ():
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        report("lstd-polynomial", 0, 1)
+        blocks = [*polynomials, *beside]
+        yield least_squares_group(
+            "lstd-polynomial",
+            folds,
+            [blocks] * count,
+            trace_limits=limits,
+            random=width if beside else 0,
+        )
     lengths = torch.tensor([len(part.reward) for part in folds.parts])
     part_of = torch.arange(count).repeat_interleave(lengths).to(whole.reward.device)
     used = torch.stack([part_of != fold for _ in BODY_DECAYS for fold in range(count)])

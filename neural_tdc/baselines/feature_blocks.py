@@ -1,4 +1,4 @@
-"""Features made of blocks that stand next to each other: learned, random, Fourier, constant.
+"""Features made of blocks in a row: learned, random, Fourier, polynomial, constant.
 
 Every value function of this package is θᵀx(s) with x the outputs of blocks in a row and a constant
 1 at the end. So one body, `feature_blocks`, describes them all, and `load_value` reads them from a
@@ -6,7 +6,7 @@ file by its name and settings.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,7 +18,12 @@ from neural_tdc.byte_rows import as_numbers
 from neural_tdc.networks.mlp_population import Layer
 
 # The activation after a block's last layer; its hidden layers have tanh.
-_ACTIVATIONS = {"tanh": torch.tanh, "cosine": torch.cos}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "cosine": torch.cos,
+    "linear": torch.Tensor.clone,
+    "square": torch.square,
+}
 
 # An activation and the sizes of a block's layers, such as ["tanh", 64, 64].
 BlockSettings = Sequence[int | str]
@@ -27,7 +32,7 @@ BlockSettings = Sequence[int | str]
 class Block(NamedTuple):
     """The parameters of one block, learned or drawn once.
 
-    activation: `tanh` or `cosine`, after the last layer; tanh after the others
+    activation: `tanh`, `cosine`, `linear` or `square` after the last layer; tanh after the others
     layers:     weights [input, output] and biases [output]
     """
 
@@ -106,7 +111,7 @@ class _BlocksModule(nn.Module):
 def feature_blocks(observation_shape: Sequence[int], blocks: Sequence[BlockSettings]) -> nn.Module:
     """Build the body [batch, *observation] → [batch, feature] of these blocks.
 
-    blocks: an activation, `tanh` or `cosine`, and the sizes of the layers, for every block
+    blocks: the activation of a `Block` and the sizes of the layers, for every block
 
     >>> feature_blocks((2,), [["tanh", 64, 64], ["cosine", 192]])(torch.zeros(1, 2)).shape
     torch.Size([1, 257])

@@ -94,11 +94,20 @@ def least_squares_heads(
     statistics: LeastSquaresStatistics, ridges: Sequence[float]
 ) -> Float[Tensor, "decay ridge feature"]:
     """Solve for θ = (A + ε·E[x²]·I)⁻¹b at every λ and ε; not finite where a matrix is singular."""
-    matrix, vector = statistics.matrix / statistics.number, statistics.vector / statistics.number
-    penalised = torch.ones_like(vector[0])
+    return heads_for_vectors(statistics, statistics.vector[..., None], ridges)[..., 0]
+
+
+def heads_for_vectors(
+    statistics: LeastSquaresStatistics,
+    vectors: Float[Tensor, "decay feature item"],
+    ridges: Sequence[float],
+) -> Float[Tensor, "decay ridge feature item"]:
+    """Solve as `least_squares_heads` does, for several vectors in place of the data's Σ zr."""
+    matrix, vector = statistics.matrix / statistics.number, vectors / statistics.number
+    penalised = torch.ones_like(vector[0, :, 0])
     penalised[-1] = 0
     amounts = torch.tensor(ridges, dtype=matrix.dtype, device=matrix.device)
     diagonal = amounts[:, None] * penalised * statistics.square / statistics.number
     regularised = matrix[:, None] + torch.diag_embed(diagonal)
-    right = vector[:, None, :, None].expand(*regularised.shape[:-1], 1)
-    return linear_solution(regularised, right)[..., 0]
+    right = vector[:, None].expand(-1, len(ridges), -1, -1)
+    return linear_solution(regularised, right)

@@ -15,6 +15,7 @@ from neural_tdc.baselines.feature_blocks import (
     on_raw_inputs,
 )
 from neural_tdc.baselines.log_preparation import ValueUnits
+from neural_tdc.baselines.value_range import UNLIMITED, ValueRange
 from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.networks.mlp_population import Layer
 from neural_tdc.types import FeatureMap, Parameters
@@ -23,18 +24,21 @@ FEATURE_BLOCKS = "neural_tdc.baselines.feature_blocks:feature_blocks"
 
 
 class LinearValue(NamedTuple):
-    """A value function θᵀx(s).
+    """A value function θᵀx(s) within limits.
 
     blocks: of the features x of observations
     head:   θ; the constant's entry is the last
+    limits: of the values; a value outside is replaced by the nearest bound
     """
 
     blocks: list[Block]
     head: Float[Tensor, " feature"]
+    limits: ValueRange = UNLIMITED
 
     def __call__(self, observation: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """Return V of observations, in float64."""
-        return block_features(self.blocks, observation.double().flatten(1)) @ self.head
+        features = block_features(self.blocks, observation.double().flatten(1))
+        return (features @ self.head).clamp(*self.limits)
 
 
 class LearnedPopulation(NamedTuple):

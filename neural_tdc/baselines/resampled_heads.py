@@ -21,6 +21,7 @@ from torch import Tensor
 from neural_tdc.baselines.candidates import CandidateGroup, Folds
 from neural_tdc.baselines.feature_blocks import block_features
 from neural_tdc.baselines.lambda_returns import block_traces, both_states_in_blocks
+from neural_tdc.baselines.value_range import UNLIMITED, ValueRange
 from neural_tdc.byte_rows import row_blocks
 from neural_tdc.learning.resampling import merged_units, resampling_counts, resampling_units
 from neural_tdc.linear_systems import linear_solution
@@ -39,12 +40,14 @@ def start_values(
     stream: Transition,
     resamples: int,
     seed: int,
+    limits: ValueRange = UNLIMITED,
 ) -> tuple[Float[Tensor, " resample"], str]:
     """Return the mean value over the starts of every resample, and what was drawn, in words.
 
     weights: of all candidates of all groups, in a mean
     stream:  all parts of `folds` in a row, with `first` 1 where an episode starts and nowhere else
     resamples: resample 0 is the log itself; of 1 nothing is drawn
+    limits:  of the value of a start
 
     Raises ValueError for a log that cannot be resampled, see `resampling_units`.
     """
@@ -62,7 +65,7 @@ def start_values(
     share = share / share.sum(1, keepdim=True)
     observation = torch.cat([part.observation for part in folds.parts])[starts]
     units_of_parts = number.split([len(part.reward) for part in folds.parts])
-    value, begin = weights.new_zeros(len(counts)), 0
+    value, begin = weights.new_zeros(len(observation), len(counts)), 0
     for group in groups:
         of_group = weights[begin : begin + group.head.shape[1]]
         begin += len(of_group)
@@ -75,9 +78,8 @@ def start_values(
         head = torch.einsum("c,rkcd->krd", of_group[used], heads) / len(folds.learned)
         for fold, blocks in enumerate(group.blocks):
             for rows in row_blocks(observation):
-                feature = share[:, rows] @ block_features(blocks, observation[rows])
-                value = value + (feature * head[fold]).sum(1)
-    return value, drawn
+                value[rows] += block_features(blocks, observation[rows]) @ head[fold].T
+    return (share.T * value.clamp(*limits)).sum(0), drawn
 
 
 def _displacements(

@@ -62,6 +62,17 @@ def test_the_network_of_a_run_takes_raw_observations_and_has_the_same_values(tmp
         assert torch.allclose(value.network(run)(raw)[:, 0], value(raw, run=run), atol=1e-6)
 
 
+def test_values_are_within_the_limits_of_the_file(tmp_path):
+    saved(tmp_path)
+    raw = torch.randn(BATCH, STATE, generator=torch.Generator().manual_seed(2))
+    free = load_value(tmp_path).of_runs(raw)
+    low, high = float(free.quantile(0.25)), float(free.quantile(0.75))
+    saved(tmp_path, limits=[low, high])
+    value = load_value(tmp_path)
+    assert torch.equal(value.of_runs(raw), free.clamp(low, high))
+    assert torch.allclose(value.network(2)(raw)[:, 0], free[2].clamp(low, high), atol=1e-6)
+
+
 def test_every_network_is_a_copy_of_its_own(tmp_path):
     _, bodies, head = saved(tmp_path)
     value = load_value(tmp_path)

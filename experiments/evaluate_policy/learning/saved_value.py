@@ -1,5 +1,6 @@
 """What `value.pt` holds of a rule's run, a method's and a search, for `neural_tdc.load_value`."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,10 @@ def saved_choice(best: BestValue, task: Task) -> dict[str, Any]:
     blocks, parameters = module_parameters(best.value.blocks)
     body = {key: tensor[None] for key, tensor in parameters.items()}
     lost = torch.zeros(1, dtype=torch.bool)
-    return _of_blocks(blocks, body, best.value.head[None], lost, best.observation_shape, task)
+    limited = any(math.isfinite(bound) for bound in best.value.limits)
+    limits = best.value.limits if limited else None
+    head = best.value.head[None]
+    return _of_blocks(blocks, body, head, lost, best.observation_shape, task, limits)
 
 
 def _of_blocks(
@@ -61,6 +65,7 @@ def _of_blocks(
     diverged: Tensor,
     shape: Sequence[int],
     task: Task,
+    limits: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     return description(
         body,
@@ -71,4 +76,5 @@ def _of_blocks(
         shift=task.shift,
         scale=task.scale,
         table=task.experience.table if task.states is not None else None,
+        limits=limits,
     )

@@ -9,39 +9,12 @@ from neural_tdc.baselines.feature_blocks import block_features
 from neural_tdc.baselines.log_preparation import parts_of
 from neural_tdc.baselines.random_features import random_tanh
 from neural_tdc.baselines.resampled_heads import start_values
+from neural_tdc.baselines.value_range import ValueRange
 from neural_tdc.learning.resampling import resampling_counts
-from neural_tdc.types import Transition, mapped
+from neural_tdc.types import mapped
+from tests.neural_tdc.baselines.looped_lstd import EPISODES, LENGTH, log, solved
 
-EPISODES, LENGTH, RESAMPLES, SEED = 60, 5, 7, 4
-
-
-def log(noise=1.0):
-    """Make a log of episodes of five transitions in two dimensions, with ratios."""
-    source = torch.Generator().manual_seed(1)
-    time = EPISODES * LENGTH
-    observation = torch.randn(time + 1, 2, generator=source, dtype=torch.float64)
-    reward = observation[:-1, 0] + noise * torch.randn(time, generator=source).double()
-    place = torch.arange(time) % LENGTH
-    discount = torch.where(place == LENGTH - 1, 0.0, 0.9).double()
-    ratio = 0.5 + torch.rand(time, generator=source).double()
-    first = (place == 0).double()
-    return Transition(observation[:-1], reward, discount, observation[1:], ratio, first)
-
-
-def solved(stream, block, decay, ridge):
-    """Return LSTD(λ) on a stream, by loops over time; the ridge leaves the constant out."""
-    x = block_features([block], stream.observation)
-    following = block_features([block], stream.next_observation)
-    width = x.shape[1]
-    A, b, z = torch.zeros(width, width).double(), torch.zeros(width).double(), 0.0
-    for t in range(len(x)):
-        carried = 0.0 if stream.first[t] else decay * float(stream.discount[t - 1])
-        z = stream.ratio[t] * (x[t] + carried * z)
-        A += torch.outer(z, x[t] - stream.discount[t] * following[t])
-        b += z * stream.reward[t]
-    penalty = torch.full((width,), ridge * float(x[:, :-1].square().mean())).double()
-    penalty[-1] = 0
-    return torch.linalg.solve(A / len(x) + penalty.diag(), b / len(x))
+RESAMPLES, SEED = 7, 4
 
 
 def groups_of(stream, decay, ridge):
@@ -110,3 +83,14 @@ def test_candidates_without_a_weight_play_no_part():
     found, _ = start_values([groups[0], broken], weights, folds, stream, 4, SEED)
     alone, _ = start_values(groups, weights[:1], folds, stream, 4, SEED)
     assert torch.equal(found, alone)
+
+
+def test_values_of_starts_are_within_the_limits():
+    stream = log()
+    groups, folds, block = groups_of(stream, 0.0, 1e-3)
+    limits = ValueRange(-0.5, 0.25)
+    found, _ = start_values(groups, torch.ones(1).double(), folds, stream, 1, SEED, limits)
+    starts = block_features([block], stream.observation[stream.first > 0])
+    expected = (starts @ groups[0].head[0, 0]).clamp(*limits)
+    assert 0 < int((expected == limits.high).sum()) < len(expected)
+    assert float(found) == pytest.approx(float(expected.mean()))

@@ -19,7 +19,7 @@ def test_without_a_rule_the_best_value_function_is_found_and_can_be_loaded(evalu
     assert summary["rule"] == "auto"
     assert summary["criterion"] == "returns"
     families = [row["family"] for row in summary["ranking"]]
-    assert sorted(families) == ["constant", "lstd-fourier", "lstd-random"]
+    assert sorted(families) == ["constant", "lstd-fourier", "lstd-polynomial", "lstd-random"]
     assert families[-1] == "constant"
     # The true values rise from −24.667 at the start to −2 before the end.
     value = load_value(tmp_path / "run")(torch.arange(12))
