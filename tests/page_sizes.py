@@ -7,16 +7,21 @@ without a row is run as it stands.
 # With sizes of its own, {words of the command: flags in place of its own, or added}.
 SMALLER = {
     "make demo": "STAMP=",
-    # Studies: four problems and more, in some minutes to hours.
-    "--study experiments/studies/body_rules": "--problem garnet-1 CartPole-v1 --sampling markov"
-    " --rule td tdrc --steps 200 --measure-every 100 --runs 2 --fresh-runs 3",
-    "--study experiments/studies/garnets": "--problem garnet-off-policy-1 garnet-off-policy-2",
-    "--study experiments/studies/presets": "--problem garnet-4 CartPole-v1 --rule td tdrc"
-    " --steps 200 --measure-every 100 --runs 2",
-    "--shard": "--problem boyan baird --runs 3 --fresh-runs 4",
-    "--study experiments/studies/standard": "--problem boyan baird --runs 5 --fresh-runs 5",
-    "experiments.sweep --problem garnet --width 8": "--rule td tdc --runs 3 --steps 300",
-    "experiments.sweep --data": "--rule tdrc td --body-steps 2^-6 --runs 2 --steps 500",
+    # Studies.
+    "sweep --problem boyan random-walk-inverted": "--rule tdrc td --runs 3 --steps 300"
+    " --head-steps 2^-6:2^-4",
+    "--study experiments/studies/body_rules": "--problem garnet-1 --sampling markov --rule td tdrc"
+    " --steps 100 --measure-every 50 --runs 2 --fresh-runs 2 --compile off",
+    "--study experiments/studies/garnets": "--problem garnet-off-policy-1 --steps 100"
+    " --measure-every 50 --runs 2 --fresh-runs 2",
+    "--study experiments/studies/presets": "--problem garnet-4 --rule td tdrc --steps 100"
+    " --measure-every 50 --runs 2 --compile off",
+    "--study experiments/studies/standard": "--problem boyan baird --rule tdrc td --steps 300"
+    " --head-steps 2^-6:2^-4 --runs 3 --fresh-runs 3 --compile off",
+    "experiments.sweep --problem garnet --width 8": "--rule td tdc --ratios 1 10 --runs 2"
+    " --steps 200 --measure-every 100 --body-steps 2^-6 --compile off",
+    "experiments.sweep --data": "--rule tdrc td --body-steps 2^-6 --ratios 1 10 --runs 2"
+    " --steps 200 --controls constant --compile off",
     # Benchmarks.
     "benchmarks.accuracy --seeds 2": "--seeds 1 --methods 'lstd(0)' --problems queue-off",
     "benchmarks.accuracy --designed": "--seeds 1 --methods 'lstd(0)' --problems MountainCar",
@@ -29,24 +34,35 @@ SMALLER = {
     "benchmarks.coverage": "--chains boyan --sizes 500 --methods lstd --logs 3",
     "benchmarks.supervised": "--task friedman --rounds 1",
     # Deep Q-networks.
-    "train_dqn --problem ALE/Pong-v5": "--steps 1200 --learning-starts 500 --replay-capacity 2000"
-    " --evaluate-every 1200 --evaluation-episodes 1 --evaluation-longest 200",
-    "--problem ALE/Pong-v5 --policy": "--steps 100 --truth-states 2 --held-out 50",
-    "compare_dqn --problem ALE/Breakout-v5": "--seeds 1 --steps 1200 --learning-starts 500"
-    " --evaluate-every 1200 --evaluation-episodes 1 --evaluation-longest 200 --random-games 2",
-    "compare_dqn --problem MinAtar": "--seeds 1 --steps 3000 --learning-starts 500"
-    " --evaluate-every 3000 --evaluation-episodes 2 --random-games 3",
-    "compare_dqn --grid": "--seeds 2 --selection-seeds 2 --steps 2000 --evaluate-every 1000"
+    "train_dqn --problem ALE/Pong-v5": "--steps 800 --learning-starts 400 --replay-capacity 2000"
+    " --evaluate-every 800 --evaluation-episodes 1 --evaluation-longest 200",
+    "--problem ALE/Pong-v5 --policy": "--steps 50 --truth-states 2 --held-out 50",
+    "compare_dqn --problem ALE/Breakout-v5": "--seeds 1 --steps 800 --learning-starts 400"
+    " --evaluate-every 800 --evaluation-episodes 1 --evaluation-longest 200 --random-games 2",
+    "compare_dqn --problem MinAtar": "--seeds 1 --steps 1500 --learning-starts 500"
+    " --evaluate-every 1500 --evaluation-episodes 2 --random-games 3",
+    "compare_dqn --grid": "--seeds 2 --selection-seeds 2 --steps 1000 --evaluate-every 500"
     " --learning-starts 300 --evaluation-episodes 2 --random-games 3",
-    "compare_dqn": "--seeds 2 --steps 2000 --evaluate-every 1000 --evaluation-episodes 2"
+    "compare_dqn": "--seeds 2 --steps 1500 --evaluate-every 1500 --evaluation-episodes 2"
     " --random-games 3",
-    "train_dqn": "--steps 5000",
+    "train_dqn": "--steps 3000",
+    # Policy evaluation.
+    "--budget 60": "--budget 3",
+    "--rule td --runs 50": "--runs 5 --steps 500",
+    "--resample episodes --out runs/interval": "--updates 50",
+    "evaluate_policy --data": "--steps 500 --runs 2 --compile off",
+    "--rule td lstd-random stackelberg-td": "--updates 100 --steps 1000 --runs 2 --compile off",
+    "--problem CartPole-v1 --behaviour uniform": "--updates 50",
+    "--preset": "--steps 500 --runs 2 --compile off",
+    "--problem boyan": "--compile off --runs 10",
+    "--rule": "--steps 500 --runs 2 --compile off",
     # Supervised learning; the pictures are a few of three by five pixels.
-    "--task mnist": "--data FOLDER --steps 20 --measure-every 10 --runs 2",
-    "--task fashion-mnist": "--data FOLDER --steps 20 --measure-every 10 --runs 2",
-    "train_supervised": "--steps 200 --runs 4",
-    "experiments.landscape --runs 10": "--runs 3 --curvature-runs 2 --steps 100 --at 0 15 100"
-    " --measure-every 5 --grid 5",
+    "--task mnist": "--data FOLDER --steps 20 --measure-every 10 --runs 2 --curvature-products 2",
+    "--task fashion-mnist": "--data FOLDER --steps 20 --measure-every 10 --runs 2"
+    " --curvature-products 2",
+    "train_supervised": "--steps 100 --runs 2 --compile off --curvature-runs 1",
+    "experiments.landscape": "--runs 3 --curvature-runs 2 --steps 100 --at 0 15 100"
+    " --measure-every 5 --grid 5 --curvature-every 10",
 }
 # {words of the command: why it is not run}.
 NOT_RUN = {

@@ -26,9 +26,9 @@ def row(table, command):
 WITH_COMMANDS = [page for page in PAGES if any(not each.python for each in pieces(page))]
 COMMANDS = [text for page in WITH_COMMANDS for python, text in pieces(page) if not python]
 RUN = [text for text in COMMANDS if row(NOT_RUN, text) is None]
-# A job array of Slurm, one task after the other.
+# A job array of Slurm in two parts in place of eight, one after the other.
 SLURM = 'srun() { "$@"; }\n'
-ARRAY = "for SLURM_ARRAY_TASK_ID in $(seq 8); do {}; done"
+ARRAY = "for SLURM_ARRAY_TASK_ID in 1 2; do {}; done"
 
 
 def served(process):
@@ -43,6 +43,7 @@ def served(process):
 
 def run(command, folder):
     """Run a command as a reader does; return its status and what it said last."""
+    command = command.replace("}/8", "}/2").replace("-of-8", "-of-2")
     if "${SLURM_ARRAY_TASK_ID}" in command:
         command = ARRAY.format(command)
     process = subprocess.Popen(
