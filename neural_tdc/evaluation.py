@@ -1,6 +1,5 @@
 """`evaluate`: transitions in, value function and measurements out."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,13 +11,16 @@ from neural_tdc.action_values.preparation import action_problem, completed, stat
 from neural_tdc.action_values.rows import ActionRows, body_of_rows, ratio_on_arrival
 from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
-from neural_tdc.baselines.methods import rule_or_method
 from neural_tdc.evaluation_input import (
     asks_for_actions,
+    check_numbers,
+    check_step_sizes,
     checked_device,
     checked_optimizers,
+    checked_rule,
     checked_streams,
     in_numbers,
+    learned_part,
 )
 from neural_tdc.learning.averaging import averaging
 from neural_tdc.learning.learner import divergence_limit, learn
@@ -28,8 +30,6 @@ from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_return
 from neural_tdc.learning.sampling import (
     Experience,
     Sampling,
-    follows_stream,
-    in_segments,
     sampling_scheme,
 )
 from neural_tdc.learning.schedules import measured_steps
@@ -181,7 +181,6 @@ def evaluate(
     if transitions.reward.dim() == 1:
         streams = mapped(transitions, lambda leaf: leaf[None])
     streams = checked_streams(streams, checked_device(device))
-    time = streams.reward.shape[1]
     actions = None
     if asks_for_actions(values, action, policy):
         taken = action.to(device) if action is not None else streams.reward
@@ -191,53 +190,28 @@ def evaluate(
         streams = actions.transitions
     if measure_on not in ("device", "host"):
         raise ValueError(f"measure_on {measure_on!r} is not one of device, host")
-    for name, number in (
-        ("steps", steps),
-        ("runs", runs),
-        ("batch", batch),
-        ("sequence_length", sequence_length),
-        ("measure_every", 1 if measure_every is None else measure_every),
-    ):
-        if number < 1:
-            raise ValueError(f"{name} is {number}; it must be at least 1")
+    check_numbers(
+        steps=steps,
+        runs=runs,
+        batch=batch,
+        sequence_length=sequence_length,
+        measure_every=measure_every,
+    )
     auxiliary = head_step if auxiliary_step is None else auxiliary_step
-    for name, size in (
-        ("body_step", body_step),
-        ("head_step", head_step),
-        ("auxiliary_step", auxiliary),
-    ):
-        if not 0 <= size < math.inf:
-            raise ValueError(f"{name} is {size:g}; it must be finite and at least 0")
+    check_step_sizes(body_step=body_step, head_step=head_step, auxiliary_step=auxiliary)
     scheme = sampling
     if isinstance(scheme, str):
         scheme = sampling_scheme(scheme, batch=batch, sequence_length=sequence_length)
-    kept = time - max(1, round(held_out * time))
-    if not 0 < held_out < 1 or kept < 1:
-        raise ValueError(
-            f"held_out is {held_out:g}; of {time} transitions both parts must have some"
-        )
+    kept = learned_part(held_out, streams.reward.shape[1])
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
     whole = streams if actions is None else ratio_on_arrival(completed(actions))
     unseen = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
     measured = mapped(unseen, lambda leaf: leaf.cpu()) if measure_on == "host" else unseen
     if method is not None:
         return Evaluation(*evaluate_method(method, learned, unseen, runs, seed, progress))
-    chosen = rule_or_method(rule) if isinstance(rule, str) else rule
-    if not isinstance(chosen, Rule):
-        raise ValueError(f"rule is of type {type(chosen).__name__}; it must be a neural_tdc.Rule")
+    chosen = checked_rule(rule, trace_decay, sampling, scheme, of_actions=actions is not None)
     if actions is not None:
-        chosen = chosen.with_action_values()
         body = body_of_rows(actions.rows, body)
-    if in_segments(scheme):
-        chosen = chosen.with_lambda_returns(trace_decay)
-    elif trace_decay != 0:
-        chosen = chosen.with_settings(trace_decay=trace_decay)
-    if chosen.ordered and not follows_stream(scheme):
-        traced = f" with trace_decay {trace_decay:g}" if trace_decay else ""
-        raise ValueError(
-            f"rule {chosen.name!r}{traced} needs an ordered stream and batch 1: sampling 'markov' "
-            f"and batch 1, not {sampling!r} and {scheme.batch}"
-        )
     optimizers = checked_optimizers(optimizer, max_grad_norm, chosen, given_features=body is None)
     scale = fixed_reward_scale(str(reward_scale))
     algorithm, state = prepare(

@@ -1,13 +1,16 @@
-"""What `evaluate` is given, checked: transitions, device, optimisers, what goes with actions."""
+"""What `evaluate` is given, checked: transitions, numbers, rule, device, optimisers, actions."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from neural_tdc.baselines.methods import rule_or_method
 from neural_tdc.learning.optimised_parts import idle_optimizers, optimized_parts
 from neural_tdc.learning.optimisers import SGD, PartOptimizers, part_optimizers
+from neural_tdc.learning.sampling import Sampling, follows_stream, in_segments
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Transition, mapped
 
@@ -34,6 +37,60 @@ def checked_device(device: torch.device | str) -> torch.device:
     if found.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"device {str(found)!r} is not supported: use 'cpu' or 'cuda'")
     return found
+
+
+def check_numbers(**numbers: int | None) -> None:
+    """Raise ValueError for a number below 1; None is a number that is not given."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}; it must be at least 1")
+
+
+def check_step_sizes(**step_sizes: float) -> None:
+    """Raise ValueError for a step size that is negative or not finite."""
+    for name, size in step_sizes.items():
+        if not 0 <= size < math.inf:
+            raise ValueError(f"{name} is {size:g}; it must be finite and at least 0")
+
+
+def learned_part(held_out: float, time: int) -> int:
+    """Return the number of transitions to learn from; ValueError where a part would be empty."""
+    kept = time - max(1, round(held_out * time))
+    if not 0 < held_out < 1 or kept < 1:
+        raise ValueError(
+            f"held_out is {held_out:g}; of {time} transitions both parts must have some"
+        )
+    return kept
+
+
+def checked_rule(
+    given: Any,
+    trace_decay: float,
+    sampling: str | Sampling,
+    scheme: Sampling,
+    *,
+    of_actions: bool,
+) -> Rule:
+    """Return the rule with its traces; ValueError where it does not go with the sampling scheme.
+
+    sampling, scheme: as it was given, and what it stands for
+    """
+    rule = rule_or_method(given) if isinstance(given, str) else given
+    if not isinstance(rule, Rule):
+        raise ValueError(f"rule is of type {type(rule).__name__}; it must be a neural_tdc.Rule")
+    if of_actions:
+        rule = rule.with_action_values()
+    if in_segments(scheme):
+        rule = rule.with_lambda_returns(trace_decay)
+    elif trace_decay != 0:
+        rule = rule.with_settings(trace_decay=trace_decay)
+    if rule.ordered and not follows_stream(scheme):
+        traced = f" with trace_decay {trace_decay:g}" if trace_decay else ""
+        raise ValueError(
+            f"rule {rule.name!r}{traced} needs an ordered stream and batch 1: sampling 'markov' "
+            f"and batch 1, not {sampling!r} and {scheme.batch}"
+        )
+    return rule
 
 
 def checked_optimizers(

@@ -28,7 +28,7 @@ from experiments.evaluate_policy.parts.algorithms import (
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.parts.problems import experience_flags, policies_in_words
 from experiments.evaluate_policy.results.final_report import Run, add_controls, print_results
-from experiments.evaluate_policy.results.value_figure import check_components
+from experiments.evaluate_policy.results.values_at import check_components
 from experiments.evaluate_policy.settings.evaluation_settings import (
     AUTO,
     EvaluationSettings,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,11 +16,11 @@ from agents.policy_evaluation import (
     no_progress,
 )
 from agents.resampled_task import resampled
-from envs.control.collection import collect
 from envs.control.problems import ControlProblem
 from envs.finite.finite_mdp import FiniteMDP
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.actions import heads_for
+from experiments.evaluate_policy.parts.body import HIDDEN, chosen_body, tried_width
 from experiments.evaluate_policy.parts.data import content, logged, runs_alike
 from experiments.evaluate_policy.parts.memory import check_run_memory
 from experiments.evaluate_policy.parts.policies import policy_contents
@@ -41,20 +40,16 @@ from experiments.evaluate_policy.settings.effects import (
     still_bodies,
 )
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO, EvaluationSettings
-from experiments.runs.command_line.checks import UsageError, load_part, named
+from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.computing import resolve_device, torch_dtype
 from experiments.runs.command_line.settings import check_effects, idle_flags
 from neural_tdc.baselines.method import Method
 from neural_tdc.learning.averaging import Averaging, averaging
 from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
 from neural_tdc.learning.sampling import Sampling
-from neural_tdc.networks.bodies import BODIES, mlp
-from neural_tdc.networks.validation import check_body
 from neural_tdc.types import MakeBody
 
 GYMNASIUM_STEPS = 20_000
-GYMNASIUM_WIDTH = 16
-HIDDEN = (32,)
 
 
 class EvaluationPlan(NamedTuple):
@@ -221,9 +216,9 @@ def evaluation_plan(
     if not rules:
         check_run_memory(replace(settings, runs=runs), problem, None, steps, device)
     elif settings.features == "neural":
-        make_body = _body(settings, problem)
+        make_body = chosen_body(settings, problem)
         check_run_memory(settings, problem, make_body, steps, device, heads)
-        width = _try_body(make_body, problem, settings)
+        width = tried_width(make_body, problem, settings)
         if isinstance(problem, FiniteMDP) and width >= len(problem.start):
             warnings.append(
                 f"--width {width}: {width} features span the {len(problem.start)} states of "
@@ -251,49 +246,3 @@ def evaluation_plan(
         idle_steps=tuple(idle_steps(settings, rules)),
         warnings=tuple(warnings),
     )
-
-
-def _body(settings: EvaluationSettings, problem: Problem) -> MakeBody:
-    usual = problem.width if isinstance(problem, FiniteMDP) else GYMNASIUM_WIDTH
-    width = settings.width or usual
-    if ":" in settings.body:
-        return load_part(settings.body, "--body")
-    if settings.body != "mlp":
-        make: Callable[..., Any] = BODIES[settings.body]
-        return partial(make, **({"features": settings.width} if settings.width else {}))
-    return partial(
-        mlp,
-        features=width,
-        hidden=HIDDEN if settings.hidden is None else tuple(settings.hidden),
-        activation=settings.activation,
-        constant=settings.constant_feature,
-        layer_norm=settings.layer_norm,
-    )
-
-
-def _try_body(make_body: MakeBody, problem: Problem, settings: EvaluationSettings) -> int:
-    """Try the body on a few observations, before any long work; return its number of features."""
-    if isinstance(problem, FiniteMDP):
-        example = problem.observation[:1].repeat(3, 1)
-    elif isinstance(problem, LoggedProblem):
-        example = problem.plain(slice(3)).observation[0]
-    else:
-        with named(problem_flags(settings)):
-            example = collect(problem, 1, 3, 0).observation[0]
-    shape = tuple(example.shape[1:])
-    with named(f"--body {settings.body} for observations of shape {shape}"):
-        module = make_body(shape)
-        if not isinstance(module, torch.nn.Module):
-            raise UsageError(
-                f"--body {settings.body} returned a {type(module).__name__}; it must return a "
-                "torch.nn.Module"
-            )
-        if not any(True for _ in module.parameters()):
-            raise UsageError(
-                f"--body {settings.body}: {type(module).__name__} has no parameters to learn"
-            )
-        try:
-            return check_body(module, example.to(torch_dtype(settings.dtype)))
-        except ValueError as error:
-            said = str(error).removeprefix("body: ")
-            raise UsageError(f"--body {settings.body}: {said}") from error

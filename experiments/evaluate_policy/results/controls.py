@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from agents.policy_evaluation import Task
-from experiments.evaluate_policy.results.value_figure import (
+from experiments.evaluate_policy.results.values_at import (
     data_observations,
     truth_states,
     values_at,

@@ -23,16 +23,16 @@ def draw_run(
     cores:      both are drawn at once, in two processes, where there is more than one
     """
     path, task = run.folder / FIGURE, run.task
-    value = None if run.history.diverged.all() else learned_value(run)
     figures = []
     if not isinstance(run, SearchRun):
         title = f"Policy evaluation on {task.name}: {run.name}"
         histories = {run.name: run.history}
         figures.append(partial(evaluation_figure, path, histories, title, vector=vector))
-    elif run.choice is not None and value is not None:
-        figures.append(partial(choice_figure, path, run.choice, value, task, vector))
-    if value is not None:
+    elif run.choice is not None:
+        figures.append(partial(choice_figure, path, run.choice, learned_value(run), task, vector))
+    if not run.history.diverged.all():
         title, path = f"Values of {task.name}: {run.name}", run.folder / VALUES
+        value = learned_value(run)
         figures.append(partial(value_figure, path, value, task, title, dimensions, vector))
     if len(figures) > 1 and worker_count(0, cores) > 1:
         in_parallel(figures)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from agents.policy_evaluation import Task
-from experiments.evaluate_policy.results.value_figure import (
+from experiments.evaluate_policy.results.value_figure import value_figure
+from experiments.evaluate_policy.results.values_at import (
     check_components,
     data_observations,
     drawn_components,
     influences,
-    value_figure,
     values_at,
 )
 from experiments.runs.command_line.checks import UsageError
