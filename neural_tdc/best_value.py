@@ -39,6 +39,7 @@ from neural_tdc.metrics.paired_errors import (
     paired_error_difference,
 )
 from neural_tdc.metrics.selection import (
+    WIDENED,
     SelectionReturns,
     bootstrapped_returns,
     complete_returns,
@@ -218,6 +219,8 @@ def choose_candidates(candidates: LearnedCandidates, seed: int) -> CandidateChoi
     ranking = []
     for row in best.values():
         difference = paired_error_difference(error.of(row), least)
+        if returns.weights is not None:
+            difference = difference.widened(WIDENED)
         in_unit = PairedDifference(*(square * bound for bound in difference))
         alone = torch.zeros_like(score)
         alone[row] = 1

@@ -19,6 +19,11 @@ class PairedDifference(NamedTuple):
     low: float
     high: float
 
+    def widened(self, factor: float) -> "PairedDifference":
+        """Return the interval with both sides so many times as long."""
+        low, high = self.mean - self.low, self.high - self.mean
+        return PairedDifference(self.mean, self.mean - factor * low, self.mean + factor * high)
+
 
 class EpisodeSums(NamedTuple):
     """Errors at states, summed over the states of each episode.

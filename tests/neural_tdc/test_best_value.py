@@ -56,6 +56,16 @@ def test_off_policy_it_values_the_target_and_not_the_behaviour():
     assert "off-policy" in found.notes[0]
 
 
+def test_off_policy_intervals_are_longer_than_those_over_episodes(monkeypatch):
+    stream = walk(800, up=0.65)
+    long = best_value(stream, width=8, updates=0).ranking[1].difference
+    monkeypatch.setattr("neural_tdc.best_value.WIDENED", 1.0)
+    short = best_value(stream, width=8, updates=0).ranking[1].difference
+    assert long.mean == short.mean
+    assert long.high - long.mean == pytest.approx(15 * (short.high - short.mean))
+    assert long.mean - long.low == pytest.approx(15 * (short.mean - short.low))
+
+
 def test_values_follow_the_unit_of_rewards():
     stream = walk(1_000)
     small, large = (
