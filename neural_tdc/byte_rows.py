@@ -6,7 +6,7 @@ of the memory that it has in float32, as long as it is used a few rows at a time
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -197,6 +197,26 @@ def row_blocks(observation: Tensor) -> Iterator[slice]:
     """Return which observations are used together, a few at a time where they are large."""
     some, count = rows_at_once(observation), len(observation)
     return (slice(begin, min(begin + some, count)) for begin in range(0, count, some))
+
+
+def evaluated_in_blocks(
+    function: Callable[[Tensor], Tensor], observation: Float[Tensor, "row *shape"]
+) -> Float[Tensor, "row *item"]:
+    """Return a function's values of observations, which are used a few at a time.
+
+    function: from observations [row, …] to [row, *item], each row by itself
+    """
+    # Without rows the function still tells the shape of an item.
+    first, *others = [*row_blocks(observation)] or [slice(0, 0)]
+    value = function(observation[first])
+    if not others:
+        return value
+    # Not joined at the end: small results between large blocks would keep their memory apart.
+    found = value.new_empty(len(observation), *value.shape[1:])
+    found[first] = value
+    for rows in others:
+        found[rows] = function(observation[rows])
+    return found
 
 
 def differing(first: Tensor, second: Tensor) -> Tensor:

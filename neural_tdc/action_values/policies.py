@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.byte_rows import as_numbers, row_blocks
+from neural_tdc.byte_rows import as_numbers, evaluated_in_blocks
 from neural_tdc.messages import first_line
 
 # A softmax in float32 sums to one within this.
@@ -33,10 +33,10 @@ def action_probabilities(
 
     Raises ValueError in one line for a policy that fails or returns no distributions.
     """
-    found = []
-    for rows in row_blocks(observation):
+
+    def of_block(seen: Tensor) -> Tensor:
         # A copy: a policy that scales its input in place must not touch the observations.
-        block = as_numbers(observation[rows]).clone()
+        block = as_numbers(seen).clone()
         given = _probabilities(policy, block, actions)
         given = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
         if not isinstance(given, Tensor) or given.dim() != 2 or len(given) != len(block):
@@ -46,8 +46,9 @@ def action_probabilities(
             )
         if float(given.min()) < 0 or not float((given.sum(1) - 1).abs().max()) <= _TOLERANCE:
             raise ValueError("policy returned probabilities that are negative or do not sum to 1")
-        found.append(given.to(observation))
-    return torch.cat(found)
+        return given.to(observation)
+
+    return evaluated_in_blocks(of_block, observation)
 
 
 def _probabilities(policy: Any, observation: Tensor, actions: int | None) -> Any:
@@ -79,14 +80,13 @@ def drawn_actions(
     Raises ValueError in one line for a policy that fails or returns no actions.
     """
     source = torch.Generator().manual_seed(seed)
-    found = []
     # Distributions of torch draw from the global generator, which is put back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        for rows in row_blocks(observation):
-            block = as_numbers(observation[rows]).clone()
-            found.append(_drawn(policy, block, draws, source).to(observation))
-    return torch.cat(found)
+        return evaluated_in_blocks(
+            lambda seen: _drawn(policy, as_numbers(seen).clone(), draws, source).to(observation),
+            observation,
+        )
 
 
 def _drawn(policy: Any, observation: Tensor, draws: int, source: torch.Generator) -> Tensor:

@@ -18,11 +18,10 @@ from torch import Tensor
 from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.baselines.lambda_returns import (
     at_both_states,
-    evaluated_in_blocks,
     lambda_errors,
     td_errors,
 )
-from neural_tdc.byte_rows import as_numbers
+from neural_tdc.byte_rows import as_numbers, evaluated_in_blocks
 from neural_tdc.networks.activations import ACTIVATIONS
 from neural_tdc.networks.mlp_population import (
     SQUARED,

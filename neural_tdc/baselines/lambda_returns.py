@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from neural_tdc.byte_rows import differing, row_blocks
+from neural_tdc.byte_rows import differing, evaluated_in_blocks, row_blocks
 from neural_tdc.types import Transition, mapped
 
 # What a return may leave out: γ to the power of the transitions seen is below it.
@@ -162,15 +162,6 @@ def apart_rows(transitions: Transition) -> Bool[Tensor, " time"]:
     apart = torch.ones(len(observation), dtype=torch.bool, device=observation.device)
     apart[:-1] = differing(following[:-1], observation[1:])
     return apart
-
-
-def evaluated_in_blocks(
-    function: Callable[[Tensor], Tensor], observation: Float[Tensor, "row *shape"]
-) -> Float[Tensor, "row *item"]:
-    """Return a function's values of observations, which are used a few at a time."""
-    # Without rows the function still tells the shape of an item.
-    blocks = [*row_blocks(observation)] or [slice(0, 0)]
-    return torch.cat([function(observation[rows]) for rows in blocks])
 
 
 def both_states_in_blocks(

@@ -16,14 +16,24 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from neural_tdc.metrics.markov_chain import MarkovChain
-from neural_tdc.metrics.metric import AuxiliaryEstimate, HeldOut, Measured, TrueValue
+from neural_tdc.metrics.metric import (
+    AuxiliaryEstimate,
+    HeldOut,
+    Measured,
+    TrueValue,
+    held_out_errors,
+)
+from neural_tdc.metrics.projected_error import block_length
 from neural_tdc.metrics.registry import measure
-from neural_tdc.metrics.samples import Sample, sampled_moments
+from neural_tdc.metrics.samples import Sample, moments_between, rows_of
+from neural_tdc.metrics.value_errors import Moments
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Body, Evaluator, FeatureMap, Parameters
 
 # Bytes of features that an evaluator holds at a time; it takes a large population part by part.
 MEMORY = 2**28
+# Numbers of held-out features that are computed at a time.
+_FEATURES = 2**20
 # Large observations that are looked up at a time.
 AT_ONCE = 256
 
@@ -125,43 +135,47 @@ def sample_evaluator(
     held_out = Sample(*map(_double, held_out))
     if observed is None:
         observations = held_out.observation
-    if truth is not None:
-        observations = torch.cat([observations, truth.observation.double()])
+    rows = states - 1
+    length = block_length(rows)
 
-    def all_features(body: Body) -> Tensor:
+    def features_of(body: Body, seen: Tensor) -> Tensor:
         if observed is None:
-            return features(body, observations)
-        found, begin = None, 0
-        for block in observations[:, 0].split(AT_ONCE):
-            feature = features(body, observed(block).double())
-            if found is None:
-                found = feature.new_empty(len(observations), feature.shape[1])
-            # Not joined at the end, when all would be there twice.
-            found[begin : begin + len(block)] = feature
-            begin += len(block)
-        assert found is not None
-        return found
+            return features(body, seen)
+        blocks = seen[:, 0].split(AT_ONCE)
+        return torch.cat([features(body, observed(block).double()) for block in blocks])
+
+    def held_out_part(
+        parameters: Parameters, begin: int, end: int
+    ) -> tuple[Moments, Tensor, Tensor]:
+        part = rows_of(held_out, slice(begin, end))
+        feature = features_of(parameters.body, observations[begin : end + 1])
+        both = feature[:-1], feature[1:]
+        errors = held_out_errors(part, *both, parameters.head, length)
+        return moments_between(part, *both), errors.td_error, errors.updates
 
     def one(parameters: Parameters) -> dict[str, Tensor]:
-        everywhere = all_features(parameters.body)
-        features_held_out = everywhere[:states]
-        moments = sampled_moments(held_out, features_held_out)
+        # Whole blocks, so many that their features are no more than some million numbers.
+        some = length * max(1, _FEATURES // (length * len(parameters.head)))
+        starts = range(0, rows, some)
+        parts = [held_out_part(parameters, begin, min(begin + some, rows)) for begin in starts]
+        moments, td_errors, updates = zip(*parts)
         known = None
         if truth is not None:
             weighting, value = truth.weighting.double(), truth.value.double()
-            drawn = everywhere[states:].view(len(value), -1, everywhere.shape[1])
+            drawn = features(parameters.body, truth.observation.double())
+            drawn = drawn.view(len(value), -1, drawn.shape[1])
             known = TrueValue(drawn.mean(1), weighting, value, truth.squared_error)
         return measure(
             Measured(
                 parameters,
-                moments,
+                Moments(*(sum(leaves[1:], leaves[0]) for leaves in zip(*moments))),
                 truth=known,
-                held_out=HeldOut(held_out, features_held_out[:-1], features_held_out[1:]),
+                held_out=HeldOut(held_out, torch.cat(td_errors), torch.cat(updates)),
                 auxiliary=_auxiliary(rule, parameters),
             )
         )
 
-    evaluator = _on_threads(threads, _in_groups(one, len(observations)))
+    evaluator = _on_threads(threads, _in_groups(one, states))
     return at_home(evaluator, observations.device)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.metrics.projected_error import update_covariance
+from neural_tdc.metrics.projected_error import block_length, covariance_of_sums, update_sums
 from neural_tdc.metrics.sampled_truth import best_linear_squares, states_error
 from neural_tdc.metrics.samples import Sample
 from neural_tdc.metrics.value_errors import (
@@ -47,16 +47,30 @@ class TrueValue(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """Transitions that the learner did not see, and the features there.
+    """Transitions that the learner did not see, and the errors there.
 
-    sample:        the transitions, in rows
-    features:      [row, d] φ
-    next_features: [row, d] φ'
+    sample:   the transitions, in rows
+    td_error: [row] δ
+    updates:  [block, d] sums of wρδφ over blocks of `projected_error.block_length` rows
     """
 
     sample: Sample
-    features: Tensor
-    next_features: Tensor
+    td_error: Tensor
+    updates: Tensor
+
+
+def held_out_errors(
+    sample: Sample,
+    feature: Float[Tensor, "row d"],
+    next_feature: Float[Tensor, "row d"],
+    head: Float[Tensor, " d"],
+    length: int | None = None,
+) -> HeldOut:
+    """Return the errors of a head at held-out transitions; length: of a block if not the usual."""
+    td_error = sample.reward + sample.discount * (next_feature @ head) - feature @ head
+    blocks = length or block_length(len(td_error))
+    updates = update_sums(feature, td_error, sample.ratio, sample.weight, blocks)
+    return HeldOut(sample, td_error, updates)
 
 
 class AuxiliaryEstimate(NamedTuple):
@@ -107,18 +121,11 @@ class Measured:
         return expected_update(self.moments, self.parameters.head)
 
     @cached_property
-    def td_error(self) -> Float[Tensor, " row"]:
-        """Return δ of the held-out transitions."""
-        assert self.held_out is not None
-        (sample, feature, next_feature), head = self.held_out, self.parameters.head
-        return sample.reward + sample.discount * (next_feature @ head) - feature @ head
-
-    @cached_property
     def update_covariance(self) -> Float[Tensor, "d d"]:
         """Return the covariance of b, which held-out transitions estimate."""
         assert self.held_out is not None
-        sample, feature, _ = self.held_out
-        return update_covariance(feature, self.td_error, sample.ratio, sample.weight)
+        weight = self.held_out.sample.weight
+        return covariance_of_sums(self.held_out.updates, weight, block_length(len(weight)))
 
     @cached_property
     def td_fixed_point(self) -> Float[Tensor, " d"]:

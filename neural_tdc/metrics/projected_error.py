@@ -34,12 +34,32 @@ def update_covariance(
     Unbiased if rows of different blocks are independent. 0 of a single block, which says nothing
     of it.
     """
-    rows = len(weight)
-    length = block or max(1, round(rows ** (2 / 3)))
-    # The last block is what is left over; the updates of a block are summed up without a copy.
+    length = block or block_length(len(weight))
+    sums = update_sums(features, td_error, ratio, weight, length)
+    return covariance_of_sums(sums, weight, length)
+
+
+def block_length(rows: int) -> int:
+    """Return how many consecutive rows of held-out transitions make a block."""
+    return max(1, round(rows ** (2 / 3)))
+
+
+def update_sums(
+    features: Float[Tensor, "row d"],
+    td_error: Float[Tensor, " row"],
+    ratio: Float[Tensor, " row"],
+    weight: Float[Tensor, " row"],
+    length: int,
+) -> Float[Tensor, "block d"]:
+    """Return the sums of w_ix_i over blocks of `length` rows, of which the last may be shorter."""
     factors = (weight * ratio * td_error).split(length)
-    pieces = zip(factors, features.split(length))
-    sums = torch.stack([factor @ feature for factor, feature in pieces])
+    return torch.stack([each @ feature for each, feature in zip(factors, features.split(length))])
+
+
+def covariance_of_sums(
+    sums: Float[Tensor, "block d"], weight: Float[Tensor, " row"], length: int
+) -> Float[Tensor, "d d"]:
+    """Return the covariance of b from the sums of its blocks, see `update_covariance`."""
     shares = torch.stack([share.sum() for share in weight.split(length)])
     b, squares = sums.sum(0), shares.square().sum()
     several = 1 - squares > CUT

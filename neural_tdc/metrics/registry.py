@@ -30,8 +30,8 @@ def _rmspbe(run: Measured) -> Float[Tensor, ""]:
 def _rmstde(run: Measured) -> Float[Tensor, ""]:
     """Return the root mean square of δ over held-out transitions, weighted by the ratio ρ."""
     assert run.held_out is not None
-    sample = run.held_out.sample
-    return (sample.weight * sample.ratio * run.td_error.square()).sum().sqrt()
+    sample, td_error, _ = run.held_out
+    return (sample.weight * sample.ratio * td_error.square()).sum().sqrt()
 
 
 def _head_tracking_error(run: Measured) -> Float[Tensor, ""]:

@@ -14,9 +14,6 @@ from neural_tdc.byte_rows import differing
 from neural_tdc.metrics.value_errors import Moments
 from neural_tdc.types import Transition
 
-# Numbers of features that are weighted at a time.
-_NUMBERS = 2**20
-
 
 class Sample(NamedTuple):
     """Transitions as rows of observations, each from its row to the next one.
@@ -67,21 +64,25 @@ def sampled_moments(sample: Sample, features: Float[Tensor, "row d"]) -> Moments
 
     features: φ at all observations of the sample, one row more than it has transitions' rows
     """
-    rows, width = len(features) - 1, features.shape[1]
-    some = max(1, _NUMBERS // width)
-    starts = range(0, rows, some)
-    each = [_moments(sample, features, slice(start, min(start + some, rows))) for start in starts]
-    return Moments(*(sum(leaves[1:], leaves[0]) for leaves in zip(*each)))
+    return moments_between(sample, features[:-1], features[1:])
 
 
-def _moments(sample: Sample, features: Float[Tensor, "row d"], rows: slice) -> Moments:
-    """Return what some rows add to the means."""
-    feature, next_feature = features[rows], features[rows.start + 1 : rows.stop + 1]
-    weighted = feature * sample.weight[rows, None]
+def moments_between(
+    sample: Sample, feature: Float[Tensor, "row d"], next_feature: Float[Tensor, "row d"]
+) -> Moments:
+    """Return what the rows of a sample, or of a part of it, add to the means A, b₀, C."""
+    weighted = feature * sample.weight[:, None]
     C = weighted.mT @ feature
     uncorrected = C
     if not sample.on_policy:
-        weighted = weighted * sample.ratio[rows, None]
+        weighted = weighted * sample.ratio[:, None]
         uncorrected = weighted.mT @ feature
-    following = (weighted * sample.discount[rows, None]).mT @ next_feature
-    return Moments(A=uncorrected - following, b0=weighted.mT @ sample.reward[rows], C=C)
+    following = (weighted * sample.discount[:, None]).mT @ next_feature
+    return Moments(A=uncorrected - following, b0=weighted.mT @ sample.reward, C=C)
+
+
+def rows_of(sample: Sample, rows: slice) -> Sample:
+    """Return some rows of a sample, with the observation that the last one leads to."""
+    seen = sample.observation[rows.start : rows.stop + 1]
+    leaves = (leaf[rows] for leaf in sample[1:5])
+    return Sample(seen, *leaves, on_policy=sample.on_policy)

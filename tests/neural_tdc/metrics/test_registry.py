@@ -8,10 +8,10 @@ from neural_tdc.metrics import value_errors as errors
 from neural_tdc.metrics.metric import (
     NEEDS,
     AuxiliaryEstimate,
-    HeldOut,
     Measured,
     Metric,
     TrueValue,
+    held_out_errors,
 )
 from neural_tdc.metrics.projected_error import projected_floor, projected_noise, update_covariance
 from neural_tdc.metrics.registry import METRICS, measure, selectable_metrics, shown_metrics
@@ -32,16 +32,20 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
 
 
+def chain():
+    """Return the transition matrix and the weighting of the chain that all runs share."""
+    source = torch.Generator().manual_seed(0)
+    rows = torch.rand(STATES, STATES + 1, generator=source, dtype=F64)
+    weighting = torch.rand(STATES, generator=source, dtype=F64)
+    return (rows / rows.sum(1, keepdim=True))[:, :-1], weighting / weighting.sum()
+
+
 def random_parts(seed=0, d=D):
     """Return parameters, moments, truth, held-out transitions and auxiliary vector of a run.
 
     Runs differ in their parameters and features, and share the chain and its rewards.
     """
-    source = torch.Generator().manual_seed(0)
-    rows = torch.rand(STATES, STATES + 1, generator=source, dtype=F64)
-    transition = (rows / rows.sum(1, keepdim=True))[:, :-1]
-    weighting = torch.rand(STATES, generator=source, dtype=F64)
-    weighting = weighting / weighting.sum()
+    transition, weighting = chain()
     features, head, omega = random(STATES + 2, d, seed=seed + 1).split([STATES, 1, 1])
     head, omega = head[0], omega[0]
     weighted = features.T * weighting
@@ -56,7 +60,7 @@ def random_parts(seed=0, d=D):
         Parameters(body, head, omega),
         moments,
         TrueValue(features, weighting, random(STATES, seed=9), 0.01),
-        HeldOut(seen, features, following),
+        held_out_errors(seen, features, following, head),
         AuxiliaryEstimate(omega, 0.3),
     )
 
@@ -72,6 +76,7 @@ def measured(seed=0, d=D, **left_out):
 def test_every_metric_is_its_formula_written_out():
     parameters, moments, truth, held_out, (omega, epsilon) = random_parts()
     features, weighting, value, squared = truth
+    following = 0.9 * chain()[0] @ features
 
     def error(candidate):
         return errors.rmsve(features @ candidate, value, weighting, squared)
@@ -83,13 +88,9 @@ def test_every_metric_is_its_formula_written_out():
     fixed_point = errors.td_fixed_point(moments)
     solution = errors.auxiliary_solution(moments, parameters.head, epsilon)
     _, reward, discount, ratio, *_ = held_out.sample
-    td_error = (
-        reward
-        + discount * (held_out.next_features @ parameters.head)
-        - held_out.features @ parameters.head
-    )
+    td_error = reward + discount * (following @ parameters.head) - features @ parameters.head
     eigenvalues, of = torch.linalg.eigvalsh(moments.C), errors.spectrum(moments.C)
-    S = update_covariance(held_out.features, td_error, ratio, held_out.sample.weight)
+    S = update_covariance(features, td_error, ratio, held_out.sample.weight)
     squared_rmspbe = errors.mspbe(moments, parameters.head) - projected_noise(of, S)
     expected = {
         "error/rmsve": error(parameters.head),
@@ -158,8 +159,8 @@ def test_a_batch_of_runs_is_measured_like_each_run_alone(d):
     runs = [random_parts(10 * run, d) for run in range(RUNS)]
     alone = [measured(10 * run, d) for run in range(RUNS)]
     stacked = tree_map(lambda *leaves: torch.stack(leaves), *[run[:2] for run in runs])
-    of_runs = [torch.stack([run[part].features for run in runs]) for part in (2, 3)]
-    following = torch.stack([run[3].next_features for run in runs])
+    of_runs = [torch.stack([run[2].features for run in runs])] * 2
+    following = 0.9 * chain()[0] @ of_runs[0]
     _, _, truth, (sample, *_), _ = runs[0]
 
     def one(both, at_truth, feature, next_feature):
@@ -167,7 +168,7 @@ def test_a_batch_of_runs_is_measured_like_each_run_alone(d):
             Measured(
                 *both,
                 truth=truth._replace(features=at_truth),
-                held_out=HeldOut(sample, feature, next_feature),
+                held_out=held_out_errors(sample, feature, next_feature, both[0].head),
                 auxiliary=AuxiliaryEstimate(both[0].auxiliary, 0.3),
             )
         )
