@@ -29,6 +29,30 @@ from neural_tdc.metrics.registry import selectable_metrics
 LONGEST = 100_000
 
 
+# What a log and the policies that it is read with depend on.
+_OF_LOG = (
+    *("data", "columns", "cumulant", "gamma", "policy", "behaviour", "ratio_limit", "values"),
+    *("lambda_", "features"),
+)
+# The last log that was read, by these settings.
+_read: dict[str, Problem] = {}
+
+
+def shared_plan(settings: EvaluationSettings, problem: Problem | None = None) -> EvaluationPlan:
+    """Return the plan of one rule; a process reads a log once for all rules, seeds and schemes.
+
+    problem: of a plan whose settings differ in these alone
+    """
+    if settings.data is None:
+        return evaluation_plan(settings, effects=False, problem=problem)
+    key = repr([getattr(settings, name) for name in _OF_LOG])
+    checked = evaluation_plan(settings, effects=False, problem=_read.get(key, problem))
+    if key not in _read:
+        _read.clear()
+        _read[key] = checked.problem
+    return checked
+
+
 class Cell(NamedTuple):
     """One rule in one panel of the study, with all its configurations.
 
@@ -95,6 +119,8 @@ def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]
     Raises UsageError for a setting that was changed and has no effect on any cell.
     """
     result, notes = [], []
+    # Files may have changed since the last study of this process.
+    _read.clear()
     for problem, own in settings.items():
         made: Problem | None = None
         for sampling in own.sampling:
@@ -105,7 +131,7 @@ def cells(settings: Mapping[str, SweepSettings]) -> tuple[list[Cell], list[str]]
                 wanted += [(rule, learned, several) for learned, several in by_learned.items()]
             for rule, learned, several in (*wanted, *control_configurations(own)):
                 evaluation = _evaluation(own, problem, sampling, learned, several[0])
-                checked = evaluation_plan(evaluation, effects=False, problem=made)
+                checked = shared_plan(evaluation, made)
                 made = checked.problem
                 _check_width(checked, problem)
                 check_selection(own, problem, checked)

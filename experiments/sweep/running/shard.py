@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_map
 from agents.policy_evaluation import Task, experience_on
 from experiments.evaluate_policy.learning.streams import run_streams
 from experiments.evaluate_policy.parts.algorithms import prepared_rules, scale_of_rewards
-from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
+from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from experiments.evaluate_policy.parts.problems import Problem
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.computing import compilation
-from experiments.sweep.running.build import Cell
+from experiments.sweep.running.build import Cell, shared_plan
 from experiments.sweep.running.configurations import Configuration
 from experiments.sweep.running.measurements import Results, summed_up
 from experiments.sweep.settings.sweep_settings import SweepSettings
@@ -115,7 +115,7 @@ def _plan_and_task(settings: EvaluationSettings) -> tuple[EvaluationPlan, Task]:
     of_rule = ("rule", "body_step", "head_step", "auxiliary_step", "compile")
     key = repr({name: value for name, value in vars(settings).items() if name not in of_rule})
     problem, task = _ready.get(key, (None, None))
-    checked = evaluation_plan(settings, effects=False, problem=problem)
+    checked = shared_plan(settings, problem)
     if task is None:
         _ready.clear()
         task = checked.task(settings)
