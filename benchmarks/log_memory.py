@@ -1,15 +1,15 @@
 """Peak memory of a log of pictures: python -m benchmarks.log_memory [--side 42 --channels 1 …].
 
 A log of random pictures is written to a temporary folder. Each case evaluates it in a process of
-its own, first a log of 2,000 rows and then the whole log. The table has the bytes of the pictures,
-how much more memory the whole log takes at its peak than the small one, and the ratio of the two.
-So imports and what a run takes with any log are left out; they are in the column `of any log`.
+its own, and in another one a log of 2,000 rows. The table has the bytes of the pictures, how much
+more memory the whole log takes at its peak than the small one, and the ratio of the two. So imports
+and what a run takes with any log are left out; they are in the column `of any log`. Linux only.
 """
 
 import argparse
-import contextlib
-import json
+import atexit
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -77,36 +77,42 @@ def in_python(path: Path, case: str, updates: int) -> None:
         evaluate(stream, rule="td", steps=100, sampling="replay", batch=32)
 
 
-def status(name: str) -> int:
-    """Return an entry of /proc/self/status in bytes."""
+def tell_peak() -> None:
+    """Print the most bytes that this process has held."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+    peak = next(line for line in lines if line.startswith("VmHWM"))
+    print(1024 * int(peak.split()[1]), flush=True)
 
 
-def run_case(case: str, small: Path, path: Path, updates: int) -> dict[str, int]:
-    """Run a case in this process; return its peak with the small log and with the whole one."""
-    from experiments.evaluate_policy.__main__ import evaluate_policy
+def child(case: str, path: Path, updates: int) -> None:
+    """Run a case in this process, whose last line is then its peak."""
+    # The first one that is registered is the last one that runs.
+    atexit.register(tell_peak)
+    if case in IN_PYTHON:
+        in_python(path, case, updates)
+        return
+    flags = CASES[case].format(updates=updates).split()
+    sys.argv[1:] = ["--data", str(path), "--out", str(path.with_suffix("")), *flags]
+    runpy.run_module("experiments.evaluate_policy", run_name="__main__", alter_sys=True)
 
-    def evaluated(log: Path) -> None:
-        if case in IN_PYTHON:
-            in_python(log, case, updates)
-            return
-        flags = CASES[case].format(updates=updates).split()
-        with contextlib.redirect_stdout(sys.stderr):
-            done = evaluate_policy(["--data", str(log), "--out", str(log.with_suffix("")), *flags])
-        if done:
-            raise SystemExit(done)
 
-    evaluated(small)
-    before = status("VmHWM")
-    # The peak is counted anew from here on.
-    Path("/proc/self/clear_refs").write_text("5")
-    evaluated(path)
-    return {"small": before, "whole": status("VmHWM")}
+def peak_of(case: str, path: Path, updates: int) -> int:
+    """Return the peak of a process that runs a case."""
+    command = [sys.executable, "-m", "benchmarks.log_memory", "--updates", str(updates)]
+    paths = [str(path.parent), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    found = subprocess.run(
+        [*command, "--child", case, str(path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        text=True,
+    )
+    return int(found.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    """Write the logs, run every case in a process of its own and print the table."""
+    """Write the logs, run every case in processes of their own and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=42, help="pixels of a side")
     parser.add_argument("--channels", type=int, default=1)
@@ -114,11 +120,10 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=40, help="of networks, and of their targets")
     every = [*CASES, *IN_PYTHON]
     parser.add_argument("--cases", nargs="+", default=every, choices=every, metavar="CASE")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        case, small, path = given.child
-        print(json.dumps(run_case(case, Path(small), Path(path), given.updates)))
+        child(given.child[0], Path(given.child[1]), given.updates)
         return
     print("| case | pictures | more at the peak | ratio | of any log |")
     print("|---|---|---|---|---|")
@@ -131,22 +136,11 @@ def main() -> None:
             (Path(folder) / "own_policy.py").write_text(POLICY)
             write_log(small, SMALL, shape)
             size = write_log(path, given.rows, shape)
-            command = [sys.executable, "-m", "benchmarks.log_memory", "--updates"]
-            command += [str(given.updates), "--child", case, str(small), str(path)]
-            paths = os.pathsep.join([folder, os.getcwd(), os.environ.get("PYTHONPATH", "")])
-            found = subprocess.run(
-                command,
-                env={**os.environ, "PYTHONPATH": paths},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                check=True,
-                text=True,
-            )
-        peaks = json.loads(found.stdout.splitlines()[-1])
-        more = peaks["whole"] - peaks["small"]
+            least, peak = (peak_of(case, each, given.updates) for each in (small, path))
+        more = peak - least
         print(
             f"| {case} | {size / 1e6:.0f} MB | {more / 1e6:.0f} MB | {more / size:.2f} | "
-            f"{peaks['small'] / 1e6:.0f} MB |",
+            f"{least / 1e6:.0f} MB |",
             flush=True,
         )
 

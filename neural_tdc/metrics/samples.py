@@ -84,5 +84,11 @@ def moments_between(
 def rows_of(sample: Sample, rows: slice) -> Sample:
     """Return some rows of a sample, with the observation that the last one leads to."""
     seen = sample.observation[rows.start : rows.stop + 1]
-    leaves = (leaf[rows] for leaf in sample[1:5])
-    return Sample(seen, *leaves, on_policy=sample.on_policy)
+    return Sample(
+        seen,
+        sample.reward[rows],
+        sample.discount[rows],
+        sample.ratio[rows],
+        sample.weight[rows],
+        sample.on_policy,
+    )
