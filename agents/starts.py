@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.policy_evaluation import Task
 from agents.task_actions import start_places
-from neural_tdc.metrics.evaluators import at_home
+from neural_tdc.metrics.evaluators import at_home, features_in_double
 from neural_tdc.types import Evaluator, FeatureMap, Parameters
 
 START_VALUE = "value/starts"
@@ -59,10 +59,10 @@ def start_states(task: Task) -> Starts:
 
 def with_start_values(evaluator: Evaluator, features: FeatureMap, starts: Starts) -> Evaluator:
     """Return an evaluator that also measures the mean value of the starts, as `value/starts`."""
-    observation = starts.observation.double()
+    observation = starts.observation
 
     def one(parameters: Parameters, weight: Float[Tensor, " start"]) -> Tensor:
-        values = features(parameters.body, observation) @ parameters.head
+        values = features_in_double(features, parameters.body, observation) @ parameters.head
         return weight @ values.view(len(weight), -1).mean(1)
 
     def evaluate_both(parameters: Parameters) -> dict[str, Tensor]:

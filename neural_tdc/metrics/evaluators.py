@@ -124,6 +124,9 @@ def sample_evaluator(
     threads:  that share the runs of a population on the CPU
     observed: from the sample's observations, which are then row numbers [row, 1] of large ones, to
         these; they are looked up a few at a time, and there is no truth
+
+    Features are computed in the precision of the observations, in which they are learned, and all
+    that is computed from them in float64.
     """
     observations = held_out.observation
     states = len(observations)
@@ -131,18 +134,15 @@ def sample_evaluator(
         # Pictures stay bytes until they are used.
         observed = partial(torch.Tensor.__getitem__, observations)
         observations = torch.arange(states, device=observations.device)[:, None]
-        held_out = held_out._replace(observation=observations)
-    held_out = Sample(*map(_double, held_out))
-    if observed is None:
-        observations = held_out.observation
+    held_out = Sample(observations, *map(_double, held_out[1:]))
     rows = states - 1
     length = block_length(rows)
 
     def features_of(body: Body, seen: Tensor) -> Tensor:
         if observed is None:
-            return features(body, seen)
+            return features_in_double(features, body, seen)
         blocks = seen[:, 0].split(AT_ONCE)
-        return torch.cat([features(body, observed(block).double()) for block in blocks])
+        return torch.cat([features_in_double(features, body, observed(block)) for block in blocks])
 
     def held_out_part(
         parameters: Parameters, begin: int, end: int
@@ -162,7 +162,7 @@ def sample_evaluator(
         known = None
         if truth is not None:
             weighting, value = truth.weighting.double(), truth.value.double()
-            drawn = features(parameters.body, truth.observation.double())
+            drawn = features_in_double(features, parameters.body, truth.observation)
             drawn = drawn.view(len(value), -1, drawn.shape[1])
             known = TrueValue(drawn.mean(1), weighting, value, truth.squared_error)
         return measure(
@@ -177,6 +177,17 @@ def sample_evaluator(
 
     evaluator = _on_threads(threads, _in_groups(one, states))
     return at_home(evaluator, observations.device)
+
+
+def features_in_double(features: FeatureMap, body: Body, observation: Tensor) -> Tensor:
+    """Return the features of observations in float64, computed in the observations' precision.
+
+    In float64 for observations that are whole numbers, such as the bytes of pictures.
+    """
+    if not observation.is_floating_point():
+        observation = observation.double()
+    learned: Body = tree_map(lambda leaf: leaf.to(observation.dtype), body)
+    return features(learned, observation).double()
 
 
 def _double(leaf: Any) -> Any:

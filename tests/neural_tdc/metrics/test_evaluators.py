@@ -212,18 +212,26 @@ def test_the_square_of_the_truths_own_error_is_subtracted():
     assert rmsve(1e6).tolist() == [0.0] * RUNS
 
 
-def test_observations_in_single_precision_are_measured_in_double():
+def test_features_in_single_precision_are_measured_in_double():
     mdp, sample = walk_as_a_sample()
     c = chain(mdp)
     features, parameters = neural(mdp)
+    kinds = []
+
+    def watched(body, observation):
+        found = features(body, observation)
+        kinds.append(found.dtype)
+        return found
+
     truth = Truth(mdp.observation, c.weighting, c.value(), 0.0)
     single_truth = Truth(*(leaf.float() for leaf in truth[:3]), 0.0)
     single = Transition(*(leaf.float() for leaf in sample[:5]))
-    values = sample_evaluator(in_rows(single), single_truth, features, RULES["tdc"])(parameters)
+    values = sample_evaluator(in_rows(single), single_truth, watched, RULES["tdc"])(parameters)
     exact = sample_evaluator(in_rows(sample), truth, features, RULES["tdc"])(parameters)
     assert {value.dtype for value in values.values()} == {F64}
-    for key in ("error/rmspbe", "error/rmstde"):
-        assert torch.allclose(values[key], exact[key], rtol=1e-5)
+    assert set(kinds) == {torch.float32}
+    for key, value in values.items():
+        assert torch.allclose(value, exact[key], rtol=1e-5), key
     chains, doubled = (
         chain_evaluator(c, table, features, RULES["tdc"])(parameters)["error/rmspbe"]
         for table in (mdp.observation.float(), mdp.observation)
