@@ -70,6 +70,8 @@ class Evaluation(NamedTuple):
         """Return V(observation) of one run, or the mean over the runs that did not diverge.
 
         action: [batch] where values of actions were learned, for q(observation, action)
+
+        Raises ValueError for an action where values of states were learned.
         """
         parameters, rows = self.parameters, self.rows
         inputs = observation.to(parameters.head)[None]

@@ -66,6 +66,8 @@ class DiscreteActions(NamedTuple):
         """Return what draws actions, numbered from 0, from uniform numbers [n, time].
 
         together: whether a policy that samples by itself may be asked for several at once
+
+        What is returned raises ValueError where the policy samples anything else.
         """
         if not is_sampler(policy):
             return decisions(policy, level, self.size)
@@ -124,7 +126,7 @@ class BoxActions(NamedTuple):
         return self.low.shape
 
     def uniform(self) -> Policy:
-        """Make the policy whose actions are uniform between the bounds."""
+        """Make the policy whose actions are uniform between the bounds; ValueError without any."""
         low, high = (torch.from_numpy(end.astype(np.float64)) for end in (self.low, self.high))
         if not (low.isfinite() & high.isfinite()).all():
             raise ValueError(
@@ -139,7 +141,10 @@ class BoxActions(NamedTuple):
         return policy
 
     def decisions(self, policy: Policy, level: np.ndarray, *, together: bool) -> Decide:
-        """Return what draws actions from uniform numbers [n, time, *action]; see above."""
+        """Return what draws actions from uniform numbers [n, time, *action].
+
+        It raises ValueError where the policy gives anything but finite actions [n, *action].
+        """
 
         def decide(time: int, which: np.ndarray, observation: np.ndarray) -> np.ndarray:
             levels = level[which, time]
@@ -176,7 +181,7 @@ class BoxActions(NamedTuple):
         return np.clip(action, self.low, self.high).astype(self.dtype)
 
     def log_densities(self, policy: Policy, observation: np.ndarray, action: np.ndarray) -> Any:
-        """Return the logarithms of the densities of actions, [n]."""
+        """Return the logarithms of the densities of actions, [n]; ValueError without a density."""
         if is_sampler(policy):
             return sampler_log_probability(policy, observation, action)
         answer = self._answer(policy, observation)

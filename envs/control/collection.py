@@ -90,8 +90,9 @@ def record(
     """Let the behaviour policy act in `streams` environments for `steps` steps each.
 
     `visit(time, environments)` sees the environments before each step, for copying, all of them
-    in this process; `progress` hears how many steps are done, once a step. Everything else as in
-    `collected`.
+    in this process; `progress` is called with the number of steps done, once per step. Everything
+    else is as in `collect`. Raises ValueError for numbers below 1, and for an observation or a
+    reward that is not finite.
     """
     if streams < 1 or steps < 1:
         raise ValueError(f"streams {streams} and steps {steps}: both must be at least 1")

@@ -44,6 +44,10 @@ def _one_sample(policy: Any, observation: Tensor, seed: int) -> np.ndarray:
 
 
 def sampler_log_probability(policy: Any, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+    """Return log π(a|s) of a policy that samples by itself, [n].
+
+    Raises ValueError in one line where the policy has no `log_probability`, or where that fails.
+    """
     if not hasattr(policy, "log_probability"):
         raise ValueError(
             f"the policy {policy_name(policy)} has no log_probability(observation, action), which "

@@ -169,7 +169,7 @@ class SpiralBody(nn.Module):
 
 
 def spiral_body(shape: tuple[int, ...]) -> nn.Module:
-    """Make the body of the spiral; `shape` must be (3,)."""
+    """Make the body of the spiral; ValueError for a `shape` that is not (3,)."""
     if tuple(shape) != (3,):
         raise ValueError(f"the spiral has one-hot observations of 3 states, not {tuple(shape)}")
     return SpiralBody()

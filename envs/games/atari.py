@@ -140,7 +140,7 @@ class AtariEnvironments:
         """Return None: games begin anew where a run is resumed."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Refuse: there is no state to load."""
+        """Raise ValueError: there is no state to load."""
         raise ValueError(f"the state of {self.name} cannot be stored")
 
     def close(self) -> None:

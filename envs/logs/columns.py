@@ -102,7 +102,10 @@ def found_names(columns: Columns, name: str, given: Mapping[str, str]) -> list[s
 
 
 def read_array(columns: Columns, name: str, found: Sequence[str]) -> np.ndarray:
-    """Return an array of the log, which the file has under one name or in several parts."""
+    """Return an array of the log, which the file has under one name or in several parts.
+
+    Raises ValueError in one line for parts that do not fit together.
+    """
     if len(found) == 1:
         array = _one(columns, found[0])
         if columns.of_scalars and name in ("observation", "next_observation") and array.ndim == 1:
@@ -113,8 +116,8 @@ def read_array(columns: Columns, name: str, found: Sequence[str]) -> np.ndarray:
         if len(shapes) > 1 or any(part.ndim > 2 for part in parts):
             listed = ", ".join(f"{each} {list(part.shape)}" for each, part in zip(found, parts))
             raise ValueError(
-                f"{columns.source}: {name} is put together of {listed}; they must be of one length "
-                "and have at most one axis more"
+                f"{columns.source}: {name} is made of {listed}; they must have the same length and "
+                "at most one more axis"
             )
         array = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
     if name == "behaviour_probability" and found[0] in LOGARITHMS and array.dtype.kind == "f":

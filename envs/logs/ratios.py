@@ -63,7 +63,10 @@ def continuous_kind(log: Log, action: np.ndarray) -> BoxActions:
 
 @torch.no_grad()
 def action_chances(log: Log, policy: Policy, kind: Actions) -> np.ndarray:
-    """Return the probabilities or densities of a policy for the logged actions, [time]."""
+    """Return the probabilities or densities of a policy for the logged actions, [time].
+
+    Raises ValueError, with the rows, where the policy fails or gives a number that is not finite.
+    """
     action = logged_action(log, f"the policy {policy_name(policy)}")
     chances = np.empty(len(action))
     for begin, block in blocks(log.observation):

@@ -113,6 +113,8 @@ def feature_blocks(observation_shape: Sequence[int], blocks: Sequence[BlockSetti
 
     blocks: the activation of a `Block` and the sizes of the layers, for every block
 
+    Raises ValueError for an unknown activation, and for a block without layers.
+
     >>> feature_blocks((2,), [["tanh", 64, 64], ["cosine", 192]])(torch.zeros(1, 2)).shape
     torch.Size([1, 257])
     """

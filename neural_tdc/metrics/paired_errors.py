@@ -94,6 +94,8 @@ def paired_error_difference(error: EpisodeSums, other: EpisodeSums) -> PairedDif
 def student_quantile(freedom: int) -> float:
     """Return the quantile of Student's t for a two-sided interval of 95 %.
 
+    freedom: degrees of freedom; ValueError below 1
+
     Exact for one and two degrees of freedom, else Cornish and Fisher's expansion, within 0.4 %.
     """
     if freedom < 1:

@@ -110,6 +110,8 @@ def initial_bodies(
     Run i depends on (seed, i) only; buffers, such as a layer drawn once and not learned, are those
     of the first run for all. PyTorch's modules draw their initial values from the global
     generator, so it is set for each run and put back afterwards.
+
+    Raises ValueError for a body without parameters, or with a layer that is not supported.
     """
     modules = []
     with torch.random.fork_rng(devices=[]):

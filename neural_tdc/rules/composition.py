@@ -135,7 +135,10 @@ class ComposedRule(Rule):
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> tuple[Parameters, RuleState]:
-        """Set every auxiliary vector to 0 and draw what the parts keep; see `Rule.init`."""
+        """Set every auxiliary vector to 0 and draw what the parts keep; see `Rule.init`.
+
+        Raises ValueError for eligibility traces with a body that learns.
+        """
         if self.view.ordered and self.body.learns:
             raise ValueError(
                 f"rule {self.name!r} with trace_decay {self.view.decay:g} needs given features or "

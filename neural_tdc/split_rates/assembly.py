@@ -95,7 +95,11 @@ def grouped(
     tied: str | None,
     weight_decay: float | int | None,
 ) -> list[dict[str, Any]]:
-    """Return the groups; parts: what each label takes, rest: the label of all others."""
+    """Return the groups; parts: what each label takes, rest: the label of all others.
+
+    Raises ValueError for a weight decay that is negative or not finite, for a parameter that is in
+    no group or in several, and where all parameters are frozen.
+    """
     if weight_decay is not None and not (math.isfinite(weight_decay) and weight_decay >= 0):
         raise ValueError(f"weight_decay must be finite and not negative, got {weight_decay!r}")
     names = parameter_names(module)

@@ -214,7 +214,7 @@ def extreme_eigenvalue(
 def trace(operator: Operator, generator: torch.Generator, probes: int = 100) -> TraceEstimate:
     """Estimate the trace by random signs z: the mean of zᵀHz.
 
-    probes: Hessian-vector products, at least 2; the signs are drawn on the CPU
+    probes: Hessian-vector products; ValueError below 2; the signs are drawn on the CPU
     Source: Hutchinson (1990).
     """
     if probes < 2:

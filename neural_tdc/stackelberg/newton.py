@@ -65,7 +65,7 @@ def convex_minimum(
 
     direction:  (point, gradient) → Hessian⁻¹ gradient
     tolerance:  on the largest absolute entry of the gradient
-    strict:     whether missing the tolerance is an error or a RuntimeWarning
+    strict:     whether missing the tolerance raises a ValueError or is a RuntimeWarning
     name:       of what is sought, for the message
     Returns the minimum, the largest absolute entry of the gradient there, and the steps taken.
     """
