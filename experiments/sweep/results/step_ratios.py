@@ -11,7 +11,7 @@ from experiments.runs.results.style import GREY, rule_styles, save_figure, style
 from experiments.sweep.results.measures import median_of_all, ratio_over_problems
 from experiments.sweep.results.overall import StudyPanel
 from experiments.sweep.results.rows import Report, key_of
-from experiments.sweep.results.tables import markdown_table, step_text, title_of
+from experiments.sweep.results.tables import markdown_table, title_of
 
 # {rule: {β/α: error relative to that at the least β/α}}
 StepRatios = dict[str, dict[float, Interval]]
@@ -50,7 +50,7 @@ def step_ratios_markdown(found: StepRatios, select: str) -> str:
         for rule, of in found.items()
     ]
     return (
-        f"{markdown_table([['rule', *map(step_text, ratios)], *lines])}\n\n"
+        f"{markdown_table([['rule', *(f'{ratio:g}' for ratio in ratios)], *lines])}\n\n"
         f"{title_of(select)} at each β/α, relative to the least: each with its own best body step, "
         "medians over all fresh runs, geometric means over panels with 95 % intervals over panels "
         "as a sample of their kind. Panels of which half of the runs diverged are left out.\n"
@@ -86,7 +86,7 @@ def step_ratios_figure(
     axes.set_xscale("log")
     axes.set_yscale("log")
     every = sorted({ratio for of in found.values() for ratio in of})
-    axes.set_xticks(every, [step_text(ratio) for ratio in every])
+    axes.set_xticks(every, [f"{ratio:g}" for ratio in every])
     axes.minorticks_off()
     axes.set_yticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"])
     axes.set_xlabel("β/α")
