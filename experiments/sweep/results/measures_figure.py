@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 # The multiples of the baseline's median error between which profiles are drawn, and ratios beyond
 # which a point stands at the edge.
-PROFILE = (0.25, 8.0)
+PROFILE = (0.5, 4.0)
 SHOWN_RATIOS = (0.2, 8.0)
-TICKS = (0.25, 0.5, 1, 2, 4, 8)
+TICKS = (0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4, 5.6, 8)
 
 
 def draw_ratios(
@@ -34,25 +34,33 @@ def draw_ratios(
     A ratio that is not finite is a cross at the edge.
     """
     for place, (name, (ratios, interval)) in enumerate(lines.items()):
-        known = ratios[np.isfinite(ratios) & (ratios > 0)]
+        known = ratios[np.isfinite(ratios) & (ratios > 0)].clip(*SHOWN_RATIOS)
         spread = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(len(known))
         colour = colours[name]
-        axes.plot(
-            known.clip(*SHOWN_RATIOS), place + spread, "o", markersize=2.5, alpha=0.45, color=colour
-        )
+        axes.plot(known, place + spread, "o", markersize=2.5, alpha=0.45, color=colour)
         lost = len(ratios) - len(known)
         axes.plot([SHOWN_RATIOS[1]] * lost, [place] * lost, "x", markersize=5, color=colour)
         mean, low, high = map(float, interval)
+        axes.plot(mean, place, "D", markersize=5, color=colour, zorder=3)
         if math.isfinite(low):
-            axes.plot([low, high], [place, place], linewidth=2.2, color=colour)
-        axes.plot(mean, place, "D", markersize=5, markeredgecolor="white", color=colour)
+            ends = np.array([low, high]).clip(*SHOWN_RATIOS)
+            axes.plot(ends, [place, place], linewidth=2.2, color=colour, zorder=3)
     axes.axvline(1.0, color=GREY, linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
-    axes.minorticks_off()
-    axes.set_xlim(0.9 * SHOWN_RATIOS[0], 1.1 * SHOWN_RATIOS[1])
+    _name_ticks(axes)
     axes.set_yticks(range(len(lines)), list(lines))
     axes.set_ylim(len(lines) - 0.5, -0.5)
+
+
+def _name_ticks(axes: "Axes") -> None:
+    """Name the ticks within the limits of a logarithmic axis."""
+    low, high = axes.get_xlim()
+    # Every second one where there is no room for all.
+    several = TICKS if high / low < 8 else TICKS[::2]
+    shown = [tick for tick in several if low <= tick <= high]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.minorticks_off()
+    axes.set_xlim(low, high)
 
 
 @styled
@@ -85,8 +93,7 @@ def measures_figure(
                 thresholds, shares, color=style.colour, linestyle=style.line, label=each.rule
             )
     right.set_xscale("log")
-    right.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
-    right.minorticks_off()
+    _name_ticks(right)
     right.set_ylim(0, 1.02)
     right.set_xlabel(f"multiple x of the median error of {baseline}")
     right.set_ylabel("share of runs with at most x")
