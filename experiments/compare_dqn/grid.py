@@ -14,9 +14,6 @@ from experiments.compare_dqn.settings import Comparison
 from experiments.runs.results.intervals import interquartile_mean
 from experiments.train_dqn.settings import dqn_arm_rates
 
-# Seeds of the selection begin here: those of the report are below.
-FIRST_SELECTION_SEED = 1000
-
 
 class Entrant(NamedTuple):
     """What is compared."""

@@ -6,7 +6,6 @@ import torch
 from agents.dqn.replay import check_capacity, replay_bytes
 from experiments.compare_dqn.folder import comparison_folder
 from experiments.compare_dqn.grid import (
-    FIRST_SELECTION_SEED,
     Candidate,
     best_candidate,
     candidates,
@@ -16,7 +15,7 @@ from experiments.compare_dqn.grid_figure import grid_figure
 from experiments.compare_dqn.grid_report import GameReport, grid_summary, grid_table, last_scores
 from experiments.compare_dqn.parts import run_stage
 from experiments.compare_dqn.random_policy import random_score
-from experiments.compare_dqn.settings import Comparison
+from experiments.compare_dqn.settings import FIRST_SELECTION_SEED, Comparison
 from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.folder.files import write_json
@@ -103,6 +102,6 @@ def _compare_on(comparison: Comparison, game: str, clock: PhaseClock) -> GameRep
         for entrant in entrants(comparison)
     }
     winners = list(dict.fromkeys(winner for winner, _ in chosen.values()))
-    runs = [(each, seed) for each in winners for seed in range(settings.seeds)]
+    runs = [(each, seed) for each in winners for seed in comparison.seeds]
     report = run_stage(comparison, game, REPORT, runs, clock)
     return GameReport(random, chosen, scores, report)

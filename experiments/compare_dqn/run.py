@@ -86,7 +86,7 @@ def _compare(comparison: Comparison, clock: PhaseClock) -> None:
     random = {game: random_score(comparison, game)["mean"] for game in settings.problem}
     seeds = [
         [comparison.run(game, arm, seed) for game in settings.problem for arm in settings.arm]
-        for seed in range(settings.seeds)
+        for seed in comparison.seeds
     ]
     missing = [
         dataclasses.replace(one, resume=holds_run(_folder(one)))

@@ -30,6 +30,9 @@ from experiments.train_dqn.settings import (
     dqn_settings,
 )
 
+# Seeds of the selection of a grid begin here: those of the report are below.
+FIRST_SELECTION_SEED = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings(FigureSettings):
@@ -53,8 +56,10 @@ class ComparisonSettings(FigureSettings):
     arm: Annotated[tuple[str, ...], several, one_of(DQN_ARMS)] = ("split", "body", "head")
     """The arms to compare."""
     seeds: Annotated[int, count(1, 1000)] = 3
-    """Number of seeds per game and arm; the seeds are 0, 1, 2, … All arms of a seed start from the
-    same parameters and the same games."""
+    """Number of seeds per game and arm, counted from --first-seed. All arms of a seed start from
+    the same parameters and the same games."""
+    first_seed: Annotated[int, count(0)] = 0
+    """First of the seeds. A search that follows another one needs other seeds to be independent."""
     random_games: Annotated[int, count(1, 100_000)] = 100
     """Number of games of the random policy, with which all arms are compared."""
     parallel: Annotated[int, count(1, 1000)] = 1
@@ -90,6 +95,12 @@ class Comparison:
         """Return the settings of one run."""
         out = self.settings.out / folder_name(game) / arm / f"seed-{seed}"
         return self.member(game, {"arm": arm, "seed": seed, "out": out})
+
+    @property
+    def seeds(self) -> range:
+        """Return the seeds that are reported."""
+        first = self.settings.first_seed
+        return range(first, first + self.settings.seeds)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -151,5 +162,10 @@ def _check_grid(settings: ComparisonSettings, given: Mapping[str, Any]) -> None:
     for name, why in _NOT_IN_GRID.items():
         if name in given:
             raise UsageError(f"{flags[name]} has no effect with --grid: {why}")
+    if settings.first_seed + settings.seeds > FIRST_SELECTION_SEED:
+        raise UsageError(
+            f"--first-seed {settings.first_seed} with --seeds {settings.seeds} reaches the seeds "
+            f"of the selection: the last one must be below {FIRST_SELECTION_SEED}"
+        )
     if settings.rules and "rule" in given:
         raise UsageError(f"--rule {given['rule']} has no effect with --rules")

@@ -34,7 +34,7 @@ SHARED = {
 FLAGS = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in SHARED.items())
 TINY = (
     f"{FLAGS} --grid --arm split body --rules double-q qrc --body-steps 1e-3 4e-3 --ratios 4 "
-    "--selection-seeds 1 --seeds 2 --random-games 3 --out all"
+    "--selection-seeds 1 --seeds 2 --first-seed 5 --random-games 3 --out all"
 )
 
 
@@ -99,7 +99,7 @@ def test_the_best_of_each_entrant_is_reported_on_fresh_seeds(finished):
         name: read(folder, f"CartPole-v1/{name}/scores.json") for name in ("selection", "report")
     }
     assert {run["seed"] for run in stages["selection"]["runs"]} == {1000}
-    assert {run["seed"] for run in stages["report"]["runs"]} == {0, 1}
+    assert {run["seed"] for run in stages["report"]["runs"]} == {5, 6}
     for name in names:
         rule, arm = name.split("/")
         entry = summary["entrants"][name]
@@ -210,6 +210,7 @@ REFUSED = {
     "--problem CartPole-v1 --selection-seeds 2": "--selection-seeds has no effect without --grid",
     "--problem CartPole-v1 --grid --body-step 1": "--body-step has no effect with --grid: give",
     "--problem CartPole-v1 --grid --environments 2": "--environments has no effect with",
+    "--problem CartPole-v1 --grid --first-seed 995 --seeds 6": "--first-seed 995 with --seeds 6",
     "--problem CartPole-v1 --grid --rules q qrc --rule q": "--rule q has no effect with --rules",
     "--problem CartPole-v1 --grid --rules q sarsa": "--rules 'sarsa' is not one of q, double-q,",
     "--problem CartPole-v1 --grid --rules q q": "--rules names q 2 times; give each once",
