@@ -8,7 +8,8 @@ from neural_tdc.rules.composition import compose
 from neural_tdc.rules.registry import RULES
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Parameters, StepSizes, Transition
-from neural_tdc.value_function import ValueFunction, load_value
+from neural_tdc.value_file import load_value
+from neural_tdc.value_function import ValueFunction
 from neural_tdc.version import VERSION as __version__
 
 __all__ = [

@@ -11,7 +11,7 @@ from torch import nn
 from neural_tdc.networks.bodies import initial_bodies, mlp
 from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.tensor_file import save_tensors
-from neural_tdc.value_function import FILE, FORMAT, description, load_value
+from neural_tdc.value_file import FILE, FORMAT, description, load_value
 
 RUNS, STATE, FEATURE, BATCH = 3, 2, 5, 7
 

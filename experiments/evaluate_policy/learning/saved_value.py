@@ -14,7 +14,7 @@ from neural_tdc.baselines.feature_blocks import module_parameters
 from neural_tdc.baselines.linear_value import FEATURE_BLOCKS
 from neural_tdc.best_value import BestValue
 from neural_tdc.types import Measurement
-from neural_tdc.value_function import description
+from neural_tdc.value_file import description
 
 
 def rule_value(last: Measurement, shared: Shared) -> dict[str, Any]:

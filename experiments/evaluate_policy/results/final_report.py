@@ -15,7 +15,8 @@ from experiments.evaluate_policy.settings.evaluation_settings import EvaluationS
 from experiments.runs.folder.files import write_json
 from experiments.runs.folder.run_folder import FIGURE, SUMMARY, VALUES
 from experiments.runs.results.report import divergence_warning, table, tensorboard_line
-from neural_tdc.value_function import ValueFunction, load_value
+from neural_tdc.value_file import load_value
+from neural_tdc.value_function import ValueFunction
 
 Run = EvaluationRun | MethodRun | SearchRun
 

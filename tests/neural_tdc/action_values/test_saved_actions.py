@@ -7,7 +7,7 @@ from neural_tdc.action_values.rows import ActionRows
 from neural_tdc.action_values.saved import action_record
 from neural_tdc.networks.bodies import initial_bodies, mlp
 from neural_tdc.tensor_file import save_tensors
-from neural_tdc.value_function import FILE, description, load_value
+from neural_tdc.value_file import FILE, description, load_value
 
 RUNS, STATE, FEATURE, ACTION, BATCH = 3, 2, 5, 4, 7
 SETTINGS = {"features": FEATURE, "hidden": (6,)}

@@ -6,7 +6,7 @@ import torch
 
 from envs.finite.standard_problems import problem
 from experiments.runs.results.history import read
-from neural_tdc.value_function import load_value
+from neural_tdc.value_file import load_value
 from tests.experiments.evaluate_policy.command_lines import TINY, WALK
 from tests.experiments.run_files import same_run, strict
 

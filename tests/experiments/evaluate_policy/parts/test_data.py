@@ -8,7 +8,7 @@ import torch
 
 from experiments.runs.results.figures import draw_histories
 from experiments.runs.results.history import read
-from neural_tdc.value_function import load_value
+from neural_tdc.value_file import load_value
 
 TIME = 120
 TINY = "--steps 9 --runs 2 --measure-every 4 --compile off"

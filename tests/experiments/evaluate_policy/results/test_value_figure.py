@@ -19,7 +19,8 @@ from experiments.runs.command_line.checks import UsageError
 from neural_tdc.learning.sampling import Experience
 from neural_tdc.metrics.evaluators import Truth
 from neural_tdc.types import Transition
-from neural_tdc.value_function import ValueFunction, description
+from neural_tdc.value_file import description
+from neural_tdc.value_function import ValueFunction
 
 TIME = 300
 
