@@ -191,7 +191,8 @@ def choose_candidates(candidates: LearnedCandidates, seed: int) -> CandidateChoi
     """
     names, whole = candidates.names, joined(candidates.parts)
     limits = candidates.limits_in_units
-    returns, finite = complete_returns(whole), torch.ones(len(names), dtype=torch.bool)
+    finite = torch.ones(len(names), dtype=torch.bool, device=whole.reward.device)
+    returns = complete_returns(whole)
     if returns is None:
         value, next_value = held_out_values(candidates)
         finite = (value.isfinite() & next_value.isfinite()).all(0)

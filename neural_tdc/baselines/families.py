@@ -67,6 +67,7 @@ def candidate_groups(
     off_policy = bool((whole.ratio != 1).any())
     limits = (torch.inf, 1.0) if off_policy else (torch.inf,)
     inputs, count = whole.observation.shape[1], len(folds.parts)
+    device = whole.observation.device
     # The best constant: LSTD(0) on nothing but the constant feature.
     yield least_squares_group("constant", folds, [[]] * count, (0.0,), (0.0,))
     beside_polynomials: list[Block] = []
@@ -75,13 +76,13 @@ def candidate_groups(
             if deadline is not None and time.monotonic() > deadline:
                 return
             report(f"lstd-{kind} at scale {size:g}", 0, 1)
-            block = draw(inputs, width, size, generator(seed, kind, str(size)))
+            block = draw(inputs, width, size, generator(seed, kind, str(size)), device)
             if (kind, size) == BESIDE_POLYNOMIALS:
                 beside_polynomials = [block]
             yield least_squares_group(
                 f"lstd-{kind}", folds, [[block]] * count, trace_limits=limits, scale=size
             )
-    polynomials = polynomial_blocks(inputs)
+    polynomials = polynomial_blocks(inputs, device)
     for beside in ([], beside_polynomials) if polynomials else ():
         if deadline is not None and time.monotonic() > deadline:
             return
@@ -95,7 +96,7 @@ def candidate_groups(
             random=width if beside else 0,
         )
     lengths = torch.tensor([len(part.reward) for part in folds.parts])
-    part_of = torch.arange(count).repeat_interleave(lengths).to(whole.reward.device)
+    part_of = torch.arange(count).repeat_interleave(lengths).to(device)
     used = torch.stack([part_of != fold for _ in BODY_DECAYS for fold in range(count)])
     each = [decay for decay in BODY_DECAYS for _ in range(count)]
 
@@ -119,7 +120,7 @@ def candidate_groups(
     report(what, 0, updates)
     networks = fit(FittedPlan(updates=updates), lambda done: report(what, done, updates))
     random = random_tanh(
-        inputs, max(1, round(BESIDE * width)), BESIDE_SCALE, generator(seed, "beside")
+        inputs, max(1, round(BESIDE * width)), BESIDE_SCALE, generator(seed, "beside"), device
     )
     for row, decay in enumerate(BODY_DECAYS):
         indices = range(row * count, (row + 1) * count)

@@ -136,9 +136,13 @@ def fit_each_stream(
 
     respond: sets the heads whenever the λ-returns are computed; they do not learn then
     """
+    device = streams[0].reward.device
+    everything = [
+        torch.ones(1, len(stream.reward), dtype=torch.bool, device=device) for stream in streams
+    ]
     shares = [
-        _share(slice(i, i + 1), stream, torch.ones(1, len(stream.reward), dtype=torch.bool))
-        for i, stream in enumerate(streams)
+        _share(slice(i, i + 1), stream, used)
+        for i, (stream, used) in enumerate(zip(streams, everything))
     ]
     # What network i draws depends on (seed, i) only.
     sources = [generator(seed, "fitted", network) for network in range(len(streams))]

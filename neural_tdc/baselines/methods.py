@@ -63,7 +63,8 @@ class _RandomFeatureLstd(Method):
         for run, stream in enumerate(streams):
             source = generator(seed, self.name, run)
             inputs = stream.observation.shape[1]
-            block = self.draw(inputs, self.random_features, self.feature_scale, source)
+            device = stream.observation.device
+            block = self.draw(inputs, self.random_features, self.feature_scale, source, device)
             found.append(LinearValue([block], ridge_head([block], stream, self.trace_decay)))
             on_progress(run + 1, len(streams))
         return found

@@ -12,21 +12,35 @@ from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.networks.mlp_population import Layer
 
 
-def random_tanh(inputs: int, features: int, scale: float, source: torch.Generator) -> Block:
+def random_tanh(
+    inputs: int,
+    features: int,
+    scale: float,
+    source: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Block:
     """Draw tanh(observation·W + c): columns of W of length about `scale`, c uniform in ±2·scale."""
     weight = torch.randn(inputs, features, generator=source, dtype=torch.float64)
     phase = torch.rand(features, generator=source, dtype=torch.float64)
-    return Block("tanh", (Layer(weight * scale / math.sqrt(inputs), (4 * phase - 2) * scale),))
+    layer = Layer(weight * scale / math.sqrt(inputs), (4 * phase - 2) * scale)
+    return Block("tanh", (Layer(*(leaf.to(device) for leaf in layer)),))
 
 
-def random_fourier(inputs: int, features: int, scale: float, source: torch.Generator) -> Block:
+def random_fourier(
+    inputs: int,
+    features: int,
+    scale: float,
+    source: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Block:
     """Draw cos(observation·W + c), the features of a Gaussian kernel (Rahimi & Recht 2007).
 
     The kernel's length is √inputs / scale, in deviations of the observation's components.
     """
     weight = torch.randn(inputs, features, generator=source, dtype=torch.float64)
     phase = torch.rand(features, generator=source, dtype=torch.float64)
-    return Block("cosine", (Layer(weight * scale / math.sqrt(inputs), 2 * math.pi * phase),))
+    layer = Layer(weight * scale / math.sqrt(inputs), 2 * math.pi * phase)
+    return Block("cosine", (Layer(*(leaf.to(device) for leaf in layer)),))
 
 
 RANDOM_FEATURES = {"random": random_tanh, "fourier": random_fourier}

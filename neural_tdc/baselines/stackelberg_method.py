@@ -62,9 +62,13 @@ class StackelbergTd(Method):
         inputs = streams[0].observation.shape[1]
         random = [
             random_tanh(
-                inputs, self.random_features, self.feature_scale, generator(seed, self.name, run)
+                inputs,
+                self.random_features,
+                self.feature_scale,
+                generator(seed, self.name, run),
+                stream.observation.device,
             )
-            for run in range(len(streams))
+            for run, stream in enumerate(streams)
         ]
         networks = fit_each_stream(
             streams,
