@@ -92,7 +92,7 @@ def _loaded(source: str, name: str) -> Any:
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     there = f"it has {', '.join(known[:20])}" if known else "it is empty"
     raise ValueError(
-        f"{source} is not in the local store {minari.storage.get_dataset_path()}; {there}{hint}"
+        f"{source} is not in the local store {minari.storage.get_dataset_path('')}; {there}{hint}"
         + ("" if hint else f"; to download it: minari download {name}")
     )
 
