@@ -72,7 +72,7 @@ def learner(
     length = max(STREAM // 4, batch * 4) if runs > 256 else STREAM
     stream, algorithm, state = random_population(runs, length, optimizer, device)
     stream_index = torch.arange(runs, device=device)
-    experience = Experience(stream, None, stream_index, stream_index)
+    experience = Experience(stream, None, stream_index, stream_index.clone())
     advance = repeated_updates(
         algorithm,
         schedule("constant"),

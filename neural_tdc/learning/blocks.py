@@ -5,6 +5,8 @@ neither at the end of an update nor of a kernel, where threads that share a kern
 slowest. A block's parameters stay in the cache of its core. It makes no difference to a run.
 """
 
+import functools
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from neural_tdc.learning.compilation import RepeatedProgram, compile_for_threads, compile_repeatable
+from neural_tdc.learning.compilation import compile_for_threads, compile_repeatable, tensors_of
+from neural_tdc.learning.kernel_loop import Loop
 from neural_tdc.types import StepSizes
 
 # Runs of a block at most.
@@ -53,37 +56,56 @@ def block_updates(
 
     size = block_size(runs, threads)
     constants = blocks(size)
-    first = in_blocks(state, size)[0], zero
-    program = compile_for_threads(function, first, constants[0])
-    if program is not None:
-        return _advance(program, constants, runs, threads)
+    loop = compile_for_threads(function, (in_blocks(state, size)[0], zero), constants[0])
+    if loop is not None:
+        return _at_the_same_time(loop, [tensors_of(each) for each in constants], runs, size)
     size = runs // equal_blocks(runs)
     constants = blocks(size)
     first = in_blocks(state, size)[0], zero
-    shared = compile_repeatable(function, first, constants[0], store_shared=runs > SMALL)
-    return _advance(shared, constants, runs, 1)
-
-
-def _advance(
-    program: RepeatedProgram, constants: Sequence[Any], runs: int, threads: int
-) -> Advance:
-    """Return what learns block after block, or as many at a time as there are threads."""
-    size = len(constants[0][0].stream_index)
+    program = compile_repeatable(function, first, constants[0], store_shared=runs > SMALL)
 
     def advance(state: Any, update: Tensor, times: int) -> tuple[Any, Tensor]:
-        def block(number: int) -> tuple[Any, Tensor]:
-            moved: tuple[Any, Tensor] = program((states[number], update), constants[number], times)
-            return moved
-
-        states = in_blocks(state, size)
-        if threads > 1 and len(states) > 1 and runs * times >= WORTH_A_POOL:
-            with ThreadPoolExecutor(threads) as pool:
-                moved = list(pool.map(block, range(len(states))))
-        else:
-            moved = [block(number) for number in range(len(states))]
-        return joined_blocks([state for state, _ in moved], runs), moved[0][1]
+        moved = [
+            program((block, update), constant, times)
+            for block, constant in zip(in_blocks(state, size), constants)
+        ]
+        states, (after, *_) = zip(*moved)
+        return tree_map(lambda *pieces: _joined(pieces, runs), *states), after
 
     return advance
+
+
+def _at_the_same_time(
+    loop: Loop, constants: Sequence[Sequence[Tensor]], runs: int, size: int
+) -> Advance:
+    """Return what advances as many blocks at a time as torch has threads."""
+    threads = torch.get_num_threads()
+
+    def advance(state: Any, update: Tensor, times: int) -> tuple[Any, Tensor]:
+        # As lists of tensors: trees of them would take longer than a small block's updates.
+        leaves, structure = tree_flatten(state)
+        pieces = list(zip(*(_full(leaf, size).split(size) for leaf in leaves)))
+
+        def block(number: int) -> list[Tensor]:
+            # Each thread has a mode of its own.
+            with torch.no_grad():
+                return loop([*pieces[number], update], constants[number], times)
+
+        numbers = range(len(pieces))
+        if threads > 1 and len(pieces) > 1 and runs * times >= WORTH_A_POOL:
+            moved = list(_pool(threads, os.getpid()).map(block, numbers))
+        else:
+            moved = list(map(block, numbers))
+        *joined, after = zip(*moved)
+        return tree_unflatten([_joined(leaf, runs) for leaf in joined], structure), after[0]
+
+    return advance
+
+
+@functools.cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process, which a fork of it does not have."""
+    return ThreadPoolExecutor(threads, f"blocks-{process}")
 
 
 def block_size(runs: int, threads: int) -> int:
@@ -117,8 +139,5 @@ def _full(leaf: Tensor, size: int) -> Tensor:
     return torch.cat([leaf, leaf[-1:].expand(missing, *leaf.shape[1:])]) if missing else leaf
 
 
-def joined_blocks(blocks: Sequence[Any], runs: int) -> Any:
-    """Return the population of so many runs that was cut into blocks."""
-    if len(blocks) == 1:
-        return blocks[0]
-    return tree_map(lambda *pieces: torch.cat(pieces)[:runs], *blocks)
+def _joined(pieces: Sequence[Tensor], runs: int) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))[:runs]

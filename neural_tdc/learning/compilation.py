@@ -143,7 +143,7 @@ def compile_repeatable(
 
     def repeat(carried: Any, constant: Any, calls: int) -> Any:
         tensors, structure = tree_flatten(carried)
-        bound = _tensors(constant)
+        bound = tensors_of(constant)
         with torch.no_grad():
             if loop is not None and calls > 1:
                 return tree_unflatten(loop(tensors, bound, calls), structure)
@@ -156,11 +156,12 @@ def compile_repeatable(
 
 def compile_for_threads(
     function: Callable[[Any, Any], Any], carried: Any, constant: Any
-) -> RepeatedProgram | None:
+) -> Loop | None:
     """Compile what `compile_repeatable` does, as one that several threads may call at once.
 
-    Each call uses one thread and needs no Python. Returns None where that cannot be: where a
-    library's operations are called, which use all threads themselves.
+    The result takes the tensors of `carried` and of `constant` in place of these, and returns the
+    tensors of the next `carried`. Each call uses one thread and needs no Python. Returns None where
+    that cannot be: where a library's operations are called, which use all threads themselves.
     """
     if not _small(carried):
         return None
@@ -168,28 +169,20 @@ def compile_for_threads(
     if any(node.target in _OF_LIBRARIES for node in graph.graph.nodes):
         return None
     settings = {**_settings(store_shared=True), "cpp.threads": 1}
-    _, loop = _compiled(graph, carried, constant, settings)
-    if loop is None:
-        return None
-
-    def repeat(carried: Any, constant: Any, calls: int) -> Any:
-        tensors, structure = tree_flatten(carried)
-        with torch.no_grad():
-            return tree_unflatten(loop(tensors, _tensors(constant), calls), structure)
-
-    return repeat
+    return _compiled(graph, carried, constant, settings)[1]
 
 
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_of(tree: Any) -> list[Tensor]:
+    """Return the tensors among the leaves of a tree."""
     return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
 
 
 def _small(carried: Any) -> bool:
-    return sum(leaf.nbytes for leaf in _tensors(carried)) <= SMALL_STATE
+    return sum(leaf.nbytes for leaf in tensors_of(carried)) <= SMALL_STATE
 
 
 def _on_cpu(*trees: Any) -> bool:
-    return all(leaf.device.type == "cpu" for leaf in _tensors(trees))
+    return all(leaf.device.type == "cpu" for leaf in tensors_of(trees))
 
 
 def _settings(store_shared: bool) -> dict[str, Any]:
@@ -211,7 +204,7 @@ def _compiled(
 ) -> tuple[Program, Loop | None]:
     """Return the graph's program, and what repeats it in C++ where it is small and that can be."""
     inductor = compiler()
-    leaves, present = _tensors(carried), _tensors(constant)
+    leaves, present = tensors_of(carried), tensors_of(constant)
     with torch.no_grad(), inductor.settings(settings):
         # With shapes instead of tensors the compiler finds what it has compiled once before.
         fake = inductor.fake_mode()

@@ -32,7 +32,7 @@ _OWN = {
 class Place(NamedTuple):
     """Where an address comes from.
 
-    kind:   "input" or "buffer"
+    kind:   "input", "buffer" or "constant"
     number: which of them
     offset: bytes from its beginning
     """
@@ -50,10 +50,17 @@ class Call(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """One call of a program: its kernel calls, its buffers and the places of its outputs."""
+    """One call of a program.
+
+    calls:     its kernel calls
+    buffers:   what it makes, the outputs among it
+    constants: tensors that belong to it, such as a table that its function reads
+    outputs:   the places of its outputs
+    """
 
     calls: list[Call]
     buffers: list[Tensor]
+    constants: list[Tensor]
     outputs: list[Place]
 
 
@@ -100,16 +107,19 @@ def watched_call(program: Program, inputs: list[Tensor], carried: int) -> Watche
     found: list[tuple[Any, list[Tensor]]] = []
     with _spied(graph_class(), found):
         outer = program(*inputs)
-    if len(found) != 1 or len(found[0][1]) != len(inputs):
+    if len(found) != 1 or len(found[0][1]) < len(inputs):
         raise UnexpectedProgram("several graphs, or other inputs")
-    call, given = found[0]
+    call, everything = found[0]
+    own_first = len(everything) - len(inputs)
+    constants, given = everything[:own_first], everything[own_first:]
     if any(one.data_ptr() != other.data_ptr() for one, other in zip(given, inputs)):
         raise UnexpectedProgram("inputs are copied")
     names: dict[str, Any] = call.__func__.__globals__
     places = {id(leaf): Place("input", number, 0) for number, leaf in enumerate(given)}
+    places |= {id(leaf): Place("constant", number, 0) for number, leaf in enumerate(constants)}
     buffers: list[Tensor] = []
     # A tensor that is let go could give its number to another one.
-    kept: list[Tensor] = list(given)
+    kept: list[Tensor] = list(everything)
     calls: list[Call] = []
 
     def allocate(*shape: Any) -> Tensor:
@@ -155,7 +165,7 @@ def watched_call(program: Program, inputs: list[Tensor], carried: int) -> Watche
     names.update(replaced)
     try:
         with _NothingElse(own):
-            inner = call(list(given))
+            inner = call(list(everything))
     finally:
         names.update(names_before)
     outputs = [places[id(leaf)] for leaf in inner]
@@ -163,4 +173,4 @@ def watched_call(program: Program, inputs: list[Tensor], carried: int) -> Watche
         raise UnexpectedProgram("other outputs")
     if any(a.shape != b.shape or a.stride() != b.stride() for a, b in zip(inner, inputs)):
         raise UnexpectedProgram("outputs of another layout")
-    return Watched(calls, buffers, outputs)
+    return Watched(calls, buffers, constants, outputs)

@@ -25,6 +25,8 @@ from neural_tdc.learning.private_compiler import compiled_library
 # Calls that the loop and Python are compared over.
 _COMPARED = 3
 
+# Blocks of a population whose addresses a loop keeps.
+_KNOWN = 256
 # What is raised where a program, or torch's compiler, is not of the form expected.
 _NO_LOOP = (
     UnexpectedProgram,
@@ -90,7 +92,7 @@ def _loop(watched: Watched, carried: Sequence[Tensor]) -> Loop:
 
     Carried tensors and outputs change places after every call.
     """
-    calls, seen, outputs = watched
+    calls, seen, unchanging, outputs = watched
     buffers = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in seen]
     own = [torch.empty_like(leaf) for leaf in carried]
     unchanged = [place == Place("input", number, 0) for number, place in enumerate(outputs)]
@@ -110,11 +112,14 @@ def _loop(watched: Watched, carried: Sequence[Tensor]) -> Loop:
         for mine, place, same in zip(own, outputs, unchanged)
     ]
     arguments = [place for call in calls for place in call.arguments]
+    # Addresses of all arguments by those of the constant tensors, for even and odd calls.
+    known: dict[tuple[int, ...], tuple[Any, Any]] = {}
 
     def addresses(constant: Sequence[Tensor], swapped: bool) -> Any:
         inputs = [*(into if swapped else own), *constant]
         tensors = {
             "input": inputs,
+            "constant": unchanging,
             "buffer": [
                 twin[number] if swapped and number in twin else buffer
                 for number, buffer in enumerate(buffers)
@@ -127,7 +132,12 @@ def _loop(watched: Watched, carried: Sequence[Tensor]) -> Loop:
         for mine, given in zip(own, carried):
             mine.copy_(given)
         message = ctypes.create_string_buffer(500)
-        if replay(times, addresses(constant, False), addresses(constant, True), message, 500):
+        places = tuple(leaf.data_ptr() for leaf in constant)
+        if places not in known:
+            if len(known) >= _KNOWN:
+                known.clear()
+            known[places] = addresses(constant, False), addresses(constant, True)
+        if replay(times, *known[places], message, 500):
             raise RuntimeError(message.value.decode(errors="replace"))
         return [leaf.clone() for leaf in (into if times % 2 else own)]
 

@@ -4,9 +4,10 @@ import threading
 
 import pytest
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from neural_tdc.learning import blocks
-from neural_tdc.learning.blocks import block_size, in_blocks, joined_blocks
+from neural_tdc.learning.blocks import block_size, in_blocks
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, IidSampling
@@ -51,14 +52,22 @@ def threads(monkeypatch):
     """Return the threads that updates were taken by; three are at hand."""
     seen = set()
 
-    def watched(function, carried, constant, **_):
+    def watched(function, carried, constant):
         repeat = uncompiled(function, carried, constant)
+        leaves, structure = tree_flatten(carried)
+        bound, whole = tree_flatten(constant)
+        tensors = [number for number, leaf in enumerate(bound) if isinstance(leaf, torch.Tensor)]
 
-        def noted(*arguments):
+        def loop(carried, constant, times):
             seen.add(threading.get_ident())
-            return repeat(*arguments)
+            assert [leaf.shape for leaf in carried] == [leaf.shape for leaf in leaves]
+            given = list(bound)
+            for number, leaf in zip(tensors, constant, strict=True):
+                given[number] = leaf
+            trees = tree_unflatten(carried, structure), tree_unflatten(given, whole)
+            return tree_flatten(repeat(*trees, times))[0]
 
-        return noted
+        return loop
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(blocks, "compile_for_threads", watched)
@@ -110,10 +119,8 @@ def test_blocks_are_small_and_alike_for_all_threads(runs, threads, size):
     assert block_size(runs, threads) == size
 
 
-def test_a_population_is_cut_and_joined_again():
+def test_the_last_block_is_filled_by_the_last_run():
     tree = {"a": torch.arange(10).view(5, 2), "b": torch.arange(5)}
     pieces = in_blocks(tree, 2)
     assert [piece["b"].tolist() for piece in pieces] == [[0, 1], [2, 3], [4, 4]]
-    joined = joined_blocks(pieces, 5)
-    assert all(torch.equal(joined[name], leaf) for name, leaf in tree.items())
-    assert joined_blocks([tree], 5) is tree
+    assert pieces[2]["a"].tolist() == [[8, 9], [8, 9]]

@@ -93,6 +93,21 @@ def test_what_a_kernel_refuses_is_raised(compiled):
         repeat((*carried, count + 10), constant, 3)
 
 
+def test_a_table_that_the_function_reads_belongs_to_its_loop():
+    table = torch.tensor([0.5, 0.25, 2.0], dtype=F64)
+
+    def scaled(carried, constant):
+        vector, count = carried
+        return vector * table.index_select(0, count.reshape(1)) + constant, count + 1
+
+    carried = torch.tensor([1.0, 3.0], dtype=F64), torch.zeros((), dtype=torch.int64)
+    one = torch.ones(2, dtype=F64)
+    repeat, loop = compiled_with_its_loop(scaled, carried, one)
+    assert loop is not None
+    # ((x/2 + 1)/4 + 1)·2 + 1
+    assert repeat(carried, one, 3)[0].tolist() == [3.75, 4.25]
+
+
 def test_a_program_that_is_not_kernels_alone_is_repeated_from_python():
     def large(carried, constant):
         return torch.bmm(carried, constant).tanh()
