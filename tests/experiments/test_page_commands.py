@@ -124,3 +124,26 @@ def test_a_command_of_several_programs_runs_to_its_end(words, run_program, no_fi
     assert outcome.status == 0, outcome.error
     assert json.loads((tmp_path / "run/config.json").read_text())
     assert "run" in outcome.out
+
+
+def folder(command):
+    """Return where a command of ours writes, as far as its line says it; None for other commands."""
+    program = re.search(r"-m (experiments\.\w+|benchmarks\.[\w.]+)", command)
+    if program is None or "--shard" in command or "--merge" in command:
+        return None
+    words = command.split()
+    given = [flag for flag in ("--out", "--problem", "--task", "--study") if flag in words]
+    if given[:1] == ["--out"]:
+        return words[words.index("--out") + 1]
+    if program[1].endswith("compare_dqn"):
+        return program[1]
+    return program[1], *(words[words.index(flag) + 1] for flag in given)
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_the_commands_of_a_page_do_not_write_into_one_another_s_folders(page):
+    commands = [text for python, text in pieces(page) if not python]
+    # Benchmarks continue what they find.
+    found = [folder(text) for text in commands if "experiments." in text]
+    found = [each for each in found if each is not None]
+    assert len(found) == len(set(found)), found
