@@ -127,7 +127,7 @@ def test_a_command_of_several_programs_runs_to_its_end(words, run_program, no_fi
 
 
 def folder(command):
-    """Return where a command of ours writes, as far as its line says it; None for other commands."""
+    """Return where a command of ours writes, as far as its line says; None for other commands."""
     program = re.search(r"-m (experiments\.\w+|benchmarks\.[\w.]+)", command)
     if program is None or "--shard" in command or "--merge" in command:
         return None
