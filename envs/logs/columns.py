@@ -36,6 +36,11 @@ _LIKELY: dict[str, tuple[str, ...]] = {
     "truncated": ("timeout", "truncation", "is_last", "time_limit"),
     "next_observation": ("next_obs", "next_state", "next_states", "obs_next", "s_next"),
 }
+# One number per step, which some files keep in an axis of one.
+_OF_STEPS = (
+    *("reward", "terminated", "truncated", "episode"),
+    *("behaviour_probability", "discount", "ratio"),
+)
 _SHOWN = 20
 _NUMBERED = re.compile(r"(.+)_(\d+)")
 
@@ -120,6 +125,8 @@ def read_array(columns: Columns, name: str, found: Sequence[str]) -> np.ndarray:
                 "at most one more axis"
             )
         array = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    if name in _OF_STEPS and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if name == "behaviour_probability" and found[0] in LOGARITHMS and array.dtype.kind == "f":
         array = np.exp(array.astype(np.float64))
     return array

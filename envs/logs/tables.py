@@ -73,13 +73,20 @@ def _table(path: Path) -> Any:
                 parse_options=csv.ParseOptions(delimiter=_SEPARATORS[kind]),
                 convert_options=csv.ConvertOptions(null_values=_MISSING),
             )
+        # A name in another encoding fails here.
+        names = [name.strip() for name in table.column_names]
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as a table: {said:.200}") from None
-    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if len(names) == 1 and kind is not None and any(other in names[0] for other in ";\t|, "):
+        raise ValueError(
+            f"{path} has a single column {names[0]!r}: columns are separated by commas in .csv "
+            "and by tabs in .tsv"
+        )
+    repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise ValueError(f"{path} has several columns named {min(repeated)}")
-    return table
+    return table.rename_columns(names)
 
 
 def _column(path: Path, table: Any, name: str) -> np.ndarray:
@@ -112,6 +119,8 @@ def _numbers(path: Path, name: str, column: Any) -> np.ndarray:
         raise ValueError(f"{path}: {name} in row {row} is {value!r}; it must be a number")
     if pyarrow.types.is_boolean(column.type):
         column = column.cast(pyarrow.int8())
+    elif pyarrow.types.is_decimal(column.type):
+        column = column.cast(pyarrow.float64())
     array = column.to_numpy()
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{path}: {name} is a column of {column.type}; it must be one of numbers")

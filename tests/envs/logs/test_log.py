@@ -81,7 +81,7 @@ DEFECTS = [
     ({"ratio": np.zeros(7)}, "ratio is 0 in all rows"),
     ({"reward": LOG["reward"][:6]}, "reward has the shape [6]; it must be [7]: row 6 is missing"),
     ({"action": np.zeros(8, int)}, "action has the shape [8]", "row 7 is one too many"),
-    ({"terminated": np.zeros((7, 1), bool)}, "terminated has the shape [7, 1]; it must be [7]"),
+    ({"terminated": np.zeros((7, 2), bool)}, "terminated has the shape [7, 2]; it must be [7]"),
     ({"truncated": np.array(False)}, "truncated has the shape []; it must be [7]"),
     ({"next_observation": np.zeros((7, 3))}, "next_observation has the shape [7, 3]", "[7, 2]"),
     ({"behaviour_probability": np.ones(5)}, "behaviour_probability has", "row 5 is missing"),

@@ -230,6 +230,24 @@ def test_pictures_of_several_files_stay_bytes(tmp_path):
     assert np.array_equal(log.observation, np.concatenate([pictures, pictures]))
 
 
+@pytest.mark.parametrize("kind", ["an axis of one", "spaces in names", "decimal numbers"])
+def test_what_says_the_same_in_other_words_is_read(tmp_path, kind):
+    expected = read_log(write(tmp_path / "a.npz", WHOLE))
+    if kind == "an axis of one":
+        several = {name: WHOLE[name][:, None] for name in ("reward", "terminated", "truncated")}
+        path = write(tmp_path / "b.hdf5", WHOLE | several)
+    elif kind == "spaces in names":
+        path = tmp_path / "b.csv"
+        path.write_text(csv_text(as_table(WHOLE)).replace(",", ", "))
+    else:
+        path = tmp_path / "b.parquet"
+        reward = pa.array(WHOLE["reward"]).cast(pa.decimal128(20, 10))
+        parquet.write_table(pa.table(as_table(WHOLE) | {"reward": reward}), path)
+    found = read_log(path)
+    for name in ("observation", "reward", "terminated", "truncated"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -243,6 +261,8 @@ def test_pictures_of_several_files_stay_bytes(tmp_path):
         ("a.csv", "reward,reward\n1,2\n", "several columns named reward"),
         ("a.csv", "observation_0,reward,terminated,truncated\n1,,0,0\n", "reward in row 0 is nan"),
         ("a.csv", "", "cannot be read as a table"),
+        ("a.csv", "observation_0;reward\n1;2\n", "has a single column 'observation_0;reward': col"),
+        ("a.csv", b"observation_0,caf\xe9\n1,2\n", "cannot be read as a table: 'utf-8' codec"),
         ("a.parquet", "no parquet", "cannot be read as a table"),
         ("a.hdf5", "no hdf5", "is not an HDF5 file, or it is damaged"),
         ("a.h5", None, "does not exist"),
@@ -252,7 +272,7 @@ def test_pictures_of_several_files_stay_bytes(tmp_path):
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, content, said):
     path = tmp_path / name
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=said) as caught:
         read_log(path)
     assert str(caught.value).startswith(str(path))
