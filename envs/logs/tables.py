@@ -111,12 +111,18 @@ def _column(path: Path, table: Any, name: str) -> np.ndarray:
 
 def _numbers(path: Path, name: str, column: Any) -> np.ndarray:
     import pyarrow
+    from pyarrow import compute
 
     if pyarrow.types.is_null(column.type):
         return np.full(len(column), np.nan)
     if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
-        row, value = _first_text(column)
-        raise ValueError(f"{path}: {name} in row {row} is {value!r}; it must be a number")
+        # Booleans with spaces around them, or in capitals, are texts to the reader.
+        try:
+            column = compute.utf8_trim_whitespace(column).cast(pyarrow.bool_())
+        except pyarrow.ArrowInvalid:
+            row, value = _first_text(column)
+            said = f"{path}: {name} in row {row} is {value!r}; it must be a number"
+            raise ValueError(said) from None
     if pyarrow.types.is_boolean(column.type):
         column = column.cast(pyarrow.int8())
     elif pyarrow.types.is_decimal(column.type):

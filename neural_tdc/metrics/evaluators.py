@@ -141,8 +141,16 @@ def sample_evaluator(
     def features_of(body: Body, seen: Tensor) -> Tensor:
         if observed is None:
             return features_in_double(features, body, seen)
-        blocks = seen[:, 0].split(AT_ONCE)
-        return torch.cat([features_in_double(features, body, observed(block)) for block in blocks])
+        found = None
+        for begin in range(0, len(seen), AT_ONCE):
+            rows = slice(begin, begin + AT_ONCE)
+            feature = features_in_double(features, body, observed(seen[rows, 0]))
+            if found is None:
+                found = feature.new_empty(len(seen), feature.shape[1])
+            # Small results between large blocks would keep their memory apart.
+            found[rows] = feature
+        assert found is not None
+        return found
 
     def held_out_part(
         parameters: Parameters, begin: int, end: int
