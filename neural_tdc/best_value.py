@@ -196,7 +196,9 @@ def choose_candidates(candidates: LearnedCandidates, seed: int) -> CandidateChoi
     if returns is None:
         value, next_value = held_out_values(candidates)
         finite = (value.isfinite() & next_value.isfinite()).all(0)
-        returns = bootstrapped_returns(value[:, finite], next_value[:, finite], whole)
+        # Not copied where nothing is left out: these are the largest arrays of all.
+        kept = slice(None) if bool(finite.all()) else finite
+        returns = bootstrapped_returns(value[:, kept], next_value[:, kept], whole)
         blocks: Iterable[Tensor] = value.split(rows_at_once(value))
     else:
         found = held_out_value_blocks(candidates.groups, candidates.parts)
