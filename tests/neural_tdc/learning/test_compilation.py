@@ -18,6 +18,7 @@ from neural_tdc.learning import compilation, private_compiler
 from neural_tdc.learning.compilation import (
     FEW_PRODUCTS,
     SMALL_PRODUCT,
+    WRITTEN_OUT,
     compile_for_threads,
     compile_repeatable,
     compiled_at_first_call,
@@ -84,7 +85,7 @@ def test_a_product_of_few_runs_is_written_out_though_it_is_large():
         assert (made is not NotImplemented) == out
 
 
-@pytest.mark.parametrize(("rows", "here"), [(SMALL_PRODUCT // 64, False), (SMALL_PRODUCT, True)])
+@pytest.mark.parametrize(("rows", "here"), [(WRITTEN_OUT // 64, False), (SMALL_PRODUCT, True)])
 def test_one_thread_multiplies_by_small_products_what_is_not_worth_writing_out(rows, here):
     graph = make_fx(multiplied_here, tracing_mode="fake")(
         torch.zeros(3, rows, 8), torch.zeros(3, 8, 8)
