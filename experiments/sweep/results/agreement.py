@@ -16,10 +16,12 @@ JUDGES = ("final_rmspbe", "final_lstd_rmsve")
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return Spearman's rank correlation; NaN for fewer than three pairs."""
+    """Return Spearman's rank correlation; NaN for fewer than three pairs or equal numbers."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(one, other).statistic) if len(one) > 2 else math.nan
+    if len(one) < 3 or len({*one}) == 1 or len({*other}) == 1:
+        return math.nan
+    return float(spearmanr(one, other).statistic)
 
 
 def agreement(swept: Sequence[Row], judge: str) -> tuple[dict[StudyPanel, float], list[float]]:
@@ -38,8 +40,9 @@ def agreement(swept: Sequence[Row], judge: str) -> tuple[dict[StudyPanel, float]
             ]
         )
         pairs = pairs[np.isfinite(pairs).all(1)]
-        if len(pairs) > 2:
-            correlations[panel] = rank_correlation(*pairs.T)
+        known = rank_correlation(*pairs.T) if len(pairs) else math.nan
+        if math.isfinite(known):
+            correlations[panel] = known
             costs.append(float(pairs[pairs[:, 0].argmin(), 1] / pairs[:, 1].min()))
     return correlations, costs
 

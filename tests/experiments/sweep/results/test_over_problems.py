@@ -63,6 +63,7 @@ def test_what_a_choice_by_another_error_costs():
     assert costs == [2.0]
     assert rank_correlation([1, 2, 3], [10, 30, 20]) == pytest.approx(0.5)
     assert math.isnan(rank_correlation([1, 2], [1, 2]))
+    assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
     other = [with_both([n, n], [n, n], "q") for n in (1.0, 2.0, 3.0)]
     shown = agreement_markdown([*swept, *other])
     # tanh of the mean of artanh(−0.5) and artanh(0.999), and √(2 · 1).
