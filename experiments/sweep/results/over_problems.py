@@ -11,6 +11,7 @@ from experiments.runs.results.intervals import Interval
 from experiments.sweep.results.measures import (
     ENOUGH_PROBLEMS,
     NEAR,
+    ROUNDING_OF_BEST,
     hyperparameter_sensitivity,
     improvement_interval,
     median_of_all,
@@ -31,7 +32,8 @@ THRESHOLDS = (0.5, 1.0, 1.5, 2.0)
 class RuleOverProblems(NamedTuple):
     """A rule's, or a control's, best configurations on fresh runs, relative to the baseline's.
 
-    ratios:      [panel] of the medians over all runs; infinite where half of them diverged
+    ratios:      [panel] of the medians over all runs; infinite where half of them diverged, 0 where
+        the error is rounding
     ratio:       their geometric mean and its interval over panels
     improvement: how often a run has a smaller error than one of the baseline's
     scaled:      [panel][run] errors over the baseline's median; infinite where a run diverged
@@ -49,9 +51,9 @@ class RuleOverProblems(NamedTuple):
 
 
 def compared_panels(swept: Sequence[Row], select: str) -> list[StudyPanel]:
-    """Return the panels whose best error can be compared; see `told_apart`."""
+    """Return the panels where the rules' best error can be compared; see `told_apart`."""
     scores: dict[StudyPanel, list[float]] = {panel: [] for panel in panels_of(swept)}
-    for row in swept:
+    for row in (row for row in swept if not row.cell.control):
         scores[row.panel].append(row.score(select))
     return [panel for panel, of in scores.items() if told_apart(of)]
 
@@ -82,6 +84,8 @@ def _over_problems(
     own = [fresh.get((panel, rule), np.full(len(to), math.inf)) for panel, to in bases.items()]
     with np.errstate(invalid="ignore"):
         ratios = np.array([median_of_all(of) / median_of_all(to) for of, to in zip(own, base)])
+    # Of a control whose features span the values: rounding, not an error.
+    ratios[ratios < ROUNDING_OF_BEST] = 0.0
     nothing = Interval(*(np.array(math.nan) for _ in range(3)))
     scores: dict[StudyPanel, list[float]] = {}
     for row in learned:
@@ -147,7 +151,8 @@ def measures_markdown(
         f"{markdown_table([heads, *lines])}\n\n"
         f"{title_of(select)}, over {panels} panels{exact}{few}. Each rule's best configuration on "
         "fresh runs; a diverged run is infinitely bad. *Ratio*: geometric mean over panels of the "
-        "ratio of medians over all runs, its 95 % interval over panels as a sample of their kind. "
+        "ratio of medians over all runs, its 95 % interval over panels as a sample of their kind; "
+        "left out where half of the runs diverged or the median is rounding. "
         "*Improvement*: how often a run has a smaller error than one of the baseline's, with its "
         "interval over runs. *≤ x*: share of the runs whose error is at most x times the "
         "baseline's median. On the runs of the sweep: the share of the rule's configurations "
@@ -165,7 +170,7 @@ def _of_fresh(each: RuleOverProblems) -> list[str]:
     if math.isfinite(low):
         ratio += f" [{low:.2f}, {high:.2f}]"
     if lost:
-        ratio += f" ({lost} diverged)"
+        ratio += f" ({lost} left out)"
     share, least, most = map(float, each.improvement)
     profile = shares_within(each.scaled, np.array(THRESHOLDS))
     return [ratio, f"{share:.2f} [{least:.2f}, {most:.2f}]", *(f"{part:.0%}" for part in profile)]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,6 +130,13 @@ def test_a_panel_whose_best_error_is_rounding_decides_no_ratio():
     shown = shown_measures(swept, reports(swept, swept, "auc_rmsve", "td"))
     assert "| tdc | 0.50 | 1.00 [" in shown
     assert "over 1 panels (1 left out: nothing survives, or the best error is rounding)" in shown
+    # A control with exact features leaves the panel to the rules.
+    exact = row("lstd-random", 0.1, [1e-14, 1e-14])
+    exact = exact._replace(cell=SimpleNamespace(**{**vars(exact.cell), "control": True}))
+    both = [*swept, exact]
+    assert compared_panels(both, "auc_rmsve") == [("p", "markov")]
+    shown = shown_measures(both, reports(both, both, "auc_rmsve", "td"))
+    assert "| lstd-random | – (1 left out) | 1.00 [" in shown
     assert {each.factor for each in overall(swept, "auc_rmsve")} == {1.0, 2.0}
 
 
@@ -147,7 +155,7 @@ def test_tables_have_a_line_for_every_rule_and_name_what_few_panels_do_not_carry
     shown = shown_measures(swept, answers)
     assert "| td | 1.00 [1.00, 1.00] | 0.50 [" in shown
     # The median of 1 and infinity is infinite; one of the two runs is at most half of 2.5.
-    cells = "– (2 diverged) | 0.50 [0.00, 1.00] | 50% | 50% | 50% | 50% | 100% | 0.00"
+    cells = "– (2 left out) | 0.50 [0.00, 1.00] | 50% | 50% | 50% | 50% | 100% | 0.00"
     assert f"| tdc | {cells} |" in shown
     assert "over 2 panels; 20 are needed for a claim" in shown
     assert "| p, markov | tdc | 2 | 100% | [2, 2] | 2 | 1.00 |" in selection_markdown(
