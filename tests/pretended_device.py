@@ -11,9 +11,11 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from neural_tdc.byte_rows import ByteRows
 from tests.device_modes import COPIES, MAKERS
 
 DEVICE = torch.device("meta")
+INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 
 
 class There(torch.Tensor):
@@ -37,7 +39,7 @@ class There(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         """Compute on the CPU."""
-        return _computed(function, args, kwargs or {})
+        return NotImplemented if ByteRows in types else _computed(function, args, kwargs or {})
 
 
 def _computed(function, args, kwargs):
@@ -48,6 +50,8 @@ def _computed(function, args, kwargs):
             known[id(value.numbers)] = value
             places.add(DEVICE.type)
             return value.numbers
+        if isinstance(value, torch.Tensor) and value.device == DEVICE:
+            raise AssertionError(f"{function} takes a tensor without numbers")
         if isinstance(value, torch.Tensor) and value.dim() > 0:
             places.add(value.device.type)
         return torch.device("cpu") if isinstance(value, torch.device) and value == DEVICE else value
@@ -82,7 +86,8 @@ def _computed(function, args, kwargs):
 
 class _Factories(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        return _computed(function, args, kwargs or {})
+        # Rows of bytes know what is done without their numbers.
+        return NotImplemented if ByteRows in types else _computed(function, args, kwargs or {})
 
 
 class PretendedDevice(TorchFunctionMode):
@@ -105,6 +110,10 @@ class PretendedDevice(TorchFunctionMode):
             device = torch.device(kwargs.get("device") or like)
             if device == DEVICE:
                 return function(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
+        if function in INDEXING and isinstance(args[0], There):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            index = tuple(torch.tensor(i).to(DEVICE) if isinstance(i, list) else i for i in index)
+            args = (args[0], index, *args[2:])
         # Not there for tensors of a class of their own.
         if function is torch.Tensor.tolist:
             return args[0].cpu().tolist()

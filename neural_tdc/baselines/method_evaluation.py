@@ -76,4 +76,5 @@ def evaluate_method(
         progress(time)
     parameters, features, _ = measurement.state
     values = {name: value[None] for name, value in measurement.values.items()}
-    return MethodEvaluation(parameters, features, [time], values, measurement.diverged)
+    diverged = measurement.diverged.to(parameters.head.device)
+    return MethodEvaluation(parameters, features, [time], values, diverged)

@@ -39,7 +39,7 @@ def prefix_measurements(
     diverged, for this prefix and all later ones.
     """
     shape = streams[0].observation.shape[1:]
-    lost = torch.zeros(len(streams), dtype=torch.bool, device=streams[0].reward.device)
+    lost = torch.zeros(len(streams), dtype=torch.bool)
     for step in prefix_steps(steps, prefixes):
         if step <= start:
             continue
@@ -51,10 +51,11 @@ def prefix_measurements(
         on_phase("learn")
         values = learned_values(method, [*map(beginning, streams)], seed, on_progress)
         found = learned_population(values, shape)
-        lost = lost | ~found.parameters.head.isfinite().all(1)
+        lost = lost | ~found.parameters.head.isfinite().all(1).cpu()
         on_phase("measure")
         with torch.no_grad():
-            measured = evaluated(evaluator(found.features), found.parameters, lost)
+            gone = lost.to(found.parameters.head.device)
+            measured = evaluated(evaluator(found.features), found.parameters, gone)
         yield Measurement(step, measured, lost, found, found.parameters)
 
 

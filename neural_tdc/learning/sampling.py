@@ -293,18 +293,18 @@ def gather(
 
 
 def with_observations(experience: Experience, stream: Transition) -> Transition:
-    """Return a stream of row numbers, on the CPU, with what stands in the table, on the CPU too.
+    """Return a stream of row numbers with what stands in the table, on the same device.
 
     Bytes of the table stay bytes until they are used.
     """
     assert experience.table is not None
-    table, units = experience.table.cpu(), experience.units
+    table, units = experience.table, experience.units
 
     def observed(number: Tensor) -> Tensor:
         if units is None:
             return table[number.long()]
-        of_cpu = Units(*(unit.double().cpu() for unit in units))
-        return ByteRows(table, number.long(), of_cpu, stream.reward.dtype)
+        in_double = Units(*(unit.double() for unit in units))
+        return ByteRows(table, number.long(), in_double, stream.reward.dtype)
 
     return stream._replace(
         observation=observed(stream.observation),

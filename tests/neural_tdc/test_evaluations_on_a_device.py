@@ -79,7 +79,7 @@ def test_the_best_value_is_chosen_there():
     def found(device):
         stream = mapped(walk(400), lambda leaf: leaf.to(device))
         best = best_value(stream, width=6, updates=5, folds=2, resamples=2)
-        return [best.value(STATES.to(device))]
+        return [best.value(STATES.to(device)), best.start_values]
 
     same(on_both(found))
 
@@ -89,6 +89,7 @@ def test_what_mixes_the_device_with_the_cpu_is_found():
         there = torch.tensor([1.0, 2.0], device=DEVICE)
         assert (there + torch.tensor(1.0)).sum().item() == 5
         assert there.new_tensor([3.0]).cpu().tolist() == [3]
+        assert there[[1, 0, 1]].cpu().tolist() == [2, 1, 2]
         with pytest.raises(AssertionError, match=r"add.Tensor takes tensors of cpu and meta"):
             there + torch.ones(2)
         with pytest.raises((RuntimeError, TypeError)):

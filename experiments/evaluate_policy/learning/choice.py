@@ -27,8 +27,9 @@ def value_error(value: LinearValue, task: Task) -> float | None:
     truth = task.truth
     if truth is None:
         return None
-    values, true = value(truth.observation.cpu()), truth.value.double().cpu()
-    return float(rmsve(values, true, truth.weighting.cpu(), truth.squared_error))
+    # What was learned on a device is measured where the truth is.
+    values = value(truth.observation.to(value.head.device)).to(truth.value.device)
+    return float(rmsve(values, truth.value.double(), truth.weighting, truth.squared_error))
 
 
 def choice_summary(best: BestValue, task: Task, stream: Transition) -> dict[str, Any]:

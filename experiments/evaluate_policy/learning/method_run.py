@@ -4,8 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch.utils._pytree import tree_map
-
 from agents.starts import start_states, with_start_values
 from experiments.evaluate_policy.learning.folder_run import FolderRun
 from experiments.evaluate_policy.learning.saved_value import method_value
@@ -30,12 +28,9 @@ class MethodRun(FolderRun):
             self.recorder.resume([self.recorder.start])
 
     def _evaluator(self, features: FeatureMap) -> Evaluator:
-        """Return the evaluator of the task, with the value of the starts, for the CPU."""
+        """Return the evaluator of the task, with the value of the starts."""
         starts = start_states(self.task)
-        evaluator = with_start_values(self.task.evaluator(features, Rule()), features, starts)
-        return lambda parameters: evaluator(
-            tree_map(lambda leaf: leaf.to(self.shared.plan.device), parameters)
-        )
+        return with_start_values(self.task.evaluator(features, Rule()), features, starts)
 
     def learn(self) -> None:
         """Learn from every prefix that is not done, measuring, logging and saving."""
@@ -46,7 +41,7 @@ class MethodRun(FolderRun):
         with recorder.writing(), named(flags):
             for measurement in prefix_measurements(
                 self.method,
-                run_streams(task),
+                run_streams(task, plan.device),
                 self._evaluator,
                 steps=plan.steps,
                 prefixes=settings["prefixes"],

@@ -36,7 +36,7 @@ class SearchRun(FolderRun):
     """The search in its folder: new, or finished before.
 
     stream:  what it learns from, see `first_stream`
-    workers: threads that it may compute on
+    workers: threads that it may compute on, where it learns on the CPU
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class SearchRun(FolderRun):
         workers: int,
     ) -> None:
         super().__init__(AUTO, folder, shared, {"choice"})
-        self.stream, self.workers = stream, workers
+        # A device does the work of one thread after that of another.
+        self.stream, self.workers = stream, workers if stream.reward.device.type == "cpu" else 1
         self.steps = len(stream.reward)
         self.choice: dict[str, Any] | None = None
         if (saved := self.recorder.saved) is not None:

@@ -1,10 +1,10 @@
-"""The streams that methods and the search learn from: whole, and on the CPU."""
+"""The streams that methods and the search learn from: whole, on the device to learn on."""
 
 from operator import itemgetter
 
-from torch import Tensor
+import torch
 
-from agents.policy_evaluation import Task
+from agents.policy_evaluation import Task, experience_on
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
@@ -14,14 +14,17 @@ from neural_tdc.learning.sampling import with_observations
 from neural_tdc.types import Transition, mapped
 
 
-def run_streams(task: Task) -> list[Transition]:
-    """Return the stream of every run, [time, …], on the CPU, with observations as in the task."""
-    experience = task.experience
+def run_streams(task: Task, device: torch.device) -> list[Transition]:
+    """Return the stream of every run, [time, …], on a device, with observations as in the task.
+
+    They are moved to the device once, all together. Pictures stay bytes there.
+    """
+    experience = experience_on(task.experience, device)
     found = []
     for run, index in enumerate(experience.stream_index.tolist()):
-        stream = mapped(mapped(experience.transitions, itemgetter(index)), Tensor.cpu)
+        stream = mapped(experience.transitions, itemgetter(index))
         if experience.rows is not None:
-            stream = mapped(stream, itemgetter(experience.rows[run].cpu()))
+            stream = mapped(stream, itemgetter(experience.rows[run]))
         if experience.table is not None:
             stream = with_observations(experience, stream)
         found.append(stream)
@@ -29,15 +32,14 @@ def run_streams(task: Task) -> list[Transition]:
 
 
 def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
-    """Return the stream that the first run of a rule learns from, [time, …], on the CPU.
+    """Return the stream that the first run of a rule learns from, [time, …], on its device.
 
     Its observations are as in the task. Of a log without rules it is all, since nothing needs a
     part of its own to measure on: every part is held out once. Raises ValueError where it is too
     short to choose from.
     """
-    stream = mapped(task.experience.transitions, lambda leaf: leaf[0].cpu())
     if isinstance(plan.problem, LoggedProblem):
-        used = len(stream.reward) if plan.rules or plan.methods else None
+        used = task.experience.transitions.reward.shape[1] if plan.rules or plan.methods else None
         # In the precision of the file.
         stream = mapped(plan.problem.plain(slice(used)), lambda leaf: leaf[0])
         if task.shift is not None and task.scale is not None:
@@ -45,7 +47,11 @@ def first_stream(plan: EvaluationPlan, task: Task) -> Transition:
                 observation=in_given_units(stream.observation, task.shift, task.scale),
                 next_observation=in_given_units(stream.next_observation, task.shift, task.scale),
             )
-    elif task.experience.table is not None:
-        stream = with_observations(task.experience, stream)
+        stream = mapped(stream, lambda leaf: leaf.to(plan.device))
+    else:
+        experience = experience_on(task.experience, plan.device)
+        stream = mapped(experience.transitions, itemgetter(0))
+        if experience.table is not None:
+            stream = with_observations(experience, stream)
     parts_of(ordered_stream(stream), FOLDS)
     return stream

@@ -144,8 +144,8 @@ def _needs_of_log(
     compared = 2 * time * MOST_CANDIDATES if AUTO in settings.rule and problem.ratios else 0
     return [
         Need(settings.data_flags, "its observations as numbers", numbers * dtype.itemsize, 0),
-        Need(flags, "all transitions at once", 0, 8 * numbers if whole else 0),
-        Need(flags, "the values of all candidates", 0, 8 * compared),
+        Need(flags, "all transitions at once", 8 * numbers if whole else 0, 0),
+        Need(flags, "the values of all candidates", 8 * compared, 0),
     ]
 
 

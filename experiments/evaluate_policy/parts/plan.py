@@ -182,10 +182,7 @@ def evaluation_plan(
     methods = {name: each for name, each in chosen.items() if isinstance(each, Method)}
     rules = {name: each for name, each in chosen.items() if name not in methods}
     runs = 1 if settings.rule == (AUTO,) else settings.runs
-    # The search and the methods work on the CPU.
-    device = torch.device("cpu")
-    if rules:
-        device = resolve_device(settings.device, deterministic=settings.deterministic)
+    device = resolve_device(settings.device, deterministic=settings.deterministic)
     if problem is None:
         given = settings.problem or ""
         problem = made_problem(settings, given) if settings.data is None else logged(settings)

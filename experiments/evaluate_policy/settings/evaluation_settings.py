@@ -46,7 +46,8 @@ FOR_AUTO = frozenset(
     (
         *("problem", "data", "columns", "cumulant"),
         *("policy", "behaviour", "ratio_limit", "gamma", "rule", "steps"),
-        *("seed", "truth_states", "truth_rollouts", "budget", "updates", "resample"),
+        *("seed", "device", "deterministic"),
+        *("truth_states", "truth_rollouts", "budget", "updates", "resample"),
         *("value_dimensions", "vector", "out", "resume", "overwrite"),
     )
 )

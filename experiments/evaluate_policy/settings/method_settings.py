@@ -18,8 +18,11 @@ OF_METHODS = {
 }
 # What a run of methods alone takes besides what the search for the best value function takes.
 FOR_METHODS = frozenset(
-    ("runs", "held_out", "held_out_fraction", "prefixes", "baseline_lambda", "random_features")
-) | {"solves"}
+    (
+        *("runs", "held_out", "held_out_fraction", "measure_on"),
+        *("prefixes", "baseline_lambda", "random_features", "solves"),
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ class ComputingSettings(CheckedSettings):
     """Seed of all randomness. On the CPU of one machine, the same seed and --compile give the same
     result to the bit."""
     device: Annotated[str, one_of(DEVICES)] = "auto"
-    """auto uses a GPU if there is one."""
+    """Where everything learns; auto is a GPU if there is one."""
     deterministic: bool = False
     """On a GPU: the same seed gives the same result to the bit, by slower kernels."""
 

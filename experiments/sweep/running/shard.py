@@ -147,12 +147,12 @@ def _step_sizes(
 def _of_method(
     shard: Shard, checked: EvaluationPlan, task: Task, on_progress: Callable[[int], None]
 ) -> Results:
-    """Run the shard of a control that learns from all transitions at once, on the CPU."""
+    """Run the shard of a control that learns from all transitions at once."""
     (method,) = checked.methods.values()
     settings = shard.settings
     measurements = prefix_measurements(
         method,
-        run_streams(task),
+        run_streams(task, checked.device),
         lambda features: task.evaluator(features, Rule()),
         steps=checked.steps,
         prefixes=settings.prefixes,

@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_values(evaluate, tmp_path, write_clock):
         ("--seed 3", "--problem must be given, or --data in its place"),
         ("--problem boyan --runs 3", "--runs 3 has no effect with --rule auto"),
         ("--problem boyan --lambda 0.5", "--lambda 0.5 has no effect with --rule auto"),
-        ("--problem boyan --device cpu", "--device cpu has no effect with --rule auto"),
+        ("--problem boyan --dtype float64", "--dtype float64 has no effect with --rule auto"),
         ("--problem boyan --rule td --budget 9", "--budget 9.0 has no effect with --rule td"),
         ("--problem boyan --preset on-policy --updates 9", "--updates 9 has no effect with"),
         ("--problem boyan --resume", "--out run does not exist"),

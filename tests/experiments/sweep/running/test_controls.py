@@ -2,12 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from experiments.evaluate_policy.parts import plan
+from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.results.history import read
+from experiments.sweep.running import shard
 from experiments.sweep.running.build import cells
 from experiments.sweep.settings.study_file import read_sweep_settings
 from tests.experiments.sweep.small_study import rows_of
+from tests.pretended_device import DEVICE, PretendedDevice, There
 
 LINE = (
     "--problem boyan --width 5 --rule td --steps 40 --runs 2 --measure-every 20 --body-steps 2^-5 "
@@ -71,3 +76,26 @@ def test_a_control_is_left_out_where_it_would_hold_too_much():
     found, notes = cells(by_problem)
     assert [cell.rule for cell in found if cell.control] == ["frozen"]
     assert notes[0] == "control constant left out: it holds at most 100,000 transitions"
+
+
+def test_a_control_that_is_a_method_learns_on_the_device(monkeypatch):
+    settings = EvaluationSettings(
+        problem="boyan", rule=("lstd-random",), random_features=4, steps=20, runs=2, prefixes=1
+    )
+    part = shard.Shard("part", settings, [(0.0, 0.0, 0.0)], 1, compiled=False, curves=False)
+    here = shard.run_shard(part)
+    measure, learned_from = shard.prefix_measurements, []
+
+    def watched(method, streams, *args, **options):
+        learned_from.extend(streams)
+        return measure(method, streams, *args, **options)
+
+    monkeypatch.setattr(shard, "_ready", {})
+    monkeypatch.setattr(shard, "prefix_measurements", watched)
+    monkeypatch.setattr(plan, "resolve_device", lambda *_, **__: DEVICE)
+    with PretendedDevice():
+        there = shard.run_shard(part)
+    assert [type(stream.reward) for stream in learned_from] == [There, There]
+    assert here.keys() == there.keys()
+    for name, values in here.items():
+        np.testing.assert_array_equal(there[name], values)
