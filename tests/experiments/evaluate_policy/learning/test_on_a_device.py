@@ -82,7 +82,7 @@ def same(here, there):
 
 
 def test_a_table_of_rules_and_methods_is_learned_there(on_both):
-    names = "td", "fitted", "lstd-random", "stackelberg-td"
+    names = "td", "fitted", "lstd-random"
     line = f"--problem boyan --rule {' '.join(names)} --random-features 5 --updates 2 --width 3"
     sizes = "--steps 40 --measure-every 20 --prefixes 1 --runs 2 --compile off"
     here, there = on_both(f"{line} {sizes}")
