@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from neural_tdc.byte_rows import ByteRows
+from neural_tdc.learning.optimisers import _bias_corrections
 from tests.device_modes import COPIES, MAKERS
 
 DEVICE = torch.device("meta")
@@ -94,6 +95,8 @@ class PretendedDevice(TorchFunctionMode):
     """Make "meta" a device with numbers while it is entered."""
 
     def __enter__(self):
+        # Other tests leave tables of "meta" without numbers, and must not find those with numbers.
+        _bias_corrections.cache_clear()
         self._factories = _Factories()
         self._factories.__enter__()
         return super().__enter__()
@@ -101,6 +104,7 @@ class PretendedDevice(TorchFunctionMode):
     def __exit__(self, *error):
         super().__exit__(*error)
         self._factories.__exit__(*error)
+        _bias_corrections.cache_clear()
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -9,7 +9,7 @@ from benchmarks.dqn_population import measured, population, table
 
 
 def test_the_parts_of_a_population_are_within_its_time_and_the_ratio_is_of_both():
-    sizes = {"runs": 2, "hidden": 4, "features": 4, "batch": 4, "threads": 1}
+    sizes = {"runs": 2, "hidden": 4, "features": 4, "batch": 4, "threads": 1, "processes": 1}
     options = argparse.Namespace(
         problem="CartPole-v1", rule="q", rounds=2, window=10, out=None, **sizes
     )
