@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.machine import copy_window, matrix_window, seconds, use_threads
 from benchmarks.plain_loop import plain_loop
+from neural_tdc.compiled.blocks import SMALL
 from neural_tdc.learning.algorithm import Algorithm, State
-from neural_tdc.learning.blocks import SMALL
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import prepare

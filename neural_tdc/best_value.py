@@ -18,18 +18,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from neural_tdc.baselines.candidates import held_out_value_blocks
-from neural_tdc.baselines.families import CandidateProgress, no_candidate_progress
-from neural_tdc.baselines.learned_candidates import (
+from neural_tdc.baselines.linear_value import LinearValue
+from neural_tdc.baselines.log_preparation import episode_numbers, joined, ordered_stream
+from neural_tdc.baselines.search.families import CandidateProgress, no_candidate_progress
+from neural_tdc.baselines.search.learned_candidates import (
     LearnedCandidates,
     held_out_values,
     learn_candidates,
     weighted_value,
     within_limits,
 )
-from neural_tdc.baselines.linear_value import LinearValue
-from neural_tdc.baselines.log_preparation import episode_numbers, joined, ordered_stream
-from neural_tdc.baselines.noise import little_moved
-from neural_tdc.baselines.resampled_heads import start_values
+from neural_tdc.baselines.search.noise import little_moved
+from neural_tdc.baselines.search.resampled_heads import start_values
 from neural_tdc.byte_rows import rows_at_once
 from neural_tdc.metrics.paired_errors import (
     EpisodeSums,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.dqn.batch import Batch
-from neural_tdc.learning.cuda_graphs import (
+from neural_tdc.compiled.cuda_graphs import (
     WARM_UPS,
     Work,
     captured,

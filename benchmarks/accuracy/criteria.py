@@ -8,8 +8,8 @@ from torch import Tensor
 
 from benchmarks.accuracy.cases import Case
 from neural_tdc.baselines.candidates import group_values
-from neural_tdc.baselines.learned_candidates import LearnedCandidates, held_out_values
 from neural_tdc.baselines.log_preparation import joined
+from neural_tdc.baselines.search.learned_candidates import LearnedCandidates, held_out_values
 from neural_tdc.metrics.selection import held_out_scores, td_error_scores, tournament_scores
 
 

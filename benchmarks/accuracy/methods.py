@@ -12,15 +12,15 @@ from benchmarks.accuracy.criteria import candidate_errors, regrets
 from benchmarks.accuracy.peers import PEERS
 from neural_tdc import evaluate
 from neural_tdc.baselines.candidates import Folds
-from neural_tdc.baselines.learned_candidates import (
+from neural_tdc.baselines.log_preparation import ordered_stream
+from neural_tdc.baselines.method import learned_values
+from neural_tdc.baselines.methods import METHODS
+from neural_tdc.baselines.search.learned_candidates import (
     LearnedCandidates,
     learn_candidates,
     weighted_value,
 )
-from neural_tdc.baselines.log_preparation import ordered_stream
-from neural_tdc.baselines.method import learned_values
-from neural_tdc.baselines.methods import METHODS
-from neural_tdc.baselines.rule_candidates import rule_groups
+from neural_tdc.baselines.search.rule_candidates import rule_groups
 from neural_tdc.best_value import FOLDS, choose_candidates
 from neural_tdc.presets import PRESETS, preset
 

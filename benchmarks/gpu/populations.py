@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.timing import Setting, best_seconds, driver_calls
 from benchmarks.learner import OPERATIONS, population_sizes, random_population
+from neural_tdc.compiled.cuda_graphs import UNROLLED
 from neural_tdc.learning.algorithm import Algorithm, State
-from neural_tdc.learning.cuda_graphs import UNROLLED
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.sampling import Experience, IidSampling
 from neural_tdc.learning.schedules import schedule

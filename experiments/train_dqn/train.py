@@ -29,7 +29,7 @@ from experiments.train_dqn.build import games, memory_line, protocol_line, train
 from experiments.train_dqn.figures import run_figure
 from experiments.train_dqn.run import DQNRun
 from experiments.train_dqn.settings import DQNSettings
-from neural_tdc.learning.private_compiler import compiler_available
+from neural_tdc.compiled.private_compiler import compiler_available
 
 
 def _threads(settings: DQNSettings, at_once: int) -> int:

@@ -19,10 +19,10 @@ from experiments.runs.command_line.computing import (
 )
 from experiments.train_supervised.data import Dataset, read_dataset
 from experiments.train_supervised.settings import SupervisedSettings
+from neural_tdc.compiled.private_compiler import compiler_available
 from neural_tdc.device_memory import check_memory
 from neural_tdc.learning.learner import divergence_limit
 from neural_tdc.learning.optimisers import part_optimizers
-from neural_tdc.learning.private_compiler import compiler_available
 from neural_tdc.learning.projections import projection
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.activations import CLOSED_FORM_ACTIVATIONS

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._pytree import tree_map
 
+from neural_tdc.compiled.compilation import compiled_at_first_call
 from neural_tdc.learning.averaging import NO_AVERAGE, Averaging, initial_average, updated_average
-from neural_tdc.learning.compilation import compiled_at_first_call
 from neural_tdc.learning.optimisers import (
     PLAIN_STEPS,
     PartOptimizers,

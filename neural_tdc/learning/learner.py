@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.action_values.rows import ratio_on_arrival
+from neural_tdc.compiled.blocks import block_updates
+from neural_tdc.compiled.device_updates import device_updates
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
-from neural_tdc.learning.blocks import block_updates
-from neural_tdc.learning.device_updates import device_updates
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.row_numbers import check_row_numbers
 from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.device_updates import device_updates
+from neural_tdc.compiled.compilation import compile_repeatable
+from neural_tdc.compiled.device_updates import device_updates
 from neural_tdc.learning.optimisers import PartOptimizers, initial_optimizer_state, optimized
 from neural_tdc.learning.projections import Projection
 from neural_tdc.learning.schedules import Schedule

@@ -10,8 +10,8 @@ from benchmarks.accuracy import cases, methods, run
 from benchmarks.accuracy.cases import made_case
 from benchmarks.accuracy.criteria import candidate_errors, regrets
 from benchmarks.accuracy.table import tables
-from neural_tdc.baselines.learned_candidates import learn_candidates, weighted_value
 from neural_tdc.baselines.log_preparation import ordered_stream
+from neural_tdc.baselines.search.learned_candidates import learn_candidates, weighted_value
 
 
 @pytest.fixture

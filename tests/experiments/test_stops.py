@@ -46,7 +46,7 @@ PROGRAMS = {
         evaluate_policy,
         "--problem boyan --rule td auto --runs 2 --steps 480 --measure-every 240 --updates 5 "
         "--compile off",
-        "neural_tdc.baselines.families.fit_lambda_returns",
+        "neural_tdc.baselines.search.families.fit_lambda_returns",
         1,
     ),
     "train_supervised": (

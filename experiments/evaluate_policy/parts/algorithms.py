@@ -13,10 +13,10 @@ from experiments.evaluate_policy.settings.evaluation_settings import EvaluationS
 from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.computing import compilation, threads_for
 from neural_tdc.action_values.rows import body_of_rows
+from neural_tdc.compiled.private_compiler import compiler_available
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.private_compiler import compiler_available
 from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_returns
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.messages import first_line

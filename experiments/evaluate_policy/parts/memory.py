@@ -16,8 +16,8 @@ from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.computing import torch_dtype
-from neural_tdc.baselines.families import MOST_CANDIDATES
 from neural_tdc.baselines.methods import METHODS
+from neural_tdc.baselines.search.families import MOST_CANDIDATES
 from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.sampling import Sampling
 from neural_tdc.networks.bodies import BODIES

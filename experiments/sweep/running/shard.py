@@ -24,9 +24,9 @@ from experiments.sweep.running.configurations import Configuration
 from experiments.sweep.running.measurements import Results, summed_up
 from experiments.sweep.settings.sweep_settings import SweepSettings
 from neural_tdc.baselines.prefixes import prefix_measurements, prefix_steps
+from neural_tdc.compiled.private_compiler import compiler_available
 from neural_tdc.learning.algorithm import State
 from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.private_compiler import compiler_available
 from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Measurement, StepSizes

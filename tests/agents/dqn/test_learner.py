@@ -12,7 +12,7 @@ from agents.dqn.learner import Learner, exploration, make_auxiliary
 from agents.dqn.objectives import CONTROL_RULES, DOUBLE, QObjective, descent, td_targets
 from agents.dqn.optimizers import OPTIMIZERS, make_optimizer
 from agents.dqn.q_network import QNetwork, make_network, matrix_operations
-from neural_tdc.learning.private_compiler import compiler_available
+from neural_tdc.compiled.private_compiler import compiler_available
 from neural_tdc.split_rates import check_groups, effective_rates
 
 STATE, FEATURE, ACTION, BATCH = 3, 5, 4, 6

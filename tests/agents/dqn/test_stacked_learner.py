@@ -13,7 +13,7 @@ from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.stacked_learner import MemberRates, StackedLearner
 from agents.dqn.stacked_networks import StackedNetwork
 from agents.dqn.update_graph import UpdateGraph
-from neural_tdc.learning.cuda_graphs import WARM_UPS
+from neural_tdc.compiled.cuda_graphs import WARM_UPS
 from tests.device_modes import Starts
 
 RUNS, STATE, FEATURE, ACTION, BATCH = 3, 3, 5, 4, 6

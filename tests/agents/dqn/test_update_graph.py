@@ -9,7 +9,7 @@ from agents.dqn.learner import Learner
 from agents.dqn.optimizers import OPTIMIZERS, load_optimizer, make_optimizer, optimizer_state
 from agents.dqn.q_network import make_network
 from agents.dqn.update_graph import UpdateGraph
-from neural_tdc.learning.cuda_graphs import WARM_UPS
+from neural_tdc.compiled.cuda_graphs import WARM_UPS
 from tests.device_modes import Starts
 
 STATE, ACTION = 3, 4

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neural_tdc.learning.blocks import in_blocks
+from neural_tdc.compiled.blocks import in_blocks
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.resampling import (

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from neural_tdc.learning import blocks
-from neural_tdc.learning.blocks import block_size, in_blocks
+from neural_tdc.compiled import blocks
+from neural_tdc.compiled.blocks import block_size, in_blocks
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, IidSampling

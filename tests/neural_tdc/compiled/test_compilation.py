@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_streams
-from neural_tdc.learning import compilation, private_compiler
-from neural_tdc.learning.compilation import (
+from neural_tdc.compiled import compilation, private_compiler
+from neural_tdc.compiled.compilation import (
     FEW_PRODUCTS,
     SMALL_PRODUCT,
     WRITTEN_OUT,
@@ -26,15 +26,15 @@ from neural_tdc.learning.compilation import (
     store_mixed_words,
     written_out,
 )
-from neural_tdc.learning.learner import divergence_limit, learn
-from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.private_compiler import (
+from neural_tdc.compiled.private_compiler import (
     PRECOMPILED_HEADERS,
     compiler,
     compiler_available,
     compiler_settings,
     import_compiler,
 )
+from neural_tdc.learning.learner import divergence_limit, learn
+from neural_tdc.learning.preparation import prepare
 from neural_tdc.learning.sampling import Experience, ReplaySampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import chain_evaluator

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from neural_tdc.learning import compilation
-from neural_tdc.learning.compilation import compile_for_threads
-from neural_tdc.learning.small_products import MOST_NUMBERS, can_be_multiplied, small_product
+from neural_tdc.compiled import compilation
+from neural_tdc.compiled.compilation import compile_for_threads
+from neural_tdc.compiled.small_products import MOST_NUMBERS, can_be_multiplied, small_product
 
 F64 = torch.float64
 # Rows, inner size and columns: a single one, part of a vector, more than a tile in both directions.

@@ -5,8 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.lambda_returns import at_both_states, td_errors
-from neural_tdc.baselines.learned_candidates import LearnedCandidates, weighted_value_in_units
-from neural_tdc.baselines.simulated_errors import simulated_errors
+from neural_tdc.baselines.search.learned_candidates import (
+    LearnedCandidates,
+    weighted_value_in_units,
+)
+from neural_tdc.baselines.search.simulated_errors import simulated_errors
 
 # The largest simulated squared error of a candidate that is used, relative to the least.
 _LARGEST = 1.5

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.cuda_graphs import device_loop
+from neural_tdc.compiled.compilation import compile_repeatable
+from neural_tdc.compiled.cuda_graphs import device_loop
 
 Repeat = Callable[[Any, int], Any]
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from neural_tdc.learning.fast_activations import fast_tanh
-from neural_tdc.learning.kernel_calls import Program
-from neural_tdc.learning.kernel_loop import Loop, kernel_loop
-from neural_tdc.learning.private_compiler import Compiler, compiler, compiler_settings
-from neural_tdc.learning.small_products import can_be_multiplied, small_product
-from neural_tdc.learning.small_systems import solved_side_by_side
+from neural_tdc.compiled.fast_activations import fast_tanh
+from neural_tdc.compiled.kernel_calls import Program
+from neural_tdc.compiled.kernel_loop import Loop, kernel_loop
+from neural_tdc.compiled.private_compiler import Compiler, compiler, compiler_settings
+from neural_tdc.compiled.small_products import can_be_multiplied, small_product
+from neural_tdc.compiled.small_systems import solved_side_by_side
 
 # Multiplications in one of a batch's matrix products up to which it is written out, and in all of
 # them: a single run's products cost less than the call of a library.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from neural_tdc.learning.compilation import compile_for_threads, compile_repeatable, tensors_of
-from neural_tdc.learning.kernel_loop import Loop
+from neural_tdc.compiled.compilation import compile_for_threads, compile_repeatable, tensors_of
+from neural_tdc.compiled.kernel_loop import Loop
 from neural_tdc.types import StepSizes
 
 # Runs of a block at most.

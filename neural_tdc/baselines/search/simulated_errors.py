@@ -64,7 +64,7 @@ def simulated_errors(
                     lambda_errors(each, part, decay, trace_limit=limit)
                     for each, part in zip(rewards, folds.parts)
                 ]
-        found = torch.zeros(())
+        found = value.new_zeros(())
         for fold in folds.kept:
             solved, blocks = group.solved[fold], group.blocks[fold]
             vectors = value.new_zeros(*solved.statistics.vector.shape, _DRAWS)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._pytree import tree_flatten
 
-from neural_tdc.learning import compilation, kernel_loop
-from neural_tdc.learning.compilation import compile_repeatable
+from neural_tdc.compiled import compilation, kernel_loop
+from neural_tdc.compiled.compilation import compile_repeatable
 
 pytestmark = pytest.mark.slow
 F64 = torch.float64

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from neural_tdc.baselines import simulated_errors as module
 from neural_tdc.baselines.candidates import CandidateGroup, Folds, least_squares_group
 from neural_tdc.baselines.feature_blocks import block_features
 from neural_tdc.baselines.log_preparation import joined, parts_of
 from neural_tdc.baselines.random_features import random_tanh
-from neural_tdc.baselines.simulated_errors import simulated_errors
+from neural_tdc.baselines.search import simulated_errors as module
+from neural_tdc.baselines.search.simulated_errors import simulated_errors
 from neural_tdc.randomness import generator
 from tests.neural_tdc.baselines.looped_lstd import log, solved
 

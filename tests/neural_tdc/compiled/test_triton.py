@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from neural_tdc.rules.registry import RULES
+from tests.neural_tdc.compiled.triton_lowering import assembled, generated, kernels
 from tests.neural_tdc.learning.test_kernel_starts import problem
-from tests.neural_tdc.learning.triton_lowering import assembled, generated, kernels
 
 pytestmark = [
     pytest.mark.triton,

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neural_tdc.learning.kernel_calls import (
+from neural_tdc.compiled.kernel_calls import (
     Place,
     Program,
     UnexpectedProgram,
     Watched,
     watched_call,
 )
-from neural_tdc.learning.private_compiler import compiled_library
+from neural_tdc.compiled.private_compiler import compiled_library
 
 # Calls that the loop and Python are compared over.
 _COMPARED = 3

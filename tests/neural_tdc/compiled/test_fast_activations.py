@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.fast_activations import fast_tanh
+from neural_tdc.compiled.compilation import compile_repeatable
+from neural_tdc.compiled.fast_activations import fast_tanh
 
 
 def everywhere():

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from neural_tdc.learning.private_compiler import graph_class
-from neural_tdc.learning.small_products import product_kernel, small_product
-from neural_tdc.learning.small_systems import small_solution, solution_kernel
+from neural_tdc.compiled.private_compiler import graph_class
+from neural_tdc.compiled.small_products import product_kernel, small_product
+from neural_tdc.compiled.small_systems import small_solution, solution_kernel
 
 Program = Callable[..., Sequence[Tensor]]
 

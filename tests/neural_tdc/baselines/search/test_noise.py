@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from neural_tdc.baselines.noise import shared_by_small
+from neural_tdc.baselines.search.noise import shared_by_small
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from neural_tdc.baselines import resampled_heads
 from neural_tdc.baselines.candidates import Folds, least_squares_group
 from neural_tdc.baselines.feature_blocks import block_features
 from neural_tdc.baselines.log_preparation import parts_of
 from neural_tdc.baselines.random_features import random_tanh
-from neural_tdc.baselines.resampled_heads import start_values
+from neural_tdc.baselines.search import resampled_heads
+from neural_tdc.baselines.search.resampled_heads import start_values
 from neural_tdc.baselines.value_range import ValueRange
 from neural_tdc.learning.resampling import resampling_counts
 from neural_tdc.types import mapped

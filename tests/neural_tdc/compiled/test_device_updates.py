@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from neural_tdc.learning import device_updates as module
-from neural_tdc.learning.device_updates import device_updates
+from neural_tdc.compiled import device_updates as module
+from neural_tdc.compiled.device_updates import device_updates
 
 
 def program_of(function, carried, constant):

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.candidates import CandidateGroup, Folds, held_out_group_values
-from neural_tdc.baselines.families import CandidateProgress, candidate_groups
 from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.baselines.linear_value import LinearValue, in_raw_units
 from neural_tdc.baselines.log_preparation import (
@@ -18,6 +17,7 @@ from neural_tdc.baselines.log_preparation import (
     parts_of,
     value_units,
 )
+from neural_tdc.baselines.search.families import CandidateProgress, candidate_groups
 from neural_tdc.baselines.value_range import ValueRange, value_range
 from neural_tdc.byte_rows import observation_units
 from neural_tdc.types import Transition

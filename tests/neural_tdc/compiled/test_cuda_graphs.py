@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neural_tdc.learning.cuda_graphs import UNROLLED, captured, graph_loop, write_into
+from neural_tdc.compiled.cuda_graphs import UNROLLED, captured, graph_loop, write_into
 
 CPU = torch.device("cpu")
 

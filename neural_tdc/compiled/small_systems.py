@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.learning.private_compiler import compiled_library
+from neural_tdc.compiled.private_compiler import compiled_library
 
 LANES = 16
 # Rows up to which systems are solved here, fewer than fill the lanes, and more: LAPACK is faster

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from neural_tdc.learning import compilation
-from neural_tdc.learning.compilation import compile_repeatable
-from neural_tdc.learning.small_systems import can_be_solved, small_solution
+from neural_tdc.compiled import compilation
+from neural_tdc.compiled.compilation import compile_repeatable
+from neural_tdc.compiled.small_systems import can_be_solved, small_solution
 
 F64 = torch.float64
 

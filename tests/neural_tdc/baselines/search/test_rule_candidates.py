@@ -1,9 +1,9 @@
 import torch
 
 from neural_tdc import Transition
-from neural_tdc.baselines import rule_candidates
 from neural_tdc.baselines.candidates import Folds, group_values
-from neural_tdc.baselines.rule_candidates import rule_groups
+from neural_tdc.baselines.search import rule_candidates
+from neural_tdc.baselines.search.rule_candidates import rule_groups
 
 
 def part(time, seed):

@@ -11,8 +11,8 @@ from unittest import mock
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from neural_tdc.learning.compilation import traced
-from neural_tdc.learning.private_compiler import compiler
+from neural_tdc.compiled.compilation import traced
+from neural_tdc.compiled.private_compiler import compiler
 
 DEVICE = torch.device("cuda", 0)
 # What the compiler asks of a device, with the numbers of an H100.

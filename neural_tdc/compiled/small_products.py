@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.learning.private_compiler import compiled_library
+from neural_tdc.compiled.private_compiler import compiled_library
 
 # Numbers of the right matrix up to which it stays in the cache nearest to a core.
 MOST_NUMBERS = 2**12

@@ -1,0 +1,1 @@
+"""The search for the best value function: families of candidates, their scores, and resamples."""
