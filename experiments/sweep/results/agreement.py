@@ -9,7 +9,7 @@ from experiments.runs.results.intervals import Interval
 from experiments.sweep.results.measures import ratio_over_problems
 from experiments.sweep.results.overall import StudyPanel
 from experiments.sweep.results.rows import Row, panels_of
-from experiments.sweep.results.tables import markdown_table, title_of
+from experiments.sweep.results.tables import markdown_table, ratio_text, title_of
 
 TRUTH = "final_rmsve"
 JUDGES = ("final_rmspbe", "final_lstd_rmsve")
@@ -60,14 +60,12 @@ def agreement_markdown(swept: Sequence[Row]) -> str:
     for judge in JUDGES:
         correlations, costs = agreement(swept, judge)
         if costs:
-            mean, low, high = map(float, _mean_interval(correlations))
-            cost, least, most = map(float, ratio_over_problems(np.array(costs)))
             lines.append(
                 [
                     title_of(judge),
-                    f"{mean:.2f} [{low:.2f}, {high:.2f}]",
+                    ratio_text(_mean_interval(correlations)),
                     f"{min(correlations.values()):.2f}",
-                    f"{cost:.2f} [{least:.2f}, {most:.2f}]",
+                    ratio_text(ratio_over_problems(np.array(costs))),
                     f"{max(costs):.2f}",
                 ]
             )

@@ -23,7 +23,7 @@ from experiments.sweep.results.measures import (
 )
 from experiments.sweep.results.overall import StudyPanel
 from experiments.sweep.results.rows import Report, Row, key_of, panels_of
-from experiments.sweep.results.tables import markdown_table, title_of
+from experiments.sweep.results.tables import markdown_table, ratio_text, title_of
 
 # Multiples of the baseline's median error that profiles are told at.
 THRESHOLDS = (0.5, 1.0, 1.5, 2.0)
@@ -164,16 +164,10 @@ def measures_markdown(
 def _of_fresh(each: RuleOverProblems) -> list[str]:
     if not len(each.ratios):
         return ["–"] * (2 + len(THRESHOLDS))
-    mean, low, high = map(float, each.ratio)
     lost = int((~np.isfinite(each.ratios) | (each.ratios <= 0)).sum())
-    ratio = f"{mean:.2f}" if math.isfinite(mean) else "–"
-    if math.isfinite(low):
-        ratio += f" [{low:.2f}, {high:.2f}]"
-    if lost:
-        ratio += f" ({lost} left out)"
-    share, least, most = map(float, each.improvement)
+    ratio = ratio_text(each.ratio) + (f" ({lost} left out)" if lost else "")
     profile = shares_within(each.scaled, np.array(THRESHOLDS))
-    return [ratio, f"{share:.2f} [{least:.2f}, {most:.2f}]", *(f"{part:.0%}" for part in profile)]
+    return [ratio, ratio_text(each.improvement), *(f"{part:.0%}" for part in profile)]
 
 
 def _of_grid(each: RuleOverProblems) -> list[str]:

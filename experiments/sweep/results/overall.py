@@ -9,7 +9,7 @@ import numpy as np
 from experiments.runs.results.intervals import Interval
 from experiments.sweep.results.measures import ratio_over_problems, told_apart
 from experiments.sweep.results.rows import Row
-from experiments.sweep.results.tables import as_csv, markdown_table, step_text, title_of
+from experiments.sweep.results.tables import as_csv, markdown_table, ratio_text, step_text, title_of
 from experiments.sweep.running.configurations import Configuration
 
 StudyPanel = tuple[str, str]
@@ -131,9 +131,9 @@ def overall_markdown(settings: Sequence[Overall], select: str) -> str:
         for (_, ratio), each in best.items()
     ]
     elsewhere = [
-        [rule, f"{float(mean):.2f} [{float(low):.2f}, {float(high):.2f}]"]
-        for rule, (mean, low, high) in chosen_on_the_others(settings).items()
-        if math.isfinite(mean)
+        [rule, ratio_text(factor)]
+        for rule, factor in chosen_on_the_others(settings).items()
+        if math.isfinite(factor.mean)
     ]
     other = markdown_table([["rule", "chosen on the other problems"], *elsewhere])
     return (

@@ -11,7 +11,7 @@ from experiments.runs.results.style import GREY, rule_styles, save_figure, style
 from experiments.sweep.results.measures import median_of_all, ratio_over_problems
 from experiments.sweep.results.overall import StudyPanel
 from experiments.sweep.results.rows import Report, key_of
-from experiments.sweep.results.tables import markdown_table, title_of
+from experiments.sweep.results.tables import markdown_table, ratio_text, title_of
 
 # {rule: {β/α: error relative to that at the least β/α}}
 StepRatios = dict[str, dict[float, Interval]]
@@ -46,7 +46,7 @@ def step_ratios_markdown(found: StepRatios, select: str) -> str:
     """Return a table with a line a rule and a column a ratio β/α."""
     ratios = sorted({ratio for of in found.values() for ratio in of})
     lines = [
-        [rule, *(_entry(of[ratio]) if ratio in of else "–" for ratio in ratios)]
+        [rule, *(ratio_text(of[ratio]) if ratio in of else "–" for ratio in ratios)]
         for rule, of in found.items()
     ]
     return (
@@ -55,13 +55,6 @@ def step_ratios_markdown(found: StepRatios, select: str) -> str:
         "medians over all fresh runs, geometric means over panels with 95 % intervals over panels "
         "as a sample of their kind. Panels of which half of the runs diverged are left out.\n"
     )
-
-
-def _entry(interval: Interval) -> str:
-    mean, low, high = map(float, interval)
-    if not math.isfinite(mean):
-        return "–"
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) else f"{mean:.2f}"
 
 
 @styled

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.runs.results.intervals import Interval
 from experiments.runs.results.report import mean_with_interval, number
 from experiments.runs.results.statistics import summary_key
 from experiments.sweep.results.measures import median_of_all
@@ -162,6 +163,14 @@ def markdown_table(table: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table; its first row are the heads."""
     ruled = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in ruled)
+
+
+def ratio_text(interval: Interval) -> str:
+    """Return "1.04 [0.95, 1.14]" of a ratio or a share, or what of it there is."""
+    mean, low, high = map(float, interval)
+    if not math.isfinite(mean):
+        return "–"
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) else f"{mean:.2f}"
 
 
 def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
