@@ -97,12 +97,13 @@ def local(workers: int) -> Engine[Shard]:
                     ) from None
                 print("warning: a worker died; its shards are run again", file=sys.stderr)
             finally:
-                # Also when the program is stopped: nobody waits for what nobody wants. The pool
-                # forgets its processes when it is shut down.
-                processes = list((pool._processes or {}).values())
+                # Also when the program is stopped: nobody waits for what nobody wants. Killed
+                # first, since from Python 3.12 on the end of a pool waits for the other processes
+                # of a broken one, and these do not hear the signal that it sends them.
+                if left:
+                    for process in list((pool._processes or {}).values()):
+                        process.kill()
                 pool.shutdown(wait=not left, cancel_futures=True)
-                for process in processes:
-                    process.kill()
 
     return run
 
