@@ -1,16 +1,16 @@
 """Data sets of Minari: made here, and read back as the stream that they were made from."""
 
 import gymnasium
-import minari
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from minari.data_collector import EpisodeBuffer
 
 from envs.logs.logged_problem import logged_problem
 from envs.logs.reading import Reading, read_log, source_files
 
+minari = pytest.importorskip("minari", reason="the extra logs is not installed")
+EpisodeBuffer = pytest.importorskip("minari.data_collector").EpisodeBuffer
 # Minari asks for authors.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
 

@@ -2,16 +2,17 @@
 
 import gzip
 
-import h5py
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from pyarrow import parquet
 
 from envs.logs.logged_problem import logged_problem
 from envs.logs.reading import Reading, read_log, read_logs
 from tests.envs.logs.log_arrays import CHANCE, FOLLOWING, LOG
+
+h5py = pytest.importorskip("h5py", reason="the extra logs is not installed")
+pa = pytest.importorskip("pyarrow", reason="the extra logs is not installed")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 WHOLE = LOG | FOLLOWING | CHANCE
 D4RL = {

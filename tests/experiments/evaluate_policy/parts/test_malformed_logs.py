@@ -1,10 +1,11 @@
 """Malformed logs of every kind: one clear line, and nothing half-made."""
 
-import h5py
 import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
+
+h5py = pytest.importorskip("h5py", reason="the extra logs is not installed")
+pa = pytest.importorskip("pyarrow", reason="the extra logs is not installed")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 TIME = 6
 PLAIN = {

@@ -170,7 +170,11 @@ def test_a_problem_a_metric_and_a_sampling_scheme_are_one_file_and_one_line_each
     done = subprocess.run(
         [sys.executable, "-c", TRIED, *shlex.split(f"{line} {TINY} --width 3")],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        # What stands beside the environment, as a wheel that is not installed, stays in reach.
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+        },
         capture_output=True,
         text=True,
         timeout=300,

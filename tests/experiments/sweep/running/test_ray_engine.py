@@ -99,6 +99,7 @@ def test_the_environments_address_is_one_like_that_of_the_flag(monkeypatch):
         assert cluster_address(address) == address
     with pytest.raises(UsageError, match=r"RAY_ADDRESS 127\.0\.0\.1:1 cannot be reached"):
         cluster_address(None)
+    pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
     with pytest.raises(UsageError, match="RAY_ADDRESS 'somewhere' is not of the form HOST:PORT"):
         ray_cluster(None)
