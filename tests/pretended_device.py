@@ -9,14 +9,16 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from neural_tdc.byte_rows import ByteRows
 from neural_tdc.learning.optimisers import _bias_corrections
-from tests.device_modes import COPIES, MAKERS
+from tests.device_modes import COPIES, MAKERS, name_of
 
 DEVICE = torch.device("meta")
 INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
+# What learns, and what measures.
+PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "dot", "tanh", "cos"}
 
 
 class There(torch.Tensor):
@@ -122,3 +124,22 @@ class PretendedDevice(TorchFunctionMode):
         if function is torch.Tensor.tolist:
             return args[0].cpu().tolist()
         return function(*args, **kwargs)
+
+
+class ProductsThere(TorchDispatchMode):
+    """Count features and their products on the device; raise where one is computed on the CPU.
+
+    alone: let pass what is computed on the CPU if this is False
+    """
+
+    def __init__(self, alone=True):
+        super().__init__()
+        self.found, self.alone = 0, alone
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if name_of(function) in PRODUCTS:
+            places = {x.device.type for x in tree_leaves(args) if isinstance(x, torch.Tensor)}
+            there = places == {DEVICE.type}
+            assert there or not self.alone, f"{function} computes on {places}"
+            self.found += there
+        return function(*args, **(kwargs or {}))

@@ -61,7 +61,6 @@ def train(
     device = resolve_device(settings.device, tf32=tf32, deterministic=settings.deterministic)
     if tf32 and device.type == "cpu":
         raise UsageError("--precision tf32 needs a GPU: give float32 or bf16 on the CPU")
-    settings = replace(settings, device=device.type)
     out = settings.folder
     check_folder(out, settings.overwrite, settings.resume)
     compiled = settings.compile and compiler_available(device)
@@ -94,7 +93,8 @@ def train(
         with prepare_folder(out, settings.overwrite, settings.resume) as folder:
             # All is read before anything is written: a checkpoint may turn out to be damaged.
             run = DQNRun(folder, settings, learning, evaluation, clock)
-            chosen = {**stored(settings), "compiled": compiled, "rate_end": rate_end}
+            where = {"device": device.type, "compiled": compiled}
+            chosen = {**stored(settings), **where, "rate_end": rate_end}
             write_json(
                 out / CONFIG,
                 {

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from experiments.evaluate_policy.learning import method_run, search
@@ -16,27 +15,9 @@ from experiments.runs.folder.run_folder import METRICS_FILE, SUMMARY, VALUE
 from neural_tdc.baselines.prefixes import prefix_measurements
 from neural_tdc.tensor_file import load_tensors
 from neural_tdc.value_file import FORMAT
-from tests.device_modes import name_of
-from tests.pretended_device import DEVICE, PretendedDevice
+from tests.pretended_device import DEVICE, PretendedDevice, ProductsThere
 
-# What learns, and what measures.
-PRODUCTS = {"mm", "bmm", "mv", "addmm", "baddbmm", "addmv", "dot", "tanh", "cos"}
 SMALL = {"width": 5, "folds": 2}
-
-
-class NoProducts(TorchDispatchMode):
-    """Raise where features or their products are computed on the CPU; count those that are not."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if name_of(function) in PRODUCTS:
-            places = {x.device.type for x in tree_leaves(args) if isinstance(x, torch.Tensor)}
-            assert places == {DEVICE.type}, f"{function} computes on {places}"
-            self.found += 1
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture
@@ -49,7 +30,7 @@ def on_both(evaluate, tmp_path, monkeypatch):
     def run(line):
         outcome = evaluate(f"{line} --out here")
         assert outcome.status == 0, outcome.error
-        products = NoProducts()
+        products = ProductsThere()
 
         def watched(learn):
             def learned(*args, **options):
