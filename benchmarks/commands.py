@@ -1,10 +1,9 @@
-"""Seconds from command to figure: python -m benchmarks.commands.
+"""Seconds from a command to its figure: python -m benchmarks.commands.
 
-Each command runs in a process of its own, first with an empty cache of compiled programs, then with
-what the first left there.
+Each command runs in a process of its own: first with an empty cache of compiled programs, then with
+the programs that the first run left in the cache.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -14,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.command_line import CommandLine, result_file, write_results
 
 COMMANDS = {
     "Gymnasium": "experiments.evaluate_policy --problem MountainCar-v0 --preset on-policy",
@@ -57,8 +58,13 @@ def measured(name: str, command: str, folder: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Time all commands, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-commands.json"))
+    parser = CommandLine("commands", __doc__)
+    parser.add_argument(
+        "--out",
+        type=result_file,
+        default=Path("runs/bench-commands.json"),
+        help="file of the results, JSON",
+    )
     options = parser.parse_args()
     rows = []
     print(f"{'command':>10} {'cache':>6} {'wall s':>8} {'CPU s':>8}  phases")
@@ -71,8 +77,7 @@ def main() -> None:
                     f"{name:>10} {row['cache']:>6} {row['wall']:>8.1f} {row['cpu']:>8.1f}  {parts}",
                     flush=True,
                 )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"commands": COMMANDS, "rows": rows}, indent=2) + "\n")
+    write_results(options.out, {"commands": COMMANDS, "rows": rows})
 
 
 if __name__ == "__main__":

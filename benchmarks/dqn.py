@@ -1,15 +1,16 @@
-"""Agent steps a second of deep Q-learning, beside Stable-Baselines3: python -m benchmarks.dqn.
+"""Agent steps per second of deep Q-learning, next to Stable-Baselines3: python -m benchmarks.dqn.
 
-Equal settings in one call: one game, Nature's network, Adam, gradient norm at most 10, plain
-Q-learning with Huber loss, batch 32, an update every 4 agent steps, a full replay of 10,000
-frames, ε = 0.1, a copy into the target every 10,000 steps; the same native emulators. A target
-value is computed once between two copies here, so that updates become cheaper until the next: the
-windows together make one whole period. Machines are noisy: the windows of all programs are
-interleaved. Compare ratios, not absolute figures.
+Both programs have the same settings: one game, the network of Mnih et al. 2015, Adam, gradient norm
+at most 10, plain Q-learning with the Huber loss, batch 32, an update every 4 agent steps, a full
+replay of 10,000 frames, ε = 0.1, a target network that is copied every 10,000 agent steps, and the
+same native emulators. This project computes a target value once between two copies of the network,
+so updates become cheaper towards the next copy. All time windows together therefore have one whole
+period between two copies. Machines are noisy, so the windows of the programs alternate. Compare
+ratios, not absolute numbers. The program needs ale-py and Stable-Baselines3: `make bench` installs
+both.
 """
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from agents.dqn.optimizers import make_optimizer
 from agents.dqn.q_network import make_network, matrix_operations
 from agents.dqn.replay import Replay
 from agents.dqn.training import Training, TrainingSchedule
+from benchmarks.command_line import CommandLine, result_file, whole_number, write_results
 from benchmarks.machine import matrix_window, seconds
 from envs.games.atari import AtariEnvironments, Protocol, rom_name
 from envs.games.stepping import observation_shape
@@ -242,18 +244,38 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the benchmark, print the table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--game", default="ALE/Pong-v5")
-    parser.add_argument("--environments", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--variant", nargs="+", default=["float32"], help="float32 bf16 compiled")
-    parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--window", type=int, default=200, help="agent steps a window")
-    parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--only-memory", action="store_true")
-    parser.add_argument("--transitions", type=int, default=100_000)
+    parser, number = CommandLine("dqn", __doc__), whole_number()
+    parser.add_argument("--game", default="ALE/Pong-v5", help="name of an Atari game in Gymnasium")
+    parser.add_argument(
+        "--environments", type=number, nargs="+", default=[1, 8], help="games in parallel"
+    )
+    parser.add_argument(
+        "--variant",
+        nargs="+",
+        default=["float32"],
+        choices=("float32", "bf16", "compiled", "bf16-compiled"),
+        help="how the updates of this project are computed",
+    )
+    parser.add_argument("--rounds", type=number, default=50, help="time windows of each program")
+    parser.add_argument("--window", type=number, default=200, help="agent steps of a time window")
+    memory = parser.add_mutually_exclusive_group()
+    memory.add_argument("--no-memory", action="store_true", help="measure the speed alone")
+    memory.add_argument("--only-memory", action="store_true", help="measure the memory alone")
+    parser.add_argument(
+        "--transitions", type=number, default=100_000, help="size of the replay, for the memory"
+    )
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-dqn.json"))
+    parser.add_argument(
+        "--out",
+        type=result_file,
+        default=Path("runs/bench-dqn.json"),
+        help="file of the results, JSON",
+    )
     options = parser.parse_args()
+    try:
+        rom_name(options.game)
+    except ValueError as error:
+        parser.error(f"--game: {error}")
     if options.memory_of:
         print(peak_memory(options.memory_of, options.transitions))
         return
@@ -265,8 +287,7 @@ def main() -> None:
     )
     if not options.no_memory:
         result["memory"] = memory_rows(options.transitions)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_results(options.out, result)
     print(table(result))
 
 

@@ -1,13 +1,12 @@
-"""A population of DQN runs beside one run at a time: python -m benchmarks.dqn_population.
+"""A population of DQN runs, compared with one run at a time: python -m benchmarks.dqn_population.
 
-Both learn the same problem with the same network, in alternating windows of one call. A run-step is
-one agent step of one run, its environment and its share of the updates included. Seconds of the CPU
-are those of the processes that learn and do not count what other programs take from them. With
---processes the runs of the population are divided among processes, as compare_dqn --parallel does.
+Both learn the same problem with the same network, in alternating time windows of one call. A
+run-step is one agent step of one run, with its environment and its share of the updates. CPU time
+is that of the processes that learn, so other programs disturb it less than wall time. With
+--processes the runs of the population are divided among processes, as by compare_dqn --parallel.
 """
 
 import argparse
-import json
 import multiprocessing
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from agents.dqn.replay import Replay
 from agents.dqn.stacked_learner import MemberRates
 from agents.dqn.stacked_replay import StackedReplay
 from agents.dqn.training import Training, TrainingSchedule
+from benchmarks.command_line import CommandLine, result_file, whole_number, write_results
 from envs.games.discrete_control import MINATAR, GymnasiumEnvironments, control, minatar
 
 CAPACITY, STARTS = 20_000, 100
@@ -214,22 +214,38 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the benchmark, print the table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problem", default="CartPole-v1")
-    parser.add_argument("--rule", default="double-q", choices=list(CONTROL_RULES))
-    parser.add_argument("--runs", type=int, default=64)
-    parser.add_argument("--hidden", type=int, default=32)
-    parser.add_argument("--features", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--processes", type=int, default=1, help="that share the population's runs")
-    parser.add_argument("--threads", type=int, default=1, help="of each of these processes")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--window", type=int, default=50, help="agent steps a window")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-dqn-population.json"))
+    parser, number = CommandLine("dqn_population", __doc__), whole_number()
+    parser.add_argument(
+        "--problem", default="CartPole-v1", help="Gymnasium's name, or MinAtar/GAME"
+    )
+    parser.add_argument(
+        "--rule", default="double-q", choices=list(CONTROL_RULES), help="learning rule"
+    )
+    parser.add_argument("--runs", type=number, default=64, help="runs of the population")
+    parser.add_argument("--hidden", type=number, default=32, help="units of the hidden layer")
+    parser.add_argument("--features", type=number, default=32, help="features before the head")
+    parser.add_argument("--batch", type=number, default=32, help="transitions per update")
+    parser.add_argument(
+        "--processes", type=number, default=1, help="processes that share the population's runs"
+    )
+    parser.add_argument("--threads", type=number, default=1, help="threads of each process")
+    parser.add_argument("--rounds", type=number, default=5, help="time windows of each program")
+    parser.add_argument("--window", type=number, default=50, help="agent steps of a time window")
+    parser.add_argument(
+        "--out",
+        type=result_file,
+        default=Path("runs/bench-dqn-population.json"),
+        help="file of the results, JSON",
+    )
     options = parser.parse_args()
+    if options.processes > options.runs:
+        parser.error(f"--processes {options.processes} is more than --runs {options.runs}")
+    try:
+        _games(options.problem, 1)
+    except ValueError as error:
+        parser.error(f"--problem: {error}")
     result = measured(options)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_results(options.out, result)
     print(table(result))
 
 

@@ -1,19 +1,20 @@
-"""What an RMSPBE of 0 is measured as: python -m benchmarks.held_out_noise [--problem ID …].
+"""How large a measured RMSPBE is if the true one is 0: python -m benchmarks.held_out_noise.
 
-The features are an untrained network's, and the head is LSTD's on one long stream, where its
-projected Bellman error is 0. Parts of that stream are then taken for held-out transitions. Each
-row of the table has, for one number of transitions, the plug-in √(bᵀC⁺b) and the estimate without
-its bias, as roots of their mean squares over the parts (negative for a negative mean), the share
-of parts whose square is negative, the floor, and the share of parts above the floor.
+The features are those of an untrained network. The head is the LSTD solution on one long stream, so
+its projected Bellman error there is 0. Parts of the stream then serve as held-out transitions. Each
+row of the table is for one number of transitions. It has the plug-in estimate √(bᵀC⁺b) and the
+estimate without bias, as roots of their mean squares over the parts (negative if the mean is
+negative), the share of parts whose square is negative, the floor, and the share of parts above the
+floor.
 """
 
-import argparse
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from benchmarks.command_line import CommandLine, whole_number
 from envs.control.collection import held_out
 from envs.control.problems import control_problem
 from envs.control.standardisation import standardisation
@@ -92,13 +93,35 @@ def noise_table(
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problem", nargs="+", default=["CartPole-v1", "MountainCar-v0"])
-    parser.add_argument("--behaviour", default=None, help="a policy's name; the target's if not")
-    parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 5_000, 20_000])
-    parser.add_argument("--total", type=int, default=400_000, help="transitions of the stream")
-    parser.add_argument("--features", type=int, default=16)
+    parser, number = CommandLine("held_out_noise", __doc__), whole_number()
+    parser.add_argument(
+        "--problem",
+        nargs="+",
+        default=["CartPole-v1", "MountainCar-v0"],
+        help="names of Gymnasium problems",
+    )
+    parser.add_argument(
+        "--behaviour", help="name of the policy that acts; without it the evaluated policy acts"
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=number,
+        default=[1_000, 5_000, 20_000],
+        help="numbers of held-out transitions",
+    )
+    parser.add_argument(
+        "--total", type=number, default=400_000, help="transitions of the whole stream"
+    )
+    parser.add_argument("--features", type=number, default=16, help="features of the network")
     given = parser.parse_args()
+    if max(given.sizes) > given.total:
+        parser.error(f"--sizes {max(given.sizes)} is more than --total {given.total}")
+    for problem in given.problem:
+        try:
+            control_problem(problem, None, given.behaviour)
+        except ValueError as error:
+            parser.error(f"--problem {problem}: {error}")
     print("| problem | transitions | plug-in | without bias | negative | floor | above |")
     print("|---|---|---|---|---|---|---|")
     for problem in given.problem:

@@ -1,13 +1,12 @@
-"""Algorithm 1 in JAX beside ours: python -m benchmarks.jax_peer.
+"""Algorithm 1 in JAX, compared with this library: python -m benchmarks.jax_peer.
 
-The same update of the same body 8-32-16 on the same streams: a scan over updates of a vmap over
-runs, compiled. First both learn in float64, and their parameters must agree; then both are timed in
-float32, in interleaved windows of one call: wall time, and CPU time of all threads, which other
-programs on the machine disturb less. Needs the extra `bench`.
+Both programs compute the same update of the same body 8-32-16 on the same streams. In JAX it is a
+compiled scan over updates of a vmap over runs. First both learn in float64, and their parameters
+must agree. Then both are timed in float32, in alternating time windows of one call: wall time, and
+the CPU time of all threads, which other programs on the machine disturb less. The program needs
+JAX: `make bench` installs it.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from benchmarks.command_line import CommandLine, result_file, whole_number, write_results
 from benchmarks.machine import seconds, use_threads
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.preparation import prepare
@@ -191,11 +191,21 @@ def compared(runs: int, batch: int, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Check that both compute the same, time them, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, nargs="+", default=[1, 64, 1024, 4096])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved windows of each program")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-jax.json"))
+    parser = CommandLine("jax_peer", __doc__)
+    number = whole_number()
+    parser.add_argument(
+        "--runs", type=number, nargs="+", default=[1, 64, 1024, 4096], help="runs of a population"
+    )
+    parser.add_argument(
+        "--batch", type=number, nargs="+", default=[1, 32], help="transitions per update"
+    )
+    parser.add_argument("--rounds", type=number, default=7, help="time windows of each program")
+    parser.add_argument(
+        "--out",
+        type=result_file,
+        default=Path("runs/bench-jax.json"),
+        help="file of the results, JSON",
+    )
     options = parser.parse_args()
     difference = max(largest_difference(3, batch) for batch in options.batch)
     print(f"parameters after {CALL} updates in float64 differ by {difference:.1e} at most")
@@ -212,9 +222,8 @@ def main() -> None:
                     *list(row.values())[: len(_HEAD)]
                 )
             )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     result = {"jax": jax.__version__, "torch": torch.__version__, "rows": rows}
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    write_results(options.out, result)
 
 
 _HEAD = ("runs", "batch", "µs a step", "JAX µs", "x JAX", "x JAX, CPU", "first s", "JAX first")

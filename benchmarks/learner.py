@@ -1,13 +1,11 @@
-"""Run-steps a second of the learner: python -m benchmarks.learner.
+"""Run-steps per second of the learner: python -m benchmarks.learner.
 
-Algorithm 1 with a body 8-32-16 in float32, gather from the stream included, for populations of 1
-to 4096 runs, beside the plain loop that a user would write and beside the machine's limit, all in
-one call. Machines are noisy: every figure is the best of several windows, and the windows of all
-programs are interleaved. Compare ratios, not absolute figures.
+A run-step is one update of one run. The program is Algorithm 1 with a body 8-32-16 in float32 and
+draws its transitions from a stream. It is compared, in one call, with the plain loop that a user
+would write and with the limit of the machine. Machines are noisy, so every number is the best of
+several time windows, in which the programs alternate. Compare ratios, not absolute numbers.
 """
 
-import argparse
-import json
 import platform
 import sys
 import time
@@ -17,6 +15,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command_line import (
+    CommandLine,
+    existing_device,
+    result_file,
+    whole_number,
+    write_results,
+)
 from benchmarks.machine import copy_window, matrix_window, seconds, use_threads
 from benchmarks.plain_loop import plain_loop
 from neural_tdc.compiled.blocks import SMALL
@@ -190,16 +195,22 @@ def table(result: dict[str, object]) -> str:
 
 def main() -> None:
     """Run the benchmark, print the table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, nargs="+", default=[1, 64, 1024, 4096])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved windows of each program")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
+    parser = CommandLine("learner", __doc__)
+    number = whole_number()
+    parser.add_argument(
+        "--runs", type=number, nargs="+", default=[1, 64, 1024, 4096], help="runs of a population"
+    )
+    parser.add_argument(
+        "--batch", type=number, nargs="+", default=[1, 32], help="transitions per update"
+    )
+    parser.add_argument("--rounds", type=number, default=7, help="time windows of each program")
+    parser.add_argument("--device", type=existing_device, default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--out", type=result_file, default=Path("runs/bench.json"), help="file of the results, JSON"
+    )
     options = parser.parse_args()
-    result = measured(options.runs, options.batch, options.rounds, torch.device(options.device))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    result = measured(options.runs, options.batch, options.rounds, options.device)
+    write_results(options.out, result)
     print(table(result))
 
 

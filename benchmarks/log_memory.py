@@ -1,9 +1,10 @@
-"""Peak memory of a log of pictures: python -m benchmarks.log_memory [--side 42 --channels 1 …].
+"""Peak memory with a log of pictures: python -m benchmarks.log_memory.
 
-A log of random pictures is written to a temporary folder. Each case evaluates it in a process of
-its own, and in another one a log of 2,000 rows. The table has the bytes of the pictures, how much
-more memory the whole log takes at its peak than the small one, and the ratio of the two. So imports
-and what a run takes with any log are left out; they are in the column `of any log`. Linux only.
+The program writes a log of random pictures to a temporary folder. Each case evaluates it in a
+process of its own, and a log of 2,000 rows in another process. The table has the bytes of the
+pictures, how much more memory the whole log needs at its peak than the small log, and the ratio of
+these two numbers. What a run needs with any log, such as imported modules, is in the column `of any
+log`. It works on Linux only.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.command_line import CommandLine, whole_number
 
 POLICY = """
 import torch
@@ -113,13 +116,17 @@ def peak_of(case: str, path: Path, updates: int) -> int:
 
 def main() -> None:
     """Write the logs, run every case in processes of their own and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=42, help="pixels of a side")
-    parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--updates", type=int, default=40, help="of networks, and of their targets")
+    parser, number = CommandLine("log_memory", __doc__), whole_number()
+    parser.add_argument("--side", type=number, default=42, help="height and width in pixels")
+    parser.add_argument("--channels", type=number, default=1, help="channels of a picture")
+    parser.add_argument("--rows", type=number, default=100_000, help="pictures of the log")
+    parser.add_argument(
+        "--updates", type=number, default=40, help="updates of networks, and of their targets"
+    )
     every = [*CASES, *IN_PYTHON]
-    parser.add_argument("--cases", nargs="+", default=every, choices=every, metavar="CASE")
+    parser.add_argument(
+        "--cases", nargs="+", default=every, choices=every, metavar="CASE", help="what is measured"
+    )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:

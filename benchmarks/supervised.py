@@ -1,14 +1,12 @@
-"""Updates a second of a supervised population: python -m benchmarks.supervised.
+"""Updates per second of a supervised population: python -m benchmarks.supervised.
 
-The three arms × seeds of the regression tasks and of the image tasks, with RMSProp in float32, the
-draw of the batches included, beside one run at a time with a stock module, autograd and
-`torch.optim.RMSprop`, and beside the machine's matrix rate, all in one call. Machines are noisy:
-every figure is the best of several windows, and the windows of all programs are interleaved.
-Compare ratios, not absolute figures.
+Three arms of learning rates with several seeds learn as one population, by RMSProp in float32. The
+time includes the draw of the batches. In one call the population is compared with one run at a
+time, a usual module with autograd and `torch.optim.RMSprop`, and with the rate of a large matrix
+product. Machines are noisy, so every number is the best of several time windows, in which the
+programs alternate. Compare ratios, not absolute numbers.
 """
 
-import argparse
-import json
 import platform
 from collections.abc import Callable
 from itertools import pairwise
@@ -18,6 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from benchmarks.command_line import (
+    CommandLine,
+    existing_device,
+    result_file,
+    whole_number,
+    write_results,
+)
 from benchmarks.machine import matrix_window, seconds
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.projections import projection
@@ -232,18 +237,26 @@ def table(rows: list[dict[str, object]]) -> str:
 
 def main() -> None:
     """Run the benchmark, print the table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--rounds", type=int, default=20, help="interleaved windows a program")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-supervised.json"))
+    parser = CommandLine("supervised", __doc__)
+    parser.add_argument(
+        "--task", nargs="+", default=list(CASES), choices=list(CASES), help="shapes of these tasks"
+    )
+    parser.add_argument(
+        "--rounds", type=whole_number(), default=20, help="time windows of each program"
+    )
+    parser.add_argument("--device", type=existing_device, default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--out",
+        type=result_file,
+        default=Path("runs/bench-supervised.json"),
+        help="file of the results, JSON",
+    )
     options = parser.parse_args()
     torch.manual_seed(0)
     cases = {name: CASES[name] for name in options.task}
-    rows = measured(cases, options.rounds, torch.device(options.device))
+    rows = measured(cases, options.rounds, options.device)
     machine = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**machine, "rows": rows}, indent=2) + "\n")
+    write_results(options.out, {**machine, "rows": rows})
     print(table(rows))
 
 

@@ -1,14 +1,13 @@
-"""How near values come to the truth: python -m benchmarks.accuracy [--problems …] [--seeds N].
+"""How close learned values are to the true values: python -m benchmarks.accuracy.
 
 Every method learns from the same logs of 20,000 transitions of simulators on which nothing was
-tuned, and is measured by the same truth, which none of them sees. Errors are RMSVE divided by the
-spread of the true values over states: 1 is as good as the best constant.
+tuned. The true values measure all methods, and no method sees them. An error is RMSVE divided by
+the standard deviation of the true values over states, so the best constant has an error of 1.
 
-Jobs (problem, seed) are independent processes. Each writes its file in --out after every method, so
-that the same command continues what was stopped. --tables prints what is there.
+Each job (problem, seed) is a process of its own and writes its file in --out after every method. A
+stopped benchmark continues when the same command is run again.
 """
 
-import argparse
 import multiprocessing
 import os
 import platform
@@ -18,40 +17,47 @@ from benchmarks.accuracy.cases import DESIGNED, TRANSITIONS
 from benchmarks.accuracy.problems import PROBLEMS
 from benchmarks.accuracy.run import Task, finished, job
 from benchmarks.accuracy.table import COLUMNS, tables
+from benchmarks.command_line import CommandLine, whole_number
 from neural_tdc.cores import available_cores
 
 
 def main() -> None:
-    """Run what is not there yet and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run the missing jobs and print the tables."""
+    parser = CommandLine("accuracy", __doc__)
     parser.add_argument(
         "--problems",
         nargs="+",
         choices=(*PROBLEMS, *DESIGNED),
         metavar="PROBLEM",
-        help="all if not given",
+        help="names of problems (default: all)",
     )
     parser.add_argument(
         "--methods",
         nargs="+",
         choices=COLUMNS,
         metavar="METHOD",
-        help="columns of the table; all if not given",
+        help="columns of the table (default: all)",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="logs of each problem (3)")
-    parser.add_argument("--jobs", type=int, default=available_cores())
-    parser.add_argument("--out", type=Path, help="runs/accuracy or runs/designed")
+    parser.add_argument("--seeds", type=whole_number(), default=3, help="logs of each problem")
+    parser.add_argument(
+        "--jobs", type=whole_number(), default=available_cores(), help="processes in parallel"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder of the results (default: runs/accuracy; with --designed runs/designed)",
+    )
     parser.add_argument(
         "--designed",
         action="store_true",
-        help="the problems that families and criterion were chosen on (docs/best-value.md)",
+        help="use the problems on which the search was designed (docs/best-value.md)",
     )
     parser.add_argument(
         "--with-rules",
         action="store_true",
-        help="learning rules as candidates too: several minutes more for each log",
+        help="learning rules are candidates too; each log needs several minutes more",
     )
-    parser.add_argument("--tables", action="store_true", help="run nothing, print what is there")
+    parser.add_argument("--tables", action="store_true", help="only print the present results")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     out = arguments.out or Path("runs") / ("designed" if arguments.designed else "accuracy")

@@ -1,18 +1,19 @@
-"""How often intervals of ρ(π) hold the truth: python -m benchmarks.coverage [--logs N].
+"""How often intervals of ρ(π) contain the true value: python -m benchmarks.coverage.
 
-Every log of a chain with exact values is resampled (`neural_tdc.learning.resampling`), by a rule
-(LSTD, and TD with 600 updates of 16 transitions) and by the best value function without
-networks. The share of logs whose 95 % interval holds ρ(π), the exact mean value of the starts, is
-the coverage. Finished jobs are found again in --out, so a stopped benchmark continues.
+The chains have exact values. ρ(π) is the mean value of the first states. Every log of a chain is
+resampled (`neural_tdc.learning.resampling`), and LSTD, TD (600 updates of 16 transitions) and the
+search for the best value function without networks learn from the resamples. The coverage is the
+share of logs whose 95 % interval contains the exact ρ(π). Each finished job is a file in --out and
+is not run again, so a stopped benchmark continues when the same command is run again.
 """
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 import torch
 
+from benchmarks.command_line import CommandLine, whole_number
 from benchmarks.coverage.cases import CHAINS, SIZES
 from benchmarks.coverage.run import METHODS, Job, result
 from benchmarks.coverage.table import Results, calibration_figure, table
@@ -22,13 +23,21 @@ TOGETHER = 20
 
 
 def main() -> None:
-    """Run what is not there yet, print the table and draw the figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chains", nargs="+", default=list(CHAINS), choices=list(CHAINS))
-    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="transitions")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--logs", type=int, default=200, help="logs of each chain (200)")
-    parser.add_argument("--out", type=Path, default=Path("runs/coverage"))
+    """Run the missing jobs, print the table and draw the figure."""
+    parser, number = CommandLine("coverage", __doc__), whole_number()
+    parser.add_argument(
+        "--chains", nargs="+", default=list(CHAINS), choices=list(CHAINS), help="names of chains"
+    )
+    parser.add_argument(
+        "--sizes", nargs="+", type=number, default=list(SIZES), help="transitions of a log"
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), choices=list(METHODS), help="what learns"
+    )
+    parser.add_argument("--logs", type=number, default=200, help="logs of each chain and size")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/coverage"), help="folder of results and figure"
+    )
     arguments = parser.parse_args()
     os.nice(10)
     torch.set_num_threads(1)

@@ -1,13 +1,14 @@
-"""Everything about a GPU in ten minutes: python -m benchmarks.gpu.
+"""All measurements on a GPU, in ten minutes: python -m benchmarks.gpu.
 
-The tests that need a GPU; populations of 1 to 65,536 runs, eager, compiled and as CUDA graphs, next
-to the copy and the matrix rate of the device; updates of Nature's Q-network in float32, TF32 and
-bf16, compiled and as graphs; the replay's memory; the bits of two runs; a small study. Rows go to
-OUT/gpu.jsonl one by one, all of them to OUT/gpu.json, a table to OUT/gpu.md. A part that fails is a
-row with its error, and the others have results.
+The program runs the tests that need a GPU. It measures populations of 1 to 65,536 runs (eager,
+compiled, and as CUDA graphs), the copy rate and the matrix rate of the device, updates of the
+network of Mnih et al. 2015 in float32, TF32 and bf16, the memory of the replay, the bits of two
+runs, and a small study. Each row is written to OUT/gpu.jsonl when it is known. At the end all rows
+are in OUT/gpu.json, and a table is in OUT/gpu.md. If a part fails, its row has the error, and the
+other parts still run.
 
-    python -m benchmarks.gpu --device cpu --small        a trial of the program itself
-    python -m benchmarks.gpu --wheels FOLDER             with packages that the machine has not
+    python -m benchmarks.gpu --device cpu --small        tests the program itself without a GPU
+    python -m benchmarks.gpu --wheels FOLDER             unpacks missing packages first
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.command_line import CommandLine
 from benchmarks.gpu.wheels import unpack_missing
 
 PARTS = ("device", "tests", "populations", "updates", "bits", "study")
@@ -24,17 +26,17 @@ TESTS = 150.0
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = CommandLine("gpu", __doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of the results")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cuda or cpu")
+    parser.add_argument("--small", action="store_true", help="use the small sizes of a test")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, help="run these parts alone"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--small", action="store_true", help="sizes of a test")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts alone")
     parser.add_argument("--budget", type=float, default=560.0, help="seconds for all parts")
-    parser.add_argument("--wheels", type=Path, help="folder of wheels; missing ones are unpacked")
+    parser.add_argument(
+        "--wheels", type=Path, help="folder of wheels; packages that are missing are unpacked"
+    )
     parser.add_argument("--digest", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 

@@ -1,13 +1,13 @@
-"""Choose presets: python -m benchmarks.presets [--purpose …] [--updates N] [--out DIR].
+"""Choose the presets: python -m benchmarks.presets.
 
 Every family of settings (`benchmarks.presets.candidates`) learns on every problem of its kind, all
-its step sizes as one population. The error of a setting is RMSVE after the last update over the
-spread of the true values, the geometric mean over runs; a setting is compared by the geometric mean
-over problems of its error relative to the best setting of its purpose there. A setting of which a
-run diverges is out. The problems of `benchmarks.accuracy` have no part in it.
+its step sizes as one population. The error of a setting is RMSVE after the last update, divided by
+the standard deviation of the true values over states; it is the geometric mean over runs. A setting
+is compared by its error relative to the best setting of its purpose on the same problem, as the
+geometric mean over problems. A setting with a diverged run is left out. The problems of
+`benchmarks.accuracy` are not used.
 """
 
-import argparse
 import json
 import math
 import time
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from agents.policy_evaluation import Task, chain_task, control_task
+from benchmarks.command_line import CommandLine, whole_number
 from benchmarks.presets.candidates import FAMILIES, Family, problems_of
 from envs.control.problems import control_problem
 from envs.finite.standard_problems import is_finite_problem, problem
@@ -115,12 +116,20 @@ def ranking(results: list[dict[str, Any]], purpose: str) -> list[tuple[float, st
 
 
 def main(purposes: Iterable[str] = ("fast", "accurate", "off-policy", "paper")) -> None:
-    """Run what is not there yet and print the best settings of each purpose."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--purpose", nargs="+", default=list(purposes))
-    parser.add_argument("--updates", type=int, default=10_000)
-    parser.add_argument("--hidden", type=int, nargs="+", default=[64])
-    parser.add_argument("--out", type=Path, default=Path("runs/presets-choice"))
+    """Run the missing jobs and print the best settings of each purpose."""
+    parser, number, names = CommandLine("presets", __doc__), whole_number(), list(purposes)
+    parser.add_argument(
+        "--purpose", nargs="+", default=names, choices=names, help="presets to choose"
+    )
+    parser.add_argument(
+        "--updates", type=number, default=10_000, help="updates, and transitions, of a run"
+    )
+    parser.add_argument(
+        "--hidden", type=number, nargs="+", default=[64], help="units of each hidden layer"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/presets-choice"), help="folder of the results"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from neural_tdc.learning.resampling import data_interval
 from neural_tdc.metrics.value_errors import rmsve
 from neural_tdc.types import Transition
 
-_COLUMNS = ("family", "RMSVE", "held-out error above the least one", "settings")
+_COLUMNS = ("family", "RMSVE", "held-out error above the smallest", "settings")
 
 
 def value_error(value: LinearValue, task: Task) -> float | None:

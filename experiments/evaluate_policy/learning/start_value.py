@@ -43,8 +43,12 @@ def value_of_runs(history: History, task: Task) -> dict[str, Any]:
     else:
         mean, low, high = map(float, mean_interval(values))
         shared = len(task.experience.transitions.reward) == 1 < len(values)
-        what = "initial parameters and draws, not another log" if shared else "with their data"
-        over = f"{len(values)} runs: {what}" if len(values) > 1 else ONE_RUN
+        what = (
+            ": initial parameters and draws, not another log"
+            if shared
+            else ", each with its own data"
+        )
+        over = f"{len(values)} runs{what}" if len(values) > 1 else ONE_RUN
     return value_entry(mean, low, high, over, run_evidence(task))
 
 
@@ -75,7 +79,7 @@ def value_line(name: str, summary: Mapping[str, Any], data: Evidence) -> str:
     if over in _INTERVAL_BY:
         what = f"{over} has no interval over runs; {_INTERVAL_BY[over]}"
     said = f"; {data}" if str(data) else ""
-    return f"{name}: value of the starts {mean_with_interval(value)} ({what}){said}"
+    return f"{name}: value of the policy ρ(π) {mean_with_interval(value)} ({what}){said}"
 
 
 def data_warnings(settings: EvaluationSettings, data: Evidence) -> list[str]:

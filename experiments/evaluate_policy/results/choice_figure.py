@@ -41,13 +41,19 @@ def choice_figure(
         axes[0].errorbar(mean, place, xerr=reach, fmt="o", capsize=3, color="C0")
     axes[0].set_yticks(range(len(rows)), [row["family"] for row in rows])
     axes[0].set_xscale("symlog", linthresh=10)
-    axes[0].set_xlabel("held-out squared error above the least one, % of it (95 % intervals)")
+    # The default margin is not logarithmic and cuts the last point.
+    axes[0].set_xlim(right=max(10.0, 2 * axes[0].dataLim.x1))
+    axes[0].set_title("Families of candidates")
+    axes[0].set_xlabel(
+        "held-out squared error above the smallest,\n% of the smallest (95 % intervals)"
+    )
     if truth is not None:
         true = truth.value.double().cpu()
         at_truth = values_at(value, truth_states(task, truth), task, true)
         axes[1].plot(true, at_truth.learned, ".", color="C0", alpha=0.6)
         ends = [float(true.min()), float(true.max())]
         axes[1].plot(ends, ends, color="black", linewidth=0.8)
+        axes[1].set_title("Learned and true values")
         axes[1].set_xlabel("true value")
         axes[1].set_ylabel("learned value")
     figure.suptitle(f"The best value function on {task.name}")

@@ -52,7 +52,7 @@ def noise_lines(noise: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
     floors = {rule: each["rmspbe_floor"] for rule, each in noise.items() if each["rmspbe_floor"]}
     said = ", ".join(f"{rule} {number(floor)}" for rule, floor in floors.items())
-    lines = [f"an RMSPBE below its noise cannot be told from 0: {said}"] if said else []
+    lines = [f"an RMSPBE below its noise cannot be distinguished from 0: {said}"] if said else []
     return [*lines, f"below the noise, shown as 0: {', '.join(below)}"] if below else lines
 
 

@@ -107,7 +107,7 @@ def _against_truth(axes: "Axes", at: ValuesAt, error: float) -> None:
     low, high = (f(np.concatenate([at.true, at.learned])) for f in (np.min, np.max))
     axes.plot([low, high], [low, high], color="black", linewidth=0.8, label="V learned = V true")
     said = [what for what, there in _bars(spread is not None, error) if there]
-    axes.set_title("\n".join(["Values at the states of the truth", *said]))
+    axes.set_title("\n".join(["Learned and true values", *said]))
     axes.set_xlabel("V true")
     axes.set_ylabel("V learned")
     axes.legend()
@@ -116,7 +116,7 @@ def _against_truth(axes: "Axes", at: ValuesAt, error: float) -> None:
 def _bars(spread: bool, error: float) -> list[tuple[str, bool]]:
     return [
         ("vertical bars: standard deviation over runs", spread),
-        (f"horizontal bars: the truth's standard error {error:.2g}", error > 0),
+        (f"horizontal bars: standard error of the true values, {error:.2g}", error > 0),
     ]
 
 

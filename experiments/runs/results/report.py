@@ -121,8 +121,10 @@ def table(
     survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
     kind = interval_name(survivors, logarithm=errors)
     if any("noise_rmsve_states" in each for each in metrics):
-        kind = f"{kind}; of RMSVE over runs and the truth's states"
-    note = f"means over the runs that did not diverge, each of its own root [{kind}]"
+        kind = f"{kind}; of RMSVE over runs and the states of the true values"
+    note = (
+        f"means over the runs that did not diverge; of an error, means of each run's root [{kind}]"
+    )
     if not errors:
         note = f"means over the runs that did not diverge [{kind}, of errors on the logarithm]"
     return "\n".join([*lines, note])
@@ -172,14 +174,18 @@ class PartsProgress:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._start = self._said = self._began = time.perf_counter()
-        self._part = ""
+        self._part, self._done = "", 0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Hear that so much of a part is done; a new name is a new part."""
+        """Hear that so much of a part is done; a new name is a new part.
+
+        A method that learns several times begins the same part again.
+        """
         now = time.perf_counter()
         begins = what != self._part
-        if begins:
+        if begins or done < self._done:
             self._part, self._began = what, now
+        self._done = done
         if self._stream.isatty():
             if done == total or done % max(1, total // 100) == 0:
                 shown = what if total == 1 else f"{what}: {done:,} of {total:,}"
@@ -191,8 +197,9 @@ class PartsProgress:
         self._said = now
         said = [what] if total == 1 else [f"{what}: {done:,} of {total:,}"]
         said.append(f"after {now - self._start:.0f} s")
-        if 0 < done < total:
-            said.append(f"{time_left((now - self._began) * (total - done) / done, 'some ')} of it")
+        if 0 < done < total and now - self._began >= self.SOON:
+            left = time_left((now - self._began) * (total - done) / done, "about ")
+            said.append(f"{left} of this part")
         print(", ".join(said), file=self._stream, flush=True)
 
 

@@ -40,7 +40,7 @@ def test_the_interval_is_over_resamples_and_around_run_0(evaluate, tmp_path):
     assert value["over"].endswith(" episodes")
     assert "95 % interval over 11 resamples of" in resampled.out
     assert "resampling: run 0 learns from the data as they are" in resampled.out
-    assert value_of(tmp_path / "plain")["over"] == "12 runs: with their data"
+    assert value_of(tmp_path / "plain")["over"] == "12 runs, each with its own data"
     assert json.loads((tmp_path / "drawn/config.json").read_text())["resample"] == "episodes"
 
 
@@ -54,7 +54,7 @@ def test_effective_sample_size_and_largest_ratio_are_next_to_off_policy_values(e
     assert found["largest_ratio"] == pytest.approx(1.2)
     assert 50 < found["effective_sample_size"] < 60
     onward = evaluate(f"--problem boyan --features given --rule td {SHORT} --runs 3 --out boyan")
-    assert "value of the starts" in onward.out
+    assert "value of the policy ρ(π)" in onward.out
     assert "largest ratio" not in onward.out
 
 
@@ -83,7 +83,7 @@ def test_auto_has_an_interval_over_a_hundred_resamples(evaluate, tmp_path):
     assert value["over"].startswith("100 resamples of ")
     assert value["low"] < -24.667 < value["high"]
     assert value["high"] - value["low"] < 3
-    assert "auto: value of the starts" in outcome.out
+    assert "auto: value of the policy ρ(π)" in outcome.out
 
 
 def test_without_resampling_auto_has_no_interval_and_says_how_to_get_one(evaluate, tmp_path):

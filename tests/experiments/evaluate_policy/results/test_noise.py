@@ -50,6 +50,6 @@ def test_the_floor_of_rmspbe_is_the_mean_over_survivors_and_zeros_are_counted():
     noise = noise_summary(history, None)
     assert noise == {"truth": None, "rmspbe_floor": 0.3, "below_noise": {"rmspbe": 1}}
     assert noise_lines({"tdc": noise}) == [
-        "an RMSPBE below its noise cannot be told from 0: tdc 0.3000",
+        "an RMSPBE below its noise cannot be distinguished from 0: tdc 0.3000",
         "below the noise, shown as 0: tdc RMSPBE in 1 run(s)",
     ]

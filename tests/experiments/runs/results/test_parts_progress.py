@@ -39,9 +39,25 @@ def test_elsewhere_than_on_a_terminal_parts_begin_with_a_line_and_long_ones_say_
         "lstd-random at scale 1, after 2 s",
         "updates of bodies: 0 of 8,000, after 5 s",
         # Ten seconds of it are over at the third report.
-        "updates of bodies: 600 of 8,000, after 17 s, some 148 s left of it",
-        "updates of bodies: 1,200 of 8,000, after 29 s, some 136 s left of it",
-        "updates of bodies: 1,800 of 8,000, after 41 s, some 124 s left of it",
+        "updates of bodies: 600 of 8,000, after 17 s, about 148 s left of this part",
+        "updates of bodies: 1,200 of 8,000, after 29 s, about 136 s left of this part",
+        "updates of bodies: 1,800 of 8,000, after 41 s, about 124 s left of this part",
+    ]
+
+
+def test_a_part_that_begins_again_is_estimated_from_its_new_beginning(now):
+    out = io.StringIO()
+    progress = PartsProgress(out)
+    for _ in range(2):
+        for done in (200, 4000, 8000):
+            progress("fitted", done, 8000)
+            now[0] += 12
+    assert out.getvalue().splitlines() == [
+        "fitted: 4,000 of 8,000, after 12 s, about 12 s left of this part",
+        "fitted: 8,000 of 8,000, after 24 s",
+        "fitted: 200 of 8,000, after 36 s",
+        "fitted: 4,000 of 8,000, after 48 s, about 12 s left of this part",
+        "fitted: 8,000 of 8,000, after 60 s",
     ]
 
 

@@ -103,7 +103,7 @@ def test_an_error_that_is_rounding_is_shown_as_zero():
 def test_intervals_are_called_what_they_are_and_means_what_they_are_of():
     errors = table({"td": result(runs=3), "tdc": result(runs=12)})
     assert errors.endswith(
-        "means over the runs that did not diverge, each of its own root "
+        "means over the runs that did not diverge; of an error, means of each run's root "
         "[95 % interval, Student's t on the logarithm]"
     )
     columns = [("RMSVE", "rmsve", "final")]
