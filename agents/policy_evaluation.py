@@ -277,7 +277,11 @@ def stream_experience(
     device: torch.device | str,
     of_actions: bool = False,
 ) -> Experience:
-    """Return the experience of runs with a stream each."""
+    """Return the experience of runs with one stream each.
+
+    streams: leaves [stream, time, …]; table: [row, …] observations by number, None where the
+    streams hold the observations themselves
+    """
     stream_index = torch.arange(runs, device=device)
     key = keys(seed, runs, "sampling").to(device)
     return Experience(streams, table, stream_index, key, of_actions=of_actions)

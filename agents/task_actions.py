@@ -99,7 +99,7 @@ class TaskActions(NamedTuple):
         return self.rows.at(observation, self._probabilities(raw).to(observation))
 
     def state_rows(self, row: Tensor) -> Tensor:
-        """Return the number of the row of a state from that of a pair, in a chain's table."""
+        """Return the rows [n] of the states, from the rows [n] of a chain's pairs."""
         assert self.probability is not None
         return len(self.probability) * self.rows.size + row // self.rows.size
 

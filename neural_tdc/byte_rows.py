@@ -67,7 +67,7 @@ class ByteRows(Tensor):
         return f"ByteRows(shape={tuple(self.shape)}, dtype={self.dtype})"
 
     def numbers(self) -> Tensor:
-        """Return the numbers."""
+        """Return the rows as plain numbers, [row, …]."""
         return unit_rows(self.table, self.number, self.units, self.dtype)
 
     def numpy(self, **how: Any) -> Any:
@@ -184,17 +184,17 @@ def in_given_units(
 
 
 def as_numbers(observation: Tensor) -> Tensor:
-    """Return rows that are to be used several times as plain numbers."""
+    """Return observations [row, …] as plain numbers, for rows that are used several times."""
     return observation.numbers() if isinstance(observation, ByteRows) else observation
 
 
 def rows_at_once(observation: Tensor) -> int:
-    """Return how many observations are used at a time."""
+    """Return the number of observations [row, …] that are used at a time."""
     return max(_FEWEST, min(_ROWS, _NUMBERS // max(1, math.prod(observation.shape[1:]))))
 
 
 def row_blocks(observation: Tensor) -> Iterator[slice]:
-    """Return which observations are used together, a few at a time where they are large."""
+    """Return the slices of observations [row, …] that are used together: few rows if large."""
     some, count = rows_at_once(observation), len(observation)
     return (slice(begin, min(begin + some, count)) for begin in range(0, count, some))
 
@@ -220,7 +220,7 @@ def evaluated_in_blocks(
 
 
 def differing(first: Tensor, second: Tensor) -> Tensor:
-    """Tell which of two observations differ, [row].
+    """Tell in which rows two tensors of observations [row, …] differ, [row].
 
     Rows of one table differ where their numbers do, though they may look alike.
     """

@@ -33,7 +33,7 @@ class Standardisation(nn.Module):
         self.register_buffer("like", torch.zeros((), dtype=dtype), persistent=False)
 
     def forward(self, observation: Tensor) -> Tensor:
-        """Return the standardised observation."""
+        """Return the standardised observations, of the shape of the raw ones, [n, …]."""
         raw = observation.to(self.shift.dtype)
         return ((raw - self.shift) / self.scale).to(self.like.dtype)
 
@@ -113,7 +113,8 @@ class ValueFunction:
     def spread(self, observation: Any, action: Any = None) -> Float[Tensor, "*batch"]:
         """Return the standard deviation of the values over the runs that did not diverge.
 
-        It says how much initial parameters and draws matter, not how far V is from the truth.
+        observation: raw, [n, …] or […]; action: with values of actions, [n] or [n, …]
+        It shows the effect of initial parameters and draws, not the distance from the true values.
         Raises ValueError as `of_runs`, and where fewer than two runs did not diverge.
         """
         return self._survivors(observation, 2, action).std(0)

@@ -56,7 +56,7 @@ class GreedyActor:
 
     @torch.no_grad()
     def greedy(self, observation: Tensor) -> Tensor:
-        """Return the best action at every observation, on the network's device."""
+        """Return the best action [n] at observations [n, …], on the network's device."""
         return self.network(observation).argmax(1)
 
 

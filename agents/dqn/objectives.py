@@ -112,7 +112,7 @@ class ActionValues(Protocol):
         """Return the head."""
 
     def features(self, observation: Tensor) -> Tensor:
-        """Return the features of observations."""
+        """Return the features [n, d] of observations [n, …]."""
 
     def __call__(self, observation: Tensor) -> Tensor:
         """Return the values of all actions."""

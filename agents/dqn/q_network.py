@@ -132,7 +132,7 @@ def make_network(
 
 
 def matrix_operations(network: nn.Module, observation: Tensor) -> int:
-    """Return the multiplications and additions of one forward pass in its layers."""
+    """Return the number of multiplications and additions of a forward pass with `observation`."""
     total = 0
 
     def count(layer: nn.Module, _: Any, output: Tensor) -> None:

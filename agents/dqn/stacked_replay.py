@@ -90,7 +90,7 @@ class StackedReplay:
         self._open(which, frame)
 
     def restart(self, which: Int[np.ndarray, " some"], frame: np.ndarray) -> None:
-        """Begin a new episode in some runs, whose last one has ended."""
+        """Begin a new episode in the runs `which`; frame: [some, …], their first frames."""
         now = self._row(which, self._time[which])
         self._terminated[now] = self._cut[now] = self._is_transition[now] = False
         self._complete(which)

@@ -18,7 +18,7 @@ _ALIGNMENT = 8
 def host_buffer(
     shape: Sequence[int], dtype: torch.dtype, device: torch.device | str
 ) -> torch.Tensor:
-    """Return memory of the host that can be copied to the device without waiting for it."""
+    """Return an empty tensor on the host whose copy to the device does not block the host."""
     return torch.empty(*shape, dtype=dtype, pin_memory=torch.device(device).type == "cuda")
 
 
@@ -31,7 +31,7 @@ def _places(arrays: Sequence[np.ndarray]) -> list[int]:
 
 
 def packed(arrays: Sequence[np.ndarray], device: torch.device | str) -> Tensor:
-    """Return the bytes of the arrays in one buffer on the host."""
+    """Return the bytes of the arrays, one after the other, in one buffer [bytes] on the host."""
     places = _places(arrays)
     buffer = host_buffer((places[-1],), torch.uint8, device)
     whole = buffer.numpy()

@@ -85,17 +85,17 @@ class DiscreteActions(NamedTuple):
         return decide
 
     def samples_itself(self, policy: Policy, observation: np.ndarray) -> bool:
-        """Tell whether a policy draws its actions otherwise than from the uniform numbers."""
+        """Tell whether a policy draws its actions by itself, not from the uniform numbers."""
         return is_sampler(policy)
 
     def answers(self, policy: Policy, observation: np.ndarray) -> np.ndarray:
-        """Return what a policy answers: probabilities, or actions sampled by fixed generators."""
+        """Return probabilities [n, actions], or its actions [n] by fixed generators."""
         if is_sampler(policy):
             return _tried(self, policy, observation)
         return probabilities(policy, observation, self.size)
 
     def executed(self, action: np.ndarray) -> np.ndarray:
-        """Return actions as the environment numbers them."""
+        """Return actions [n], numbered from 0, as the environment numbers them."""
         return action + self.start
 
     def log_densities(self, policy: Policy, observation: np.ndarray, action: np.ndarray) -> Any:
@@ -165,7 +165,7 @@ class BoxActions(NamedTuple):
         return decide
 
     def samples_itself(self, policy: Policy, observation: np.ndarray) -> bool:
-        """Tell whether a policy draws its actions otherwise than from the uniform numbers."""
+        """Tell whether a policy draws its actions by itself, not from the uniform numbers."""
         if is_sampler(policy):
             return True
         answer = self._answer(policy, observation)
@@ -173,11 +173,11 @@ class BoxActions(NamedTuple):
         return isinstance(answer, Distribution) and inverse(answer, levels) is None
 
     def answers(self, policy: Policy, observation: np.ndarray) -> np.ndarray:
-        """Return the actions that a policy draws from fixed numbers."""
+        """Return the actions [n, *action] that a policy draws from fixed numbers."""
         return _tried(self, policy, observation)
 
     def executed(self, action: np.ndarray) -> np.ndarray:
-        """Return actions within the bounds, as the environment stores them."""
+        """Return actions [n, *action] clipped to the bounds, as the environment takes them."""
         return np.clip(action, self.low, self.high).astype(self.dtype)
 
     def log_densities(self, policy: Policy, observation: np.ndarray, action: np.ndarray) -> Any:

@@ -169,7 +169,10 @@ def observation_encoder(
 
 
 def checked_observation(name: str, shape: tuple[int, ...], encoded: Any) -> np.ndarray:
-    """Return an encoded observation in float32; ValueError where it is not of its space's shape."""
+    """Return an encoded observation in float32.
+
+    Raises ValueError for another shape than that of its space.
+    """
     try:
         found = np.asarray(encoded, dtype=np.float32)
     except (TypeError, ValueError):

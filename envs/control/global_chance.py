@@ -94,6 +94,6 @@ class OwnChance(gymnasium.Wrapper):
             return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take a step."""
+        """Take a step with generators of its own; see `gymnasium.Env.step`."""
         with self._apart():
             return self.env.step(action)

@@ -21,9 +21,9 @@ def importance_ratios(
 ) -> np.ndarray:
     """Return min(π(a|s) / b(a|s), limit) of the drawn actions [n], by densities or probabilities.
 
-    ValueError: a policy has neither, a discrete action that the target takes and the behaviour
-    never does, a density of the behaviour's own action that is 0, or a ratio that is too large for
-    float32.
+    Raises ValueError for a policy that has neither, a discrete action that the target takes and
+    the behaviour never does, a density of the behaviour's own action that is 0, and a ratio that is
+    too large for float32.
     """
     if (
         isinstance(actions, DiscreteActions)

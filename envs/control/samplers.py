@@ -14,6 +14,7 @@ def sampled_actions(
 ) -> np.ndarray:
     """Let a policy draw actions by generators that follow from uniform numbers [n].
 
+    observation: [n, …]; returns [n, …]
     together: one generator for all, from the first number; else the rows one by one, so that each
         is what it would be alone
     """
@@ -70,5 +71,5 @@ def sampler_log_probability(policy: Any, observation: np.ndarray, action: np.nda
 
 
 def first_shown(action: np.ndarray) -> str:
-    """Return how a message shows actions: their shape and the first numbers."""
+    """Return how a message shows actions [n, …]: their shape and the first numbers."""
     return f"the shape {list(action.shape)}, first {action.ravel()[:4].tolist()}"

@@ -112,7 +112,10 @@ class AtariEnvironments:
         self._ended = np.zeros(count, dtype=bool)
 
     def reset(self, seed: int) -> np.ndarray:
-        """Begin a new game everywhere; environment i depends on (seed, i) only."""
+        """Begin a new game everywhere; return the frames [environment, …].
+
+        Environment i depends on (seed, i) only.
+        """
         seeds = [
             int(torch.randint(2**31, (), generator=generator(seed, "environment", index)))
             for index in range(self.count)

@@ -72,11 +72,17 @@ class GymnasiumEnvironments:
         return encoded.reshape(self.frame_shape)
 
     def reset(self, seed: int) -> np.ndarray:
-        """Begin a new game everywhere; environment i depends on (seed, i) only."""
+        """Begin a new game everywhere; return the frames [environment, …].
+
+        Environment i depends on (seed, i) only.
+        """
         return self.reset_each([(seed, index) for index in range(self.count)])
 
     def reset_each(self, sources: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Begin a new game everywhere; environment i depends on its own (seed, index) only."""
+        """Begin a new game everywhere; return the frames [environment, …].
+
+        sources: the (seed, index) of each environment, on which alone its game depends
+        """
         self._ended[:] = False
         frames = []
         for environment, (seed, index) in zip(self._environments, sources, strict=True):
@@ -113,7 +119,7 @@ class GymnasiumEnvironments:
 
     @property
     def ended(self) -> np.ndarray:
-        """Return the numbers of the environments whose next step begins a new game."""
+        """Return the numbers [some] of the environments whose next step begins a new game."""
         return np.flatnonzero(self._ended)
 
     def state(self) -> dict[str, Any] | None:

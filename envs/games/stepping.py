@@ -48,11 +48,14 @@ class Environments(Protocol):
     protocol: dict[str, Any]
 
     def reset(self, seed: int) -> np.ndarray:
-        """Begin a new game everywhere; environment i depends on (seed, i) only."""
+        """Begin a new game everywhere; return the frames [environment, …].
+
+        Environment i depends on (seed, i) only.
+        """
         ...
 
     def send(self, action: np.ndarray) -> None:
-        """Begin a step; it may go on while the caller does something else."""
+        """Begin a step with actions [environment]; it may run while the caller does other work."""
         ...
 
     def receive(self) -> GameStep:

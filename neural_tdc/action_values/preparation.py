@@ -114,7 +114,11 @@ def state_rows(
 
 
 def policy_weights(policy: Any, asked: Tensor, actions: int) -> Float[Tensor, "n action"]:
-    """Return π(·|s); ValueError for a policy that knows another number of actions."""
+    """Return the probabilities π(·|s) of a policy.
+
+    asked: [n, …] observations, as the policy takes them
+    Raises ValueError for a policy with another number of actions.
+    """
     probability = action_probabilities(policy, asked, actions)
     if probability.shape[1] != actions:
         raise ValueError(

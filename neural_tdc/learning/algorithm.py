@@ -53,7 +53,7 @@ class State(NamedTuple):
 
 
 def initial_state(algorithm: Algorithm, parameters: Parameters, rule_state: Any) -> State:
-    """Return the state before the first step."""
+    """Return the state of one run before its first step; rule_state: as `Rule.init` gives it."""
     return State(
         parameters,
         rule_state,

@@ -79,5 +79,5 @@ def updated_average(averaging: Averaging, state: Any, parameters: Parameters) ->
 
 
 def averaged(parameters: Parameters, state: Any) -> Parameters:
-    """Return the parameters with the means of the parts that are averaged."""
+    """Return the parameters with the means of the parts that are averaged; state: the means."""
     return parameters._replace(**state.mean) if state else parameters

@@ -81,6 +81,7 @@ def initial_population(
     """Return the state of all runs before the first update; see `prepare`.
 
     bodies: tensors with a leading run axis, empty for given features; head: [feature]
+    observation: […] one observation, without a batch axis
     """
     states = []
     for run in range(runs):
@@ -95,6 +96,9 @@ def initial_population(
 def base_steps(
     rule: Rule, sizes: StepSizes | Sequence[float], runs: int, like: Tensor
 ) -> StepSizes:
-    """Return base step sizes [run] each, as the rule takes them."""
+    """Return base step sizes [run] each, as the rule takes them.
+
+    sizes: of body, head and auxiliary vector; like: a tensor with the precision and device to use
+    """
     taken = rule.step_sizes(StepSizes(*sizes))
     return StepSizes(*(like.new_full((runs,), size) for size in taken))

@@ -53,7 +53,7 @@ class Experience(NamedTuple):
     weights: ActionWeights | None = None
 
     def observed(self, number: Int[Tensor, "*batch"]) -> Tensor:
-        """Return the observations of row numbers into the table, as they are learned from."""
+        """Return the observations [*batch, …] of row numbers, as they are learned from."""
         assert self.table is not None
         if self.units is None:
             return self._plain(self.table[number])

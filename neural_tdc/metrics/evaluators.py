@@ -188,9 +188,10 @@ def sample_evaluator(
 
 
 def features_in_double(features: FeatureMap, body: Body, observation: Tensor) -> Tensor:
-    """Return the features of observations in float64, computed in the observations' precision.
+    """Return the features [n, d] of observations [n, …] in float64.
 
-    In float64 for observations that are whole numbers, such as the bytes of pictures.
+    They are computed in the precision of the observations, and in float64 for observations that
+    are whole numbers, such as the bytes of pictures.
     """
     if not observation.is_floating_point():
         observation = observation.double()

@@ -41,5 +41,5 @@ def feature_map(module: nn.Module) -> FeatureMap:
 
 
 def given_features(body: Body, observation: Tensor) -> Tensor:
-    """Return the observation itself: the features of a problem that gives them."""
+    """Return the observation [batch, d] itself: the features of a problem that gives them."""
     return observation

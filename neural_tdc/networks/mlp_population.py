@@ -140,7 +140,10 @@ def _after(layer: Layer, inputs: Tensor, activation: Activation) -> Tensor:
 def objective_value(
     objective: NetworkObjective, parameters: Parameters, inputs: Tensor, target: Tensor
 ) -> Float[Tensor, "*run"]:
-    """Return f(W, θ): the mean loss with the ridge, for each run."""
+    """Return f(W, θ) of each run: the mean loss with the ridge.
+
+    inputs: [*run, sample, input]; target: [*run, sample], of numbers or of labels
+    """
     prediction = features(parameters.body, inputs, objective.activation) @ parameters.head
     penalty = objective.ridge / 2 * parameters.head.square().sum((-2, -1))
     return objective.loss.value(prediction, target) + penalty
@@ -153,6 +156,8 @@ def gradients(
     target: Tensor,
 ) -> Parameters:
     """Return ∇_W f and ∇_θ f, of the shapes of the parameters, for each run.
+
+    target: [*run, sample], of numbers or of labels
 
     For Z = σ(XW) and E the loss's derivative by the predictions: ∇_θ = ZᵀE/n + λθ, and backwards
     from Eθᵀ/n through every layer ∇_W = Xᵀ[(Eθᵀ)∘σ'(XW)]/n. Source: section 5 of arXiv 2605.15530

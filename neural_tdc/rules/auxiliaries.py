@@ -35,7 +35,7 @@ class AuxiliaryRow(Part):
         return None
 
     def start(self, parameters: Parameters, observation: Tensor) -> Tensor:
-        """Return the vector before the first update, 0."""
+        """Return the vector [size] before the first update: 0. observation: […], one of them."""
         return parameters.head.new_zeros(len(parameters.head))
 
     def space(
@@ -45,7 +45,7 @@ class AuxiliaryRow(Part):
         return feature
 
     def feature_part(self, omega: Tensor, size: int) -> Tensor | None:
-        """Return the entries of ω that belong to φ, [size], None for none."""
+        """Return the entries [size] of ω that belong to φ; None if there are none."""
         return omega
 
     def weights(self, s: BatchTerms, inner: InnerProducts) -> RowWeights:
@@ -53,7 +53,10 @@ class AuxiliaryRow(Part):
         raise NotImplementedError
 
     def direction(self, s: BatchTerms, inner: InnerProducts, space: Tensor) -> Tensor:
-        """Return what is subtracted from the vector after multiplication by its step size."""
+        """Return what is subtracted from the vector after multiplication by its step size.
+
+        space: [batch, size], the features that the vector weighs
+        """
         return self.shrinkage * inner.omega - s.added(self.weights(s, inner), space)
 
 

@@ -76,7 +76,10 @@ class BatchTerms:
     def inner_products(
         self, space: Tensor, omega: Tensor, feature_part: Tensor | None
     ) -> InnerProducts:
-        """Return the inner products of the space's features, [batch, size], with ω."""
+        """Return the inner products of the space's features, [batch, size], with ω, [size].
+
+        feature_part: the entries of ω that belong to φ, None if there are none
+        """
         value = space @ omega
         return InnerProducts(omega, feature_part, value, self.weighted(value))
 
@@ -134,7 +137,7 @@ def weighted_mean(
 
 
 def with_next(total: Tensor, row: RowWeights, next_feature: Tensor) -> Tensor:
-    """Add the mean of a row's weights times φ', where it has some."""
+    """Return the total [d] plus the mean of a row's weights times φ', [batch, d], if it has any."""
     if row.next_feature is None:
         return total
     return total + weighted_mean(row.next_feature, next_feature)
@@ -148,5 +151,5 @@ def outer(
 
 
 def plus(weight: Tensor, other: Tensor | None) -> Tensor:
-    """Return the sum of two weights, of which the second may be missing."""
+    """Return the sum of two weights [batch], of which the second may be missing."""
     return weight if other is None else weight + other

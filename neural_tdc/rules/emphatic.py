@@ -30,7 +30,7 @@ class FollowOn(ImportanceRatio):
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> PartState:
-        """Return the state of a stream that has not begun."""
+        """Return the state of a stream that has not begun; see `Part.init`."""
         return {"emphasis": parameters.head.new_ones(1), "carried": parameters.head.new_zeros(1)}
 
     def update(self, context: Context, state: PartState) -> PartState:

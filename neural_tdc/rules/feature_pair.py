@@ -27,7 +27,10 @@ def pair_of_features(
 
 
 def pulled_back(body: Body, cotangents: Cotangents, pull_back: Any) -> Body:
-    """Return the body's direction, the mean over the batch of the products with (c, c')."""
+    """Return the body's direction, the mean over the batch of the products with (c, c').
+
+    pull_back: the vector-Jacobian product of the pair (φ, φ'), each [batch, d]
+    """
     c, c_next = cotangents
     if c is None or not body:
         return {name: torch.zeros_like(tensor) for name, tensor in body.items()}

@@ -71,7 +71,7 @@ class TdHead(HeadRow):
         return RowWeights(error=True)
 
     def direction(self, s: BatchTerms, inner: InnerProducts | None, state: PartState) -> Tensor:
-        """Return λθ less what is added; see `HeadRow.direction`."""
+        """Return λθ minus what is added to θ, [d]; see `HeadRow.direction`."""
         return self.ridge * s.head - s.added(self.weights(s, inner), s.feature)
 
 
@@ -150,9 +150,9 @@ class TdcHead(TdrcHead):
     auxiliary: CovarianceAuxiliary = field(default_factory=CovarianceAuxiliary)
 
     def direction(self, s: BatchTerms, inner: InnerProducts | None, state: PartState) -> Tensor:
-        """Return TDRC's direction and εω, by which it is a gradient with C + εI.
+        """Return TDRC's direction plus εω, [d]: the gradient with C + εI in place of C.
 
-        TDRC leaves that out on purpose.
+        TDRC itself leaves εω out.
         """
         assert inner is not None
         return super().direction(s, inner, state) + self.auxiliary.epsilon * inner.omega

@@ -125,7 +125,7 @@ def linear_scan(
 
 
 def delayed(values: Tensor, by: int) -> Tensor:
-    """Return the values of `by` rows before, 0 for the first rows."""
+    """Return the values [row, …] of the row `by` rows earlier, 0 for the first rows."""
     return torch.cat([torch.zeros_like(values[:by]), values[:-by]])
 
 

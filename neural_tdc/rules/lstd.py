@@ -36,13 +36,13 @@ class LstdHead(HeadRow):
     lstd_epsilon: float = 1e-3
 
     def step_size(self, size: Any) -> Any:
-        """Return 1."""
+        """Return 1: the head is assigned, so no step size applies."""
         return torch.ones_like(size) if isinstance(size, Tensor) else 1.0
 
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> PartState:
-        """Return statistics that have seen nothing; see `Part.init`."""
+        """Return the statistics of no transitions; see `Part.init`."""
         head = parameters.head
         return {
             "matrix": head.new_zeros(len(head), len(head)),
@@ -59,7 +59,7 @@ class LstdHead(HeadRow):
         return accumulated(state, credit(feature), difference, batch.reward, self.lstd_window)
 
     def direction(self, s: BatchTerms, inner: InnerProducts | None, state: PartState) -> Tensor:
-        """Return θ − θ_LSTD."""
+        """Return θ − θ_LSTD, [d]; subtracted at step size 1, it assigns θ_LSTD."""
         return s.head - lstd_solution(state, self.lstd_epsilon)
 
 

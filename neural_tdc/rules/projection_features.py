@@ -51,11 +51,11 @@ class RandomFeatures:
         return {"weight": draw.to(flat) * scale, "shift": self.shift(turn).to(flat)}
 
     def shift(self, turn: Tensor) -> Tensor:
-        """Return the shift of each feature's input, from a uniform draw in [0, 2π)."""
+        """Return the shift of each feature's input, [size], from a uniform draw in [0, 2π)."""
         return turn / torch.pi - 1
 
     def basis(self, inputs: Tensor) -> Tensor:
-        """Return the random features of their inputs."""
+        """Return the random features of their inputs, both [batch, size]."""
         return inputs.tanh()
 
     def update(self, state: PartState, body: Body) -> PartState:
@@ -78,11 +78,11 @@ class FourierFeatures(RandomFeatures):
     """Random Fourier features of the observation, drawn once a run."""
 
     def shift(self, turn: Tensor) -> Tensor:
-        """Return the phase."""
+        """Return the phase, which is the draw [size] itself."""
         return turn
 
     def basis(self, inputs: Tensor) -> Tensor:
-        """Return the cosines."""
+        """Return the cosines of the inputs, both [batch, size]."""
         return inputs.cos()
 
 
@@ -224,7 +224,7 @@ class ProjectionAuxiliary(CovarianceAuxiliary):
         return self.projection(len(parameters.head)).update(state, parameters.body)
 
     def start(self, parameters: Parameters, observation: Tensor) -> Tensor:
-        """Return the vector before the first update, 0."""
+        """Return the vector [size] before the first update: 0."""
         features = len(parameters.head)
         size = self.projection(features).size(observation, features)
         return parameters.head.new_zeros(size)
@@ -237,5 +237,5 @@ class ProjectionAuxiliary(CovarianceAuxiliary):
         return projection.features(state, features, batch.observation, feature)
 
     def feature_part(self, omega: Tensor, size: int) -> Tensor | None:
-        """Return the entries of ω_ψ that belong to the present φ, [size], None for none."""
+        """Return the entries [size] of ω_ψ that belong to the present φ; None if there are none."""
         return omega[-size:] if self.projection(size).holds_features else None

@@ -61,6 +61,7 @@ class Rule:
         """Return what is subtracted after multiplication by the step sizes, a mean over the batch.
 
         features: `features(body, observation) -> [batch, d]`
+        state:    what `init` and `update` return
         """
         raise NotImplementedError(f"{type(self).__name__} has no method directions")
 

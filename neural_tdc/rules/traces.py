@@ -76,11 +76,14 @@ class TracedTerms(BatchTerms):
     def inner_products(
         self, space: Tensor, omega: Tensor, feature_part: Tensor | None
     ) -> InnerProducts:
-        """Return the inner products with ω, of which m(u) = zᵀω; see `BatchTerms`."""
+        """Return the inner products [batch] with ω, of which m(u) = zᵀω; see `BatchTerms`."""
         return InnerProducts(omega, feature_part, space @ omega, self.trace @ omega)
 
     def settled(self, inner: InnerProducts) -> Tensor:
-        """Return (1 − λ)zᵀω: the rest of m(u) is carried to the next transition, whose φ is φ'."""
+        """Return (1 − λ)zᵀω, [batch].
+
+        The rest of m(u) is carried to the next transition, whose φ is the present φ'.
+        """
         return (1 - self.trace_decay) * inner.weighted
 
     def behaviour(self, inner: InnerProducts) -> Tensor:
@@ -94,7 +97,7 @@ class TracedTerms(BatchTerms):
         return (self.trace - self.behaviour_trace) @ inner.omega
 
     def added(self, row: RowWeights, space: Tensor) -> Tensor:
-        """Return what a row adds, with δz for the weighted error; see `BatchTerms`."""
+        """Return what a row adds, [size], with δz for the weighted error; see `BatchTerms`."""
         parts = [weighted_mean(self.td_error, self.trace)] if row.error else []
         if row.feature is not None:
             parts.append(weighted_mean(row.feature, space))
@@ -124,7 +127,7 @@ class EligibilityTraces(OneStepView):
     def init(
         self, parameters: Parameters, observation: Tensor, generator: torch.Generator
     ) -> PartState:
-        """Return the traces of a stream that has not begun."""
+        """Return the traces of a stream that has not begun: 0; see `Part.init`."""
         head = parameters.head
         names = (TRACE, BEHAVIOUR) if self.behaviour else (TRACE,)
         return {

@@ -74,7 +74,7 @@ def automatic_update(
     target: Tensor,
     update: Int[Tensor, ""],
 ) -> AutomaticState:
-    """Take update number `update` = 0, 1, … of every run.
+    """Take update number `update` = 0, 1, … of every run; target: [run, sample].
 
     The gradients of the secant pair are both taken on the batch given, so that an update costs two.
     """
@@ -134,5 +134,8 @@ def _direction(sign: Tensor, slope: Tensor, buffer: Tensor) -> Tensor:
 
 
 def descended(rate: Float[Tensor, " run"], part: Any, direction: Any) -> Any:
-    """Return body or head of all runs after a step, each run's at its own rate."""
+    """Return body or head of all runs after a step, each run at its own rate.
+
+    part, direction: tensors with a leading run axis, or trees of them
+    """
     return tree_map(lambda leaf, along: leaf - _scaled(rate.to(leaf.dtype), along), part, direction)

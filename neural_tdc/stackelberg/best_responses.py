@@ -48,7 +48,10 @@ def _refuse_singular(matrix: Tensor, scale: Tensor, what: str) -> None:
 
 
 def positive_solution(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solve a positive definite system without a look at values, hence also under vmap."""
+    """Solve a positive definite system, also under vmap: no decision depends on values.
+
+    matrix: [*batch, n, n]; right: [*batch, n, k]
+    """
     factor, failure = torch.linalg.cholesky_ex(matrix)
     # A failed factor holds plausible numbers; NaN shows at once.
     factor = torch.where(failure == 0, factor, torch.nan)

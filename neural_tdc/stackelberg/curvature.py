@@ -63,7 +63,7 @@ class Curvature(NamedTuple):
 
 
 def flatten(tree: Any) -> tuple[Float[Tensor, " size"], Callable[[Tensor], Any]]:
-    """Lay a pytree of tensors out as one vector, and return the way back."""
+    """Return a pytree of tensors as one vector, and the function that maps vectors back."""
     leaves, structure = tree_flatten(tree)
     sizes = [leaf.numel() for leaf in leaves]
 
@@ -77,6 +77,7 @@ def flatten(tree: Any) -> tuple[Float[Tensor, " size"], Callable[[Tensor], Any]]
 def hessian_operator(function: Callable[[Any], Tensor], parameters: Any) -> Operator:
     """Return the Hessian of a scalar function of a pytree of tensors, as a product.
 
+    function: parameters → a tensor without axes; parameters: the pytree at which it is taken
     The gradient is taken once and its graph kept; each product is one backward pass through it.
     """
     vector, restore = flatten(parameters)
@@ -110,6 +111,7 @@ def reduced_hessian_operator(
 ) -> Operator:
     """Return ∇²Φ(W) = f_WW − f_Wθ f_θθ⁻¹ f_θW at θ = θ*(W), as a product.
 
+    body:      W, a tensor or a pytree of tensors
     head:      the best response, where it is known already
     tolerance: relative, of the solves with f_θθ where the head has more than 4,096 entries (1e-10
                in float64, 1e-5 in float32); up to there f_θθ is formed and factorised once

@@ -52,7 +52,11 @@ def surface(
     second: Any,
     coefficients: Float[Tensor, " grid"],
 ) -> Float[Tensor, "grid grid"]:
-    """Evaluate a scalar function of the body at W + aᵢU + aⱼV for all i and j."""
+    """Evaluate a scalar function of the body at W + aᵢU + aⱼV for all i and j.
+
+    body, first, second: W, U and V, trees of tensors of the same shapes
+    coefficients:        the numbers a
+    """
     centre, restore = flatten(body)
     along, across = flatten(first)[0], flatten(second)[0]
     with torch.no_grad():

@@ -63,6 +63,7 @@ def convex_minimum(
 ) -> tuple[Tensor, float, int]:
     """Minimise a convex function by Newton's method with a halving line search.
 
+    start:      the first point, of any shape
     direction:  (point, gradient) → Hessian⁻¹ gradient
     tolerance:  on the largest absolute entry of the gradient
     strict:     whether missing the tolerance raises a ValueError or is a RuntimeWarning

@@ -74,7 +74,10 @@ def softmax_loss(
 def regression(
     features: Features, observation: Tensor, target: Tensor, ridge: float
 ) -> StackelbergProblem:
-    """Make the regression problem (8) for `features(body, observation) -> [sample, feature]`."""
+    """Make the regression problem (8) for `features(body, observation) -> [sample, feature]`.
+
+    observation: [sample, …]; target: [sample]; ridge: λ. Source: equation (8) of arXiv 2605.15530.
+    """
     check_ridge(ridge)
     return StackelbergProblem(
         lambda body, head: squared_loss(features(body, observation), target, head, ridge),
@@ -94,6 +97,7 @@ def classification(
 ) -> StackelbergProblem:
     """Make the classification problem (11) for `features(body, observation) -> [sample, feature]`.
 
+    observation: [sample, …]; label: [sample]; ridge: λ. Source: equation (11) of arXiv 2605.15530.
     Without `classes` the labels are 0. and 1. and the head a vector; with it they are the integers
     0 … classes − 1 and the head is [feature, class]. tolerance, strict: as in `logistic_response`.
     """
@@ -145,7 +149,7 @@ def policy_evaluation(moments: Callable[[Any], Moments], ridge: float) -> Stacke
 
 
 def reduced_objective(problem: StackelbergProblem, body: Any) -> Float[Tensor, ""]:
-    """Return Φ(W) = f(W, θ*(W)).
+    """Return Φ(W) = f(W, θ*(W)); body: W, a tensor or a pytree of tensors.
 
     Autograd through it gives ∇Φ; its second derivatives are those of Φ only where the best response
     is differentiable, as the ridge's is: see `curvature.reduced_hessian_operator` for all others.
@@ -156,6 +160,7 @@ def reduced_objective(problem: StackelbergProblem, body: Any) -> Float[Tensor, "
 def reduced_gradient(problem: StackelbergProblem, body: Any) -> tuple[Any, Float[Tensor, ""]]:
     """Return ∇Φ(W) = ∇_W f(W, θ) at θ = θ*(W), like W, and Φ(W).
 
+    body: W, a tensor or a pytree of tensors
     One backward pass at the fixed best response. Source: Danskin's theorem, Lemma 3.2 of
     arXiv 2605.15530.
     """

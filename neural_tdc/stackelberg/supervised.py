@@ -197,6 +197,7 @@ def given_update(
 ) -> GivenState:
     """Take one update of the arms with given rates: update (2) of arXiv 2605.15530.
 
+    target: [run, sample]; update: its number, from 0
     Steps of RMSProp and Adam are those of `torch.optim` with its own defaults.
     """
     directions = gradients(learning.objective, state.parameters, inputs, target)
@@ -219,7 +220,8 @@ def supervised_updates(
 ) -> Callable[[SupervisedState, Tensor, int], tuple[SupervisedState, Tensor]]:
     """Return the function that takes a number of updates of the whole population.
 
-    state: of the shapes that the program is for
+    key:   [run], random keys of the batches
+    state: a state with the shapes for which the program is compiled
     The function takes (state, number of the first update, how many) and returns the new state and
     the number of the next update.
     """

@@ -31,6 +31,7 @@ def best_response(
 ) -> BestResponse:
     """Return θ*(W) of one network on some samples, in float64; the softmax starts at its head.
 
+    target:    [sample], of numbers or of labels
     tolerance: of the softmax response, on the largest entry of the gradient; one that misses it is
                returned with its residual
     Raises ValueError where the ridge is 0 and the best response is not unique.

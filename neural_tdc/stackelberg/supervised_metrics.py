@@ -19,7 +19,10 @@ CHUNK = 2_000
 def losses(
     objective: NetworkObjective, parameters: Parameters, inputs: Tensor, target: Tensor
 ) -> dict[str, float]:
-    """Return the mean loss, without the ridge, and for labels the accuracy, a fraction."""
+    """Return the mean loss without the ridge, and for labels the fraction classified correctly.
+
+    inputs: [sample, input]; target: [sample]
+    """
     with torch.no_grad():
         prediction = torch.cat(
             [
@@ -60,7 +63,7 @@ def stackelberg_problem(
 ) -> StackelbergProblem:
     """Return f(W, θ) and θ*(W) on some samples, for `curvature` and `landscape`.
 
-    classes: None for regression
+    target: [sample]; classes: their number, None for regression
     """
     body_features: Callable[..., Tensor] = partial(features, activation=objective.activation)
     if classes is None:
