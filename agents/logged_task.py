@@ -10,7 +10,8 @@ from agents.task_actions import logged_actions
 from envs.control.standardisation import standardisation
 from envs.logs.held_out import held_out_start
 from envs.logs.logged_problem import LoggedProblem
-from neural_tdc.action_values.rows import ratio_on_arrival
+from neural_tdc.action_values.preparation import numbered_rows
+from neural_tdc.action_values.rows import ActionWeights, ratio_on_arrival
 from neural_tdc.byte_rows import Units, byte_units, in_given_units
 from neural_tdc.learning.sampling import Experience, gather
 from neural_tdc.metrics.evaluators import sample_evaluator
@@ -152,10 +153,5 @@ def _by_number(
         return numbered, experience.observed
     kind, *weights = experience.weights
     number, count = torch.cat([seen, after]), len(seen)
-    weight = torch.cat([leaf[0, -count:] for leaf in weights])
-    place = torch.arange(2 * count, device=number.device).view(2, count, 1)
-
-    def observed(place: Tensor) -> Tensor:
-        return kind.at(experience.observed(number[place]), weight[place])
-
-    return unseen._replace(observation=place[0], next_observation=place[1]), observed
+    late = ActionWeights(kind, *(leaf[0, -count:] for leaf in weights))
+    return numbered_rows(unseen, late, lambda place: experience.observed(number[place]))

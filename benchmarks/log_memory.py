@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ CASES = {
     "features given": f"{RULE} --features given",
 }
 # Cases in Python, on tensors in uint8.
-IN_PYTHON = ("evaluate", "best_value")
+IN_PYTHON = ("evaluate", "evaluate, values q", "best_value")
 SMALL = 2_000
 
 
@@ -76,8 +77,13 @@ def in_python(path: Path, case: str, updates: int) -> None:
     stream = Transition(seen[:-1], reward[:-1], discount[:-1], seen[1:], torch.ones(len(seen) - 1))
     if case == "best_value":
         best_value(stream, updates=updates)
-    else:
-        evaluate(stream, rule="td", steps=100, sampling="replay", batch=32)
+        return
+    of_actions: dict[str, Any] = {}
+    if case == "evaluate, values q":
+        action = torch.from_numpy(log["action"][:-1])
+        even = torch.full((1, 4), 0.25)
+        of_actions = {"values": "q", "action": action, "policy": lambda s: even.expand(len(s), 4)}
+    evaluate(stream, rule="td", steps=100, sampling="replay", batch=32, **of_actions)
 
 
 def tell_peak() -> None:

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.action_values.preparation import action_problem, completed, state_rows
-from neural_tdc.action_values.rows import ActionRows, body_of_rows, ratio_on_arrival
+from neural_tdc.action_values.preparation import action_problem, held_out_rows, state_rows
+from neural_tdc.action_values.rows import ActionRows, body_of_rows
 from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
 from neural_tdc.evaluation_input import (
@@ -19,7 +19,6 @@ from neural_tdc.evaluation_input import (
     checked_optimizers,
     checked_rule,
     checked_streams,
-    in_numbers,
     learned_part,
 )
 from neural_tdc.learning.averaging import averaging
@@ -30,6 +29,7 @@ from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_return
 from neural_tdc.learning.sampling import (
     Experience,
     Sampling,
+    gather,
     sampling_scheme,
 )
 from neural_tdc.learning.schedules import measured_steps
@@ -127,7 +127,7 @@ def evaluate(
     """Evaluate a policy from nothing but tensors of transitions, in their order.
 
     transitions:   [time, …] one stream, or [stream, time, …], one stream a run in turn; pictures
-                   in uint8 stay bytes until they are used, except with values of actions
+                   in uint8 stay bytes until they are used
     rule:          a name of `RULES`, a composition `body+head`, or a rule of one's own; or a
                    method that learns from all transitions at once: a name of `METHODS`, or an
                    object with other settings. A method takes transitions, runs, held_out,
@@ -187,7 +187,6 @@ def evaluate(
     if asks_for_actions(values, action, policy):
         taken = action.to(device) if action is not None else streams.reward
         taken = taken[None] if transitions.reward.dim() == 1 else taken
-        streams = in_numbers(streams)
         actions = action_problem(streams, taken, policy, given=body is None, seed=seed)
         streams = actions.transitions
     if measure_on not in ("device", "host"):
@@ -206,32 +205,34 @@ def evaluate(
         scheme = sampling_scheme(scheme, batch=batch, sequence_length=sequence_length)
     kept = learned_part(held_out, streams.reward.shape[1])
     learned = mapped(streams, lambda leaf: leaf[:, :kept])
-    whole = streams if actions is None else ratio_on_arrival(completed(actions))
-    unseen = mapped(whole, lambda leaf: leaf[:, kept:].flatten(0, 1))
-    measured = mapped(unseen, lambda leaf: leaf.cpu()) if measure_on == "host" else unseen
     if method is not None:
+        unseen = mapped(streams, lambda leaf: leaf[:, kept:].flatten(0, 1))
         return Evaluation(*evaluate_method(method, learned, unseen, runs, seed, progress))
     chosen = checked_rule(rule, trace_decay, sampling, scheme, of_actions=actions is not None)
     if actions is not None:
         body = body_of_rows(actions.rows, body)
     optimizers = checked_optimizers(optimizer, max_grad_norm, chosen, given_features=body is None)
     scale = fixed_reward_scale(str(reward_scale))
+    stream_index = torch.arange(runs, device=device) % len(learned.reward)
+    key = keys(seed, runs, "sampling").to(device)
+    experience = Experience(learned, None, stream_index, key)
+    if actions is not None:
+        drawn, weights = actions.next_action, actions.weights
+        experience = experience._replace(next_action=drawn, of_actions=True, weights=weights)
+    once = experience._replace(stream_index=stream_index[:1], key=key[:1])
+    begin = torch.arange(min(kept, 256), device=device)
     algorithm, state = prepare(
         chosen,
         body,
-        learned.observation[0, :256].to(learned.reward),
+        gather(once, begin[None]).observation[0],
         runs=runs,
         seed=seed,
         optimizers=optimizers,
         constraint=constraint,
         averaging=averaging(average, average_after, steps),
     )
-    stream_index = torch.arange(runs, device=device) % len(learned.reward)
-    drawn, of_actions = None if actions is None else actions.next_action, actions is not None
-    key = keys(seed, runs, "sampling").to(device)
-    experience = Experience(
-        learned, None, stream_index, key, next_action=drawn, of_actions=of_actions
-    )
+    place = "cpu" if measure_on == "host" else device
+    unseen, observed = held_out_rows(streams, actions, kept, place)
     sizes = base_steps(algorithm.rule, (body_step, head_step, auxiliary), runs, learned.reward)
     after: list[int] = []
     history: list[dict[str, Tensor]] = []
@@ -242,7 +243,9 @@ def evaluate(
         sizes,
         named_schedule(schedule, steps),
         scheme,
-        sample_evaluator(in_rows(measured), None, algorithm.features, algorithm.rule),
+        sample_evaluator(
+            in_rows(unseen), None, algorithm.features, algorithm.rule, observed=observed
+        ),
         steps=steps,
         measured=measured_steps(steps, measure_every),
         limit=divergence_limit(state.parameters),

@@ -121,14 +121,6 @@ def checked_optimizers(
     return optimizers
 
 
-def in_numbers(streams: Transition) -> Transition:
-    """Return the streams with observations of bytes as numbers, all of them."""
-    return streams._replace(
-        observation=streams.observation.to(streams.reward),
-        next_observation=streams.next_observation.to(streams.reward),
-    )
-
-
 def checked_streams(streams: Transition, device: torch.device | str) -> Transition:
     """Return the streams on the device, complete; raise ValueError where they do not fit.
 

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.candidates import CandidateGroup, Folds
-from neural_tdc.baselines.feature_blocks import block_features
+from neural_tdc.baselines.feature_blocks import Block, block_features
 from neural_tdc.baselines.lambda_returns import at_both_states, lambda_errors
 from neural_tdc.baselines.least_squares import heads_for_vectors
 from neural_tdc.baselines.log_preparation import joined
@@ -65,17 +65,30 @@ def simulated_errors(
                     for each, part in zip(rewards, folds.parts)
                 ]
         found = value.new_zeros(())
+        # Folds that share their features share the sums over a part.
+        known: dict[tuple[int, int], Tensor] = {}
         for fold in folds.kept:
             solved, blocks = group.solved[fold], group.blocks[fold]
             vectors = value.new_zeros(*solved.statistics.vector.shape, _DRAWS)
             for part in folds.learned[fold]:
-                observation = folds.parts[part].observation
-                for some in row_blocks(observation):
-                    feature = block_features(blocks, observation[some])
-                    each = [feature.T @ sums[kind][part][some] for kind in solved.kinds]
-                    vectors += torch.stack(each)
+                place = (id(blocks), part)
+                if place not in known:
+                    of_kinds = [sums[kind][part] for kind in solved.kinds]
+                    known[place] = _vectors(blocks, folds.parts[part].observation, of_kinds)
+                vectors += known[place]
             heads = heads_for_vectors(solved.statistics, vectors, solved.ridges).flatten(0, 1)
             found = found + block_features(blocks, state) @ heads / len(folds.kept)
         distance = (found - wanted).square().mean((1, 2))
         errors.append(torch.where(distance.isfinite(), distance, torch.inf))
     return torch.cat(errors)
+
+
+def _vectors(
+    blocks: Sequence[Block], observation: Tensor, errors: Sequence[Float[Tensor, "time draw"]]
+) -> Float[Tensor, "kind feature draw"]:
+    """Return Σ x_t (r*)^λ_t over a part of the data, for each of several λ."""
+    found = [each.new_zeros(()) for each in errors]
+    for some in row_blocks(observation):
+        feature = block_features(blocks, observation[some])
+        found = [total + feature.T @ each[some] for total, each in zip(found, errors)]
+    return torch.stack(found)

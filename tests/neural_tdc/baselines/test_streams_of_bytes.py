@@ -75,3 +75,40 @@ def test_evaluate_learns_and_measures_the_same(rule):
     torch.testing.assert_close(found.value(seen), expected.value(seen), rtol=1e-4, atol=1e-5)
     for name, value in found.measurements.items():
         torch.testing.assert_close(value, expected.measurements[name], rtol=1e-4, atol=1e-6)
+
+
+def own_policy(seen):
+    """Return probabilities of two actions that depend on the numbers of a picture."""
+    first = 0.2 + 0.6 * (seen[:, 0, 1, 1] > 100).to(seen)
+    return torch.stack([first, 1 - first], 1)
+
+
+def own_draws(seen):
+    level = seen[:, 0, 1, :1] / 255
+    return torch.distributions.Normal(level, torch.ones_like(level))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampling": "replay", "batch": 3},
+        {"sampling": "sequences", "batch": 2, "sequence_length": 4, "trace_decay": 0.7},
+        {"policy": own_draws, "measure_on": "host"},
+    ],
+    ids=["replay", "sequences", "continuous"],
+)
+def test_values_of_actions_are_the_same(few_rows, settings):
+    of_bytes, of_numbers, seen = streams()
+    action = torch.randint(2, (TIME,), generator=torch.Generator().manual_seed(1))
+    if "policy" in settings:
+        action = action.double()[:, None]
+    asked = {"values": "q", "action": action, "policy": own_policy, "rule": "td", "steps": 20}
+    asked |= {"body_step": 0.1, "head_step": 0.1, **settings}
+    expected, found = (evaluate(each, **asked) for each in (of_numbers, of_bytes))
+    each = action[:50]
+    wanted = expected.value(seen, action=each)
+    assert wanted.std() > 0.01
+    torch.testing.assert_close(found.value(seen, action=each), wanted)
+    torch.testing.assert_close(found.value(seen), expected.value(seen))
+    for name, value in found.measurements.items():
+        torch.testing.assert_close(value, expected.measurements[name])
