@@ -4,6 +4,7 @@ A fully connected layer of all runs is one batched matrix product. A convolution
 patches that its kernel sees.
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -31,7 +32,7 @@ class StackedNetwork:
         for layer in layers:
             if not _is_known(layer):
                 raise ValueError(f"a population of networks with a layer {layer} is not supported")
-        self.layers, self.scale, self.runs = layers, first.scale, len(networks)
+        self.layers, self.scale = layers, first.scale
         named = [dict(network.named_parameters()) for network in networks]
         self.parameters = {
             name: torch.stack([each[name].detach().contiguous() for each in named])
@@ -72,6 +73,14 @@ class StackedNetwork:
     def greedy(self, observation: Shaped[Tensor, "run batch ..."]) -> Int[Tensor, "run batch"]:
         """Return the best action of every run at its own observations."""
         return self(observation).argmax(-1)
+
+    def of_runs(self, which: Int[Tensor, " some"]) -> "StackedNetwork":
+        """Return copies of some of the networks."""
+        found = copy.copy(self)
+        found.parameters = {
+            name: leaf.detach().index_select(0, which) for name, leaf in self.parameters.items()
+        }
+        return found
 
     def of_run(self, run: int) -> dict[str, Tensor]:
         """Return the parameters of one run by name, as a `QNetwork` loads them."""
