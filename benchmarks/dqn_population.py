@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from agents.dqn.learner import Learner, make_auxiliary
+from agents.dqn.members import DQNMember
 from agents.dqn.objectives import CONTROL_RULES, QObjective
 from agents.dqn.optimizers import make_optimizer
-from agents.dqn.population import DQNMember, DQNPopulation
+from agents.dqn.population import DQNPopulation
 from agents.dqn.q_network import QNetwork, make_network
 from agents.dqn.replay import Replay
 from agents.dqn.stacked_learner import MemberRates

@@ -16,31 +16,17 @@ import torch
 from torch import Tensor
 
 from agents.dqn.batch import Batch
-from agents.dqn.objectives import QObjective
+from agents.dqn.members import DQNMember, block_runs, learning_blocks, population_order
 from agents.dqn.q_network import QNetwork
-from agents.dqn.stacked_learner import MemberRates, StackedLearner
+from agents.dqn.stacked_learner import StackedLearner
 from agents.dqn.stacked_networks import StackedNetwork
 from agents.dqn.stacked_replay import StackedReplay
 from agents.dqn.training import TrainingSchedule
 from envs.games.discrete_control import GymnasiumEnvironments
 from neural_tdc.randomness import generator
 
-
 # To copy a network takes some two times as long as to ask it.
 FEW = 4
-
-
-class DQNMember(NamedTuple):
-    """What distinguishes a run of a population.
-
-    seed:       of its network, environment, exploration and draws
-    objective:  what its updates descend
-    rates:      of body, head and auxiliary head
-    """
-
-    seed: int
-    objective: QObjective
-    rates: MemberRates
 
 
 class PopulationProgress(NamedTuple):
@@ -56,11 +42,6 @@ class PopulationProgress(NamedTuple):
     lengths: list[list[int]]
     loss: Tensor
     value: Tensor
-
-
-def population_order(members: Sequence[DQNMember]) -> list[int]:
-    """Return the order in which runs are fast: by objective, and by rates within one."""
-    return sorted(range(len(members)), key=lambda i: (str(members[i].objective), members[i].rates))
 
 
 class DQNPopulation:
@@ -93,7 +74,9 @@ class DQNPopulation:
         self.replay, self.schedule = replay, schedule
         self.step = self.updates = 0
         self.parts: list[tuple[slice, StackedLearner]] = []
-        for runs in _alike(members):
+        size = sum(leaf.nbytes for leaf in make_network(members[0].seed).parameters())
+        most = block_runs(size) if replay.device.type == "cpu" else len(members)
+        for runs in learning_blocks(members, most):
             own = members[runs]
             learner = StackedLearner(
                 [make_network(member.seed).to(replay.device) for member in own],
@@ -233,12 +216,6 @@ class DQNPopulation:
         self.environments.load(state["environments"])
         self._running[:] = state["running"].cpu().numpy()
         self._length[:] = state["length"].cpu().numpy()
-
-
-def _alike(members: Sequence[DQNMember]) -> list[slice]:
-    """Return the runs of each objective."""
-    ends = [i for i in range(1, len(members)) if members[i].objective != members[i - 1].objective]
-    return [slice(a, b) for a, b in zip([0, *ends], [*ends, len(members)])]
 
 
 def _of_runs(batch: Batch, runs: slice) -> Batch:

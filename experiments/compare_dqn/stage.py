@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.dqn.population import DQNMember, DQNPopulation, population_order
+from agents.dqn.members import DQNMember, population_order
+from agents.dqn.population import DQNPopulation
 from agents.dqn.population_evaluation import evaluate_population
 from agents.dqn.stacked_learner import MemberRates
 from agents.dqn.stacked_replay import StackedReplay

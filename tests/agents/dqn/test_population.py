@@ -6,9 +6,10 @@ import torch
 
 from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from agents.dqn.learner import Learner, make_auxiliary
+from agents.dqn.members import DQNMember, population_order
 from agents.dqn.objectives import CONTROL_RULES
 from agents.dqn.optimizers import make_optimizer
-from agents.dqn.population import DQNMember, DQNPopulation, population_order
+from agents.dqn.population import DQNPopulation
 from agents.dqn.population_evaluation import evaluate_population
 from agents.dqn.q_network import make_network
 from agents.dqn.replay import Replay
@@ -102,6 +103,20 @@ def test_every_run_of_a_population_is_the_run_alone():
         stacked, place = nets[run]
         for name, leaf in single.learner.network.state_dict().items():
             torch.testing.assert_close(stacked.of_run(place)[name], leaf, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("runs", "hidden", "sizes"),
+    [(33, 24, [33]), (33, 1500, [16, 17]), (50, 9000, [12, 13, 12, 13])],
+)
+def test_runs_of_large_networks_learn_in_blocks(runs, hidden, sizes, monkeypatch):
+    monkeypatch.setattr(
+        "tests.agents.dqn.test_population.network",
+        lambda seed: make_network("mlp", (3,), 3, seed=seed, features=16, hidden=(hidden,)),
+    )
+    members = [MEMBERS[0]._replace(seed=seed) for seed in range(runs)]
+    found = [part.stop - part.start for part, _ in population(members).parts]
+    assert found == sizes
 
 
 def test_a_resumed_population_is_the_uninterrupted_one_to_the_bit():
