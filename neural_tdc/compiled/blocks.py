@@ -5,10 +5,7 @@ neither at the end of an update nor of a kernel, where threads that share a kern
 slowest. A block's parameters stay in the cache of its core. It makes no difference to a run.
 """
 
-import functools
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -22,7 +19,7 @@ from neural_tdc.types import StepSizes
 # Runs of a block at most.
 BLOCK_RUNS = 64
 # Updates of one run from which on a call is worth several threads.
-WORTH_A_POOL = 2**12
+UPDATES_WORTH_THREADS = 2**10
 # The runs of a block, about, where a program's kernels use all threads.
 SHARED_BLOCK_RUNS = 1024
 # Runs above which such a program stores a value that several loops read, see `compile_repeatable`.
@@ -82,30 +79,15 @@ def _at_the_same_time(
     threads = torch.get_num_threads()
 
     def advance(state: Any, update: Tensor, times: int) -> tuple[Any, Tensor]:
-        # As lists of tensors: trees of them would take longer than a small block's updates.
         leaves, structure = tree_flatten(state)
-        pieces = list(zip(*(_full(leaf, size).split(size) for leaf in leaves)))
-
-        def block(number: int) -> list[Tensor]:
-            # Each thread has a mode of its own.
-            with torch.no_grad():
-                return loop([*pieces[number], update], constants[number], times)
-
-        numbers = range(len(pieces))
-        if threads > 1 and len(pieces) > 1 and runs * times >= WORTH_A_POOL:
-            moved = list(_pool(threads, os.getpid()).map(block, numbers))
-        else:
-            moved = list(map(block, numbers))
-        *joined, after = zip(*moved)
-        return tree_unflatten([_joined(leaf, runs) for leaf in joined], structure), after[0]
+        carried = [*(_full(leaf, size) for leaf in leaves), update]
+        worth = runs * times >= UPDATES_WORTH_THREADS
+        *moved, after = loop(carried, constants, times, threads if worth else 1)
+        if runs % size:
+            moved = [leaf[:runs] for leaf in moved]
+        return tree_unflatten(moved, structure), after
 
     return advance
-
-
-@functools.cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Return the threads of a process, which a fork of it does not have."""
-    return ThreadPoolExecutor(threads, f"blocks-{process}")
 
 
 def block_size(runs: int, threads: int) -> int:

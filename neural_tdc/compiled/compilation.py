@@ -25,6 +25,7 @@ from neural_tdc.compiled.kernel_loop import Loop, kernel_loop
 from neural_tdc.compiled.private_compiler import Compiler, compiler, compiler_settings
 from neural_tdc.compiled.small_products import can_be_multiplied, small_product
 from neural_tdc.compiled.small_systems import solved_side_by_side
+from neural_tdc.compiled.wide_layouts import of_turned, to_be_turned, turned
 
 # Multiplications in one of a batch's matrix products up to which it is written out, and in all of
 # them: a single run's products cost less than the call of a library.
@@ -148,7 +149,7 @@ def compile_repeatable(
         bound = tensors_of(constant)
         with torch.no_grad():
             if loop is not None and calls > 1:
-                return tree_unflatten(loop(tensors, bound, calls), structure)
+                return tree_unflatten(loop(tensors, [bound], calls, 1), structure)
             for _ in range(calls):
                 tensors = list(program(*tensors, *bound))
         return tree_unflatten(tensors, structure)
@@ -159,19 +160,29 @@ def compile_repeatable(
 def compile_for_threads(
     function: Callable[[Any, Any], Any], carried: Any, constant: Any
 ) -> Loop | None:
-    """Compile what `compile_repeatable` does, as one that several threads may call at once.
+    """Compile what `compile_repeatable` does, as a program of which each call uses one thread.
 
-    The result takes the tensors of `carried` and of `constant` in place of these, and returns the
-    tensors of the next `carried`. Each call uses one thread and needs no Python. Returns None where
-    that cannot be: where a library's operations are called, which use all threads themselves.
+    carried, constant: of one block of a population, see `neural_tdc.compiled.kernel_loop`
+
+    The result takes and returns tensors in place of trees. Returns None where this cannot be: where
+    a library's operations are called, which use all threads themselves.
     """
     if not _small(carried):
         return None
-    graph = _graph(function, carried, constant, multiplied_here)
+    leaves, structure = tree_flatten(carried)
+    flags = [to_be_turned(leaf) for leaf in leaves]
+    across = tree_unflatten([leaf.contiguous() for leaf in turned(leaves, flags)], structure)
+    turned_function = of_turned(function, flags, compiler().force_stride)
+    graph = _graph(turned_function, across, constant, multiplied_here)
     if any(node.target in _OF_LIBRARIES for node in graph.graph.nodes):
         return None
     settings = {**_settings(store_shared=True), "cpp.threads": 1}
-    return _compiled(graph, carried, constant, settings)[1]
+    loop = _compiled(graph, across, constant, settings)[1]
+    if loop is None:
+        return None
+    return lambda carried, constants, times, threads: turned(
+        loop(turned(carried, flags), constants, times, threads), flags
+    )
 
 
 def tensors_of(tree: Any) -> list[Tensor]:

@@ -1,19 +1,23 @@
-"""A compiled program repeated by a loop in C++.
+"""A compiled program repeated by a loop in C++, for one block of a population after another.
 
 For a small population the Python of a compiled program takes up to ten times as long as its
 kernels. The kernel calls of one call, which `kernel_calls` finds, are made from C++, each with the
 outputs of the one before as its inputs. A program that is not kernels alone is not repeated this
 way, and the loop is compared with calls from Python, bit by bit, before it is used.
+
+Blocks are equal parts of the leading axis of what is carried. Each is copied into the buffers of a
+thread, which repeats the program, and back; several threads take one block after another.
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from neural_tdc.compiled.kernel_calls import (
+    Call,
     Place,
     Program,
     UnexpectedProgram,
@@ -24,9 +28,8 @@ from neural_tdc.compiled.private_compiler import compiled_library
 
 # Calls that the loop and Python are compared over.
 _COMPARED = 3
-
-# Blocks of a population whose addresses a loop keeps.
-_KNOWN = 256
+# Room for what a kernel says that fails.
+_MESSAGE = 500
 # What is raised where a program, or torch's compiler, is not of the form expected.
 _NO_LOOP = (
     UnexpectedProgram,
@@ -38,7 +41,7 @@ _NO_LOOP = (
     OSError,
 )
 
-Loop = Callable[[Sequence[Tensor], Sequence[Tensor], int], list[Tensor]]
+Loop = Callable[[Sequence[Tensor], Sequence[Sequence[Tensor]], int, int], list[Tensor]]
 
 
 def kernel_loop(
@@ -46,11 +49,12 @@ def kernel_loop(
 ) -> Loop | None:
     """Return what repeats a compiled program in C++, or None where this cannot be done.
 
-    program: takes tensors (*carried, *constant) and returns the next carried ones
+    program: takes tensors (*carried, *constant) of one block and returns the next carried ones
 
-    The result takes (carried, constant, number of calls), tensors of the same shapes, and returns
-    what is carried after them. Raises RuntimeError with what a kernel says, such as an index out of
-    bounds. Several threads may call it at once.
+    The result takes (carried, the constant tensors of every block, number of calls, threads) and
+    returns what is carried after them. `carried` has the blocks one after another, as parts of the
+    leading axis; a tensor of the shape of one block is that of all blocks. It raises RuntimeError
+    with what a kernel says, such as an index out of bounds.
     """
     if any(leaf.device.type != "cpu" for leaf in (*carried, *constant)):
         return None
@@ -62,23 +66,8 @@ def kernel_loop(
     expected = list(carried)
     for _ in range(_COMPARED):
         expected = list(program(*expected, *constant))
-    found = loop(carried, constant, _COMPARED)
-    if not all(map(_same_bits, expected, found)):
-        return None
-    # A loop has buffers of its own: a thread takes one that no other uses, or makes one.
-    free = [loop]
-
-    def repeat(carried: Sequence[Tensor], constant: Sequence[Tensor], times: int) -> list[Tensor]:
-        try:
-            mine = free.pop()
-        except IndexError:
-            mine = _loop(watched, carried)
-        try:
-            return mine(carried, constant, times)
-        finally:
-            free.append(mine)
-
-    return repeat
+    found = loop(carried, [constant], _COMPARED, 1)
+    return loop if all(map(_same_bits, expected, found)) else None
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
@@ -87,103 +76,237 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(*flat)
 
 
-def _loop(watched: Watched, carried: Sequence[Tensor]) -> Loop:
-    """Return a loop with buffers of its own; one thread at a time may call it.
+class _Buffers(NamedTuple):
+    """What one thread works in.
 
-    Carried tensors and outputs change places after every call.
+    tensors:   kept as long as the addresses are used
+    even, odd: addresses of the carried tensors and of the buffers, for even and odd calls
     """
-    calls, seen, unchanging, outputs = watched
-    buffers = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in seen]
+
+    tensors: list[Tensor]
+    even: Any
+    odd: Any
+
+
+def _buffers(watched: Watched, carried: Sequence[Tensor]) -> _Buffers:
+    """Make buffers. Carried tensors and outputs change places after every call."""
+    buffers = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in watched.buffers]
     own = [torch.empty_like(leaf) for leaf in carried]
-    unchanged = [place == Place("input", number, 0) for number, place in enumerate(outputs)]
-    written = [place for place, same in zip(outputs, unchanged) if not same]
+    even, odd = [*own, *buffers], [*own, *buffers]
+    for number, place in enumerate(watched.outputs):
+        if place != Place("input", number, 0):
+            odd[number] = buffers[place.number]
+            odd[len(own) + place.number] = own[number]
+    return _Buffers(even, *(_pointers(x.data_ptr() for x in each) for each in (even, odd)))
+
+
+def _check_outputs(outputs: Sequence[Place]) -> None:
+    """Raise UnexpectedProgram where an output is neither a buffer of its own nor what was given."""
+    given = [place == Place("input", number, 0) for number, place in enumerate(outputs)]
+    written = [place for place, same in zip(outputs, given) if not same]
     if len(set(written)) < len(written) or any(place[::2] != ("buffer", 0) for place in written):
         raise UnexpectedProgram("an output is an input, or a part of something")
-    replay = _replay([(call.function, len(call.arguments)) for call in calls])
-    # Where a call writes what is carried: into its outputs and into the inputs in turns.
-    twin = {
-        place.number: own[number]
-        for number, (place, same) in enumerate(zip(outputs, unchanged))
-        if not same
-    }
-    into = [
-        # A buffer may have further axes of size 1.
-        mine if same else buffers[place.number].as_strided(mine.shape, mine.stride())
-        for mine, place, same in zip(own, outputs, unchanged)
-    ]
-    arguments = [place for call in calls for place in call.arguments]
-    # Addresses of all arguments by those of the constant tensors, for even and odd calls.
-    known: dict[tuple[int, ...], tuple[Any, Any]] = {}
 
-    def addresses(constant: Sequence[Tensor], swapped: bool) -> Any:
-        inputs = [*(into if swapped else own), *constant]
-        tensors = {
-            "input": inputs,
-            "constant": unchanging,
-            "buffer": [
-                twin[number] if swapped and number in twin else buffer
-                for number, buffer in enumerate(buffers)
-            ],
-        }
-        found = [tensors[kind][number].data_ptr() + offset for kind, number, offset in arguments]
-        return (ctypes.c_void_p * len(found))(*found)
 
-    def repeat(carried: Sequence[Tensor], constant: Sequence[Tensor], times: int) -> list[Tensor]:
-        for mine, given in zip(own, carried):
-            mine.copy_(given)
-        message = ctypes.create_string_buffer(500)
-        places = tuple(leaf.data_ptr() for leaf in constant)
-        if places not in known:
-            if len(known) >= _KNOWN:
-                known.clear()
-            known[places] = addresses(constant, False), addresses(constant, True)
-        if replay(times, *known[places], message, 500):
-            raise RuntimeError(message.value.decode(errors="replace"))
-        return [leaf.clone() for leaf in (into if times % 2 else own)]
+def _stride_of_runs(leaf: Tensor) -> tuple[int, ...]:
+    """Return the strides of a tensor of several blocks, of which this is one, one after another."""
+    if leaf.dim() == 0:
+        return ()
+    each = leaf.numel() // max(len(leaf), 1)
+    if len(leaf) > 1 and leaf.stride(0) != each:
+        raise UnexpectedProgram("a run's numbers do not lie together")
+    return (each, *leaf.stride()[1:])
+
+
+def _loop(watched: Watched, carried: Sequence[Tensor]) -> Loop:
+    _check_outputs(watched.outputs)
+    like = [torch.empty_like(leaf) for leaf in carried]
+    strides = [_stride_of_runs(leaf) for leaf in like]
+    replay = _replay(watched, like)
+    # A thread takes buffers that no other one uses, or makes some.
+    free: list[_Buffers] = []
+
+    def taken() -> _Buffers:
+        try:
+            return free.pop()
+        except IndexError:
+            return _buffers(watched, like)
+
+    def repeat(
+        carried: Sequence[Tensor], constants: Sequence[Sequence[Tensor]], times: int, threads: int
+    ) -> list[Tensor]:
+        before = [
+            leaf if leaf.stride() == stride else _lying(leaf, stride).copy_(leaf)
+            for leaf, stride in zip(carried, strides, strict=True)
+        ]
+        after = list(map(_lying, before, strides))
+        mine = [taken() for _ in range(min(threads, len(constants)))]
+        try:
+            replay(times, mine, constants, before, after)
+        finally:
+            free.extend(mine)
+        return after
 
     return repeat
 
 
-def _replay(calls: list[tuple[int, int]]) -> Any:
-    """Compile the loop over kernel calls, (address, number of arguments) each.
+def _lying(leaf: Tensor, stride: tuple[int, ...]) -> Tensor:
+    return torch.empty_strided(leaf.shape, stride, dtype=leaf.dtype)
 
-    The result takes (times, arguments of even calls, of odd calls, room for a message, its size)
-    and returns whether a kernel failed.
+
+def _replay(watched: Watched, like: Sequence[Tensor]) -> Callable[..., None]:
+    """Compile the loop over kernel calls; `like` is what one block carries.
+
+    The result takes (times, buffers of each thread, constant tensors of each block, what is carried
+    by all blocks before, and room for it after) and raises RuntimeError where a kernel fails.
     """
-    lines, begin = [], 0
-    for number, (_, size) in enumerate(calls):
-        kinds = ", ".join(["void*"] * size)
-        values = ", ".join(f"a[{begin + index}]" for index in range(size))
-        lines.append(f"reinterpret_cast<void (*)({kinds})>(functions[{number}])({values});")
-        begin += size
-    source = _SOURCE.replace("CALLS", "\n            ".join(lines))
-    library = compiled_library(source)
-    functions = (ctypes.c_void_p * len(calls))(*(address for address, _ in calls))
+    calls = watched.calls
+    library = compiled_library(_source(calls))
+    functions = _pointers(call.function for call in calls)
+    places = [_where(place, watched, len(like)) for call in calls for place in call.arguments]
+    numbers = _integers(number for place in places for number in place)
+    sizes = _integers(leaf.nbytes for leaf in like)
 
-    def replay(times: int, even: Any, odd: Any, message: Any, size: int) -> int:
-        failed: int = library.replay(
-            ctypes.c_int64(times), functions, even, odd, message, ctypes.c_int64(size)
+    def replay(
+        times: int,
+        buffers: Sequence[_Buffers],
+        constants: Sequence[Sequence[Tensor]],
+        before: Sequence[Tensor],
+        after: Sequence[Tensor],
+    ) -> None:
+        # What has the shape of one block is shared by all of them.
+        steps = (
+            leaf.nbytes if given.shape != leaf.shape else 0 for given, leaf in zip(before, like)
         )
-        return failed
+        message = ctypes.create_string_buffer(_MESSAGE)
+        failed = library.replay(
+            *(ctypes.c_int64(x) for x in (times, len(constants), len(like), len(buffers))),
+            *(functions, numbers),
+            _pointers(ctypes.addressof(x) for each in buffers for x in (each.even, each.odd)),
+            _pointers(leaf.data_ptr() for block in constants for leaf in block),
+            ctypes.c_int64(len(constants[0])),
+            *(_pointers(leaf.data_ptr() for leaf in leaves) for leaves in (before, after)),
+            *(sizes, _integers(steps), message, ctypes.c_int64(_MESSAGE)),
+        )
+        if failed:
+            raise RuntimeError(message.value.decode(errors="replace"))
 
     return replay
+
+
+def _where(place: Place, watched: Watched, carried: int) -> tuple[int, int, int]:
+    """Return (group, number, offset) of an address, see the source."""
+    kind, number, offset = place
+    if kind == "constant":
+        return 2, 0, watched.constants[number].data_ptr() + offset
+    if kind == "buffer":
+        return 0, carried + number, offset
+    return (0, number, offset) if number < carried else (1, number - carried, offset)
+
+
+def _pointers(addresses: Iterable[int]) -> Any:
+    found = list(addresses)
+    return (ctypes.c_void_p * len(found))(*found)
+
+
+def _integers(numbers: Iterable[int]) -> Any:
+    found = list(numbers)
+    return (ctypes.c_int64 * len(found))(*found)
+
+
+def _source(calls: Sequence[Call]) -> str:
+    lines, begin = [], 0
+    for number, call in enumerate(calls):
+        size = len(call.arguments)
+        kinds = ", ".join(["void*"] * size)
+        values = ", ".join(f"a[{begin + index}]" for index in range(size))
+        lines.append(f"reinterpret_cast<void (*)({kinds})>(work.functions[{number}])({values});")
+        begin += size
+    source = _SOURCE.replace("CALLS", "\n                ".join(lines))
+    return source.replace("ARGUMENTS", str(begin))
 
 
 _SOURCE = """
 #include <cstdint>
 #include <cstring>
 #include <exception>
-extern "C" int replay(int64_t times, void** functions, void** even, void** odd,
-                      char* message, int64_t size) {
+#include <pthread.h>
+
+// Where an argument of a kernel is: what a thread carries or works in (0), a constant tensor of the
+// block (1), or at a fixed address, which is the offset (2).
+struct Place { int64_t group, number, offset; };
+
+struct Work {
+    int64_t times, blocks, leaves;
+    void** functions;
+    const Place* places;
+    char** constants;
+    int64_t constants_of_block;
+    char **before, **after;
+    const int64_t *sizes, *steps;
+    char* message;
+    int64_t room, next;
+    bool failed;
+};
+
+struct Worker { Work* work; char* const* buffers[2]; pthread_t thread; bool started; };
+
+static void one_block(Work& work, const Worker& worker, int64_t block) {
+    void* arguments[2][ARGUMENTS];
+    char** constants = work.constants + block * work.constants_of_block;
+    for (int odd = 0; odd < 2; ++odd)
+        for (int64_t n = 0; n < ARGUMENTS; ++n) {
+            const Place place = work.places[n];
+            char* base = place.group == 0 ? worker.buffers[odd][place.number]
+                : place.group == 1 ? constants[place.number] : nullptr;
+            arguments[odd][n] = base + place.offset;
+        }
+    for (int64_t n = 0; n < work.leaves; ++n)
+        std::memcpy(worker.buffers[0][n], work.before[n] + block * work.steps[n], work.sizes[n]);
+    for (int64_t time = 0; time < work.times; ++time) {
+        void** a = arguments[time % 2];
+        CALLS
+    }
+    for (int64_t n = 0; n < work.leaves; ++n)
+        if (block == 0 || work.steps[n])
+            std::memcpy(work.after[n] + block * work.steps[n], worker.buffers[work.times % 2][n],
+                        work.sizes[n]);
+}
+
+static void* blocks(void* given) {
+    Worker& worker = *static_cast<Worker*>(given);
+    Work& work = *worker.work;
     try {
-        for (int64_t time = 0; time < times; ++time) {
-            void** a = time % 2 ? odd : even;
-            CALLS
+        for (;;) {
+            const int64_t block = __atomic_fetch_add(&work.next, 1, __ATOMIC_RELAXED);
+            if (block >= work.blocks) return nullptr;
+            one_block(work, worker, block);
         }
     } catch (const std::exception& error) {
-        std::strncpy(message, error.what(), size - 1);
-        return 1;
+        // The first one to fail says why.
+        if (!__atomic_test_and_set(&work.failed, __ATOMIC_RELAXED))
+            std::strncpy(work.message, error.what(), work.room - 1);
     }
-    return 0;
+    return nullptr;
+}
+
+extern "C" int replay(int64_t times, int64_t count, int64_t leaves, int64_t threads,
+                      void** functions, const Place* places, char*** buffers, char** constants,
+                      int64_t constants_of_block, char** before, char** after,
+                      const int64_t* sizes, const int64_t* steps, char* message, int64_t room) {
+    Work work = {times, count, leaves, functions, places, constants, constants_of_block, before,
+                 after, sizes, steps, message, room, 0, false};
+    Worker workers[threads];
+    for (int64_t n = threads - 1; n >= 0; --n) {
+        workers[n] = {&work, {buffers[2 * n], buffers[2 * n + 1]}, {}, false};
+        // The thread that asks takes blocks as well. It takes all where no other can be had.
+        if (n)
+            workers[n].started = !pthread_create(&workers[n].thread, nullptr, blocks, &workers[n]);
+        else
+            blocks(&workers[n]);
+    }
+    for (int64_t n = 1; n < threads; ++n)
+        if (workers[n].started) pthread_join(workers[n].thread, nullptr);
+    return work.failed;
 }
 """

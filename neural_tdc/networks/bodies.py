@@ -113,15 +113,19 @@ def initial_bodies(
 
     Raises ValueError for a body without parameters, or with a layer that is not supported.
     """
-    modules = []
+    module, bodies = None, []
     with torch.random.fork_rng(devices=[]):
         for run in range(runs):
             # `torch.manual_seed` would also set the generators of devices, which are not put back.
             torch.default_generator.manual_seed(generator(seed, "body", run).initial_seed())
-            modules.append(make_body(observation_shape))
-    check_layers(modules[0])
-    bodies = [{name: p.detach() for name, p in module.named_parameters()} for module in modules]
+            made = make_body(observation_shape)
+            if module is None:
+                module = made
+                check_layers(module)
+            # Thousands of modules would take longer to be kept than to be made.
+            bodies.append({name: p.detach() for name, p in made.named_parameters()})
+    assert module is not None
     if not bodies[0]:
-        raise ValueError(f"body: {type(modules[0]).__name__} has no parameters to learn")
+        raise ValueError(f"body: {type(module).__name__} has no parameters to learn")
     stacked = {name: torch.stack([body[name] for body in bodies]) for name in bodies[0]}
-    return modules[0], stacked
+    return module, stacked

@@ -1,7 +1,5 @@
 """Blocks of runs that learn at the same time learn what the population would as a whole."""
 
-import threading
-
 import pytest
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -49,8 +47,8 @@ def learned(updates=7):
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Return the threads that updates were taken by; three are at hand."""
-    seen = set()
+    """Return the numbers of threads that updates were to be taken by; three are at hand."""
+    asked = []
 
     def watched(function, carried, constant):
         repeat = uncompiled(function, carried, constant)
@@ -58,8 +56,7 @@ def threads(monkeypatch):
         bound, whole = tree_flatten(constant)
         tensors = [number for number, leaf in enumerate(bound) if isinstance(leaf, torch.Tensor)]
 
-        def loop(carried, constant, times):
-            seen.add(threading.get_ident())
+        def of_block(carried, constant, times):
             assert [leaf.shape for leaf in carried] == [leaf.shape for leaf in leaves]
             given = list(bound)
             for number, leaf in zip(tensors, constant, strict=True):
@@ -67,21 +64,30 @@ def threads(monkeypatch):
             trees = tree_unflatten(carried, structure), tree_unflatten(given, whole)
             return tree_flatten(repeat(*trees, times))[0]
 
+        def loop(carried, constants, times, threads):
+            asked.append(threads)
+            *state, update = carried
+            pieces = zip(*(leaf.split(len(leaf) // len(constants)) for leaf in state))
+            moved = [
+                of_block([*piece, update], constant, times)
+                for piece, constant in zip(pieces, constants, strict=True)
+            ]
+            *states, updates = zip(*moved)
+            return [*map(torch.cat, states), updates[0]]
+
         return loop
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(blocks, "compile_for_threads", watched)
-    return seen
+    return asked
 
 
 def test_a_population_learns_in_blocks_as_it_would_whole(monkeypatch, threads):
-    monkeypatch.setattr(blocks, "WORTH_A_POOL", 7 * RUNS)
+    monkeypatch.setattr(blocks, "UPDATES_WORTH_THREADS", 7 * RUNS)
     blocked, after = learned()
-    assert threading.get_ident() not in threads
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    threads.clear()
     whole, _ = learned()
-    assert threads == {threading.get_ident()}
+    assert threads == [3, 1]
     assert int(after) == 7
     assert torch.equal(blocked.parameters.head, whole.parameters.head)
     assert torch.equal(blocked.parameters.auxiliary["tdc"], whole.parameters.auxiliary["tdc"])
@@ -89,9 +95,9 @@ def test_a_population_learns_in_blocks_as_it_would_whole(monkeypatch, threads):
 
 
 def test_a_few_updates_are_taken_by_the_thread_that_asks_for_them(monkeypatch, threads):
-    monkeypatch.setattr(blocks, "WORTH_A_POOL", 7 * RUNS + 1)
+    monkeypatch.setattr(blocks, "UPDATES_WORTH_THREADS", 7 * RUNS + 1)
     learned()
-    assert threads == {threading.get_ident()}
+    assert threads == [1]
 
 
 def test_a_program_for_all_threads_learns_block_after_block(monkeypatch):

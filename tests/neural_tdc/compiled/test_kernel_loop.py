@@ -93,6 +93,28 @@ def test_what_a_kernel_refuses_is_raised(compiled):
         repeat((*carried, count + 10), constant, 3)
 
 
+@pytest.mark.parametrize(("threads", "times"), [(1, 3), (2, 4), (9, 5)])
+def test_blocks_are_repeated_by_several_threads_as_one_after_another(compiled, threads, times):
+    repeat, loop = compiled
+    each = [start(seed) for seed in range(7)]
+    expected = [repeat(carried, constant, times) for carried, constant in each]
+    *blocks, counts = zip(*(carried for carried, _ in each))
+    # One of them lies otherwise in memory.
+    joined = [torch.cat(leaves) for leaves in blocks]
+    joined[0] = joined[0].mT.contiguous().mT
+    found = loop([*joined, counts[0]], [constant for _, constant in each], times, threads)
+    for leaf, parts in zip(found, zip(*expected), strict=True):
+        assert torch.equal(leaf, torch.cat(parts) if leaf.dim() else parts[0])
+
+
+def test_a_kernel_that_fails_in_one_of_the_threads_is_told(compiled):
+    _, loop = compiled
+    (*carried, count), constant = start()
+    both = [torch.cat([leaf, leaf]) for leaf in carried]
+    with pytest.raises(RuntimeError, match="index out of bounds"):
+        loop([*both, count + 10], [constant] * 2, 3, 2)
+
+
 def test_a_table_that_the_function_reads_belongs_to_its_loop():
     table = torch.tensor([0.5, 0.25, 2.0], dtype=F64)
 

@@ -92,9 +92,9 @@ def test_a_compiled_program_multiplies_in_its_loop_what_it_multiplies_eagerly(mo
     expected = weight
     for _ in range(4):
         expected = function(expected, observation)
-    (found,) = program([weight], [observation], 4)
+    (found,) = program([weight], [[observation]], 4, 1)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
     # A run that diverges leaves the other one's bits.
     other = weight.clone()
     other[1] = torch.nan
-    assert torch.equal(program([other], [observation], 4)[0][0], found[0])
+    assert torch.equal(program([other], [[observation]], 4, 1)[0][0], found[0])
