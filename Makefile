@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 RUNS ?= runs
 
-.PHONY: demo test test-lowest pages lint docs bench gpu wheels clean
+.PHONY: demo test test-lowest triton pages lint docs bench gpu wheels clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.evaluate_policy --problem MountainCar-v0 \
@@ -23,6 +23,11 @@ test-lowest:
 		sb3 distributed notebook dev > $(LOWEST)/versions.txt
 	$(LOWEST)/bin/pip install --quiet --requirement $(LOWEST)/versions.txt
 	$(LOWEST)/bin/python -m pytest --numprocesses auto --dist worksteal
+
+# Every rule with every optimiser and both batches, for a GPU: needs a build of torch with CUDA and
+# no GPU, and takes some ten minutes. All are skipped elsewhere.
+triton: $(STAMP)
+	$(BIN)/python -m pytest -m triton tests/neural_tdc/compiled/test_triton.py
 
 # Every command of every page, with the sizes of tests/page_sizes.py: some twenty minutes.
 pages: $(STAMP)

@@ -86,6 +86,7 @@ class Learner:
             last = network.head.weight
             self.target_values = TargetCache(target_cache_rows, len(last), self.device, last.dtype)
         self._descent = torch.compile(descent) if compiled else descent
+        self._factor: float | None = None
         recorded = graph and self.device.type == "cuda" and self.target_values is None
         self._graph = UpdateGraph(self._update, self._drop_gradients) if recorded else None
 
@@ -157,7 +158,10 @@ class Learner:
 
     def set_rates(self, factor: float) -> None:
         """Set all rates to a factor times those that the optimiser was made with."""
-        scale(self.optimizer, factor)
+        # On a GPU every rate is a tensor, and to write it is to start a kernel.
+        if factor != self._factor:
+            scale(self.optimizer, factor)
+            self._factor = factor
 
     @torch.no_grad()
     def greedy(self, observation: Shaped[Tensor, "batch ..."]) -> Int[Tensor, " batch"]:
@@ -189,5 +193,6 @@ class Learner:
         finally:
             # Also where a part of it was taken over.
             self._forget()
+            self._factor = None
             if self._graph is not None:
                 self._graph.forget()

@@ -236,17 +236,22 @@ class Replay:
         row = self._starts[(self._oldest + segment_places(drawn, length)) % self.rows]
         if length == 1:
             return self.at(row)
-        follows = continued_by_next(self._terminated[row] | self._cut[row], length)
-        return self.at(row)._replace(follows=on_device([follows], self._frames.device)[0])
+        return self.at(row, continued_by_next(self._terminated[row] | self._cut[row], length))
 
-    def at(self, row: Int[np.ndarray, " batch"]) -> Batch:
-        """Return the transitions that begin at given rows."""
+    def at(
+        self,
+        row: Int[np.ndarray, " batch"],
+        follows: Bool[np.ndarray, " batch"] | None = None,
+    ) -> Batch:
+        """Return the transitions that begin at given rows; follows: see `agents.dqn.batch`."""
         reward, discount, then = self._over_steps(row)
         index = np.stack([self._stacks(row), self._stacks(then)])
         arrays = [index, self._action[row].astype(np.int64), reward, discount]
-        rows, action, total, factor = on_device(arrays, self._frames.device)
-        observation, next_observation = self._observations(rows)
-        return Batch(observation, action, total, factor, next_observation, self._number(then))
+        # Of segments, in the same copy.
+        arrays += [] if follows is None else [follows]
+        rows, action, total, factor, *rest = on_device(arrays, self._frames.device)
+        observation, following = self._observations(rows)
+        return Batch(observation, action, total, factor, following, self._number(then), *rest)
 
     def _number(self, row: np.ndarray) -> np.ndarray:
         """Return which of all frames that were ever stored lie in given rows now."""

@@ -148,11 +148,17 @@ class StackedReplay:
         if length == 1:
             return self.at(time)
         row = self._first[:, None] + time
-        follows = continued_by_next(self._terminated[row] | self._cut[row], length)
-        return self.at(time)._replace(follows=on_device([follows], self.device)[0])
+        return self.at(time, continued_by_next(self._terminated[row] | self._cut[row], length))
 
-    def at(self, time: Int[np.ndarray, "run batch"]) -> Batch:
-        """Return the transitions that begin at given times, modulo the capacity."""
+    def at(
+        self,
+        time: Int[np.ndarray, "run batch"],
+        follows: Bool[np.ndarray, "run batch"] | None = None,
+    ) -> Batch:
+        """Return the transitions that begin at given times, modulo the capacity.
+
+        follows: see `agents.dqn.batch`
+        """
         first = self._first[:, None]
         rows = first[..., None] + (time[..., None] + np.arange(self.steps)) % self.times
         reward = np.clip(self._reward[rows], -self._reward_limit, self._reward_limit)
@@ -162,10 +168,10 @@ class StackedReplay:
         then = first + (last - first + 1) % self.times
         row = rows[..., 0]
         arrays = [row, then, self._action[row].astype(np.int64), total, discount]
-        begin, end, action, returns, factor = on_device(arrays, self.device)
-        return Batch(
-            self._observations(begin), action, returns, factor, self._observations(end), then
-        )
+        arrays += [] if follows is None else [follows]
+        begin, end, action, returns, factor, *rest = on_device(arrays, self.device)
+        observation, following = self._observations(begin), self._observations(end)
+        return Batch(observation, action, returns, factor, following, then, *rest)
 
     def _observations(self, row: Int[Tensor, "run batch"]) -> Tensor:
         flat = self._frames.index_select(0, row.reshape(-1))

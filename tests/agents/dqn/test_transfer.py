@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.dqn.replay import Replay
+from agents.dqn.stacked_replay import StackedReplay
 from agents.dqn.transfer import on_device, packed, unpacked
 
 ARRAYS = [
@@ -29,19 +31,46 @@ def test_on_the_cpu_nothing_is_copied():
     assert tensor.data_ptr() == ARRAYS[0].ctypes.data
 
 
-def test_a_device_gets_all_by_one_copy(one_device_fed):
-    copies = []
+@pytest.fixture
+def counted(one_device_fed):
+    """Return a mode that counts the copies to a device: its `brought`."""
 
     class Counted(type(one_device_fed)):
+        brought = 0
+
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            if function is torch.ops.aten._to_copy.default:
-                copies.append(function)
+            self.brought += function is torch.ops.aten._to_copy.default
             return super().__torch_dispatch__(function, types, args, kwargs)
 
-    with Counted(copies=True):
+    return Counted(copies=True)
+
+
+def test_a_device_gets_all_by_one_copy(counted):
+    with counted:
         found = on_device(ARRAYS, torch.device("meta"))
     assert [tuple(each.shape) for each in found] == [array.shape for array in ARRAYS]
-    assert len(copies) == 1
+    assert counted.brought == 1
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_batch_is_one_copy_of_segments_too(counted, length, stacked):
+    options = {"dtype": "float32", "device": "meta", "sequence_length": length}
+    ones, no = np.ones(1, dtype=np.float32), np.zeros(1, dtype=bool)
+    frame = np.zeros((1, 2), dtype=np.float32)
+    replay = StackedReplay(1, 12, (2,), **options) if stacked else Replay(12, 1, (2,), **options)
+    replay.start(frame)
+    for _ in range(8):
+        if stacked:
+            replay.append(np.arange(1), np.zeros(1, dtype=int), ones, no, no, frame)
+        else:
+            replay.append(np.zeros(1, dtype=int), ones, no, no, no, frame)
+    source = torch.Generator().manual_seed(0)
+    with counted:
+        batch = replay.sample(6, [source] if stacked else source)
+    assert counted.brought == 1
+    assert (batch.follows is None) == (length == 1)
+    assert batch.next_observation.shape[-2:] == (6, 2)
 
 
 @pytest.mark.gpu
