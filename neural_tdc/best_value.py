@@ -31,6 +31,7 @@ from neural_tdc.baselines.search.learned_candidates import (
 from neural_tdc.baselines.search.noise import little_moved
 from neural_tdc.baselines.search.resampled_heads import start_values
 from neural_tdc.byte_rows import rows_at_once
+from neural_tdc.devices import checked_device
 from neural_tdc.metrics.paired_errors import (
     EpisodeSums,
     PairedDifference,
@@ -138,6 +139,7 @@ def best_value(
         raise ValueError(f"updates is {updates}; it must be at least 0")
     if budget is not None and not budget > 0:
         raise ValueError(f"budget is {budget:g} seconds; it must be above 0")
+    checked_device(transitions.reward.device)
     stream = ordered_stream(transitions)
     candidates = learn_candidates(stream, folds, seed, width, updates, budget, on_progress, workers)
     seconds = {**candidates.seconds}

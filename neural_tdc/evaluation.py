@@ -11,11 +11,11 @@ from neural_tdc.action_values.preparation import action_problem, held_out_rows, 
 from neural_tdc.action_values.rows import ActionRows, body_of_rows
 from neural_tdc.baselines.method import Method
 from neural_tdc.baselines.method_evaluation import asked_method, evaluate_method
+from neural_tdc.devices import checked_device
 from neural_tdc.evaluation_input import (
     asks_for_actions,
     check_numbers,
     check_step_sizes,
-    checked_device,
     checked_optimizers,
     checked_rule,
     checked_streams,

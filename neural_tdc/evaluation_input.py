@@ -1,4 +1,4 @@
-"""What `evaluate` is given, checked: transitions, numbers, rule, device, optimisers, actions."""
+"""What `evaluate` is given, checked: transitions, numbers, rule, optimisers, actions."""
 
 import math
 from collections.abc import Sequence
@@ -25,18 +25,6 @@ def asks_for_actions(values: str, action: Tensor | None, policy: Any) -> bool:
     if values == "v" and len(missing) < 2:
         raise ValueError("action and policy have no effect with values 'v'")
     return values == "q"
-
-
-def checked_device(device: torch.device | str) -> torch.device:
-    """Return the device; raise ValueError for a kind that the learner cannot use.
-
-    Errors are measured in float64 and random draws are hashes of 64-bit integers, which Apple's
-    `mps` does not have; `xpu` was never tried. `meta` is for tests.
-    """
-    found = torch.device(device)
-    if found.type not in ("cpu", "cuda", "meta"):
-        raise ValueError(f"device {str(found)!r} is not supported: use 'cpu' or 'cuda'")
-    return found
 
 
 def check_numbers(**numbers: int | None) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from neural_tdc.devices import checked_device
 from neural_tdc.learning.algorithm import Algorithm, State, initial_state
 from neural_tdc.learning.averaging import NO_AVERAGE, Averaging
 from neural_tdc.learning.optimisers import (
@@ -45,9 +46,10 @@ def prepare(
     device:      to learn on; the observations' if not given
 
     Everything is made on the CPU, run by run, and moved once. What is drawn for run i depends on
-    (seed, i) only. Raises ValueError in one line for a body or a rule that cannot be.
+    (seed, i) only. Raises ValueError in one line for a body, rule or device that
+    cannot be.
     """
-    device = observation.device if device is None else torch.device(device)
+    device = checked_device(observation.device if device is None else device)
     observation = observation.cpu()
     shape = tuple(observation.shape[1:])
     bodies: Body = {}

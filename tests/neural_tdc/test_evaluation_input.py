@@ -136,9 +136,3 @@ def test_evaluating_leaves_the_given_transitions_and_the_global_generator_alone(
     quick(transitions, sampling="replay")
     assert all(torch.equal(leaf, copy) for leaf, copy in zip(transitions, copies))
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("device", ["mps", "xpu:0"])
-def test_a_device_without_what_the_learner_needs_is_refused_by_its_name(device):
-    with pytest.raises(ValueError, match=f"device '{device}' is not supported: use 'cpu' or"):
-        quick(device=device)
