@@ -133,7 +133,7 @@ def spiral() -> FiniteMDP:
 
     From a state the chain stays or goes to the one before it, each with probability ½; no reward,
     γ = .9. With `--body envs.finite.counterexamples:spiral_body`, a head that stands still
-    (`--head-step 0`) and the rule `td` the values grow without end; gradient TD shrinks them.
+    (`--head-step 0`) and the rule `td` the values grow without end; Algorithm 1 shrinks them.
     Source: Tsitsiklis & Van Roy 1997, section X.
     """
     stay = torch.eye(3, dtype=torch.float64)

@@ -18,6 +18,7 @@ from experiments.sweep.results.over_problems import (
     rules_over_problems,
 )
 from experiments.sweep.results.overall import overall, overall_csv, overall_markdown
+from experiments.sweep.results.relative import relative_figure, relative_markdown
 from experiments.sweep.results.reselection import selection_markdown
 from experiments.sweep.results.rows import Report, panels_of, reports
 from experiments.sweep.results.step_ratios import (
@@ -32,14 +33,16 @@ SWEEP = "sweep.csv"
 # One of each for every way to select.
 SELECTED, SENSITIVITY, MAP = "selected", "sensitivity", "map"
 CURVES, RELATIVE, OVERALL = "curves", "relative", "overall"
-RESELECTION, MEASURES, RATIOS = "selection", "measures", "ratios"
+RESELECTION, MEASURES = "selection", "measures"
+# By which ratio of steps.
+RATIOS = {"ratio": "ratios", "auxiliary_ratio": "auxiliary-ratios"}
 AGREEMENT = "agreement.md"
 
 
 def remove_report(out: Path) -> None:
     """Remove what an earlier study left besides the files that every run has."""
-    names = (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL, RESELECTION, MEASURES, RATIOS)
-    drawn = (f"{name}-*" for name in names)
+    names = (SELECTED, SENSITIVITY, MAP, CURVES, RELATIVE, OVERALL, RESELECTION, MEASURES)
+    drawn = (f"{name}-*" for name in (*names, *RATIOS.values()))
     events = f"{HPARAMS}/*/*/events.out.tfevents.*"
     for pattern in (SWEEP, AGREEMENT, *drawn, events):
         for path in out.glob(pattern):
@@ -94,9 +97,11 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
     told = measures_markdown(measured, select, baseline, lost)
     write_text(out / f"{MEASURES}-{select}.md", told)
     measures_figure(out / f"{MEASURES}-{select}.png", measured, select, baseline, vector)
-    if ratios := step_ratios(answers, compared, select):
-        write_text(out / f"{RATIOS}-{select}.md", step_ratios_markdown(ratios, select))
-        step_ratios_figure(out / f"{RATIOS}-{select}.png", ratios, select, vector)
+    for by, name in RATIOS.items():
+        several = reports(swept, study.fresh, select, baseline, by)
+        if ratios := step_ratios(several, compared, select, by):
+            write_text(out / f"{name}-{select}.md", step_ratios_markdown(ratios, select, by))
+            step_ratios_figure(out / f"{name}-{select}.png", ratios, select, vector, by)
     if len(panels) > 1:
         settings = overall(learned, select)
         write_text(out / f"{OVERALL}-{select}.csv", overall_csv(settings))
@@ -111,9 +116,9 @@ def _write(out: Path, select: str, study: Study, answers: list[Report], baseline
     if best:
         error = select.partition("_")[2]
         figures.curves_figure(out / f"{CURVES}-{select}.png", best, error, vector)
-        relative = tables.relative_markdown(answers, select, baseline)
+        relative = relative_markdown(answers, select, baseline)
         write_text(out / f"{RELATIVE}-{select}.md", relative)
-        figures.relative_figure(out / f"{RELATIVE}-{select}.png", answers, select, vector)
+        relative_figure(out / f"{RELATIVE}-{select}.png", answers, select, vector)
 
 
 def _summary(out: Path, study: Study, answers: Mapping[str, list[Report]]) -> dict[str, Any]:

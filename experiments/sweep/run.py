@@ -127,7 +127,12 @@ class Study:
         if self.settings.fresh_runs == 0:
             return []
         most = {id(cell): count for cell, count in zip(self.cells, self.most)}
-        chosen = [row for select in self.settings.select for row in selected(self.swept, select)]
+        chosen = [
+            row
+            for select in self.settings.select
+            for by in ("ratio", "auxiliary_ratio")
+            for row in selected(self.swept, select, by)
+        ]
         by_cell: dict[int, tuple[Cell, dict[Any, Configuration]]] = {}
         for row in chosen:
             _, several = by_cell.setdefault(id(row.cell), (row.cell, {}))

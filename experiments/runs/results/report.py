@@ -102,6 +102,8 @@ def table(
 ) -> str:
     """Return the final table: a line a rule, means over survivors with 95 % intervals over runs.
 
+    The median stands next to the first mean, where there are three runs or more.
+
     `summaries` is {rule: summary}. columns: (title, key of a metric, "final" or "auc") each, those
     of policy evaluation if not given; columns that no rule has are left out. Errors that are the
     rounding of float64 are shown as 0. first: what the lines are called.
@@ -111,19 +113,28 @@ def table(
     if columns is None:
         columns = metric_columns({key for each in metrics for key in each})
     columns = [column for column in columns if any(column[1] in each for each in metrics)]
-    rows = [[first, *(f"mean {title}" for title, _, _ in columns), "diverged"]]
+    heads = [f"mean {title}" for title, _, _ in columns]
+    with_median = errors and bool(heads) and max(each["runs"] for each in summaries.values()) > 2
+    if with_median:
+        heads.insert(1, f"median {columns[0][0]}")
+    rows = [[first, *heads, "diverged"]]
     for rule, summary in summaries.items():
         entries = [summary["metrics"].get(key, {}).get(kind) for _, key, kind in columns]
         scale = _scale(summary["metrics"])
         counts = f"{summary['diverged']} of {summary['runs']}"
-        rows.append([rule, *(mean_with_interval(entry, scale) for entry in entries), counts])
+        cells = [mean_with_interval(entry, scale) for entry in entries]
+        if with_median:
+            median = (entries[0] or {}).get("median")
+            cells.insert(1, "0" if cells[0] == "0" else number(median))
+        rows.append([rule, *cells, counts])
     lines = table_lines(rows)
     survivors = [summary["runs"] - summary["diverged"] for summary in summaries.values()]
     kind = interval_name(survivors, logarithm=errors)
     if any("noise_rmsve_states" in each for each in metrics):
         kind = f"{kind}; of RMSVE over runs and the states of the true values"
+    kinds = "means and medians" if with_median else "means"
     note = (
-        f"means over the runs that did not diverge; of an error, means of each run's root [{kind}]"
+        f"{kinds} over the runs that did not diverge; of an error, over each run's root [{kind}]"
     )
     if not errors:
         note = f"means over the runs that did not diverge [{kind}, of errors on the logarithm]"

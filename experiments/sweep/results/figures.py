@@ -12,18 +12,14 @@ from experiments.runs.results.figures import BAND_RESAMPLES
 from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.style import logarithmic, rule_styles, save_figure, styled
 from experiments.sweep.results.panels import (
-    WIDTH,
     panel_grid,
     panel_title,
-    place_legend,
     rule_legend,
 )
 from experiments.sweep.results.rows import (
-    Report,
     Row,
     key_of,
     panels_of,
-    relative_to_baseline,
     selected_by_rule,
 )
 from experiments.sweep.results.tables import metric_of, step_text, title_of
@@ -33,11 +29,6 @@ if TYPE_CHECKING:
 
 # Beyond so many times the best mean of a panel, a curve leaves it.
 SHOWN = 30.0
-# Inches of a bar, and of the bars of a line of them.
-BAR = 0.28
-LONGEST_LINE = 11.0
-# Beyond so many times the baseline's, a bar leaves the figure.
-SHOWN_RATIO = 3.0
 
 
 def _along_the_best(rows: Sequence[Row], rule: str, select: str) -> list[Row]:
@@ -178,65 +169,6 @@ def map_figure(path: Path, rows: Sequence[Row], select: str, vector: str | None 
     if rules:
         figure.colorbar(image, ax=axes, label=title_of(select), extend="max")
     save_figure(figure, path, vector)
-
-
-@styled
-def relative_figure(
-    path: Path, reports: Sequence[Report], select: str, vector: str | None = None
-) -> None:
-    """Draw what is selected by relative to the baseline's, on fresh runs, and write the file.
-
-    A bar a rule and panel: the ratio of means over the runs that survive, with its standard error
-    by linearisation over pairs of runs. A rule of which runs diverged has a star.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
-    best = [report for report in reports if report.of_rule and report.baseline is not None]
-    rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
-    styles = rule_styles(rules)
-    panels = panels_of(report.fresh for report in best)
-    a_line = max(1, int(LONGEST_LINE / (BAR * len(rules)))) if rules else 1
-    lines = -(-len(panels) // a_line) or 1
-    length = BAR * len(rules) * min(a_line, len(panels)) + 1.6
-    figure = Figure((max(WIDTH, length), 2.6 * lines + 0.8), layout="constrained")
-    all_axes = figure.subplots(lines, 1, squeeze=False, sharey=True).ravel().tolist()
-    most = 1.0
-    for report in best:
-        ratio, error = relative_to_baseline(report, select)
-        line, column = divmod(panels.index(report.fresh.panel), a_line)
-        place = column + (rules.index(report.fresh.cell.rule) + 0.5) / (len(rules) + 1)
-        look = _bar(styles[report.fresh.cell.rule])
-        axes = all_axes[line]
-        axes.bar(place, ratio, 0.9 / (len(rules) + 1), yerr=error, ecolor="#222222", **look)
-        top = min(ratio + (error if math.isfinite(error) else 0.0), SHOWN_RATIO)
-        if report.fresh.diverged.any():
-            axes.text(place, top, "*", ha="center", va="bottom")
-            top += 0.1
-        most = max(most, top)
-    names = [panel_title(panel, [report.fresh for report in best]) for panel in panels]
-    base_rule = best[0].baseline.cell.rule if best and best[0].baseline else ""
-    for line, axes in enumerate(all_axes):
-        axes.axhline(1.0, color="#555555", linewidth=0.8)
-        axes.set_ylim(0, 1.08 * most)
-        axes.set_xlim(-0.1, min(a_line, len(panels)))
-        shown = names[line * a_line : (line + 1) * a_line]
-        middle = 0.5 * len(rules) / (len(rules) + 1)
-        axes.set_xticks([n + middle for n in range(len(shown))], shown)
-        axes.set_ylabel(f"{title_of(select)},\nrelative to {base_rule}'s")
-    handles = [Patch(label=rule, **_bar(styles[rule])) for rule in rules]
-    if handles:
-        place_legend(figure, handles)
-    save_figure(figure, path, vector)
-
-
-def _bar(style: Any) -> dict[str, Any]:
-    """Return how a rule's bar looks: hatched where its line would be broken."""
-    return {
-        "facecolor": style.colour,
-        "edgecolor": "white",
-        "hatch": "" if style.line == "-" else "//",
-    }
 
 
 @styled

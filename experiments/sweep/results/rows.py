@@ -94,8 +94,8 @@ def _grouped(all_rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, li
     return groups
 
 
-def _ratio(row: Row) -> str:
-    return f"{row.configuration.ratio:g}"
+def _ratio(row: Row, by: str = "ratio") -> str:
+    return f"{getattr(row.configuration, by):g}"
 
 
 def best(several: Iterable[Row], select: str) -> Row | None:
@@ -104,9 +104,12 @@ def best(several: Iterable[Row], select: str) -> Row | None:
     return ordered[0] if ordered and math.isfinite(ordered[0].score(select)) else None
 
 
-def selected(all_rows: Sequence[Row], select: str) -> list[Row]:
-    """Return the best row of every rule and ratio in every panel, where not all diverged."""
-    groups = _grouped(all_rows, lambda row: (*row.panel, row.cell.rule, _ratio(row)))
+def selected(all_rows: Sequence[Row], select: str, by: str = "ratio") -> list[Row]:
+    """Return the best row of every rule and ratio in every panel, where not all diverged.
+
+    by: which ratio, `ratio` (β/α) or `auxiliary_ratio` (η/β)
+    """
+    groups = _grouped(all_rows, lambda row: (*row.panel, row.cell.rule, _ratio(row, by)))
     chosen = (best(group, select) for group in groups.values())
     return [row for row in chosen if row is not None]
 
@@ -200,28 +203,10 @@ class Report(NamedTuple):
         }
 
 
-def relative(own: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """Return the ratio of the means of pairs and its standard error, by linearisation."""
-    if not own.size:
-        return math.nan, math.nan
-    ratio = float(own.mean() / base.mean())
-    if own.size < 2:
-        return ratio, math.nan
-    residual = own - ratio * base
-    return ratio, float(residual.std(ddof=1) / math.sqrt(own.size) / base.mean())
-
-
-def relative_to_baseline(report: Report, select: str) -> tuple[float, float]:
-    """Return a report's mean over the baseline's, and its standard error, over surviving pairs."""
-    if report.baseline is None:
-        return math.nan, math.nan
-    own, base = (each.values[key_of(select)] for each in (report.fresh, report.baseline))
-    pairs = np.isfinite(own) & np.isfinite(base)
-    return relative(own[pairs], base[pairs])
-
-
-def reports(swept: Sequence[Row], fresh: Sequence[Row], select: str, baseline: str) -> list[Report]:
-    """Put each selected configuration beside its fresh runs and the baseline's."""
+def reports(
+    swept: Sequence[Row], fresh: Sequence[Row], select: str, baseline: str, by: str = "ratio"
+) -> list[Report]:
+    """Put each selected configuration beside its fresh runs and the baseline's; by: `selected`."""
     by_configuration = {identity(row): row for row in fresh}
     of_rule = {identity(row) for row in selected_by_rule(swept, select)}
     bases = {
@@ -231,7 +216,7 @@ def reports(swept: Sequence[Row], fresh: Sequence[Row], select: str, baseline: s
     }
     return [
         Report(row, by_configuration[identity(row)], identity(row) in of_rule, bases.get(row.panel))
-        for row in selected(swept, select)
+        for row in selected(swept, select, by)
         if identity(row) in by_configuration
     ]
 

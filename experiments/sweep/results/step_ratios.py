@@ -1,4 +1,4 @@
-"""How a rule's error depends on β/α, over all panels of a study: a table and a figure."""
+"""How a rule's error depends on β/α or η/β, over all panels: a table and a figure."""
 
 import math
 from collections.abc import Sequence
@@ -13,19 +13,26 @@ from experiments.sweep.results.overall import StudyPanel
 from experiments.sweep.results.rows import Report, key_of
 from experiments.sweep.results.tables import markdown_table, ratio_text, title_of
 
-# {rule: {β/α: error relative to that at the least β/α}}
+# What the ratios of a configuration are called.
+NAMES = {"ratio": "β/α", "auxiliary_ratio": "η/β"}
+# {rule: {ratio: error relative to that at the least}}
 StepRatios = dict[str, dict[float, Interval]]
 
 
-def step_ratios(answers: Sequence[Report], panels: Sequence[StudyPanel], select: str) -> StepRatios:
-    """Return every rule's error at each finite β/α over that at the least, over panels.
+def step_ratios(
+    answers: Sequence[Report], panels: Sequence[StudyPanel], select: str, by: str = "ratio"
+) -> StepRatios:
+    """Return every rule's error at each finite ratio over that at the least, over panels.
 
-    Medians over all fresh runs, at the body step selected for that ratio; geometric means with
-    95 % intervals over the panels where both survive.
+    answers: the best configurations for each ratio, see `rows.selected`
+    by:      which ratio, a key of `NAMES`
+
+    Medians over all fresh runs, at the steps selected for that ratio; geometric means with 95 %
+    intervals over the panels where both survive.
     """
     medians: dict[str, dict[float, dict[StudyPanel, float]]] = {}
     for report in answers:
-        row, ratio = report.fresh, report.fresh.configuration.ratio
+        row, ratio = report.fresh, getattr(report.fresh.configuration, by)
         if not row.cell.control and math.isfinite(ratio) and row.panel in panels:
             of_ratio = medians.setdefault(row.cell.rule, {}).setdefault(ratio, {})
             of_ratio[row.panel] = median_of_all(row.values[key_of(select)])
@@ -42,8 +49,8 @@ def step_ratios(answers: Sequence[Report], panels: Sequence[StudyPanel], select:
     return found
 
 
-def step_ratios_markdown(found: StepRatios, select: str) -> str:
-    """Return a table with a line a rule and a column a ratio β/α."""
+def step_ratios_markdown(found: StepRatios, select: str, by: str = "ratio") -> str:
+    """Return a table with a line a rule and a column a ratio."""
     ratios = sorted({ratio for of in found.values() for ratio in of})
     lines = [
         [rule, *(ratio_text(of[ratio]) if ratio in of else "–" for ratio in ratios)]
@@ -51,7 +58,8 @@ def step_ratios_markdown(found: StepRatios, select: str) -> str:
     ]
     return (
         f"{markdown_table([['rule', *(f'{ratio:g}' for ratio in ratios)], *lines])}\n\n"
-        f"{title_of(select)} at each β/α, relative to the least: each with its own best body step, "
+        f"{title_of(select)} at each {NAMES[by]}, relative to the least: each with its own best "
+        "other steps, "
         "medians over all fresh runs, geometric means over panels with 95 % intervals over panels "
         "as a sample of their kind. Panels of which half of the runs diverged are left out.\n"
     )
@@ -59,7 +67,7 @@ def step_ratios_markdown(found: StepRatios, select: str) -> str:
 
 @styled
 def step_ratios_figure(
-    path: Path, found: StepRatios, select: str, vector: str | None = None
+    path: Path, found: StepRatios, select: str, vector: str | None = None, by: str = "ratio"
 ) -> None:
     """Draw the table of `step_ratios_markdown`, a line a rule, and write the file."""
     from matplotlib.figure import Figure
@@ -82,8 +90,8 @@ def step_ratios_figure(
     axes.set_xticks(every, [f"{ratio:g}" for ratio in every])
     axes.minorticks_off()
     axes.set_yticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"])
-    axes.set_xlabel("β/α")
-    axes.set_ylabel(f"{title_of(select)},\nrelative to that at the least β/α")
+    axes.set_xlabel(NAMES[by])
+    axes.set_ylabel(f"{title_of(select)},\nrelative to that at the least {NAMES[by]}")
     if found:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     save_figure(figure, path, vector)

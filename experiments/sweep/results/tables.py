@@ -16,7 +16,6 @@ from experiments.sweep.results.rows import (
     Row,
     described,
     key_of,
-    relative_to_baseline,
     summarised,
 )
 from neural_tdc.metrics.metric import Metric
@@ -194,33 +193,6 @@ def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
             "one over ever longer parts of the data.\n"
         )
     return "\n".join([*parts, note])
-
-
-def relative_markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
-    """Return every rule's best over the baseline's as a Markdown table, a line a panel."""
-    best = [report for report in reports if report.of_rule]
-    rules = list(dict.fromkeys(report.fresh.cell.rule for report in best))
-    cells: dict[str, dict[str, str]] = {}
-    for report in best:
-        ratio, error = relative_to_baseline(report, select)
-        shown = f"{ratio:.2f}" if math.isfinite(ratio) else "–"
-        if math.isfinite(error):
-            shown += f" ± {error:.2f}"
-        if report.of_baseline:
-            shown = "1"
-        lost = int(report.fresh.diverged.sum())
-        star = f" *{lost} of {len(report.fresh.diverged)}" if lost else ""
-        panel = ", ".join(report.fresh.panel)
-        cells.setdefault(panel, {})[report.fresh.cell.rule] = shown + star
-    lines = [[panel, *(of.get(rule, "–") for rule in rules)] for panel, of in cells.items()]
-    return (
-        f"{markdown_table([['problem', *rules], *lines])}\n\n"
-        f"{title_of(select)}, relative to {baseline}'s: ratio of the means over pairs of fresh "
-        "runs that survive, with its standard error; * runs that diverged, – no pair survives. The "
-        "ratio over surviving pairs flatters a rule that loses the hard runs: the column *median, "
-        "all runs* of the tables of selected configurations takes a diverged run as infinitely "
-        "bad.\n"
-    )
 
 
 _LATEX = {"α": r"$\alpha$", "β": r"$\beta$", "η": r"$\eta$", "∞": r"$\infty$", "–": "--"}

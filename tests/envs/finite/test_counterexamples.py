@@ -36,8 +36,11 @@ def expected_directions(rule, features, parameters, mdp, table):
     return weights, each
 
 
-def drift(rule, mdp, step_ratio=1.0):
-    """Return the matrix of the expected update of (θ, ω), ω at `step_ratio` times θ's step."""
+def affine(rule, mdp, step_ratio=1.0):
+    """Return matrix and offset of the expected update of (θ, ω), ω at `step_ratio` times θ's step.
+
+    The direction, which is subtracted, is matrix·(θ, ω) + offset.
+    """
     size, names = mdp.features.shape[1], list(rule.auxiliaries)
 
     def direction(both):
@@ -49,7 +52,19 @@ def drift(rule, mdp, step_ratio=1.0):
         return torch.cat([weights @ each.head, *auxiliary])
 
     unit = torch.eye(size * (1 + len(names)), dtype=F64)
-    return torch.stack([direction(row) - direction(0 * row) for row in unit], 1)
+    offset = direction(0 * unit[0])
+    return torch.stack([direction(row) - offset for row in unit], 1), offset
+
+
+def drift(rule, mdp, step_ratio=1.0):
+    return affine(rule, mdp, step_ratio)[0]
+
+
+def error_of_fixed_point(rule, mdp):
+    """Return the RMSVE where the expected update stands still."""
+    both = -torch.linalg.solve(*affine(rule, mdp))
+    difference = mdp.features @ both[: mdp.features.shape[1]] - chain(mdp).value()
+    return (chain(mdp).weighting @ difference**2).sqrt().item()
 
 
 def attracts(rule, mdp, step_ratio=1.0):
@@ -114,6 +129,33 @@ def test_collision_has_powers_of_the_discount_as_values_and_three_bits_a_state()
 def test_the_walk_of_19_states_has_evenly_spaced_values():
     expected = torch.arange(-9, 10, dtype=F64) / 10
     assert torch.allclose(chain(problem("random-walk-19")).value(), expected)
+
+
+@pytest.mark.parametrize("head", ["td", "htd", "gtd2", "tdc", "tdrc"])
+@pytest.mark.parametrize(
+    ("name", "error"), [("kolter", 0.5865), ("collision", None), ("random-walk-19", 0)]
+)
+def test_td_and_gradient_rules_lead_to_the_td_fixed_point(name, error, head):
+    rule, mdp = RULES[f"frozen+{head}"], problem(name)
+    assert attracts(rule, mdp)
+    expected = chain(mdp).lstd_rmsve(mdp.features).item() if error is None else error
+    assert error_of_fixed_point(rule, mdp) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "error"),
+    [
+        # Clipped ratios are another policy's: worse than values of 0 here, and no ratio on-policy.
+        ("kolter", "vtrace", 1.0064),
+        ("random-walk-19", "vtrace", 0),
+        # It minimises RMSTDE, of which the walk's own noise is a part.
+        ("random-walk-19", "residual", 0.2536),
+    ],
+)
+def test_v_trace_and_the_residual_gradient_have_other_fixed_points(name, head, error):
+    rule, mdp = RULES[f"frozen+{head}"], problem(name)
+    assert attracts(rule, mdp)
+    assert error_of_fixed_point(rule, mdp) == pytest.approx(error, abs=1e-4)
 
 
 @pytest.fixture

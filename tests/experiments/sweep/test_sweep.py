@@ -34,6 +34,9 @@ def test_every_configuration_has_a_row_and_every_rule_a_selected_one(study, tmp_
     assert {float(row["head_step"]) / float(row["body_step"]) for row in with_head} == {8.0}
     selected = rows_of(tmp_path / "s" / "selected-auc_rmsve.csv")
     assert len(selected) == 6
+    by_auxiliary = (tmp_path / "s" / "auxiliary-ratios-auc_rmsve.md").read_text()
+    assert by_auxiliary.splitlines()[0] == "| rule | 0.25 | 1 |"
+    assert by_auxiliary.splitlines()[2].startswith("| tdc | 1.00 | ")
     assert sorted(row["rule"] for row in selected if row["best_of_rule"] == "1") == ["td", "tdc"]
     summary = json.loads((tmp_path / "s" / "summary.json").read_text())
     assert summary["configurations"] == 18

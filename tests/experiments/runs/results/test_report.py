@@ -73,12 +73,12 @@ def test_the_table_is_aligned_and_counts_the_diverged():
             "tdc": result("tdc", 7, 7),
         }
     ).splitlines()
-    heads = ["rule", "mean RMSVE", "mean LSTD-RMSVE", "mean AUC RMSVE", "diverged"]
+    heads = ["rule", "mean RMSVE", "median RMSVE", "mean LSTD-RMSVE", "mean AUC RMSVE", "diverged"]
     assert re.split("  +", lines[0]) == heads
     assert lines[0].index("mean RMSVE") == lines[2].index("0.") == lines[4].index("–")
     assert lines[2].endswith("2 of 7")
     assert lines[3].endswith("0 of 7")
-    assert lines[4].split() == ["tdc", "–", "–", "–", "7", "of", "7"]
+    assert lines[4].split() == ["tdc", "–", "–", "–", "–", "7", "of", "7"]
     assert "RMSPBE" not in lines[0]
     assert "only their range" not in lines[5]
 
@@ -103,7 +103,7 @@ def test_an_error_that_is_rounding_is_shown_as_zero():
 def test_intervals_are_called_what_they_are_and_means_what_they_are_of():
     errors = table({"td": result(runs=3), "tdc": result(runs=12)})
     assert errors.endswith(
-        "means over the runs that did not diverge; of an error, means of each run's root "
+        "means and medians over the runs that did not diverge; of an error, over each run's root "
         "[95 % interval, Student's t on the logarithm]"
     )
     columns = [("RMSVE", "rmsve", "final")]

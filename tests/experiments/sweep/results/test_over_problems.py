@@ -31,6 +31,31 @@ def test_a_ratio_is_compared_with_the_least_one_of_its_rule_in_every_panel():
     assert step_ratios(answers[:1], [("p", "markov")], "auc_rmsve") == {}
 
 
+def test_an_auxiliary_ratio_has_its_own_best_ratio_of_steps():
+    # {(β/α, η/β): error}: the best at η/β = 1 has β/α = 8, at η/β = 16 it has 2.
+    errors = {(2.0, 1.0): 4.0, (8.0, 1.0): 3.0, (2.0, 16.0): 1.0, (8.0, 16.0): 2.0}
+    swept = []
+    for (ratio, auxiliary_ratio), error in errors.items():
+        each = row("tdc", 0.1, [error, error], ratio)
+        steps = each.configuration._replace(
+            auxiliary_ratio=auxiliary_ratio, auxiliary_step=0.1 * ratio * auxiliary_ratio
+        )
+        swept.append(each._replace(configuration=steps))
+    answers = reports(swept, swept, "auc_rmsve", "tdc", "auxiliary_ratio")
+    assert [report.fresh for report in answers] == [swept[1], swept[2]]
+    assert [report.of_rule for report in answers] == [False, True]
+    panels = [("p", "markov")]
+    found = step_ratios(answers, panels, "auc_rmsve", "auxiliary_ratio")
+    assert {ratio: float(of.mean) for ratio, of in found["tdc"].items()} == {
+        1.0: 1.0,
+        16.0: pytest.approx(1 / 3),
+    }
+    assert "at each η/β" in step_ratios_markdown(found, "auc_rmsve", "auxiliary_ratio")
+    # By β/α the same study has 3 at 8 and 1 at 2.
+    by_steps = step_ratios(reports(swept, swept, "auc_rmsve", "tdc"), panels, "auc_rmsve")
+    assert float(by_steps["tdc"][8.0].mean) == pytest.approx(2)
+
+
 def test_a_setting_for_a_problem_is_chosen_on_the_others():
     errors = {"p": (1.0, 3.0), "q": (2.0, 2.0), "r": (8.0, 1.0)}
     swept = [

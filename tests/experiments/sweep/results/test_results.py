@@ -9,21 +9,24 @@ import pytest
 from experiments.sweep.results.figures import (
     curves_figure,
     map_figure,
-    relative_figure,
     sensitivity_figure,
 )
 from experiments.sweep.results.overall import overall, overall_csv, overall_markdown
+from experiments.sweep.results.relative import (
+    ratio_of_pairs,
+    relative_figure,
+    relative_markdown,
+)
 from experiments.sweep.results.rows import (
     Row,
     best,
     compared,
     described,
-    relative,
     reports,
     selected,
     summarised,
 )
-from experiments.sweep.results.tables import as_csv, latex, markdown, relative_markdown, step_text
+from experiments.sweep.results.tables import as_csv, latex, markdown, step_text
 from experiments.sweep.running.configurations import Configuration
 
 NAN = math.nan
@@ -118,12 +121,24 @@ def test_steps_are_written_as_powers_where_they_are(value, text):
     assert step_text(value) == text
 
 
-def test_a_ratio_of_means_has_a_standard_error_over_pairs():
-    own, base = np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0])
-    assert relative(own, base) == (2.0, 0.0)
-    ratio, error = relative(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
-    # The residuals −1 and 1 have the standard deviation √2, over √2 runs and a mean of 2.
-    assert (ratio, error) == pytest.approx((1.0, 0.5))
+def test_a_ratio_of_means_has_an_interval_over_pairs():
+    own, base = np.array([2.0, 4.0, 6.0, NAN]), np.array([1.0, 2.0, 3.0, 4.0])
+    assert tuple(map(float, ratio_of_pairs(own, base))) == (2.0, 2.0, 2.0)
+    # The linearised ratios ½ and 3/2 have the mean 1 and the standard error ½: exp(±12.706/2).
+    found = ratio_of_pairs(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+    half = math.exp(12.7062 / 2)
+    assert tuple(map(float, found)) == pytest.approx((1.0, 1 / half, half), rel=1e-4)
+
+
+@pytest.mark.parametrize("runs", [5, 20])
+def test_the_interval_of_a_ratio_of_skewed_pairs_covers_it(runs):
+    random = np.random.default_rng(1)
+    # Errors with a common part: the ratio of their means is 2 exactly.
+    common = random.lognormal(0, 0.5, (1_000, runs))
+    own, base = (scale * common * random.lognormal(0, 0.3, common.shape) for scale in (2, 1))
+    found = [ratio_of_pairs(*pair) for pair in zip(own, base)]
+    share = np.mean([float(each.low) <= 2 <= float(each.high) for each in found])
+    assert 0.91 <= share <= 0.98
 
 
 def test_figures_of_a_study_are_files(tmp_path):
@@ -196,10 +211,11 @@ def test_errors_relative_to_the_baseline_stand_in_one_table():
     fresh += [row("td", 0.1, [4.0], problem="q"), row("wild", 0.2, [NAN], problem="q")]
     table = relative_markdown(reports(swept, fresh, "auc_rmsve", "td"), "auc_rmsve", "td")
     assert "| problem | td | tdc | wild |" in table
-    # 12 over 10; the residuals 0.2 and −0.2 have a standard error of 0.2 around a base of 5.
-    assert "| p, markov | 1 | 1.20 ± 0.04 *1 of 3 | – |" in table
-    assert "| q, markov | 1 | – | – *1 of 1 |" in table
-    # Of one pair there is no standard error.
+    # 12 over 10; the linearised ratios 1.24 and 1.16: 1.2·exp(±12.706·0.04/1.2). The median of 5,
+    # 7 and ∞ over that of 4, 6 and 8.
+    assert "| p, markov | 1 | 1.20 [0.79, 1.83] *1 of 3, 1.17 of all | – |" in table
+    assert "| q, markov | 1 | – | – *1 of 1, ∞ of all |" in table
+    # Of one pair there is no interval.
     swept = [row("td", 0.1, [2.0]), row("tdc", 0.2, [1.0])]
     fresh = [row("td", 0.1, [4.0]), row("tdc", 0.2, [5.0])]
     table = relative_markdown(reports(swept, fresh, "auc_rmsve", "td"), "auc_rmsve", "td")
