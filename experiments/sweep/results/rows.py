@@ -16,7 +16,7 @@ from experiments.sweep.running.shard import Shard
 class Row(NamedTuple):
     """What came out for one configuration of one rule in one panel.
 
-    values:   {"auc/rmsve": [run]}, NaN where a run diverged
+    values:   {"auc/rmsve": [run]}, NaN where a run diverged; `noise/…` as at the end
     diverged: [run]
     curves:   {"rmsve": [measurement, run]}, where they were kept, with `steps` [measurement]
     """
@@ -67,7 +67,7 @@ def rows(cell: Cell, results: Mapping[str, Results], cut: Sequence[Shard]) -> li
             values = {
                 name: array[index]
                 for name, array in arrays.items()
-                if name.startswith(("auc/", "final/"))
+                if name.startswith(("auc/", "final/", "noise/"))
             }
             curves = {
                 name.removeprefix("curve/"): array[:, index]
@@ -166,7 +166,7 @@ def compared(row: Row, baseline: Row | None) -> dict[str, float]:
     if baseline is None:
         return {}
     result = {}
-    for name in sorted(row.values):
+    for name in sorted(name for name in row.values if not name.startswith("noise/")):
         difference = paired_difference(row.values[name], baseline.values[name])
         column = name.replace("/", "_") + "_difference"
         result[column] = float(difference.mean)

@@ -7,6 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from experiments.evaluate_policy.results.noise import FLOOR
 from experiments.runs.results.intervals import Interval
 from experiments.runs.results.report import mean_with_interval, number
 from experiments.runs.results.statistics import summary_key
@@ -109,8 +112,19 @@ def _lines(reports: Sequence[Report], select: str) -> list[tuple[str, list[str]]
             *(_entry(columns, f"{when}_{summary_key(key)}") for when, key, _ in TABLE_METRICS),
             f"{columns['diverged']} of {columns['runs']}",
         ]
-        lines.append((f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}", cells))
+        lines.append((_panel(report), cells))
     return lines
+
+
+def _panel(report: Report) -> str:
+    return ", ".join(report.fresh.panel)
+
+
+def _floor(report: Report) -> str:
+    """Return the rule and what a true RMSPBE of 0 shows at most; empty where it is exact."""
+    floors = report.fresh.values.get(FLOOR, np.zeros(0))
+    present = floors[np.isfinite(floors)]
+    return f"{report.fresh.cell.rule} {number(float(present.mean()))}" if present.size else ""
 
 
 def _median(row: Row, select: str) -> str:
@@ -141,7 +155,7 @@ def _ratios(reports: Sequence[Report], select: str) -> dict[str, list[list[str]]
     for report in reports:
         if report.fresh.cell.control:
             continue
-        panel = f"{report.fresh.cell.problem}, {report.fresh.cell.sampling}"
+        panel = _panel(report)
         ratio = step_text(report.fresh.configuration.ratio)
         ratios[ratio] = report.fresh.configuration.ratio
         shown = _entry(report.columns(select), column)
@@ -180,6 +194,11 @@ def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
     for panel in dict.fromkeys(panel for panel, _ in lines):
         body = [cells for each, cells in lines if each == panel]
         parts.append(f"### {panel}\n\n{markdown_table([heads, *body])}\n")
+        floors = [
+            _floor(report) for report in reports if report.of_rule and _panel(report) == panel
+        ]
+        if said := ", ".join(filter(None, floors)):
+            parts.append(f"An RMSPBE below its noise cannot be told from 0: {said}\n")
         if panel in by_ratio and len(by_ratio[panel][0]) > 2:
             parts.append(f"{title_of(select)}, by β/α\n\n{markdown_table(by_ratio[panel])}\n")
     note = (

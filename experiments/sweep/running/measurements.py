@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.evaluate_policy.results.noise import FLOOR
 from experiments.runs.results.statistics import measurement_weights
 from neural_tdc.types import Measurement
 
@@ -48,6 +49,8 @@ def summed_up(
         return values.reshape(*values.shape[:-1], configurations, -1).numpy()
 
     results: Results = {"diverged": table(measurement.diverged)}
+    if FLOOR in measurement.values:
+        results[FLOOR] = table(measurement.values[FLOOR])
     for name, total in sums.items():
         mean = total / torch.where(numbers[name] > 0, numbers[name], 1)
         lost = measurement.diverged | (numbers[name] == 0)

@@ -14,8 +14,9 @@ from tests.experiments.sweep.small_study import LINE
 
 
 def _draw_nothing(patch):
-    for name in ("sensitivity_figure", "map_figure", "curves_figure", "relative_figure"):
+    for name in ("sensitivity_figure", "map_figure", "curves_figure"):
         patch.setattr(f"experiments.sweep.results.figures.{name}", lambda *_, **__: None)
+    patch.setattr("experiments.sweep.report.relative_figure", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Studies of environments from which no true values can be had."""
 
 from tests.experiments.evaluate_policy.test_as_they_are import CLOCK
+from tests.experiments.sweep.small_study import rows_of
 
 TINY = (
     "--rule td --steps 5 --runs 2 --body-steps 2^-4 2^-3 --ratios 1 --held-out 20 --width 3 "
@@ -25,3 +26,9 @@ def test_a_study_says_what_it_wants_where_there_is_no_truth(study, tmp_path):
     status, out, error = study(f"{line} --truth-states 0 --select final_rmspbe")
     assert status == 0, error
     assert "RMSPBE" in out
+    row, *_ = rows_of(tmp_path / "study" / "selected-final_rmspbe.csv")
+    # Twenty transitions leave much noise, and it is said how much.
+    floor = float(row["noise_rmspbe_floor"])
+    assert floor > 0
+    assert "noise_rmspbe_floor_difference" not in row
+    assert "An RMSPBE below its noise cannot be told from 0: td " in out
