@@ -133,9 +133,7 @@ def table(
     if any("noise_rmsve_states" in each for each in metrics):
         kind = f"{kind}; of RMSVE over runs and the states of the true values"
     kinds = "means and medians" if with_median else "means"
-    note = (
-        f"{kinds} over the runs that did not diverge; of an error, over each run's root [{kind}]"
-    )
+    note = f"{kinds} over the runs that did not diverge; of an error, over each run's root [{kind}]"
     if not errors:
         note = f"means over the runs that did not diverge [{kind}, of errors on the logarithm]"
     return "\n".join([*lines, note])
