@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.policy_evaluation import Task
 from agents.task_actions import start_places
-from neural_tdc.metrics.evaluators import at_home, features_in_double
+from neural_tdc.metrics.evaluators import at_home, features_in_double, on_threads
 from neural_tdc.types import Evaluator, FeatureMap, Parameters
 
 START_VALUE = "value/starts"
@@ -57,18 +57,27 @@ def start_states(task: Task) -> Starts:
     return Starts(observation, weight / weight.sum(1, keepdim=True))
 
 
-def with_start_values(evaluator: Evaluator, features: FeatureMap, starts: Starts) -> Evaluator:
-    """Return an evaluator that also measures the mean value of the starts, as `value/starts`."""
+def with_start_values(
+    evaluator: Evaluator, features: FeatureMap, starts: Starts, threads: int | None = None
+) -> Evaluator:
+    """Return an evaluator that also measures the mean value of the starts, as `value/starts`.
+
+    threads: that share the runs of a population on the CPU
+    """
     observation = starts.observation
 
     def one(parameters: Parameters, weight: Float[Tensor, " start"]) -> Tensor:
         values = features_in_double(features, parameters.body, observation) @ parameters.head
         return weight @ values.view(len(weight), -1).mean(1)
 
+    def of_runs(runs: tuple[Parameters, Tensor]) -> dict[str, Tensor]:
+        chunk = max(1, _AT_ONCE // (len(observation) * runs[0].head.shape[1]))
+        return {START_VALUE: torch.vmap(one, chunk_size=chunk)(*runs)}
+
+    values = on_threads(threads, of_runs)
+
     def evaluate_both(parameters: Parameters) -> dict[str, Tensor]:
-        runs, width = parameters.head.shape
-        chunk = max(1, _AT_ONCE // (len(observation) * width))
-        mean = torch.vmap(one, chunk_size=chunk)(parameters, starts.weight.expand(runs, -1))
-        return {**evaluator(parameters), START_VALUE: mean}
+        weight = starts.weight.expand(len(parameters.head), -1)
+        return {**evaluator(parameters), **values((parameters, weight))}
 
     return at_home(evaluate_both, observation.device)

@@ -37,7 +37,7 @@ from experiments.evaluate_policy.settings.evaluation_settings import (
 )
 from experiments.runs.command_line.checks import named
 from experiments.runs.command_line.common_settings import stored
-from experiments.runs.command_line.computing import limit_threads
+from experiments.runs.command_line.computing import keep_memory, limit_threads
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
@@ -68,6 +68,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
     clock = PhaseClock()
     settings = read_evaluation_settings(argv)
     limit_threads()
+    keep_memory()
     plan = evaluation_plan(settings)
     out = settings.out or Path("runs") / folder_name(settings.problem or plan.problem.name)
     check_folder(out, settings.overwrite, settings.resume)
@@ -114,7 +115,7 @@ def evaluate_policy(argv: Sequence[str]) -> None:
 
     cores = torch.get_num_threads()
     use_threads_for(prepared)
-    shared = Shared(kept, plan, task, flags, report, clock)
+    shared = Shared(kept, plan, task, flags, report, clock, cores)
     beginning = Beginning(compiled, pool, scale)
 
     def made(name: str, folder: Path) -> Run:

@@ -29,16 +29,22 @@ Advance = Callable[[Any, Tensor, int], tuple[Any, Tensor]]
 
 
 def block_updates(
-    function: Callable[[Any, Any], Any], state: Any, experience: Any, base: StepSizes
+    function: Callable[[Any, Any], Any],
+    state: Any,
+    experience: Any,
+    base: StepSizes,
+    threads: int | None = None,
 ) -> Advance:
     """Compile an update and return the function that takes a number of updates.
 
     function: ((state, update), (experience, base)) → (state, update) of a population
+    threads:  that take blocks, as many as torch has if not given; a program that is not one for
+              blocks uses those of torch
 
     The result takes (state, number of the first update, how many) and returns the new state and the
     number of the next update.
     """
-    runs, threads = len(experience.stream_index), torch.get_num_threads()
+    runs, threads = len(experience.stream_index), threads or torch.get_num_threads()
     zero = torch.zeros((), dtype=torch.int64)
 
     def blocks(size: int) -> list[Any]:
@@ -55,7 +61,8 @@ def block_updates(
     constants = blocks(size)
     loop = compile_for_threads(function, (in_blocks(state, size)[0], zero), constants[0])
     if loop is not None:
-        return _at_the_same_time(loop, [tensors_of(each) for each in constants], runs, size)
+        bound = [tensors_of(each) for each in constants]
+        return _at_the_same_time(loop, bound, runs, size, threads)
     size = runs // equal_blocks(runs)
     constants = blocks(size)
     first = in_blocks(state, size)[0], zero
@@ -73,10 +80,9 @@ def block_updates(
 
 
 def _at_the_same_time(
-    loop: Loop, constants: Sequence[Sequence[Tensor]], runs: int, size: int
+    loop: Loop, constants: Sequence[Sequence[Tensor]], runs: int, size: int, threads: int
 ) -> Advance:
-    """Return what advances as many blocks at a time as torch has threads."""
-    threads = torch.get_num_threads()
+    """Return what advances as many blocks at a time as there are threads."""
 
     def advance(state: Any, update: Tensor, times: int) -> tuple[Any, Tensor]:
         leaves, structure = tree_flatten(state)

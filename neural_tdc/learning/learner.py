@@ -68,11 +68,13 @@ def repeated_updates(
     *,
     compiled: bool,
     graphs: bool = True,
+    threads: int | None = None,
 ) -> Callable[[State, Tensor, int], tuple[State, Tensor]]:
     """Return the function that takes a number of updates, compiled or not.
 
     state:  of the shapes that the program is for
     graphs: start updates by CUDA graphs where there is such a device
+    threads: see `neural_tdc.compiled.blocks.block_updates`
 
     The function takes (state, number of the first update, how many) and returns the new state and
     the number of the next update.
@@ -91,7 +93,7 @@ def repeated_updates(
             function, (state, zero), (experience, base), compiled=compiled, graphs=graphs
         )
         return lambda state, update, times: repeat((state, update), times)
-    return block_updates(function, state, experience, base)
+    return block_updates(function, state, experience, base, threads)
 
 
 def magnitude(parameters: Parameters) -> Float[Tensor, " run"]:
@@ -137,6 +139,7 @@ def learn(
     compiled: bool = False,
     on_phase: Callable[[str], object] = no_phase,
     reward_scale: float = 1.0,
+    threads: int | None = None,
 ) -> Iterator[Measurement]:
     """Learn and yield a measurement after each of the updates that are to be measured.
 
@@ -148,6 +151,7 @@ def learn(
     on_phase:   hears what begins: `compile`, `learn` or `measure`
     reward_scale: what rewards are divided by for learning; what is measured and yielded as
         parameters is in the unit of the rewards that were given
+    threads: of compiled updates on a CPU, those of torch if not given
 
     Raises ValueError for a number of a row or stream that does not exist.
     """
@@ -164,6 +168,7 @@ def learn(
         step_sizes,
         state,
         compiled=compiled,
+        threads=threads,
     )
     update = torch.tensor(start, device=device)
     lost = torch.zeros_like(limit, dtype=torch.bool) if diverged is None else diverged.to(device)

@@ -183,7 +183,7 @@ def sample_evaluator(
             )
         )
 
-    evaluator = _on_threads(threads, _in_groups(one, states))
+    evaluator = on_threads(threads, _in_groups(one, states))
     return at_home(evaluator, observations.device)
 
 
@@ -235,23 +235,29 @@ def _in_groups(one: Callable[[Parameters], dict[str, Tensor]], observations: int
     return evaluator
 
 
-def _on_threads(threads: int | None, evaluator: Evaluator) -> Evaluator:
-    """Share the runs among threads, each of which works alone: it waits for no other one."""
-    if threads is None or threads == 1:
-        return evaluator
+def on_threads(
+    threads: int | None, of_runs: Callable[[Any], dict[str, Tensor]]
+) -> Callable[[Any], dict[str, Tensor]]:
+    """Share the runs among threads, each of which works alone: it waits for no other one.
 
-    def of_part(parameters: Parameters) -> dict[str, Tensor]:
+    of_runs: from a tree of tensors with a leading run axis, on the CPU or not, to named values
+        [run]
+    """
+    if threads is None or threads == 1:
+        return of_runs
+
+    def of_part(runs: Any) -> dict[str, Tensor]:
         # Each thread has a mode of its own.
         with torch.no_grad():
-            return evaluator(parameters)
+            return of_runs(runs)
 
-    def threaded(parameters: Parameters) -> dict[str, Tensor]:
-        count = min(threads, len(parameters.head))
-        if count == 1 or parameters.head.device.type != "cpu":
-            return evaluator(parameters)
-        leaves, structure = tree_flatten(parameters)
+    def threaded(runs: Any) -> dict[str, Tensor]:
+        leaves, structure = tree_flatten(runs)
+        count = min(threads, len(leaves[0]))
+        if count == 1 or leaves[0].device.type != "cpu":
+            return of_runs(runs)
         pieces = zip(*(leaf.tensor_split(count) for leaf in leaves))
-        parts: list[Parameters] = [tree_unflatten(list(piece), structure) for piece in pieces]
+        parts = [tree_unflatten(list(piece), structure) for piece in pieces]
         before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

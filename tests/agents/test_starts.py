@@ -58,10 +58,11 @@ def test_starts_in_the_same_state_of_a_chain_are_counted_together():
     assert starts.weight.tolist() == [[1.0]]
 
 
-def test_the_mean_value_of_the_starts_is_measured_next_to_the_other_metrics():
+@pytest.mark.parametrize("threads", [None, 2])
+def test_the_mean_value_of_the_starts_is_measured_next_to_the_other_metrics(threads):
     rows = torch.tensor([[0, 1, 2, 3], [2, 3, 2, 3], [0, 1, 0, 1]])
     starts = start_states(task_of(FIRST[:1], rows))
-    evaluator = with_start_values(lambda parameters: {"a": KEY}, given_features, starts)
+    evaluator = with_start_values(lambda parameters: {"a": KEY}, given_features, starts, threads)
     head = torch.tensor([[1.0], [10.0], [100.0]]).double()
     found = evaluator(Parameters({}, head, {}))
     assert set(found) == {"a", "value/starts"}

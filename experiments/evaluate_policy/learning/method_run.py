@@ -30,11 +30,12 @@ class MethodRun(FolderRun):
     def _evaluator(self, features: FeatureMap) -> Evaluator:
         """Return the evaluator of the task, with the value of the starts."""
         starts = start_states(self.task)
-        return with_start_values(self.task.evaluator(features, Rule()), features, starts)
+        evaluator = self.task.evaluator(features, Rule())
+        return with_start_values(evaluator, features, starts, self.shared.cores)
 
     def learn(self) -> None:
         """Learn from every prefix that is not done, measuring, logging and saving."""
-        (settings, plan, task, flags, on_progress, _), recorder = self.shared, self.recorder
+        (settings, plan, task, flags, on_progress, *_), recorder = self.shared, self.recorder
         if recorder.start >= plan.steps:
             return
         label = f"{self.name} on {task.name}"

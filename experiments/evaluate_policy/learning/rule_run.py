@@ -86,6 +86,7 @@ class EvaluationRun(FolderRun):
                 compiled=self.beginning.compiled,
                 on_phase=recorder.clock.switch,
                 reward_scale=self.beginning.rewards_divided_by,
+                threads=self.shared.cores,
             ):
                 done, learning = measurement.step * runs, recorder.spent()["learn"]
                 recorder.record(
@@ -102,7 +103,8 @@ class EvaluationRun(FolderRun):
         """Return the task's evaluator, with the value of the starts."""
         features, rule = self.algorithm.features, self.algorithm.rule
         starts = start_states(self.task)
-        return with_start_values(self.task.evaluator(features, rule), features, starts)
+        evaluator = self.task.evaluator(features, rule)
+        return with_start_values(evaluator, features, starts, self.shared.cores)
 
     def _values(self, measurement: Measurement, factors: Schedule) -> dict[str, np.ndarray]:
         """Return the errors and the step sizes of a measurement, [run] each."""

@@ -13,6 +13,7 @@ class Shared(NamedTuple):
     settings:    as they are written down
     flags:       those that say where the experience comes from, for messages about it
     on_progress: is told of work in parts: what, how many are done, of how many
+    cores:       threads that may share the runs of a population
     """
 
     settings: dict[str, Any]
@@ -21,6 +22,7 @@ class Shared(NamedTuple):
     flags: str
     on_progress: OnTaskProgress
     clock: PhaseClock
+    cores: int
 
 
 class Beginning(NamedTuple):

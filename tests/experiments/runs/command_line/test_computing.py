@@ -1,6 +1,9 @@
 """What a run is computed with."""
 
+import ctypes
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.computing import (
     WORTH_THREADS,
     compilation,
+    keep_memory,
     resolve_device,
     set_arithmetic,
     threads_for,
@@ -74,6 +78,22 @@ def test_a_device_that_is_not_there_is_refused_and_auto_takes_what_is(
 def test_precisions_are_those_of_torch():
     assert torch_dtype("float32") is torch.float32
     assert torch_dtype("float64") is torch.float64
+
+
+def test_the_allocator_keeps_what_was_freed(monkeypatch):
+    set_to = {}
+    library = SimpleNamespace(mallopt=set_to.__setitem__)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    keep_memory()
+    # The numbers of <malloc.h>.
+    assert set_to == {-1: 2**28, -3: 2**25}
+    # Another library of C, another system.
+    del library.mallopt
+    keep_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    keep_memory()
 
 
 def test_a_small_population_has_one_thread(monkeypatch):
