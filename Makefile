@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 RUNS ?= runs
 
-.PHONY: demo test test-lowest triton pages lint docs bench gpu wheels clean
+.PHONY: demo test test-lowest test-newest triton pages lint docs bench gpu wheels clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments.evaluate_policy --problem MountainCar-v0 \
@@ -23,6 +23,13 @@ test-lowest:
 		sb3 distributed notebook dev > $(LOWEST)/versions.txt
 	$(LOWEST)/bin/pip install --quiet --requirement $(LOWEST)/versions.txt
 	$(LOWEST)/bin/python -m pytest --numprocesses auto --dist worksteal
+
+# With the newest versions that the index has, whatever constraints.txt says.
+NEWEST := .venv-newest
+test-newest:
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/pip install --quiet --upgrade --editable '.[experiments,data,logs,atari,minatar,minigrid,mujoco,sb3,distributed,notebook,dev]'
+	$(NEWEST)/bin/python -m pytest --numprocesses auto --dist worksteal
 
 # Every rule with every optimiser and both batches, for a GPU: needs a build of torch with CUDA and
 # no GPU, and takes some ten minutes. All are skipped elsewhere.
@@ -72,4 +79,4 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest runs build docs/site docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest runs build docs/site docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
