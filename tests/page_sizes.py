@@ -8,20 +8,20 @@ without a row is run as it stands.
 SMALLER = {
     "make demo": "STAMP=",
     # Studies.
-    "sweep --problem boyan random-walk-inverted": "--rule tdrc td --runs 3 --steps 300"
-    " --head-steps 2^-6:2^-4",
+    "sweep --problem boyan random-walk-inverted": "--rule tdrc td --runs 3 --steps 60"
+    " --head-steps 2^-6:2^-4 --compile off",
     "--study experiments/studies/body_rules": "--problem garnet-1 --sampling markov --rule td tdrc"
     " --steps 100 --measure-every 50 --runs 2 --fresh-runs 2 --compile off",
     "--study experiments/studies/garnets": "--problem garnet-off-policy-1 --steps 100"
     " --measure-every 50 --runs 2 --fresh-runs 2",
     "--study experiments/studies/presets": "--problem garnet-4 --rule td tdrc --steps 100"
     " --measure-every 50 --runs 2 --compile off",
-    "--study experiments/studies/standard": "--problem boyan baird --rule tdrc td --steps 300"
-    " --head-steps 2^-6:2^-4 --runs 3 --fresh-runs 3 --compile off",
+    "--study experiments/studies/standard": "--problem boyan baird --rule tdrc td --steps 60"
+    " --head-steps 2^-6:2^-5 --runs 2 --fresh-runs 2 --compile off",
     "experiments.sweep --problem garnet --width 8": "--rule td tdc --ratios 1 10 --runs 2"
     " --steps 200 --measure-every 100 --body-steps 2^-6 --compile off",
     "experiments.sweep --data": "--rule tdrc td --body-steps 2^-6 --ratios 1 10 --runs 2"
-    " --steps 200 --controls constant --compile off",
+    " --steps 60 --controls constant --compile off",
     # Benchmarks.
     "benchmarks.accuracy --seeds 2": "--seeds 1 --methods 'lstd(0)' --problems queue-off",
     "benchmarks.accuracy --designed": "--seeds 1 --methods 'lstd(0)' --problems MountainCar",
@@ -42,19 +42,18 @@ SMALLER = {
     " --evaluate-every 1500 --evaluation-episodes 2 --random-games 3",
     "compare_dqn --grid": "--seeds 2 --selection-seeds 2 --steps 1000 --evaluate-every 500"
     " --learning-starts 300 --evaluation-episodes 2 --random-games 3",
-    "compare_dqn": "--seeds 2 --steps 1500 --evaluate-every 1500 --evaluation-episodes 2"
-    " --random-games 3",
     "train_dqn": "--steps 3000",
     # Policy evaluation.
-    "--budget 60": "--budget 3",
-    "--rule td --runs 50": "--runs 5 --steps 500",
+    "--budget 60": "--budget 3 --updates 0",
+    "--rule td --runs 50": "--runs 5 --steps 60 --compile off",
     "--resample episodes --out runs/interval": "--updates 50",
-    "evaluate_policy --data": "--steps 500 --runs 2 --compile off",
-    "--rule td lstd-random stackelberg-td": "--updates 100 --steps 1000 --runs 2 --compile off",
+    "evaluate_policy --data": "--steps 60 --measure-every 60 --runs 2 --compile off",
+    "--rule td lstd-random stackelberg-td": "--updates 20 --steps 60 --measure-every 60 --runs 2"
+    " --compile off",
     "--problem CartPole-v1 --behaviour uniform": "--updates 50",
-    "--preset": "--steps 500 --runs 2 --compile off",
-    "--problem boyan": "--compile off --runs 10",
-    "--rule": "--steps 500 --runs 2 --compile off",
+    "--preset": "--steps 60 --measure-every 60 --runs 2 --compile off",
+    "--problem boyan": "--steps 100 --compile off --runs 10",
+    "--rule": "--steps 60 --measure-every 60 --runs 2 --compile off",
     # Supervised learning; the pictures are a few of three by five pixels.
     "--task mnist": "--data FOLDER --steps 20 --measure-every 10 --runs 2 --curvature-products 2",
     "--task fashion-mnist": "--data FOLDER --steps 20 --measure-every 10 --runs 2"
@@ -85,4 +84,4 @@ NEEDS = {
     "docs/guide/runs.md": [("docs/guide/first-evaluation.md", "--problem boyan")],
 }
 # Pages whose Python is one module in the current folder.
-MODULES = {"docs/own-parts.md": "mine.py", "docs/guide/policies.md": "policies.py"}
+MODULES = {"docs/own-parts.md": "parts.py", "docs/guide/policies.md": "policies.py"}

@@ -70,7 +70,7 @@ def control_lines(controls: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if known:
         spread = next(iter(known.values()))["spread"]
         listed = ", ".join(f"{name} {row['relative']:.2f}" for name, row in known.items())
-        what = f"RMSVE / spread of the true values ({number(spread)})"
+        what = f"RMSVE / standard deviation of the true values ({number(spread)})"
         lines.append(f"{what}: {listed}; 1 is the best constant")
     for name, row in controls.items():
         still = row["size"] < _LEFT * row["expected"]
@@ -80,7 +80,7 @@ def control_lines(controls: Mapping[str, Mapping[str, Any]]) -> list[str]:
             what = "returns in the data" if row["spread"] is None else "true values"
             sizes = number(row["size"]), number(row["expected"])
             lines.append(
-                f"warning: {name}: V has not left 0: its root mean square is {sizes[0]}, that of "
+                f"warning: {name}: V is close to 0: its root mean square is {sizes[0]}, that of "
                 f"the {what} {sizes[1]}"
             )
     return lines

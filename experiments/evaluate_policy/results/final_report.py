@@ -71,5 +71,7 @@ def print_results(
     drawn = [str(path) for run in runs if (path := run.folder / VALUES).exists()]
     if drawn:
         print(f"values: {', '.join(drawn)}")
-    print(f"value:  neural_tdc.load_value({str(runs[0].folder)!r})")
+    learned = [str(run.folder) for run in runs if not run.history.diverged.all()]
+    if learned:
+        print(f"value:  neural_tdc.load_value({learned[0]!r})")
     print(f"watch:  {tensorboard_line(out)}")

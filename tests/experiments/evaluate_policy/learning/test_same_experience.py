@@ -102,6 +102,8 @@ def test_when_all_runs_diverge_there_are_nulls_one_warning_and_status_0(evaluate
         "warning: td: all 2 runs diverged, so there are no results; smaller step sizes may help"
     ]
     assert "2 of 2" in outcome.out
+    # There is no value function to load.
+    assert "load_value" not in outcome.out
     summary = strict(tmp_path / "run" / "summary.json")
     assert summary["diverged"] == 2
     none = {"mean": None, "low": None, "high": None, "median": None}

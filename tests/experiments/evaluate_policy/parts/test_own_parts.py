@@ -21,7 +21,7 @@ from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS
 
 PAGE = Path(__file__).parents[4] / "docs" / "own-parts.md"
-PAGES = {"mine": PAGE, "policies": PAGE.parent / "guide" / "policies.md"}
+PAGES = {"parts": PAGE, "policies": PAGE.parent / "guide" / "policies.md"}
 REGISTRY = Path("neural_tdc") / "rules" / "registry.py"
 TINY = "--steps 20 --runs 2 --measure-every 10 --compile off"
 GYMNASIUM = "--truth-states 3 --truth-rollouts 2 --held-out 30"
@@ -44,7 +44,7 @@ def mine(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield importlib.import_module("mine")
+    yield importlib.import_module("parts")
     for module in PAGES:
         sys.modules.pop(module, None)
 
@@ -59,7 +59,7 @@ def test_the_pages_have_an_example_for_every_part():
 
 @pytest.mark.parametrize("line", LINES)
 def test_an_example_runs_as_it_stands(mine, evaluate, line):
-    flags = f"{TINY} {'' if 'mine:ring' in line else GYMNASIUM}"
+    flags = f"{TINY} {'' if 'parts:ring' in line else GYMNASIUM}"
     outcome = evaluate(f"{line} {flags}")
     assert outcome.status == 0, outcome.error
     out = Path(shlex.split(line)[shlex.split(line).index("--out") + 1])
@@ -103,7 +103,7 @@ def test_a_rule_of_the_page_takes_the_flags_that_it_has_and_keeps_the_rest(mine,
         lambda: mine.neural_tdc.compose(mine.SemiGradientBody(), mine.ScaledTdHead(ridge=0.5)),
     )
     for flags, ridge in (("--ridge 0.25", 0.25), ("--head-step 0.1", 0.5)):
-        line = f"--problem mine:ring --rule mine:scaled {flags}"
+        line = f"--problem parts:ring --rule parts:scaled {flags}"
         (rule,) = evaluation_plan(read_evaluation_settings(shlex.split(line))).rules.values()
         assert rule.head == mine.ScaledTdHead(ridge=ridge)
     with pytest.raises(UsageError, match=r"^--epsilon 0\.1 has no effect"):

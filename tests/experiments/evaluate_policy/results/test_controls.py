@@ -30,7 +30,7 @@ def test_values_that_learn_nothing_are_worse_than_a_constant_and_have_not_left_0
     )
     assert outcome.status == 0, outcome.error
     assert "warning: td: its values are worse than the best constant" in outcome.error
-    assert "warning: td: V has not left 0: its root mean square is 0, that of the" in outcome.error
+    assert "warning: td: V is close to 0: its root mean square is 0, that of the" in outcome.error
 
 
 @pytest.mark.usefixtures("clock_log")
@@ -40,7 +40,7 @@ def test_a_log_is_told_of_values_at_0_by_its_returns(evaluate, tmp_path):
     assert outcome.status == 0, outcome.error
     # Returns from 1 to 12 have the mean 6.5 and the deviation 3.45: √(6.5² + 3.45²) = 7.36.
     (line,) = [each for each in outcome.error.splitlines() if each.startswith("warning")]
-    assert line.startswith("warning: td: V has not left 0: its root mean square is 0, that of the")
+    assert line.startswith("warning: td: V is close to 0: its root mean square is 0, that of the")
     assert "returns in the data 7.3" in line
 
 
