@@ -143,7 +143,9 @@ def check_size(columns: Columns, found: Iterable[str]) -> None:
 
 def lacking(columns: Columns, names: Sequence[str], holds: str) -> NotInFileError:
     """Return the error of a file without arrays that a log needs; holds: what a log holds."""
-    guesses = {name: guess for name in names if (guess := _guess(name, columns.names)) is not None}
+    # An array that is another one of a log is not guessed.
+    free = [each for each in columns.names if each not in ALIASES]
+    guesses = {name: guess for name in names if (guess := _guess(name, free)) is not None}
     said = f"{columns.source} has no array {' and no array '.join(names)}; it has "
     said += f"{_listed(columns.names)}; a log holds {holds}"
     if guesses:

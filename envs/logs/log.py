@@ -90,7 +90,11 @@ def checked_log(source: str, arrays: Mapping[str, np.ndarray]) -> Log:
     else:
         truncated = np.zeros(len(reward), dtype=bool)
     if "episode" in arrays:
-        changes = np.append(arrays["episode"][1:] != arrays["episode"][:-1], False)
+        episode = arrays["episode"]
+        # A missing number would be another one than itself: every row an episode.
+        whole = np.isfinite(episode) & (np.floor(episode) == episode)
+        check_rows(source, "episode", episode, whole, "it must be the whole number of an episode")
+        changes = np.append(episode[1:] != episode[:-1], False)
         truncated = truncated | (changes & ~terminated)
     successors = None
     if "next_observation" in arrays:

@@ -28,6 +28,8 @@ def open_minari(source: str) -> Iterator[Columns]:
     infos/NAME.
     """
     name = source.removeprefix(PREFIX)
+    if not name:
+        raise ValueError(f"{source} names no data set: give {PREFIX}ID")
     data = _loaded(source, name)
     steps, episodes = int(data.total_steps), int(data.total_episodes)
     if not steps:

@@ -136,7 +136,8 @@ def _log_arrays(columns: Columns, reading: Reading) -> dict[str, np.ndarray]:
     if not cuts:
         missing.append("truncated")
     if missing:
-        raise lacking(columns, missing, ", ".join((*REQUIRED, "truncated")))
+        cut = "truncated (or in its place episode, or next_observation)"
+        raise lacking(columns, missing, ", ".join((*REQUIRED, cut)))
     check_size(columns, [each for names in found.values() for each in names])
     return {name: read_array(columns, name, names) for name, names in found.items()}
 

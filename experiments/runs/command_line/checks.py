@@ -2,17 +2,21 @@
 
 import contextlib
 import difflib
+import functools
 import importlib
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType
 from typing import Any
 
 # Where what torch says of its own inside begins.
 _INTERNALS = (" Exception raised from ", " frame #0", " C++ Captured", " (Triggered internally")
 _OF_TORCHSCRIPT = "The following operation failed in the TorchScript interpreter"
 _LONGEST = 600
+# What Python calls a function without a name; a partial one has none.
+_NAMELESS = "<lambda>"
 
 
 class UsageError(ValueError):
@@ -90,6 +94,10 @@ def load_part(
     part = getattr(module, name)
     if not accepts(part):
         raise UsageError(f"{flag} {spec}: {name} is of type {type(part).__name__}, not a function")
+    # What is printed and written names parts by their own names, which these do not have.
+    functions = (FunctionType, functools.partial)
+    if isinstance(part, functions) and getattr(part, "__name__", _NAMELESS) == _NAMELESS:
+        part.__name__ = name  # type: ignore[union-attr]
     return part
 
 

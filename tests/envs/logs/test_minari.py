@@ -127,3 +127,5 @@ def test_pictures_stay_bytes_and_a_name_that_is_not_there_is_met_with_those_that
         ValueError, match=r"minari:byte-v0 is not in the local store .* it has bytes-v0; did"
     ):
         read_log("minari:byte-v0")
+    with pytest.raises(ValueError, match=r"^minari: names no data set: give minari:ID$"):
+        read_log("minari:")

@@ -118,6 +118,21 @@ def test_a_guess_is_made_for_names_that_are_not_known(tmp_path):
     assert caught.value.guesses == {"observation": "obs", "reward": "rews", "terminated": "dones"}
 
 
+def test_an_array_that_has_a_place_in_the_log_is_not_guessed_for_another(tmp_path):
+    arrays = {name: LOG[name] for name in ("observation", "reward", "terminated")}
+    said = r"no array truncated; .* truncated \(or in its place episode, or next_observation\)$"
+    with pytest.raises(ValueError, match=said) as caught:
+        read_log(write(tmp_path / "a.npz", arrays))
+    assert caught.value.guesses == {}
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 0.5, -np.inf])
+def test_numbers_of_episodes_are_whole(tmp_path, wrong):
+    episode = np.array([3, 3, wrong, 4, 4, 4, 4.0])
+    with pytest.raises(ValueError, match=r"episode in row 2 is .* must be the whole number"):
+        read_log(write(tmp_path / "a.npz", LOG | {"episode": episode}))
+
+
 def test_any_array_or_component_may_be_the_cumulant(tmp_path):
     rewards = np.stack([LOG["reward"], 10 * LOG["reward"]], 1)
     path = write(tmp_path / "a.npz", LOG | {"reward": rewards, "speed": 2 * LOG["reward"]})

@@ -52,6 +52,15 @@ def test_a_part_of_the_users_own_is_found_in_the_current_folder(here):
     assert load_part("pack.inner:f", "--body")() == "inner"
 
 
+def test_a_part_without_a_name_has_that_of_its_attribute(here):
+    text = "import functools\ncut = lambda: 5\npart = functools.partial(max, 3)\n"
+    (here / "nameless_parts.py").write_text(text + "def whole():\n    return 1\nother = whole\n")
+    specs = [f"nameless_parts:{name}" for name in ("cut", "part", "other")]
+    found = [load_part(spec, "--problem") for spec in specs]
+    assert [part.__name__ for part in found] == ["cut", "part", "whole"]
+    assert (found[0](), found[1](7)) == (5, 7)
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
