@@ -68,6 +68,7 @@ NOT_RUN = {
     "make bench": "measures for an hour; its programs have tests",
     "make gpu": "needs a GPU; a test runs it with --device cpu --small",
     "make wheels": "downloads packages",
+    "LunarLander": "needs Box2D, which no extra of this package has",
     "benchmarks.dqn --no-memory": "fills replays of 10,000 frames first",
     "--wheels": "needs the downloads of make wheels",
     "ray start": "leaves servers behind; test_ray_engine.py starts a cluster of its own",
