@@ -108,7 +108,8 @@ constexpr int64_t down = smaller(ROWS, registers / across);
 
 template <int64_t tall, int64_t broad>
 static inline __attribute__((always_inline)) void tile(
-    const number* left, const number* right, number* out, int64_t column) {
+    const number* __restrict left, const number* __restrict right, number* __restrict out,
+    int64_t column) {
     constexpr int64_t step = packed ? width : RIGHT_INNER;
     Lanes sum[tall][broad] = {};
     for (int64_t k = 0; k < INNER; ++k) {
@@ -133,7 +134,8 @@ static inline __attribute__((always_inline)) void tile(
 
 template <int64_t broad>
 static inline __attribute__((always_inline)) void panel(
-    const number* left, const number* right, number* out, int64_t column) {
+    const number* __restrict left, const number* __restrict right, number* __restrict out,
+    int64_t column) {
     int64_t r = 0;
     for (; r + down <= ROWS; r += down)
         tile<down, broad>(left + r * LEFT_ROW, right, out + r * COLUMNS, column);
@@ -143,7 +145,8 @@ static inline __attribute__((always_inline)) void panel(
 
 static thread_local number pack[packed ? INNER * width : 1];
 
-extern "C" void multiply(const number* left, const number* right, number* out) {
+extern "C" void multiply(const number* __restrict left, const number* __restrict right,
+                         number* __restrict out) {
     for (int64_t n = 0; n < COUNT; ++n) {
         const number* from = right;
         if constexpr (packed) {
