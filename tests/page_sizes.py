@@ -10,8 +10,12 @@ SMALLER = {
     # Studies.
     "sweep --problem boyan random-walk-inverted": "--rule tdrc td --runs 3 --steps 60"
     " --head-steps 2^-6:2^-4 --compile off",
-    "--study experiments/studies/body_rules": "--problem garnet-1 --sampling markov --rule td tdrc"
-    " --steps 100 --measure-every 50 --runs 2 --fresh-runs 2 --compile off",
+    "--study experiments/studies/control": "--problem CartPole-v1 --rule td tdc --steps 100"
+    " --measure-every 50 --runs 2 --fresh-runs 2 --held-out 500 --truth-states 5 --compile off",
+    "--study experiments/studies/small_steps": "--problem CartPole-v1 --steps 100"
+    " --measure-every 50 --runs 2 --fresh-runs 2 --held-out 500 --truth-states 5 --compile off",
+    "--study experiments/studies/structured": "--problem noisy-grid --rule td tdc --steps 100"
+    " --measure-every 50 --runs 2 --fresh-runs 2 --compile off",
     "--study experiments/studies/garnets": "--problem garnet-off-policy-1 --steps 100"
     " --measure-every 50 --runs 2 --fresh-runs 2",
     "--study experiments/studies/presets": "--problem garnet-4 --rule td tdrc --steps 100"
