@@ -20,7 +20,7 @@ def _geometric(numbers: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
-def _with_interval(numbers: Sequence[float]) -> str:
+def with_interval(numbers: Sequence[float]) -> str:
     """Return the geometric mean with Student's t of the logarithms, over logs."""
     mean = _geometric(numbers)
     if not mean < 100:
@@ -32,7 +32,7 @@ def _with_interval(numbers: Sequence[float]) -> str:
     return f"{mean:.3f} [{mean * math.exp(-half):.3f}, {mean * math.exp(half):.3f}]"
 
 
-def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
+def rows_of_markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     head, *others = [f"| {' | '.join(row)} |" for row in rows]
     return [head, "|---" * len(rows[0]) + "|", *others]
 
@@ -54,7 +54,7 @@ def _errors(found: list[dict[str, Any]]) -> list[str]:
         means = {m: _geometric(e) for m, e in errors.items() if e}
         cells = []
         for method in methods:
-            shown = _with_interval(errors[method]) if errors[method] else "–"
+            shown = with_interval(errors[method]) if errors[method] else "–"
             best = method in means and means[method] == min(means.values())
             cells.append(f"**{shown}**" if best else shown)
         lines.append([problem, *cells])
@@ -66,10 +66,10 @@ def _errors(found: list[dict[str, Any]]) -> list[str]:
         for m in methods
     ]
     lines.append(["*median seconds*", *seconds])
-    text = _rows(lines)
+    text = rows_of_markdown(lines)
     if ratios:
         listed = ", ".join(f"{problem} {ratio:.2f}" for problem, ratio in ratios.items())
-        over = _with_interval(list(ratios.values()))
+        over = with_interval(list(ratios.values()))
         text += [
             "",
             f"`auto` relative to the best usual method of each problem: {listed}; geometric mean "
@@ -97,7 +97,7 @@ def _choices(found: list[dict[str, Any]]) -> list[str]:
                     *(f"{well} of {len(rows)}", f"{max(ratios):.2f}"),
                 ]
             )
-    return _rows(lines)
+    return rows_of_markdown(lines)
 
 
 def _rules(found: list[dict[str, Any]]) -> list[str]:
@@ -117,4 +117,4 @@ def _rules(found: list[dict[str, Any]]) -> list[str]:
         ]
         start = [each["problem"], str(each["seed"]), f"{alone:.3f}", f"{row['error']:.3f}"]
         lines.append([*start, *cells, f"{weight:.0%}"])
-    return _rows(lines)
+    return rows_of_markdown(lines)
