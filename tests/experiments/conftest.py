@@ -39,7 +39,7 @@ FIGURES = (
     "sweep.results.figures.sensitivity_figure",
     "sweep.results.figures.map_figure",
     "sweep.results.figures.curves_figure",
-    "sweep.results.figures.relative_figure",
+    "sweep.report.relative_figure",
 )
 
 

@@ -98,7 +98,7 @@ CASES = {
         "observation is a column of struct",
     ),
     "minari:nothing-v0": (None, "is not in the local store"),
-    "minari:": (None, "is not in the local store"),
+    "minari:": (None, "names no data set: give minari:ID"),
 }
 # With another policy.
 OFF_POLICY = {

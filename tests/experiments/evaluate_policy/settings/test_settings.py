@@ -193,7 +193,7 @@ def test_a_flag_that_one_of_the_rules_heeds_passes_without_a_word(evaluate, line
     assert outcome.status == 0
     # Ten updates learn little, which is warned of; that is no word on a flag.
     warned = [line for line in outcome.lines if line.startswith("warning")]
-    assert all("worse than the best constant" in line or "not left 0" in line for line in warned)
+    assert all("worse than the best constant" in line or "is close to 0" in line for line in warned)
 
 
 def test_the_help_explains_every_flag_and_lists_problems_and_rules(evaluate, capsys):
