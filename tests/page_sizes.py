@@ -14,10 +14,12 @@ SMALLER = {
     " --measure-every 50 --runs 2 --fresh-runs 2 --held-out 500 --truth-states 5 --compile off",
     "--study experiments/studies/small_steps": "--problem CartPole-v1 --steps 100"
     " --measure-every 50 --runs 2 --fresh-runs 2 --held-out 500 --truth-states 5 --compile off",
-    "--study experiments/studies/structured": "--problem noisy-grid --rule td tdc --steps 100"
-    " --measure-every 50 --runs 2 --fresh-runs 2 --compile off",
-    "--study experiments/studies/garnets": "--problem garnet-off-policy-1 --steps 100"
-    " --measure-every 50 --runs 2 --fresh-runs 2",
+    "--study experiments/studies/structured": "--problem noisy-grid --rule td tdc"
+    " --body-steps 2^-6 --ratios 1 10 --steps 40 --measure-every 40 --runs 2 --fresh-runs 2"
+    " --controls constant --compile off",
+    "--study experiments/studies/garnets": "--problem garnet-off-policy-1 --rule td tdc"
+    " --body-steps 2^-6 --ratios 1 10 --steps 40 --measure-every 40 --runs 2 --fresh-runs 2"
+    " --controls constant --compile off",
     "--study experiments/studies/presets": "--problem garnet-4 --rule td tdrc --steps 100"
     " --measure-every 50 --runs 2 --compile off",
     "--study experiments/studies/standard": "--problem boyan baird --rule tdrc td --steps 60"
