@@ -29,7 +29,7 @@ SMALLER = {
     "experiments.sweep --data": "--rule tdrc td --body-steps 2^-6 --ratios 1 10 --runs 2"
     " --steps 60 --controls constant --compile off",
     # Benchmarks.
-    "benchmarks.accuracy --seeds 2": "--seeds 1 --methods 'lstd(0)' --problems queue-off",
+    "benchmarks.accuracy.best_setting": "--problems queue-off --logs 2",
     "benchmarks.accuracy --designed": "--seeds 1 --methods 'lstd(0)' --problems MountainCar",
     "benchmarks.accuracy": "--seeds 1 --methods 'lstd(0)' --problems queue",
     "benchmarks.presets": "--purpose on-policy --updates 50",
