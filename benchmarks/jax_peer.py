@@ -149,10 +149,12 @@ def largest_difference(runs: int, batch: int) -> float:
         return max(float(jnp.abs(one - other).max()) for one, other in pairs)
 
 
-def compared(runs: int, batch: int, rounds: int) -> dict[str, float]:
-    """Time both in interleaved windows: microseconds an update, seconds to the first one."""
+def compared(runs: int, batch: int, rounds: int, count: int) -> dict[str, float]:
+    """Time both in interleaved windows: microseconds an update, seconds to the first one.
+
+    count: updates per call of the compiled programs
+    """
     stream = streams(runs, 2000 if runs <= 256 else 4 * max(batch, 100), torch.float32)
-    count = SINGLE_CALL if runs == 1 else CALL
     # Before compilation: the number of threads is part of the program.
     use_threads(runs, THREADS)
     ours = Ours(stream, batch, count, compiled=True)
@@ -202,6 +204,11 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=number, default=7, help="time windows of each program")
     parser.add_argument(
+        "--updates-per-call",
+        type=number,
+        help=f"of the compiled programs ({CALL}; {SINGLE_CALL} for a single run)",
+    )
+    parser.add_argument(
         "--out",
         type=result_file,
         default=Path("runs/bench-jax.json"),
@@ -216,7 +223,8 @@ def main() -> None:
     print("{:>6} {:>6} {:>10} {:>10} {:>8} {:>10} {:>9} {:>9}".format(*_HEAD))
     for batch in options.batch:
         for runs in options.runs:
-            row = compared(runs, batch, options.rounds)
+            count = options.updates_per_call or (SINGLE_CALL if runs == 1 else CALL)
+            row = compared(runs, batch, options.rounds, count)
             rows.append(row)
             print(
                 "{:>6.0f} {:>6.0f} {:>10.1f} {:>10.1f} {:>8.2f} {:>10.2f} {:>9.1f} {:>9.1f}".format(

@@ -72,6 +72,7 @@ SMALLER = {
 NOT_RUN = {
     "make test": "it is the suite",
     "make bench": "measures for an hour; its programs have tests",
+    "benchmarks.jax_peer": "needs the extra bench (jax)",
     "make gpu": "needs a GPU; a test runs it with --device cpu --small",
     "make wheels": "downloads packages",
     "LunarLander": "needs Box2D, which no extra of this package has",
