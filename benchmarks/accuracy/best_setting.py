@@ -1,6 +1,4 @@
-"""How good a choice could be that knows the problem but not the log.
-
-python -m benchmarks.accuracy.best_setting [--problems …] [--logs N]
+"""A choice that knows the problem but not the log: python -m benchmarks.accuracy.best_setting.
 
 On every log of a problem, all LSTD candidates of `auto` learn. Then, for each log, the setting with
 the least error on the *other* logs of the same problem is taken, on the geometric mean and by their
@@ -9,7 +7,6 @@ log, divided by that of the log's own best candidate, is what the randomness of 
 `auto` (LSTD candidates only) stands beside it, on the same logs.
 """
 
-import argparse
 import json
 import os
 from pathlib import Path
@@ -22,6 +19,7 @@ from benchmarks.accuracy.cases import DESIGNED, Case, made_case
 from benchmarks.accuracy.criteria import candidate_errors
 from benchmarks.accuracy.problems import PROBLEMS
 from benchmarks.accuracy.table import rows_of_markdown, with_interval
+from benchmarks.command_line import CommandLine, whole_number, write_results
 from neural_tdc.baselines.log_preparation import ordered_stream
 from neural_tdc.baselines.search.learned_candidates import learn_candidates, weighted_value
 from neural_tdc.best_value import FOLDS, choose_candidates
@@ -62,18 +60,25 @@ def relative_errors(logs: list[dict[str, float]]) -> dict[str, list[float]]:
 
 def main() -> None:
     """Run what is not there yet and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    every = (*PROBLEMS, *DESIGNED)
-    parser.add_argument("--problems", nargs="+", choices=every, default=list(PROBLEMS))
-    parser.add_argument("--logs", type=int, default=6, help="logs of each problem (6)")
-    parser.add_argument("--first-seed", type=int, default=10, help="seed of the first log (10)")
-    parser.add_argument("--out", type=Path, default=Path("runs/best-setting"))
+    parser = CommandLine("accuracy.best_setting", __doc__)
+    parser.add_argument(
+        "--problems",
+        nargs="+",
+        choices=(*PROBLEMS, *DESIGNED),
+        default=list(PROBLEMS),
+        metavar="PROBLEM",
+        help="names of problems",
+    )
+    parser.add_argument("--logs", type=whole_number(2), default=6, help="logs of each problem")
+    parser.add_argument(
+        "--first-seed", type=whole_number(0), default=10, help="seed of the first log"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/best-setting"), help="folder of the results"
+    )
     arguments = parser.parse_args()
-    if arguments.logs < 2:
-        parser.error(f"--logs is {arguments.logs}; it must be at least 2")
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     columns = {
         "setting": "best setting of the other logs",
         "auto": "`auto`, LSTD candidates only",
@@ -86,9 +91,7 @@ def main() -> None:
             path = arguments.out / f"{problem.replace(' ', '-')}-{seed}.json"
             if not path.exists():
                 print(f"{problem}, seed {seed}", flush=True)
-                found = errors_of_log(made_case(problem, seed), seed)
-                path.with_suffix(".part").write_text(json.dumps(found))
-                path.with_suffix(".part").replace(path)
+                write_results(path, errors_of_log(made_case(problem, seed), seed))
             logs.append(json.loads(path.read_text()))
         relative = relative_errors(logs)
         lines.append([problem, *(with_interval(relative[name]) for name in columns)])

@@ -10,7 +10,14 @@ import pytest
 from benchmarks.command_line import CommandLine, result_file, whole_number, write_results
 
 # The peers need packages of their own; the program for a GPU has a test of its own.
-NAMES = ["accuracy.__main__", "commands", "coverage.__main__", "dqn_population", "held_out_noise"]
+NAMES = [
+    "accuracy.__main__",
+    "accuracy.best_setting",
+    "commands",
+    "coverage.__main__",
+    "dqn_population",
+    "held_out_noise",
+]
 NAMES += ["learner", "log_memory", "presets.__main__", "supervised"]
 
 
