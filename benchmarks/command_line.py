@@ -49,6 +49,18 @@ def whole_number(least: int = 1) -> Callable[[str], int]:
     return read
 
 
+def add_population_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what is timed of populations: numbers of runs, batches, and time windows."""
+    number = whole_number()
+    parser.add_argument(
+        "--runs", type=number, nargs="+", default=[1, 64, 1024, 4096], help="runs of a population"
+    )
+    parser.add_argument(
+        "--batch", type=number, nargs="+", default=[1, 32], help="transitions per update"
+    )
+    parser.add_argument("--rounds", type=number, default=7, help="time windows of each program")
+
+
 def existing_device(text: str) -> Any:
     """Return the `torch.device` of this name, and refuse one that is not there."""
     import torch

@@ -18,7 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks.command_line import CommandLine, result_file, whole_number, write_results
+from benchmarks.command_line import (
+    CommandLine,
+    add_population_flags,
+    result_file,
+    whole_number,
+    write_results,
+)
 from benchmarks.machine import seconds, use_threads
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.preparation import prepare
@@ -195,17 +201,10 @@ def compared(runs: int, batch: int, rounds: int, count: int) -> dict[str, float]
 def main() -> None:
     """Check that both compute the same, time them, print a table and write JSON."""
     parser = CommandLine("jax_peer", __doc__)
-    number = whole_number()
-    parser.add_argument(
-        "--runs", type=number, nargs="+", default=[1, 64, 1024, 4096], help="runs of a population"
-    )
-    parser.add_argument(
-        "--batch", type=number, nargs="+", default=[1, 32], help="transitions per update"
-    )
-    parser.add_argument("--rounds", type=number, default=7, help="time windows of each program")
+    add_population_flags(parser)
     parser.add_argument(
         "--updates-per-call",
-        type=number,
+        type=whole_number(),
         help=f"of the compiled programs ({CALL}; {SINGLE_CALL} for a single run)",
     )
     parser.add_argument(

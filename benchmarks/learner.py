@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.command_line import (
     CommandLine,
+    add_population_flags,
     existing_device,
     result_file,
-    whole_number,
     write_results,
 )
 from benchmarks.machine import copy_window, matrix_window, seconds, use_threads
@@ -196,14 +196,7 @@ def table(result: dict[str, object]) -> str:
 def main() -> None:
     """Run the benchmark, print the table and write the JSON."""
     parser = CommandLine("learner", __doc__)
-    number = whole_number()
-    parser.add_argument(
-        "--runs", type=number, nargs="+", default=[1, 64, 1024, 4096], help="runs of a population"
-    )
-    parser.add_argument(
-        "--batch", type=number, nargs="+", default=[1, 32], help="transitions per update"
-    )
-    parser.add_argument("--rounds", type=number, default=7, help="time windows of each program")
+    add_population_flags(parser)
     parser.add_argument("--device", type=existing_device, default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--out", type=result_file, default=Path("runs/bench.json"), help="file of the results, JSON"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.accuracy.cases import DESIGNED, Case, made_case
 from benchmarks.accuracy.criteria import candidate_errors
 from benchmarks.accuracy.problems import PROBLEMS
-from benchmarks.accuracy.table import rows_of_markdown, with_interval
+from benchmarks.accuracy.table import geometric_mean, rows_of_markdown, with_interval
 from benchmarks.command_line import CommandLine, whole_number, write_results
 from neural_tdc.baselines.log_preparation import ordered_stream
 from neural_tdc.baselines.search.learned_candidates import learn_candidates, weighted_value
@@ -96,7 +96,7 @@ def main() -> None:
         relative = relative_errors(logs)
         lines.append([problem, *(with_interval(relative[name]) for name in columns)])
         for name in columns:
-            means[name].append(float(np.exp(np.log(relative[name]).mean())))
+            means[name].append(geometric_mean(relative[name]))
     lines.append(["*all problems*", *(with_interval(means[name]) for name in columns)])
     print(
         f"\n{arguments.logs} logs of each problem from seed {arguments.first_seed}; error / least,"

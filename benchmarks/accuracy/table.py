@@ -15,14 +15,15 @@ COLUMNS = (*PRODUCT, *WITH_RULES, *REFITS, *RULE_METHODS, *PEERS)
 _WELL = 1.05
 
 
-def _geometric(numbers: Iterable[float]) -> float:
+def geometric_mean(numbers: Iterable[float]) -> float:
+    """Return the geometric mean; not a number of none."""
     logs = [math.log(max(number, 1e-6)) for number in numbers]
     return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
 def with_interval(numbers: Sequence[float]) -> str:
     """Return the geometric mean with Student's t of the logarithms, over logs."""
-    mean = _geometric(numbers)
+    mean = geometric_mean(numbers)
     if not mean < 100:
         return "> 100"
     if len(numbers) < 2:
@@ -33,6 +34,7 @@ def with_interval(numbers: Sequence[float]) -> str:
 
 
 def rows_of_markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown, whose first row is its head."""
     head, *others = [f"| {' | '.join(row)} |" for row in rows]
     return [head, "|---" * len(rows[0]) + "|", *others]
 
@@ -51,7 +53,7 @@ def _errors(found: list[dict[str, Any]]) -> list[str]:
     for problem in problems:
         rows = [each["results"] for each in found if each["problem"] == problem]
         errors = {m: [r[m]["error"] for r in rows if m in r] for m in methods}
-        means = {m: _geometric(e) for m, e in errors.items() if e}
+        means = {m: geometric_mean(e) for m, e in errors.items() if e}
         cells = []
         for method in methods:
             shown = with_interval(errors[method]) if errors[method] else "–"
@@ -93,7 +95,7 @@ def _choices(found: list[dict[str, Any]]) -> list[str]:
             data = "off-policy" if off_policy else "on-policy"
             lines.append(
                 [
-                    *(criterion, data, str(len(rows)), f"{_geometric(ratios):.2f}"),
+                    *(criterion, data, str(len(rows)), f"{geometric_mean(ratios):.2f}"),
                     *(f"{well} of {len(rows)}", f"{max(ratios):.2f}"),
                 ]
             )
