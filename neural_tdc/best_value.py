@@ -26,7 +26,6 @@ from neural_tdc.baselines.search.learned_candidates import (
     held_out_values,
     learn_candidates,
     weighted_value,
-    within_limits,
 )
 from neural_tdc.baselines.search.noise import little_moved
 from neural_tdc.baselines.search.resampled_heads import start_values
@@ -192,19 +191,16 @@ def choose_candidates(candidates: LearnedCandidates, seed: int) -> CandidateChoi
     seed: of simulated noise, see `baselines.simulated_errors`
     """
     names, whole = candidates.names, joined(candidates.parts)
-    limits = candidates.limits_in_units
     finite = torch.ones(len(names), dtype=torch.bool, device=whole.reward.device)
     returns = complete_returns(whole)
     if returns is None:
-        value, next_value = held_out_values(candidates)
-        finite = (value.isfinite() & next_value.isfinite()).all(0)
-        # Not copied where nothing is left out: these are the largest arrays of all.
-        kept = slice(None) if bool(finite.all()) else finite
-        returns = bootstrapped_returns(value[:, kept], next_value[:, kept], whole)
-        blocks: Iterable[Tensor] = value.split(rows_at_once(value))
+        values = held_out_values(candidates)
+        finite = values.finite
+        returns = bootstrapped_returns(values.of(finite), whole)
+        blocks: Iterable[Tensor] = values.value.split(rows_at_once(values.value))
     else:
-        found = held_out_value_blocks(candidates.groups, candidates.parts)
-        blocks = (within_limits(block, limits) for block in found)
+        seen = [part.observation for part in candidates.parts]
+        blocks = held_out_value_blocks(candidates.groups, seen, candidates.limits_in_units)
     error = _squared_errors(blocks, returns, episode_numbers(whole))
     finite &= error.total.isfinite().all(0)
     weights = equally_good(error).double()

@@ -33,15 +33,14 @@ def regrets(candidates: LearnedCandidates, case: Case, error_of_auto: float) -> 
     """
     error = candidate_errors(candidates, case)
     error = torch.where(error.isfinite(), error, torch.inf)
-    value, next_value = held_out_values(candidates)
-    whole = joined(candidates.parts)
-    finite = (value.isfinite() & next_value.isfinite()).all(0)
-    at = value[:, finite], next_value[:, finite]
+    values, whole = held_out_values(candidates), joined(candidates.parts)
+    finite = values.finite
+    values = values.of(finite)
     least = float(error.min())
     scores = {
-        "best scored": held_out_scores(*at, whole),
-        "tournament": tournament_scores(*at, whole),
-        "TD error": td_error_scores(*at, whole),
+        "best scored": held_out_scores(values, whole),
+        "tournament": tournament_scores(values, whole),
+        "TD error": td_error_scores(values, whole),
     }
     chosen = {name: float(error[finite][score.argmin()]) for name, score in scores.items()}
     ratios = {name: each / least for name, each in {"auto": error_of_auto, **chosen}.items()}

@@ -4,7 +4,7 @@ A log is cut into parts. Fold k learns from all parts but part k, so that part k
 candidate is one setting, for every fold: its values on part k are those that fold k learned.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
@@ -15,14 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.feature_blocks import Block, block_features
-from neural_tdc.baselines.lambda_returns import at_both_states, both_states_in_blocks
+from neural_tdc.baselines.lambda_returns import apart_rows, both_states_in_blocks
 from neural_tdc.baselines.least_squares import (
     LeastSquaresStatistics,
     added,
     least_squares_heads,
     summed_statistics,
 )
-from neural_tdc.byte_rows import as_numbers, row_blocks
+from neural_tdc.baselines.value_range import UNLIMITED, ValueRange, within_limits
+from neural_tdc.byte_rows import ByteRows, as_numbers, row_blocks
+from neural_tdc.metrics.stream_values import StreamValues
 from neural_tdc.types import Transition
 
 # λ and ridges that LSTD(λ) is solved for; the accumulation for a λ serves all ridges.
@@ -87,25 +89,61 @@ def group_values(
 
 
 def held_out_group_values(
-    groups: Sequence[CandidateGroup], parts: Sequence[Transition]
-) -> tuple[Float[Tensor, "time candidate"], Float[Tensor, "time candidate"]]:
-    """Return the values of all candidates at s and at s', on part k those that fold k learned."""
-    found = []
-    for fold, part in enumerate(parts):
-        each = [at_both_states(partial(group_values, group, fold), part) for group in groups]
-        found.append([torch.cat(columns, 1) for columns in zip(*each)])
-    value, next_value = (torch.cat(rows) for rows in zip(*found))
-    return value, next_value
+    groups: Sequence[CandidateGroup],
+    parts: Sequence[Transition],
+    limits: ValueRange = UNLIMITED,
+) -> StreamValues:
+    """Return the values of all candidates at s and at s', on part k those that fold k learned.
+
+    limits: of the values
+
+    Values of pictures that are kept as bytes are stored in float32: there they are the largest
+    tensors next to the pictures.
+    """
+    # The last transition of a part is apart, so that no part has the values of the next one's fold.
+    apart = [apart_rows(part).nonzero().flatten() for part in parts]
+    following = [part.next_observation[rows] for part, rows in zip(parts, apart)]
+    begin, places = 0, []
+    for part, rows in zip(parts, apart):
+        places.append(begin + rows)
+        begin += len(part.reward)
+    value, apart_value = (
+        _stored(held_out_value_blocks(groups, seen, limits), seen)
+        for seen in ([part.observation for part in parts], following)
+    )
+    return StreamValues(value, torch.cat(places), apart_value)
+
+
+def _stored(
+    blocks: Iterable[Float[Tensor, "block candidate"]], observations: Sequence[Tensor]
+) -> Float[Tensor, "time candidate"]:
+    """Return blocks as one tensor, without a second copy of it."""
+    time, begin = sum(map(len, observations)), 0
+    kept = torch.float32 if isinstance(observations[0], ByteRows) else torch.float64
+    found: Tensor | None = None
+    for block in blocks:
+        if found is None:
+            found = block.new_empty(time, block.shape[1], dtype=kept)
+        found[begin : begin + len(block)] = block
+        begin += len(block)
+    assert found is not None
+    return found
 
 
 def held_out_value_blocks(
-    groups: Sequence[CandidateGroup], parts: Sequence[Transition]
+    groups: Sequence[CandidateGroup],
+    observations: Sequence[Float[Tensor, "_ input"]],
+    limits: ValueRange = UNLIMITED,
 ) -> Iterator[Float[Tensor, "block candidate"]]:
-    """Go through the values of `held_out_group_values` at s, a few transitions at a time."""
-    for fold, part in enumerate(parts):
-        for rows in row_blocks(part.observation):
-            seen = as_numbers(part.observation[rows])
-            yield torch.cat([group_values(group, fold, seen) for group in groups], 1)
+    """Go through the values that fold k learned, within limits, at observations of part k.
+
+    observations: of every part; some rows at a time
+    """
+    for fold, observation in enumerate(observations):
+        for rows in row_blocks(observation):
+            seen = as_numbers(observation[rows])
+            found = torch.cat([group_values(group, fold, seen) for group in groups], 1)
+            yield within_limits(found, limits)
 
 
 def least_squares_group(

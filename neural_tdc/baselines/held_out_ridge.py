@@ -39,6 +39,5 @@ def ridge_head(
     group = least_squares_group(
         "", Folds(parts, [*learned, every]), [blocks] * (_PARTS + 1), (decay,), ridges
     )
-    value, next_value = held_out_group_values([group], parts)
-    scores = held_out_scores(value, next_value, joined(parts))
+    scores = held_out_scores(held_out_group_values([group], parts), joined(parts))
     return group.head[-1, int(scores.argmin())]

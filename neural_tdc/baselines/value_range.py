@@ -3,6 +3,10 @@
 import math
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from neural_tdc.types import Transition
 
 
@@ -34,3 +38,10 @@ def value_range(transitions: Transition) -> ValueRange:
     if float(transitions.discount.min()) < gamma:
         low, high = min(low, least), max(high, largest)
     return ValueRange(low, high)
+
+
+def within_limits(
+    value: Float[Tensor, "time candidate"], limits: ValueRange
+) -> Float[Tensor, "time candidate"]:
+    """Return values within limits, NaN for those that are not finite."""
+    return torch.where(value.isfinite(), value.clamp(*limits), torch.nan)

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neural_tdc.baselines.lambda_returns import discounted_returns, td_errors
-from neural_tdc.byte_rows import row_blocks
 from neural_tdc.metrics.stacking import stacked_weights
+from neural_tdc.metrics.stream_values import StreamValues
 from neural_tdc.types import Transition, mapped
 
 # The share of complete returns from which on they alone are the criterion.
@@ -48,21 +48,17 @@ class SelectionReturns(NamedTuple):
     note: str
 
 
-def selection_returns(
-    value: Float[Tensor, "time candidate"],
-    next_value: Float[Tensor, "time candidate"],
-    transitions: Transition,
-) -> SelectionReturns:
+def selection_returns(values: StreamValues, transitions: Transition) -> SelectionReturns:
     """Return the returns that candidates are compared with on an ordered stream.
 
-    value, next_value: held-out values of all candidates, finite
+    values: held out, of all candidates, finite
 
     On-policy these are the discounted returns that are complete. Off-policy, and on-policy where
     hardly any return is complete, they are bootstrapped from a reference value, whose error they
     shrink and do not remove. The reference is first the mean of the better half of the tournament.
     """
     seen = complete_returns(transitions)
-    return bootstrapped_returns(value, next_value, transitions) if seen is None else seen
+    return bootstrapped_returns(values, transitions) if seen is None else seen
 
 
 def complete_returns(transitions: Transition) -> SelectionReturns | None:
@@ -81,16 +77,12 @@ def _on_policy(transitions: Transition) -> bool:
     return bool((transitions.ratio == 1).all())
 
 
-def bootstrapped_returns(
-    value: Float[Tensor, "time candidate"],
-    next_value: Float[Tensor, "time candidate"],
-    transitions: Transition,
-) -> SelectionReturns:
+def bootstrapped_returns(values: StreamValues, transitions: Transition) -> SelectionReturns:
     """Return the returns that are bootstrapped from a reference, see `selection_returns`."""
-    scores = tournament_scores(value, next_value, transitions)
+    scores = tournament_scores(values, transitions)
     top = scores.argsort()[: (len(scores) + 1) // 2]
     start = torch.zeros_like(scores).index_fill(0, top, 1 / len(top))
-    weights, target = stacked_weights(value, next_value, transitions, start)
+    weights, target = stacked_weights(values, transitions, start)
     on_policy = _on_policy(transitions)
     why = "hardly any return is complete" if on_policy else "the data are off-policy"
     note = (
@@ -101,30 +93,27 @@ def bootstrapped_returns(
     return SelectionReturns(target, everywhere, weights, "bootstrapped returns", note)
 
 
-def tournament_scores(
-    value: Float[Tensor, "time candidate"],
-    next_value: Float[Tensor, "time candidate"],
-    transitions: Transition,
-) -> Float[Tensor, " candidate"]:
+def tournament_scores(values: StreamValues, transitions: Transition) -> Float[Tensor, " candidate"]:
     """Return max_j |mean(ρδ_i V_j)| / rms(V_j) of every candidate i; the true values have 0."""
-    square, product = torch.zeros_like(value[0]), value.new_zeros(value.shape[1], value.shape[1])
-    for rows in row_blocks(value):
+    time, count = values.value.shape
+    square = torch.zeros(count, dtype=torch.float64, device=values.value.device)
+    product = square.new_zeros(count, count)
+    for rows, value, next_value in values.blocks():
         block = mapped(transitions, itemgetter(rows))
-        errors = td_errors(value[rows], next_value[rows], block)
-        product.addmm_((block.ratio.to(value)[:, None] * errors).T, value[rows])
-        square += value[rows].square().sum(0)
-    size = (square / len(value)).sqrt().clamp(min=torch.finfo(value.dtype).tiny)
-    return (product / size / len(value)).abs().amax(1)
+        errors = td_errors(value, next_value, block)
+        product.addmm_((block.ratio.to(value)[:, None] * errors).T, value)
+        square += value.square().sum(0)
+    size = (square / time).sqrt().clamp(min=torch.finfo(square.dtype).tiny)
+    return (product / size / time).abs().amax(1)
 
 
-def td_error_scores(
-    value: Float[Tensor, "time candidate"],
-    next_value: Float[Tensor, "time candidate"],
-    transitions: Transition,
-) -> Float[Tensor, " candidate"]:
+def td_error_scores(values: StreamValues, transitions: Transition) -> Float[Tensor, " candidate"]:
     """Return √mean ρδ², a bad criterion that serves as a control."""
-    errors = td_errors(value, next_value, transitions).square()
-    return (transitions.ratio.to(value)[:, None] * errors).mean(0).sqrt()
+    total = torch.zeros(values.value.shape[1], dtype=torch.float64, device=values.value.device)
+    for rows, value, next_value in values.blocks():
+        block = mapped(transitions, itemgetter(rows))
+        total += block.ratio.to(value) @ td_errors(value, next_value, block).square()
+    return (total / len(values.value)).sqrt()
 
 
 def effective_sample_size(ratio: Float[Tensor, " time"]) -> float:
@@ -133,21 +122,17 @@ def effective_sample_size(ratio: Float[Tensor, " time"]) -> float:
     return float(ratio.double().sum()) ** 2 / total if total > 0 else 0.0
 
 
-def held_out_scores(
-    value: Float[Tensor, "time candidate"],
-    next_value: Float[Tensor, "time candidate"],
-    transitions: Transition,
-) -> Float[Tensor, " candidate"]:
+def held_out_scores(values: StreamValues, transitions: Transition) -> Float[Tensor, " candidate"]:
     """Return the mean squared error of every candidate on transitions that it did not see.
 
     The error is against the returns of `selection_returns`; infinite where a value is not finite.
     """
-    finite = (value.isfinite() & next_value.isfinite()).all(0)
-    scores = torch.full_like(value[0], torch.inf)
+    finite = values.finite
+    scores = torch.full_like(finite, torch.inf, dtype=torch.float64)
     if not bool(finite.any()):
         return scores
-    value, next_value = value[:, finite], next_value[:, finite]
-    returns = selection_returns(value, next_value, transitions)
-    error = returns.value[returns.usable, None] - value[returns.usable]
+    values = values.of(finite)
+    returns = selection_returns(values, transitions)
+    error = returns.value[returns.usable, None] - values.value[returns.usable]
     scores[finite] = error.square().mean(0)
     return scores

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from neural_tdc.baselines.lambda_returns import lambda_errors, td_errors
+from neural_tdc.metrics.stream_values import StreamValues
 from neural_tdc.types import Transition
 
 # How often the reference is replaced, and the steps of each fit of its weights.
@@ -17,23 +18,20 @@ _ROUNDS, _STEPS = 6, 300
 
 
 def stacked_weights(
-    value: Float[Tensor, "time candidate"],
-    next_value: Float[Tensor, "time candidate"],
-    transitions: Transition,
-    start: Float[Tensor, " candidate"],
+    values: StreamValues, transitions: Transition, start: Float[Tensor, " candidate"]
 ) -> tuple[Float[Tensor, " candidate"], Float[Tensor, " time"]]:
     """Return the weights of the last reference and the returns around it.
 
-    value, next_value: held-out values of all candidates at s and s', finite
-    start: weights of the first reference, not negative, with the sum 1; so are those returned
+    values: held out, of all candidates, finite
+    start:  weights of the first reference, not negative, with the sum 1; so are those returned
 
     The returns have control variates (λ = 1, ratios carried on up to 1).
     """
-    gram, weights = value.T @ value / len(value), start
-    target = _returns_around(value @ weights, next_value @ weights, transitions)
+    gram, weights = values.gram(), start
+    target = _returns_around(*values.weighted(weights), transitions)
     for _ in range(_ROUNDS):
-        weights = simplex_least_squares(gram, value.T @ target / len(value), weights, _STEPS)
-        target = _returns_around(value @ weights, next_value @ weights, transitions)
+        weights = simplex_least_squares(gram, values.products(target), weights, _STEPS)
+        target = _returns_around(*values.weighted(weights), transitions)
     return weights, target
 
 

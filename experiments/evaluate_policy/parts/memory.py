@@ -140,12 +140,14 @@ def _needs_of_log(
     # The search and the methods take all transitions at once, in double precision.
     whole = AUTO in settings.rule or not METHODS.keys().isdisjoint(settings.rule)
     flags = f"{settings.data_flags} --rule {' '.join(settings.rule)}"
-    # Off-policy the search compares the values of all candidates at all transitions.
-    compared = 2 * time * MOST_CANDIDATES if AUTO in settings.rule and problem.ratios else 0
+    # Off-policy the search compares the values of all candidates at all transitions; it stores
+    # those of pictures in float32.
+    compared = time * MOST_CANDIDATES if AUTO in settings.rule and problem.ratios else 0
+    stored = 8 if problem.table is None else 4
     return [
         Need(settings.data_flags, "its observations as numbers", numbers * dtype.itemsize, 0),
         Need(flags, "all transitions at once", 8 * numbers if whole else 0, 0),
-        Need(flags, "the values of all candidates", 8 * compared, 0),
+        Need(flags, "the values of all candidates", stored * compared, 0),
     ]
 
 

@@ -20,6 +20,7 @@ from neural_tdc.baselines.log_preparation import (
 from neural_tdc.baselines.search.families import CandidateProgress, candidate_groups
 from neural_tdc.baselines.value_range import ValueRange, value_range
 from neural_tdc.byte_rows import observation_units
+from neural_tdc.metrics.stream_values import StreamValues
 from neural_tdc.types import Transition
 
 
@@ -88,20 +89,9 @@ def learn_candidates(
     return LearnedCandidates(groups, parts, units, shift, scale, value_range(stream), seconds)
 
 
-def held_out_values(
-    candidates: LearnedCandidates,
-) -> tuple[Float[Tensor, "time candidate"], Float[Tensor, "time candidate"]]:
-    """Return what every candidate says of parts that it did not see, at s and s', within limits."""
-    limits = candidates.limits_in_units
-    value, next_value = held_out_group_values(candidates.groups, candidates.parts)
-    return within_limits(value, limits), within_limits(next_value, limits)
-
-
-def within_limits(
-    value: Float[Tensor, "time candidate"], limits: ValueRange
-) -> Float[Tensor, "time candidate"]:
-    """Return values within limits, NaN for those that are not finite."""
-    return torch.where(value.isfinite(), value.clamp(*limits), torch.nan)
+def held_out_values(candidates: LearnedCandidates) -> StreamValues:
+    """Return what every candidate says of parts that it did not see, within limits."""
+    return held_out_group_values(candidates.groups, candidates.parts, candidates.limits_in_units)
 
 
 def weighted_value(

@@ -2,11 +2,16 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from neural_tdc import Transition, byte_rows, evaluate
+from neural_tdc.baselines.log_preparation import joined, ordered_stream
 from neural_tdc.baselines.method import learned_values
 from neural_tdc.baselines.methods import METHODS
+from neural_tdc.baselines.search.learned_candidates import held_out_values, learn_candidates
 from neural_tdc.best_value import best_value
+from neural_tdc.metrics.selection import bootstrapped_returns
 
 TIME = 230
 
@@ -65,6 +70,33 @@ def test_the_search_finds_the_same(few_rows, monkeypatch, off_policy):
     assert found.observation_shape == (1, 2, 3)
     torch.testing.assert_close(found.value(seen), expected.value(seen), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.start_values, expected.start_values, rtol=1e-5, atol=1e-5)
+
+
+class LargeTensors(TorchDispatchMode):
+    """Note shape, precision and storage of all tensors of `time` rows or more, of many columns."""
+
+    def __init__(self, time, columns):
+        super().__init__()
+        self.time, self.columns, self.noted = time, columns, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, torch.Tensor) and leaf.numel() >= self.time * self.columns:
+                self.noted.add((leaf.shape, leaf.dtype, leaf.untyped_storage().data_ptr()))
+        return made
+
+
+def test_off_policy_the_values_of_all_candidates_are_made_once_in_float32(few_rows):
+    candidates = learn_candidates(ordered_stream(streams(off_policy=True)[0]), 2, 0, 4, 0)
+    count = len(candidates.names)
+    with LargeTensors(TIME // 2, count) as made:
+        values = held_out_values(candidates)
+        bootstrapped_returns(values, joined(candidates.parts))
+    # Only the last transition of a part leads elsewhere.
+    assert len(values.apart) == 2
+    of_candidates = [each for each in made.noted if each[0] != (count, count)]
+    assert [each[:2] for each in of_candidates] == [((TIME, count), torch.float32)]
 
 
 @pytest.mark.parametrize("rule", ["td", "lstd-random"])

@@ -10,6 +10,7 @@ from neural_tdc.metrics.selection import (
     td_error_scores,
     tournament_scores,
 )
+from neural_tdc.metrics.stream_values import stream_values
 
 # A ring of three states that is left with probability 0.1; rewards by state, γ = 0.9.
 REWARD = torch.tensor([1.0, 0.0, 4.0], dtype=torch.float64)
@@ -57,7 +58,7 @@ def test_errors_against_returns_differ_by_the_differences_of_exact_value_errors(
 def test_the_tournament_puts_the_true_values_first_also_off_policy(behaviour_end):
     stream = ring(60_000, behaviour_end)
     value, next_value = candidates(stream, TABLES)
-    scores = tournament_scores(value, next_value, stream)
+    scores = tournament_scores(stream_values(value, next_value), stream)
     assert scores.argsort().tolist() == [0, 1, 2, 3]
     assert scores[0] < 0.02 < 0.05 < scores[1]
 
@@ -65,7 +66,7 @@ def test_the_tournament_puts_the_true_values_first_also_off_policy(behaviour_end
 def test_tournament_scores_are_the_maximum_of_a_literal_loop():
     stream = ring(40, 0.3)
     value, next_value = candidates(stream, TABLES[:3])
-    scores = tournament_scores(value, next_value, stream)
+    scores = tournament_scores(stream_values(value, next_value), stream)
     for i in range(3):
         products = []
         for j in range(3):
@@ -82,7 +83,7 @@ def test_tournament_scores_are_the_maximum_of_a_literal_loop():
 def test_complete_returns_are_the_criterion_on_policy():
     stream = ring(500)
     value, next_value = candidates(stream, TABLES)
-    found = selection_returns(value, next_value, stream)
+    found = selection_returns(stream_values(value, next_value), stream)
     assert found.criterion == "returns"
     returns = discounted_returns(stream)
     assert torch.equal(found.value, returns.value)
@@ -97,7 +98,7 @@ def test_bootstrapped_returns_are_the_criterion_off_policy_and_rank_true_values_
 ):
     stream = ring(30_000, behaviour_end)
     value, next_value = candidates(stream, TABLES)
-    found = selection_returns(value, next_value, stream)
+    found = selection_returns(stream_values(value, next_value), stream)
     assert found.criterion == "bootstrapped returns"
     error = (found.value[:, None] - value).square().mean(0)
     assert error.argsort().tolist() == [0, 1, 2, 3]
@@ -107,7 +108,7 @@ def test_bootstrapped_returns_are_the_criterion_where_no_return_is_complete():
     stream = ring(40)
     stream = stream._replace(first=torch.ones(40), discount=torch.full((40,), 0.9).double())
     value, next_value = candidates(stream, TABLES)
-    returns = selection_returns(value, next_value, stream)
+    returns = selection_returns(stream_values(value, next_value), stream)
     assert returns.criterion == "bootstrapped returns"
     assert "hardly any return is complete" in returns.note
     # Every transition is cut: the return is r + 0.9·V(s') of the reference.
@@ -126,7 +127,7 @@ def test_the_td_error_prefers_values_that_have_learned_nothing():
     value, next_value = candidates(stream, [truth, half])
     # √(½·100) and √(½·25 + ½·25)
     torch.testing.assert_close(
-        td_error_scores(value, next_value, stream),
+        td_error_scores(stream_values(value, next_value), stream),
         torch.tensor([50.0, 25.0], dtype=torch.float64).sqrt(),
     )
 

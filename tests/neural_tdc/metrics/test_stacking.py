@@ -4,6 +4,7 @@ import torch
 from neural_tdc import Transition
 from neural_tdc.metrics.selection import selection_returns
 from neural_tdc.metrics.stacking import simplex_least_squares, stacked_weights
+from neural_tdc.metrics.stream_values import stream_values
 
 
 def test_weights_on_the_simplex_are_those_of_least_squares():
@@ -51,7 +52,7 @@ def test_off_policy_the_weighted_mean_is_nearer_to_the_truth_than_any_candidate(
         torch.stack([table[leaf.long()] for table in tables], 1)
         for leaf in (stream.observation, stream.next_observation)
     ]
-    found = selection_returns(*at, stream)
+    found = selection_returns(stream_values(*at), stream)
     assert found.weights is not None
     assert found.weights.min() >= 0
     assert found.weights.sum() == pytest.approx(1)
@@ -72,7 +73,7 @@ def test_the_returns_are_around_the_weighted_mean():
         for leaf in (stream.observation, stream.next_observation)
     )
     start = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    weights, target = stacked_weights(value, next_value, stream, start)
+    weights, target = stacked_weights(stream_values(value, next_value), stream, start)
     assert weights[0] > 0.9
     assert weights.sum() == pytest.approx(1)
     # δ of the mean, behind a termination nothing: the return of an episode's last transition.
