@@ -67,7 +67,7 @@ class TaskActions(NamedTuple):
     rows:        from observations and actions to rows
     kind:        the environment's actions, or the continuous ones of a log; None on a chain and
                  with discrete actions of a log, which are numbered from 0
-    policy:      the evaluated policy, which takes raw observations; None on a chain
+    policy:      the evaluated policy, which takes raw observations in float32; None on a chain
     probability: [state, action] π on a finite chain, else None
     starts:      [start, draw, row] the rows of the states at `start_places`; None on a chain
     """
@@ -149,7 +149,7 @@ class TaskActions(NamedTuple):
 
     def _probabilities(self, raw: Tensor) -> Tensor:
         try:
-            return action_probabilities(self.policy, raw, self.rows.size)
+            return action_probabilities(self.policy, raw.float(), self.rows.size)
         except ValueError as error:
             name = policy_name(self.policy)
             raise ValueError(str(error).replace("policy", f"the policy {name}", 1)) from error
@@ -160,7 +160,7 @@ class TaskActions(NamedTuple):
         assert isinstance(kind, BoxActions)
         source, found = generator(seed, "actions", purpose), []
         for rows in row_blocks(raw):
-            block = as_numbers(raw[rows])
+            block = as_numbers(raw[rows]).float()
             shape = (len(block), draws, *kind.numbers)
             level = torch.rand(shape, generator=source, dtype=torch.float64).numpy()
             decide = kind.decisions(self.policy, level, together=True)

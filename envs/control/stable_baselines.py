@@ -20,6 +20,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, TanhTransform, TransformedDistribution
 
+from envs.control.trained_inputs import in_trained_shape
+
 # What tells the files of an algorithm from the others, first match first.
 _ALGORITHMS = {
     "clip_range": "PPO",
@@ -180,17 +182,12 @@ def _normalisation(path: Path) -> Callable[[Tensor], Tensor]:
 
 def _as_trained(observation: Tensor, space: Any) -> Tensor:
     """Return raw observations as the policy was trained on; ValueError for another shape."""
-    shape = tuple(observation.shape[1:])
     if isinstance(space, spaces.Discrete):
+        shape = tuple(observation.shape[1:])
         if shape != (int(space.n),):
             raise ValueError(f"it was trained on {space.n} discrete observations, not on {shape}")
         return observation.argmax(1)
-    # A picture, which its wrapper showed with the channel first.
-    if len(shape) == 3 and shape != space.shape and (shape[2], *shape[:2]) == space.shape:
-        return observation.permute(0, 3, 1, 2)
-    if shape != (space.shape or (1,)):
-        raise ValueError(f"it was trained on observations of shape {space.shape}, not {shape}")
-    return observation.reshape(-1, *space.shape)
+    return in_trained_shape(observation, space.shape)
 
 
 def _one_hot(preference: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from agents.dqn.q_network import QNetwork, make_network
 from envs.control.environments import make
+from envs.control.trained_inputs import in_trained_shape
 from envs.games.atari import ATARI
 from envs.games.single_game import SingleGame
 from experiments.runs.command_line.checks import UsageError
@@ -26,12 +27,14 @@ class Trained(NamedTuple):
     """What a checkpoint of train_dqn holds of its policy.
 
     network:   in eval mode, on the CPU
+    shape:     of an observation
     settings:  of the run
     protocol:  what the scores of the run depend on
     step:      agent steps it had learned from
     """
 
     network: QNetwork
+    shape: tuple[int, ...]
     settings: DQNSettings
     protocol: dict[str, Any]
     step: int
@@ -43,9 +46,10 @@ def load_trained(path: Path | str) -> Trained:
     if not saved.keys() >= {"policy", "values", "training", "protocol", "step"}:
         raise ValueError(f"{path} is not a checkpoint of a run of train_dqn")
     made = saved["policy"]
+    shape = tuple(made["observation_shape"])
     network = make_network(
         made["name"],
-        tuple(made["observation_shape"]),
+        shape,
         made["actions"],
         seed=0,
         scale=made["scale"],
@@ -57,18 +61,20 @@ def load_trained(path: Path | str) -> Trained:
     if "double" in values:
         # A checkpoint from before there were rules.
         values["rule"] = "double-q" if values.pop("double") else "q"
-    return Trained(network.eval(), DQNSettings(**values), saved["protocol"], saved["step"])
+    return Trained(network.eval(), shape, DQNSettings(**values), saved["protocol"], saved["step"])
 
 
-def epsilon_greedy_policy(network: QNetwork, epsilon: float) -> Callable[[Tensor], Tensor]:
+def epsilon_greedy_policy(trained: Trained, epsilon: float) -> Callable[[Tensor], Tensor]:
     """Return the policy [n, …] → probabilities [n, actions] that is ε-greedy in a network's values.
 
-    Where actions are equally good the first is taken, as in training.
+    Where actions are equally good the first is taken, as in training. Pictures with the channel
+    last are turned; the policy raises ValueError for observations of another shape.
     """
 
     def policy(observation: Tensor) -> Tensor:
+        seen = in_trained_shape(observation, trained.shape)
         with torch.no_grad():
-            values = network(observation)
+            values = trained.network(seen if seen.dtype == torch.uint8 else seen.float())
         greedy = torch.nn.functional.one_hot(values.argmax(1), values.shape[1])
         return (1 - epsilon) * greedy + epsilon / values.shape[1]
 
@@ -85,7 +91,7 @@ def load_policy(path: Path | str, epsilon: float | None = None) -> Callable[[Ten
     """
     trained = load_trained(path)
     chosen = trained.settings.evaluation_epsilon if epsilon is None else epsilon
-    policy = epsilon_greedy_policy(trained.network, chosen)
+    policy = epsilon_greedy_policy(trained, chosen)
     policy.__name__ = f"DQN of {trained.step:,} agent steps with ε = {chosen:g}"
     return policy
 

@@ -99,7 +99,8 @@ class SavedActions:
         if self._policy is None and probability is not None:
             known = self._states(raw) if state is None else state
             return self.rows.at(observation, probability[known])[None]
-        return state_rows(self.rows, self._evaluated(), raw, observation, self._bounds)
+        # In the precision in which the programs show observations to a policy.
+        return state_rows(self.rows, self._evaluated(), raw.float(), observation, self._bounds)
 
     def _states(self, raw: Tensor) -> Int[Tensor, " n"]:
         same = (raw[:, None] == self._table).flatten(2).all(2)

@@ -69,6 +69,20 @@ def test_ratios_of_densities_give_the_exact_value(log):
     assert np.abs(acting / exact - 1).min() > 0.2
 
 
+def test_a_policy_in_float32_is_asked_about_a_log_in_float64(tmp_path):
+    draws = np.random.default_rng(0)
+    seen = draws.normal(size=(40, 3))
+    rows = {"reward": np.ones(40), "action": np.arange(40) % 2, "truncated": np.arange(40) % 7 == 6}
+    path = tmp_path / "wide.npz"
+    np.savez(path, observation=seen, terminated=np.zeros(40, bool), **rows)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Softmax(1))
+    problem = logged_problem(path, GAMMA, network, ratios=False)
+    assert problem.transition.observation.dtype == torch.float64
+    found = logged_task(problem, runs=1, of_actions=True).actions
+    expected = network(torch.from_numpy(seen[:1]).float())
+    torch.testing.assert_close(found._probabilities(torch.from_numpy(seen))[:1], expected)
+
+
 def test_values_of_actions_need_no_density_and_give_the_exact_value(log):
     problem = logged_problem(log, GAMMA, lqr.gaussian, ratios=False)
     task = logged_task(problem, runs=1, of_actions=True, fraction=0.01, dtype=torch.float64)

@@ -103,6 +103,9 @@ def test_a_trained_policy_is_loaded_by_one_call(train, tmp_path):
     expected[torch.arange(5), greedy] = 0.9
     torch.testing.assert_close(probability, expected)
     assert load_policy(path)(observation).max() == pytest.approx(0.975)
+    assert torch.equal(load_policy(path, epsilon=0.2)(observation.double()), probability)
+    with pytest.raises(ValueError, match=r"trained on observations of shape \(4,\), not \(2, 2\)"):
+        load_policy(path)(torch.zeros(3, 2, 2))
 
 
 def test_gradient_td_learns_at_three_rates_and_its_policy_is_loaded(train, tmp_path):

@@ -95,6 +95,13 @@ def test_a_policy_is_made_from_its_settings_or_passed_in(tmp_path):
     assert torch.equal(load_value(tmp_path, policy=leaning)(raw_observations()), expected)
 
 
+def test_a_policy_sees_observations_in_float32_also_where_they_are_given_in_float64(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Linear(STATE, ACTION), torch.nn.Softmax(1))
+    write(tmp_path)
+    value = load_value(tmp_path, policy=network)
+    torch.testing.assert_close(value(raw_observations().double()), value(raw_observations()))
+
+
 def test_actions_are_numbered_as_the_environment_counts_them(tmp_path):
     write(tmp_path)
     expected = load_value(tmp_path)(raw_observations(), 2)
