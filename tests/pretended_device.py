@@ -134,7 +134,7 @@ class ProductsThere(TorchDispatchMode):
 
     def __init__(self, alone=True):
         super().__init__()
-        self.found, self.alone = 0, alone
+        self.found, self.elsewhere, self.alone = 0, 0, alone
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if name_of(function) in PRODUCTS:
@@ -142,4 +142,5 @@ class ProductsThere(TorchDispatchMode):
             there = places == {DEVICE.type}
             assert there or not self.alone, f"{function} computes on {places}"
             self.found += there
+            self.elsewhere += not there
         return function(*args, **(kwargs or {}))

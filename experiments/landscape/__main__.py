@@ -21,12 +21,12 @@ from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.report import mean_with_interval, tensorboard_line
 from experiments.train_supervised.build import SupervisedPlan
+from experiments.train_supervised.measurement import measured_parameters
 from experiments.train_supervised.metrics import run_problem
 from experiments.train_supervised.run import Watch
 from experiments.train_supervised.train import supervised_run
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg.landscape import Landscape, landscape, random_directions
-from neural_tdc.stackelberg.supervised import arm_parameters
 from neural_tdc.types import Measurement
 
 CURVATURE_FIGURE = "curvature.png"
@@ -41,7 +41,7 @@ def watcher(settings: LandscapeSettings, plan: SupervisedPlan) -> Watch:
         if measurement.step not in settings.at or bool(measurement.diverged[0, 0]):
             return
         arm = plan.learning.arms[0]
-        of_seed = arm_parameters(plan.learning, measurement.state, arm)
+        of_seed = measured_parameters(plan, measurement, arm)
         body, head, _ = tree_map(lambda leaf: leaf[0].double(), of_seed)
         # The same draws at every iteration: the plane moves with the body and does not turn.
         source = generator(settings.seed, "directions")

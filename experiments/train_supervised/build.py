@@ -49,14 +49,17 @@ MOVES_WORTH_COMPILING = 2e9
 class SupervisedPlan(NamedTuple):
     """Everything a run needs.
 
-    key:   [seed] of the batches
-    state: the population before its first update
-    limit: [seed] the magnitude beyond which a parameter counts as diverged
+    dataset: where it is measured, which may be the CPU while learning is on a GPU
+    samples: those of training where they are learned from
+    key:     [seed] of the batches
+    state:   the population before its first update
+    limit:   [seed] the magnitude beyond which a parameter counts as diverged
     """
 
     settings: SupervisedSettings
     learning: Learning
     dataset: Dataset
+    samples: Samples
     key: Tensor
     state: SupervisedState
     limit: Tensor
@@ -102,7 +105,9 @@ def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
     # Before the data are read there is one input and one output at least.
     _check_memory(settings, [1, *settings.hidden, 1], device, dtype)
     dataset = read_dataset(settings.task, settings.data, settings.seed, runs, dtype)
-    dataset = dataset._replace(train=_on(dataset.train, device), test=_on(dataset.test, device))
+    samples = _on(dataset.train, device)
+    if settings.measure_on == "device":
+        dataset = dataset._replace(train=samples, test=_on(dataset.test, device))
     loss = SQUARED if dataset.classes is None else CROSS_ENTROPY
     # The arm `limit` assigns its head: what an optimiser keeps of it moves nothing.
     learning = Learning(
@@ -136,6 +141,7 @@ def supervised_plan(settings: SupervisedSettings) -> SupervisedPlan:
         settings,
         learning,
         dataset,
+        samples,
         keys(settings.seed, runs, "batch").to(device),
         state,
         divergence_limit(networks),

@@ -6,7 +6,7 @@ from torch.utils._pytree import tree_map
 from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.metrics import MeasuredNetwork, supervised_metrics
 from neural_tdc.stackelberg.supervised import AUTOMATIC_ARMS, arm_parameters, arm_rates
-from neural_tdc.types import Measurement
+from neural_tdc.types import Measurement, Parameters
 
 Values = dict[str, np.ndarray]
 
@@ -26,9 +26,17 @@ def measured(plan: SupervisedPlan, measurement: Measurement) -> dict[str, Values
     }
 
 
+def measured_parameters(plan: SupervisedPlan, measurement: Measurement, arm: str) -> Parameters:
+    """Return the parameters [seed, …] of an arm on the device where they are measured."""
+    device = plan.dataset.train.inputs.device
+    learned = arm_parameters(plan.learning, measurement.state, arm)
+    moved: Parameters = tree_map(lambda leaf: leaf.to(device), learned)
+    return moved
+
+
 def _of_arm(plan: SupervisedPlan, measurement: Measurement, arm: str, index: int) -> Values:
     diverged = measurement.diverged[index].tolist()
-    population = arm_parameters(plan.learning, measurement.state, arm)
+    population = measured_parameters(plan, measurement, arm)
     metrics = supervised_metrics(plan)
     values = {metric.key: np.full(len(diverged), np.nan) for metric in metrics}
     for seed, lost in enumerate(diverged):

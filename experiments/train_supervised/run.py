@@ -86,12 +86,13 @@ class SupervisedRun:
         with recorder.writing(), Progress(settings.task, steps, runs, start or 0) as progress:
             for measurement in learn_supervised(
                 self.plan.learning,
-                self.plan.dataset.train,
+                self.plan.samples,
                 self.plan.key,
                 self.state,
                 steps=steps,
                 measure_every=settings.measure_every,
                 limit=self.limit,
+                answered_on=self.plan.dataset.train,
                 start=start,
                 diverged=self.diverged,
                 compiled=self.compiled,

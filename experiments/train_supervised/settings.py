@@ -140,6 +140,9 @@ class SupervisedSettings(ComputingSettings, FolderSettings):
     """auto: compile if learning takes longer than compiling (10 to 30 seconds); on; off."""
     dtype: Annotated[str, one_of(("float32", "float64"))] = "float32"
     """Precision of learning; best responses and curvature are always in float64."""
+    measure_on: Annotated[str, one_of(("device", "host"))] = "device"
+    """device: measure on --device; host: measure, and compute the heads of --arm limit, on the CPU,
+    which many GPUs are slower than in float64."""
     resume: bool = False
     """Continue the run in --out; only --steps (longer) and --device may differ."""
 

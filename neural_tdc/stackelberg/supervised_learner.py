@@ -60,9 +60,11 @@ def answered(
 ) -> tuple[SupervisedState, Float[Tensor, " seed"]]:
     """Replace the heads of the arm `limit` by their best responses; also return the residuals.
 
+    samples: may be on another device than the state, and are answered there
     A diverged run keeps its head, with a residual of 0: there is nothing to answer.
     """
-    parameters = arm_parameters(learning, state, "limit")
+    learned = arm_parameters(learning, state, "limit")
+    parameters = tree_map(lambda leaf: leaf.to(samples.inputs.device), learned)
     heads, residual = parameters.head.clone(), torch.zeros(len(diverged), dtype=torch.float64)
     for seed in (~diverged).nonzero()[:, 0].tolist():
         response = best_response(
@@ -75,7 +77,7 @@ def answered(
         residual[seed] = response.residual
     seeds, start = len(heads), learning.given.index("limit") * len(heads)
     head = state.given.parameters.head
-    joined = torch.cat([head[:start], heads, head[start + seeds :]])
+    joined = torch.cat([head[:start], heads.to(head.device), head[start + seeds :]])
     moved = state.given.parameters._replace(head=joined)
     return state._replace(given=state.given._replace(parameters=moved)), residual
 
@@ -89,6 +91,7 @@ def learn_supervised(
     steps: int,
     measure_every: int,
     limit: Float[Tensor, " seed"],
+    answered_on: Samples | None = None,
     start: int | None = None,
     diverged: Bool[Tensor, "arm seed"] | None = None,
     compiled: bool = False,
@@ -98,6 +101,7 @@ def learn_supervised(
 
     key:   of each seed's batches, from `randomness.keys`
     limit: [seed] the magnitude of a parameter beyond which a run counts as diverged
+    answered_on: the samples where best responses are computed, if on another device
     start, diverged: updates done and measured, and the runs lost by then, when a run is resumed
     on_phase: hears what begins: `compile` or `learn`
 
@@ -112,6 +116,7 @@ def learn_supervised(
     shape = (len(learning.arms), len(limit))
     lost = torch.zeros(shape, dtype=torch.bool) if diverged is None else diverged.cpu()
     every = learning.responder.every if "limit" in learning.arms else steps
+    answered_on = samples if answered_on is None else answered_on
     measured = -1 if start is None else start
     for target in measured_steps(steps, measure_every, first=0, after=measured):
         on_phase("learn")
@@ -121,7 +126,7 @@ def learn_supervised(
             while done < target:
                 if "limit" in learning.arms and done % every == 0:
                     arm = learning.arms.index("limit")
-                    state, missed = answered(learning, samples, state, lost[arm])
+                    state, missed = answered(learning, answered_on, state, lost[arm])
                     residual[arm] = torch.fmax(residual[arm], missed)
                 count = min(target - done, every - done % every)
                 state, update = advance(state, update, count)

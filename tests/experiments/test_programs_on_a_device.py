@@ -39,7 +39,7 @@ def on_both(run_program, tmp_path, no_figures, monkeypatch):
     """Return a function that runs a line on the CPU and on a pretended GPU: the two folders.
 
     modules: those that ask for the device
-    exact:   whether the program also solves a chain, which is done on the CPU
+    exact:   whether the program also solves a chain or measures, which is done on the CPU
     """
     monkeypatch.setattr(grid_run, "grid_figure", lambda *_: None)
 
@@ -55,6 +55,7 @@ def on_both(run_program, tmp_path, no_figures, monkeypatch):
             outcome = run_program(program, f"{line} --out there")
         assert outcome.status == 0, outcome.error
         assert products.found > 0
+        assert (products.elsewhere > 0) == exact
         return tmp_path / "here", tmp_path / "there"
 
     return run
@@ -74,9 +75,10 @@ def test_supervised_arms_learn_answer_and_are_measured_there(on_both, tmp_path, 
         same_metrics(here / arm, there / arm)
 
 
-def test_a_landscape_is_evaluated_there(on_both):
+@pytest.mark.parametrize("place", ["", "--arm limit --measure-on host"])
+def test_a_landscape_is_evaluated_there(on_both, place):
     line = f"--runs 1 --at 0 4 --grid 3 {SUPERVISED}".replace("-every 2 --c", "-every 1 --c")
-    here, there = on_both(landscape.draw_landscape, line, build)
+    here, there = on_both(landscape.draw_landscape, f"{line} {place}", build, exact=bool(place))
     same_metrics(here, there)
     for one, other in zip(surfaces(here).values(), surfaces(there).values(), strict=True):
         assert all(one[name].equal(other[name]) for name in one)

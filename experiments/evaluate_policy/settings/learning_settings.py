@@ -135,9 +135,6 @@ class MeasuringSettings(CheckedSettings):
     measure_every: Annotated[int | None, count(1)] = None
     """Updates between two measurements. If not given, there are some 50 measurements, more of them
     at the beginning: measurement i is after (i/50)² of the run."""
-    measure_on: Annotated[str, one_of(("device", "host"))] = "device"
-    """device: measure errors on --device; host: on the CPU, which many GPUs are slower than in
-    float64."""
     truth_states: Annotated[int, count(0)] = 200
     """Gymnasium problems: number of states whose true value is estimated by Monte Carlo; 0 for no
     true values."""

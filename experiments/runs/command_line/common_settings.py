@@ -50,6 +50,9 @@ class ComputingSettings(CheckedSettings):
     result to the bit."""
     device: Annotated[str, one_of(DEVICES)] = "auto"
     """Where everything learns; auto is a GPU if there is one."""
+    measure_on: Annotated[str, one_of(("device", "host"))] = "device"
+    """device: measure errors on --device; host: on the CPU, which many GPUs are slower than in
+    float64."""
     deterministic: bool = False
     """On a GPU: the same seed gives the same result to the bit, by slower kernels."""
 
