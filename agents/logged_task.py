@@ -143,7 +143,7 @@ def _units(problem: LoggedProblem, raw: Transition, begin: int) -> Units:
 def _by_number(
     experience: Experience, unseen: Transition
 ) -> tuple[Transition, Callable[[Tensor], Tensor]]:
-    """Return transitions with numbers [sample, 1] for observations, and what these stand for.
+    """Return transitions with numbers [sample, 1] for observations, and the observations.
 
     unseen: the last ones of the log, with numbers of rows of the table
     """

@@ -156,7 +156,7 @@ def control_task(
         for no truth
     held_out_size: transitions of a separate stream, from which A, b₀ and C are estimated
     of_actions:    whether values of actions are learned
-    on_progress:       hears (what is being done, how much of it is done, of how much)
+    on_progress:       is called with (what is being done, how much of it is done, of how much)
     meanwhile:     called once while other processes collect the streams, if they do; for imports
 
     Observations are standardised by the separate stream's means and deviations, once, for every

@@ -121,7 +121,7 @@ def best_value(
         then depends on the machine's speed, not on the seed alone
     resamples:   of the log, for an interval of the mean value over its starts; 1 is the log itself.
         Each solves the heads of the chosen candidates anew, see `baselines.resampled_heads`
-    on_progress: hears (what is being done, how much of it is done, of how much)
+    on_progress: is called with (what is being done, how much of it is done, of how much)
     workers:     threads that sum up parts of the log, with one thread of torch each: set torch to
         one thread with it. The number changes no bit
 

@@ -67,7 +67,7 @@ def _host_bytes() -> int | None:
 
 
 def available_bytes(device: torch.device | str) -> int | None:
-    """Return how many bytes can be allocated on a device now; None where nobody can tell."""
+    """Return how many bytes can be allocated on a device now; None if it is not known."""
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])

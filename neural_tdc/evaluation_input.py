@@ -61,7 +61,7 @@ def checked_rule(
 ) -> Rule:
     """Return the rule with its traces; ValueError where it does not go with the sampling scheme.
 
-    sampling, scheme: as it was given, and what it stands for
+    sampling, scheme: as it was given, and the object that it names
     """
     rule = rule_or_method(given) if isinstance(given, str) else given
     if not isinstance(rule, Rule):

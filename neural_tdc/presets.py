@@ -74,7 +74,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def preset(name: str) -> dict[str, Any]:
-    """Return the keywords of `evaluate` that a preset stands for, a table of one's own.
+    """Return the keyword arguments of `evaluate` for a preset, as a new table.
 
     `fast` and `accurate` are TD(λ) on-policy, `off-policy` is TDRC, `paper` is Algorithm 1, and
     `on-policy` is TD with absolute steps. The body is among the keywords where it is not the

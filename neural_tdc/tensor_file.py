@@ -1,4 +1,4 @@
-"""Files of tensors and plain values: a checksum over every byte, and nobody's code is run.
+"""Files of tensors and plain values: a checksum over every byte, and no code in the file is run.
 
 The file is what `torch.save` writes, with one line behind it that holds the checksum. `torch.load`
 reads such a file too, but torch does not look at the checksums that it writes itself.

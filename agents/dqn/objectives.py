@@ -15,7 +15,7 @@ over the batch,
     auxiliary  −(δ − u)φ(s) from ω_a, and κω from all ω
 
 With λ over segments (`agents.dqn.segments`) Q-learning descends the error of the λ-return, and in
-gradient TD δ^λ stands for δ and m = m(u) for u, but for (δ^λ − u)ω_a and the auxiliary head's
+gradient TD δ^λ replaces δ, and m = m(u) for u, but for (δ^λ − u)ω_a and the auxiliary head's
 −(δ^λ − u)φ(s); "corrected" bodies and heads have −(δ^λ + m − u) in the place of −δ.
 
 Sources: Mnih et al. 2015 (Nature 518, 529); van Hasselt et al. 2016 (arXiv 1509.06461); QC and QRC

@@ -45,7 +45,7 @@ class PopulationProgress(NamedTuple):
 
 
 class DQNPopulation:
-    """Runs of deep Q-learning that learn together; `advance` goes on, `state` and `load` save.
+    """Runs of deep Q-learning that learn together; `advance` continues, `state` and `load` save.
 
     members:       the runs, in the order of `population_order`
     make_network:  from a seed to the initial network
@@ -106,7 +106,7 @@ class DQNPopulation:
         self.replay.start(self.environments.reset_each(sources))
 
     def advance(self, until: int) -> PopulationProgress:
-        """Go on until every run has done `until` agent steps, and report."""
+        """Continue until every run has done `until` agent steps, and report."""
         returns: list[list[float]] = [[] for _ in self.members]
         lengths: list[list[int]] = [[] for _ in self.members]
         seen: list[tuple[Tensor, Tensor]] = []
@@ -204,7 +204,7 @@ class DQNPopulation:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state, to the bit; ValueError where it is of another population."""
+        """Continue from a state, to the bit; ValueError where it is of another population."""
         self.replay.load(state["replay"])
         for (_, learner), saved in zip(self.parts, state["learners"], strict=True):
             learner.load(saved)

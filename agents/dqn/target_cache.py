@@ -1,4 +1,4 @@
-"""Values of the target network that are computed once: it stands still between two copies.
+"""Values of the target network that are computed once: it does not change between two copies.
 
 A transition is drawn several times while the target stays the same: up to eight times with 10,000
 frames, batches of 32, an update every 4 steps and a copy every 10,000. Only what was not asked for

@@ -29,7 +29,7 @@ class TrainingSchedule(NamedTuple):
     """How learning goes along with acting. All counts are agent steps: actions, over all games.
 
     batch:           transitions an update
-    update_every:    agent steps an update, whatever the number of environments
+    update_every:    agent steps per update, for any number of environments
     target_period:   agent steps between two copies of the network into its target
     learning_starts: agent steps before the first update
     epsilon_first, epsilon_last, epsilon_steps: ε falls linearly from the first to the last value
@@ -92,7 +92,7 @@ class TrainingProgress(NamedTuple):
 
 
 class Training:
-    """A learner in its environments; `advance` goes on, `state` and `load` save and restore it."""
+    """A learner in its environments: `advance` continues it, `state` and `load` store it."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Training:
         self.replay.start(self.environments.reset(self.seed))
 
     def advance(self, until: int) -> TrainingProgress:
-        """Go on until at least `until` agent steps are done, and report.
+        """Continue until at least `until` agent steps are done, and report.
 
         The device is waited for where an action is taken from the network, and nowhere else.
         """
@@ -184,7 +184,7 @@ class Training:
         }
 
     def load(self, state: dict[str, Any]) -> list[str]:
-        """Go on from a state; return a line for everything that could not be restored."""
+        """Continue from a state; return a line for everything that could not be restored."""
         notes: list[str] = []
         self.step, self.updates = state["step"], state["updates"]
         self.learner.load(state["learner"])
@@ -206,7 +206,7 @@ class Training:
             wanted = max(self.schedule.learning_starts, self.schedule.batch)
             wanted = min(self.step, wanted, self.replay.rows // 2)
             notes.append(
-                f"the replay was not stored: {wanted:,} steps refill it before learning goes on"
+                f"the replay was not stored: {wanted:,} steps refill it before learning continues"
             )
             while len(self.replay) < wanted:
                 self._step(self.schedule.epsilon(self.step), lambda: None)

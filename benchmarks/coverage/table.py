@@ -34,7 +34,7 @@ def percentile_ends(values: np.ndarray, level: float) -> tuple[np.ndarray, np.nd
 
 
 def covered(results: dict[str, Any], level: float, make: Any = ends) -> float:
-    """Return the share of logs whose interval holds the truth."""
+    """Return the share of logs whose interval contains the true value."""
     low, high = make(np.array(results["values"], dtype=float), level)
     truth = np.array(results["truth"])
     return float(((low <= truth) & (truth <= high)).mean())

@@ -1,7 +1,7 @@
 """Experience of prediction problems on Gymnasium environments.
 
 A fixed policy's experience does not depend on any learner: it is collected once, here, and handed
-on as tensors. The problems themselves stand in `envs.control.problems`, their true values come from
+on as tensors. The problems themselves are in `envs.control.problems`, their true values come from
 `envs.control.truth`.
 """
 
@@ -258,8 +258,8 @@ def collect(
     the environment's own. Stream i depends on (seed, i) only and a longer stream begins as a
     shorter one, provided that the policies treat every row by itself. Continuous actions
     reach the environment within its bounds; ratios are those of the actions as they were drawn.
-    `progress` hears how many of the `steps` are done. `workers` processes share the streams, by
-    default one per thread of torch for a long collection; their number changes nothing.
+    `progress` is called with the number of `steps` done. `workers` processes share the streams,
+    by default one per thread of torch for a long collection; their number changes nothing.
 
     ValueError: a policy returns something that is no distribution, or the target takes an action
     that the behaviour never takes; non-finite experience; more than the machine's memory.
@@ -301,7 +301,7 @@ def held_out(
 ) -> Transition:
     """Collect one more, independent stream for estimating expectations: leaves [batch, …].
 
-    No stream of `collect` has any of it, whatever the seed's number of streams.
+    No stream of `collect` has any of it, for any number of streams.
     """
     return held_out_recording(problem, transitions, seed, progress)[0]
 

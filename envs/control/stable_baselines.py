@@ -3,7 +3,7 @@
 policy = stable_baselines_policy("ppo.zip")
 policy = stable_baselines_policy("sac.zip", statistics="vecnormalize.pkl")
 
-Stable-Baselines3's files hold pickled Python objects, and loading them runs whatever code they
+Stable-Baselines3's files hold pickled Python objects, and loading them runs any code that they
 hold: load files of your own.
 """
 

@@ -84,8 +84,8 @@ def monte_carlo_truth(
     generator found inside is reseeded), until they terminate or γ^t < `tolerance`: what is cut
     off is at most `tolerance` times the largest value. A limit of the environment's own is raised
     where the recorded run is the same without it. Leaves [state, …], float32, CPU.
-    `progress` hears how many states are done. `workers` processes share the rollouts, by default
-    one per thread of torch; their number changes nothing.
+    `progress` is called with the number of states done. `workers` processes share the rollouts,
+    by default one per thread of torch; their number changes nothing.
 
     NoTruthError: an environment that can be neither copied nor repeated, or that truncates by
     itself. ValueError: fewer than 2 rollouts (one has no standard error), a rollout that neither

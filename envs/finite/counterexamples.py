@@ -67,11 +67,11 @@ def kolter() -> FiniteMDP:
 def collision(seed: int = 0) -> FiniteMDP:
     """Make the Collision task: off-policy, 8 states in a row, large products of ratios.
 
-    An episode starts in one of the first four states. Action 0 goes on to the next state, and from
+    An episode starts in one of the first four states. Action 0 leads to the next state, and from
     the last one into an obstacle, which ends the episode with reward 1; action 1 turns away, which
-    ends it with reward 0. The target always goes on; the behaviour does in the first four states
-    and turns away with probability ½ in the others; γ = .9, so that the value of state i is
-    .9^(7 − i). The features are 6 bits of which 3 are 1, different for all states, drawn from the
+    ends it with reward 0. The target always takes action 0; the behaviour does in the first
+    four states and turns away with probability ½ in the others; γ = .9, so that the value of
+    state i is .9^(7 − i). The features are 6 bits of which 3 are 1, different for all states, drawn from the
     seed. Source: Ghiassian & Sutton 2021, arXiv 2106.00922, as its text describes the task; the
     draws of the features are this library's own.
     """
@@ -132,7 +132,7 @@ def spiral() -> FiniteMDP:
     """Make the three states of the spiral, on which TD with a nonlinear body diverges on-policy.
 
     From a state the chain stays or goes to the one before it, each with probability ½; no reward,
-    γ = .9. With `--body envs.finite.counterexamples:spiral_body`, a head that stands still
+    γ = .9. With `--body envs.finite.counterexamples:spiral_body`, a head that does not learn
     (`--head-step 0`) and the rule `td` the values grow without end; Algorithm 1 shrinks them.
     Source: Tsitsiklis & Van Roy 1997, section X.
     """

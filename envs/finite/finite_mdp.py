@@ -78,7 +78,7 @@ def finite_mdp(
     out; one-hot observations and features. Raises ValueError with one line, naming state and
     action, for wrong shapes, numbers that are not finite, probabilities that are negative or do
     not sum to 1, an action that the target takes and the behaviour never does, a discount outside
-    [0, 1], a discount of 1 where the target policy may go on for ever, and a behaviour without a
+    [0, 1], a discount of 1 where the target policy may never terminate, and a behaviour without a
     single stationary distribution. Sums within 1e-6 of 1 are taken as rounding and normalised.
     """
     P = numbers("transition", transition, "states", "actions", "states")

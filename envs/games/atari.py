@@ -3,7 +3,7 @@
 The emulators show single frames; stacks are put together where they are learned from. Rewards are
 the game's own. A new game begins in the step after the last one ended, so that the frame of a
 terminated or truncated step is the true last one. Where lives count, a lost life terminates the
-value and the game goes on; the end of a game shows in the number of its frames, which falls.
+value and the game continues; the end of a game shows in the number of its frames, which falls.
 """
 
 import importlib
@@ -133,7 +133,7 @@ class AtariEnvironments:
         """Wait for the emulators."""
         frame, reward, terminated, truncated, info = self._games.recv()
         frames = info["episode_frame_number"]
-        # A lost life looks like an end until the next step, whose frames then go on counting.
+        # A lost life looks like an end until the next step, whose frames are then counted further.
         reset = self._ended & (frames <= self._frames)
         terminated, truncated = terminated & ~reset, truncated & ~reset
         self._frames, self._ended = frames.copy(), terminated | truncated

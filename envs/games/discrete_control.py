@@ -132,7 +132,7 @@ class GymnasiumEnvironments:
         return {"ended": torch.from_numpy(self._ended.copy()), "environments": saved}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from where `state` was taken."""
+        """Continue from where `state` was taken."""
         self.reset(0)
         self._ended = state["ended"].cpu().numpy().copy()
         for index, environment in enumerate(self._environments):

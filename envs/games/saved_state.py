@@ -119,7 +119,7 @@ def load(environment: gymnasium.Env, state: dict[str, Any]) -> None:
 
 
 def can_be_saved(make: Callable[[], gymnasium.Env]) -> bool:
-    """Tell whether an environment that was put into another's saved state goes on like that one."""
+    """Tell whether an environment in the saved state of another one continues like that one."""
     one, other = make(), make()
     try:
         rng = np.random.default_rng(0)

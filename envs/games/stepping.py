@@ -11,7 +11,7 @@ class GameStep(NamedTuple):
     frame:       [environment, *frame] the newest frame, also where an episode has just ended
     reward:      [environment] float32, in the game's own unit
     terminated:  [environment] the value ends here: the game is over, or a life was lost where lives
-                 count; after a lost life the game goes on
+                 count; after a lost life the game continues
     truncated:   [environment] the game was cut here
     reset:       [environment] the step ignored its action and began a new game; it follows the end
                  of a game, and its frame is the new game's first
@@ -70,7 +70,7 @@ class Environments(Protocol):
         ...
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from where `state` was taken."""
+        """Continue from where `state` was taken."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a log does not go on: what rows lead to that no other row is, and cuts without a mark."""
+"""Where a log does not continue: next observations that are in no row, and cuts without a mark."""
 
 from typing import NamedTuple
 

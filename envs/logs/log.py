@@ -1,4 +1,4 @@
-"""A log: checked arrays of transitions, whatever file they come from.
+"""A log: checked arrays of transitions, from a file of any kind.
 
 The arrays have one row per step, in the order of time:
 
@@ -70,7 +70,7 @@ def checked_log(source: str, arrays: Mapping[str, np.ndarray]) -> Log:
     terminated, `next_observation` may hold anything. A row whose next observation is not the
     following row's (by more than 1e-5 of the largest value of a component) though nothing marks an
     end is taken as truncated, and counted in a note. Raises ValueError in one line that names file,
-    array and row for whatever is missing or cannot be.
+    array and row for anything missing or impossible.
     """
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":

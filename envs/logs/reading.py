@@ -45,7 +45,7 @@ class Reading:
 def read_log(source: Path | str, reading: Reading | None = None) -> Log:
     """Read and check logged data: a file, by the reader of its ending, or `minari:ID`.
 
-    Raises ValueError in one line that names file, array and row for whatever is missing or wrong;
+    Raises ValueError in one line that names file, array and row for anything missing or wrong;
     `NotInFileError` for arrays that are not there.
     """
     source, reading = str(source), reading or Reading()

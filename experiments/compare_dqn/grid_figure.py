@@ -21,6 +21,7 @@ def grid_figure(path: Path, reports: Mapping[str, GameReport], vector: str | Non
     Raises OSError where the file cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(layout="constrained", figsize=(9.0, 3.2 * len(reports) + 0.9))
     handles: dict[str, Any] = {}
@@ -46,16 +47,18 @@ def grid_figure(path: Path, reports: Mapping[str, GameReport], vector: str | Non
         profile.set(
             title="Performance profile", xlabel="score τ", ylabel="share of seeds with score ≥ τ"
         )
+        learning.xaxis.set_major_formatter(EngFormatter(sep=""))
         for axes in (learning, profile):
             axes.grid(True)
     seeds = len(fresh[name])
+    intervals = interval_name([seeds])
     figure.legend(
         list(handles.values()),
         list(handles),
         loc="outside lower center",
         ncols=3,
         title=f"rule/arm at its best rates, interquartile mean of {seeds} fresh seeds, bands: "
-        f"{interval_name([seeds])} (profile: bootstrap)",
+        f"{intervals}{'' if 'bootstrap' in intervals else '; of profiles: bootstrap'}",
         title_fontsize=7,
     )
     save_figure(figure, path, vector)

@@ -59,7 +59,7 @@ class ComparisonSettings(FigureSettings):
     """Number of seeds per game and arm, counted from --first-seed. All arms of a seed start from
     the same parameters and the same games."""
     first_seed: Annotated[int, count(0)] = 0
-    """First of the seeds. A search that follows another one needs other seeds to be independent."""
+    """First of the seeds. With other seeds a comparison is independent of earlier ones."""
     random_games: Annotated[int, count(1, 100_000)] = 100
     """Number of games of the random policy, with which all arms are compared."""
     parallel: Annotated[int, count(1, 1000)] = 1

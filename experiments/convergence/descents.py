@@ -119,7 +119,7 @@ def descents(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yield (updates done, measurements) at the log-spaced updates that are still to come.
 
-    on_phase: hears what begins: `learn` or `measure`
+    on_phase: is called with what begins: `learn` or `measure`
     """
     done = populations[0].done
     for update in measured_updates(updates):

@@ -48,6 +48,7 @@ def _draw_surface(axes: "Axes3D", landscape: Landscape, name: str, most: float) 
     axes.set_xlabel("a", fontsize=8, labelpad=-4)
     axes.set_ylabel("b", fontsize=8, labelpad=-4)
     axes.tick_params(labelsize=7, pad=-1)
+    axes.tick_params(axis="z", pad=3)
     axes.view_init(elev=28, azim=-58)
 
 

@@ -1,8 +1,8 @@
 """Study step sizes: python -m experiments.sweep --problem NAME … --rule NAME … (or --study FILE).
 
 All configurations of a rule are compiled populations on common streams. They are run in shards
-that fit the memory, on this machine or on a Ray cluster; a study that was stopped goes on with the
-shards that are missing.
+that fit the memory, on this machine or on a Ray cluster; a stopped study continues with the missing
+shards.
 """
 
 import sys
@@ -89,7 +89,7 @@ def _run_part(
 ) -> None:
     """Run one of several parts of a study in a folder of its own, or what is missing of it."""
     folder = part.folder(out)
-    # A job that a scheduler starts again goes on.
+    # A job that a scheduler starts again continues.
     resume = not settings.overwrite and (settings.resume or holds_run(folder))
     check_folder(folder, settings.overwrite, resume)
     kept = stored_settings(settings, by_problem)

@@ -176,7 +176,7 @@ class DQNSettings(AgentSettings, FolderSettings):
     out: Path | None = None
     """Folder of the run. The default is runs/PROBLEM."""
     resume: bool = False
-    """Continue the run in --out; only --steps (longer) and --device may differ."""
+    """Continue the run in --out. Only --steps (which may increase) and --device may differ."""
 
     def __post_init__(self) -> None:
         """Check every field, that the replay holds the first batch, and that it is learned from."""

@@ -131,7 +131,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that makes NumPy arrays and plain values, and runs nobody's code."""
+    """An unpickler that makes NumPy arrays and plain values, and runs no other code."""
 
     _ALLOWED = frozenset(
         {

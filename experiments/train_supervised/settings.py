@@ -144,7 +144,7 @@ class SupervisedSettings(ComputingSettings, FolderSettings):
     """device: measure on --device; host: measure, and compute the heads of --arm limit, on the CPU,
     which many GPUs are slower than in float64."""
     resume: bool = False
-    """Continue the run in --out; only --steps (longer) and --device may differ."""
+    """Continue the run in --out. Only --steps (which may increase) and --device may differ."""
 
     def __post_init__(self) -> None:
         """Check every field, and what several of them say together."""
@@ -184,7 +184,8 @@ def usual_in_words() -> dict[str, str]:
             value = getattr(usual, name)
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:,}"
             tasks.setdefault(shown, []).append(task)
-        said[name] = "; ".join(f"{value} for {', '.join(names)}" for value, names in tasks.items())
+        parts = [f"{value} for {', '.join(names)}" for value, names in tasks.items()]
+        said[name] = "; ".join(parts) if len(tasks) > 1 else next(iter(tasks))
     return said
 
 

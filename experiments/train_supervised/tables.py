@@ -12,7 +12,7 @@ from experiments.runs.results.statistics import auc
 from experiments.train_supervised.run import SupervisedRun
 from neural_tdc.stackelberg.barzilai_borwein import rate_norm_correlation
 
-NOTES = {"cifar10": "images as they are in --data; say beside any number which copies they are"}
+NOTES = {"cifar10": "images as they are in --data; say next to any number which copies they are"}
 
 
 def _entry(interval: Interval) -> dict[str, float]:

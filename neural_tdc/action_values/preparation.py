@@ -139,7 +139,7 @@ def held_out_rows(
 def numbered_rows(
     transitions: Transition, weights: ActionWeights, state: Callable[[Tensor], Tensor]
 ) -> tuple[Transition, Observed]:
-    """Return transitions with numbers [sample, 1] for rows, and what these stand for.
+    """Return transitions with numbers [sample, 1] for rows, and the rows themselves.
 
     transitions: [sample, …], whose observations are not read
     weights:     [sample, action] which complete these observations

@@ -109,7 +109,7 @@ def fit_lambda_returns(
         its λ-returns
     decays:      [network] λ
     trace_limit: c̄, the largest ratio by which a λ-return carries on
-    on_progress: hears the number of updates done
+    on_progress: is called with the number of updates done
 
     Raises ValueError for a network without a transition to learn from.
     """

@@ -50,7 +50,7 @@ class Method:
 
         streams:     [time, …] ordered, in float64. Observations are vectors whose components have
             the mean 0 and the deviation 1, returns have the deviation 1, the best constant is 0
-        on_progress: hears (how much is done, of how much)
+        on_progress: is called with (how much is done, of how much)
 
         What is learned of stream i depends on (seed, i) and the stream only.
         """

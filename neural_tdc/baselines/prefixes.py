@@ -33,7 +33,7 @@ def prefix_measurements(
     steps:     what the whole streams count as; a prefix counts in proportion
     prefixes:  how many there are, evenly spaced
     start:     steps whose prefixes are already measured, when a run is resumed
-    on_phase:  hears what begins: `learn` or `measure`
+    on_phase:  is called with what begins: `learn` or `measure`
 
     The state of a measurement is a `LearnedPopulation`. A run whose head is not finite has
     diverged, for this prefix and all later ones.

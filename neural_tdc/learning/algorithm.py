@@ -41,7 +41,7 @@ class Algorithm(NamedTuple):
 class State(NamedTuple):
     """What one run carries from step to step.
 
-    rule_state:      what the rule keeps besides the parameters
+    rule_state:      what the rule keeps in addition to the parameters
     optimizer_state: what each part's optimiser keeps, {} for one that keeps nothing
     average:         the means of the parameters over the updates, {} where nothing is averaged
     """

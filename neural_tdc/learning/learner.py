@@ -148,7 +148,7 @@ def learn(
     evaluator:  from the parameters of all runs, in float64, to named values [run]
     limit:      see `divergence_limit`
     start, diverged: updates already done, and the runs lost by then, when a run is resumed
-    on_phase:   hears what begins: `compile`, `learn` or `measure`
+    on_phase:   is called with what begins: `compile`, `learn` or `measure`
     reward_scale: what rewards are divided by for learning; what is measured and yielded as
         parameters is in the unit of the rewards that were given
     threads: of compiled updates on a CPU, those of torch if not given

@@ -1,8 +1,8 @@
 """Resampling: an interval for the chance of the data, from episodes drawn with replacement.
 
-Runs that share one log differ by initial parameters and draws, which says nothing about another
-log. Here run 0 learns from the log as it is, and every other run from episodes of it that are
-drawn with replacement (the bootstrap of Hao et al. 2021, "Bootstrapping Fitted Q-Evaluation for
+Runs that share one log differ by initial parameters and draws, which does not show the effect of
+another log. Here run 0 learns from the log as it is, and every other run from episodes of it that
+are drawn with replacement (the bootstrap of Hao et al. 2021, "Bootstrapping Fitted Q-Evaluation for
 Off-Policy Inference", ICML). No transition is copied: each run has its own rows of the log.
 """
 

@@ -24,7 +24,7 @@ _OF_ACTIONS = 0x5DEECE66D
 class Experience(NamedTuple):
     """Streams of transitions, several runs a stream if need be.
 
-    transitions: leaves of shape [stream, time, …]; stream[:, t+1] goes on where stream[:, t] ended
+    transitions: leaves of shape [stream, time, …]; stream[:, t+1] continues stream[:, t]
     table:       [row, *observation] if `transitions` holds row numbers for observations, else None
     stream_index:        [run] the stream that each run learns from
     key:         [run] the key of each run's random numbers; runs that share a stream share it, so
@@ -293,7 +293,7 @@ def gather(
 
 
 def with_observations(experience: Experience, stream: Transition) -> Transition:
-    """Return a stream of row numbers with what stands in the table, on the same device.
+    """Return a stream of row numbers with the table's rows, on the same device.
 
     Bytes of the table stay bytes until they are used.
     """

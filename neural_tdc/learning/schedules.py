@@ -70,7 +70,7 @@ def exponents(name: str) -> Exponents:
     if plain in EXPONENTS:
         return EXPONENTS[plain]
     kind, _, numbers = plain.partition(":")
-    allowed = f"{', '.join(EXPONENTS)}, polynomial:a or polynomial:body,head,auxiliary (and @h)"
+    allowed = f"{', '.join(EXPONENTS)}, polynomial:A or polynomial:BODY,HEAD,AUXILIARY"
     if kind != "polynomial":
         raise ValueError(f"schedule {name!r} is not one of {allowed}")
     try:

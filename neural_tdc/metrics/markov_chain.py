@@ -49,7 +49,7 @@ def stationary_weighting(
     """Return the stationary distribution d of a chain, d = dP, also where it is periodic.
 
     transition_with_restart: [state, state] rows that sum to 1: where an episode ends the chain
-    goes on at a start state. start: [state] probabilities; states that cannot be reached from
+    continues at a start state. start: [state] probabilities; states that cannot be reached from
     there do not count. Raises ValueError where more than one set of states can hold the chain
     for ever, since the distribution then depends on chance.
     """
@@ -145,9 +145,9 @@ class MarkovChain:
     discount:   γ in [0, 1]; 1 only where an end is reached from every state
     weighting:  [state] d(s), sums to 1, usually the stationary distribution of the behaviour
 
-    Everything is kept and computed in float64, whatever is given. Features, [state, d], may come
-    in another precision or from another device and are brought here first. Raises ValueError with
-    one line where the four do not fit together. Methods that take features and a head can be
+    Everything is kept and computed in float64, for inputs of any precision. Features, [state, d],
+    may come in another precision or from another device and are brought here first. Raises
+    ValueError with one line where the four do not fit together. Methods that take features and a head can be
     batched over both with `torch.vmap`, except for `td_fixed_point`, which looks at the numbers
     to warn.
     """

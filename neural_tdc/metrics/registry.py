@@ -151,7 +151,7 @@ METRICS: dict[str, Metric] = {
             _auxiliary_tracking_error,
             needs=("auxiliary",),
             panel=2,
-            title=r"Tracking error of the auxiliary (dashed: $\|\Phi\omega^*\|_d$)",
+            title=r"Tracking error of $\omega$ (dashed: $\|\Phi\omega^*\|_d$)",
             label=r"$\|\Phi(\omega-\omega^*)\|_d$",
             dashed="tracking_error/auxiliary_size",
         ),

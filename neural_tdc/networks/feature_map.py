@@ -15,7 +15,7 @@ from neural_tdc.types import Body, FeatureMap
 def feature_map(module: nn.Module) -> FeatureMap:
     """Return `features(body, observation) -> [batch, d]`, a pure function of the body.
 
-    A rule may keep parameters of its own in `body` beside the module's: they are passed over.
+    A rule may keep parameters of its own in `body` next to the module's: they are ignored.
     """
     module = module.eval()
     # A call puts the body into the module for a while, which two threads must not do at once: a

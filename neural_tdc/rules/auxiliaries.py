@@ -1,6 +1,6 @@
-"""The auxiliary vectors that a head keeps, or that a body needs beside a head without one.
+"""The auxiliary vectors that a head keeps, or that a body needs if its head has none.
 
-A vector lives on a space of features, φ or a wider ψ, and learns by a row of its own.
+A vector belongs to a space of features, φ or a wider ψ, and has an update of its own.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from neural_tdc.types import FeatureMap, Parameters, Transition
 
 @dataclass(frozen=True)
 class AuxiliaryRow(Part):
-    """An auxiliary vector on φ: where it lives and what is added to it.
+    """An auxiliary vector on φ: its space and what is added to it.
 
     name:      its name in `Parameters.auxiliary`
     behaviour: whether its row reads m(u) without ratios
@@ -41,7 +41,7 @@ class AuxiliaryRow(Part):
     def space(
         self, features: FeatureMap, batch: Transition, feature: Tensor, state: PartState
     ) -> Tensor:
-        """Return the features that the vector lives on, [batch, size]; feature: φ."""
+        """Return the features of the vector's space, [batch, size]; feature: φ."""
         return feature
 
     def feature_part(self, omega: Tensor, size: int) -> Tensor | None:

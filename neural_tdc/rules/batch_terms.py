@@ -18,7 +18,7 @@ from neural_tdc.types import Transition
 class InnerProducts(NamedTuple):
     """The inner products of a batch's features with one auxiliary vector.
 
-    omega:        ω, [size of the space that it lives on]
+    omega:        ω, [size of its space]
     feature_part: the entries of ω that belong to φ, [feature]: all of them for a vector that lives
                   on φ, none (None) for one that lives on features that do not learn
     value:        u, [batch]: φᵀω, or ψᵀω_ψ

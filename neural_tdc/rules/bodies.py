@@ -26,7 +26,7 @@ class BodyRow(Part):
     learns:         whether it does
     reaches_next:   whether c' is not 0
     reads:          names of the auxiliary vectors that can serve as ω, by preference; where the
-                    head keeps none of them, `auxiliary` is kept beside the head's
+                    head keeps none of them, `auxiliary` is kept next to the head's
     any_weight:     whether the row is defined for another weight of a sample than ρ
     rests_at_best_response: whether it does not move where the head is a best response
     """

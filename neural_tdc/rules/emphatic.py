@@ -1,6 +1,6 @@
 """Emphatic TD's follow-on weight (Sutton, Mahmood & White 2016).
 
-F_t = γ_{t−1} ρ_{t−1} F_{t−1} + 1, starting at 1 with every episode; it stands before ρ. It wants an
+F_t = γ_{t−1} ρ_{t−1} F_{t−1} + 1, starting at 1 with every episode; it multiplies ρ. It needs an
 ordered stream of batch 1, and is not defined where a time limit cuts an episode.
 """
 

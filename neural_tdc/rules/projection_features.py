@@ -1,8 +1,8 @@
-"""Frozen feature maps ψ, on which the `generalized` rule's auxiliary vector lives.
+"""Frozen feature maps ψ, the space of the auxiliary vector of the `generalized` rule.
 
-The projected Bellman error on the learner's own features is 0 at the best head whatever the
-features are. Projected on a second, wider map that does not move, it is not, and its gradient
-tells the body something.
+The projected Bellman error on the learner's own features is 0 at the best head for all
+features. Projected on a second, wider map that does not learn, it is not 0, and its gradient
+changes the body.
 """
 
 from dataclasses import dataclass
@@ -208,7 +208,7 @@ class ProjectionAuxiliary(CovarianceAuxiliary):
 
     @property
     def regulariser(self) -> float | None:
-        """Return None: ω_ψ does not live on φ."""
+        """Return None: ω_ψ is not a vector on φ."""
         return None
 
     def init(

@@ -1,4 +1,4 @@
-"""Fitted Q-evaluation by a target network: semi-gradient TD whose targets stand still for a while.
+"""Fitted Q-evaluation by a target network: semi-gradient TD with targets fixed for some updates.
 
 With W⁻ and θ⁻ a copy of body and head that is renewed every so often,
 δ = r + γ_t θ⁻ᵀφ⁻(s') − θᵀφ(s), and body and head descend ½ρδ² with the target held still.

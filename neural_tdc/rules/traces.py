@@ -109,7 +109,7 @@ class EligibilityTraces(OneStepView):
     """λ by the backward view.
 
     trace_decay: λ in (0, 1]
-    behaviour:   whether y is kept beside z
+    behaviour:   whether y is kept next to z
 
     State: z [1, feature], y where it is kept, and λγ [1].
     """

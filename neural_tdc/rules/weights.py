@@ -28,7 +28,7 @@ class ImportanceRatio(Part):
     defined_at_truncation: ClassVar[bool] = True
 
     def ratio(self, batch: Transition, state: PartState) -> Float[Tensor, " batch"]:
-        """Return what stands for ρ in the tables."""
+        """Return the weight that replaces ρ in the tables."""
         return batch.ratio
 
 

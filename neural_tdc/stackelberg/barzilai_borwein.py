@@ -61,7 +61,7 @@ def secant_rate(
     gradient_change: y = g(w_k) − g(w_{k−1}), on one batch
     previous:        what to return where the pair tells nothing: s or y is 0 or not finite
     kind:            "long" ‖s‖²/|s·y| or "short" |s·y|/‖y‖²
-    Pure, without a look at values: may stand under `torch.vmap` and in a compiled program.
+    Pure, and never reads a value: works under `torch.vmap` and in a compiled program.
     """
     product = (displacement * gradient_change).sum().abs()
     if kind == "long":

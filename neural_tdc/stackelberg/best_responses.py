@@ -66,7 +66,7 @@ def ridge_response(
     """Solve min_θ ‖Zθ − y‖²/(2n) + λ/2 ‖θ‖² in closed form.
 
     θ* = (ZᵀZ/n + λI)⁻¹Zᵀy/n, or by Woodbury Zᵀ(ZZᵀ/n + λI)⁻¹y/n where samples are fewer than
-    features. Differentiable, twice too. With λ > 0 nothing is checked, so that it may stand under
+    features. Differentiable, twice too. With λ > 0 nothing is checked, so that it works under
     `torch.vmap`: a λ lost in the rounding of a singular ZᵀZ gives NaN or a huge head.
 
     Raises ValueError where λ is negative or not finite, and where λ = 0 and ZᵀZ is singular.

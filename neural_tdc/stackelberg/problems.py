@@ -202,7 +202,7 @@ def reduced_mspbe(
     """Return min_θ ½(b₀ − Aθ)ᵀC⁻¹(b₀ − Aθ) + λ/2 ‖θ‖² = ½b₀ᵀ(C + AAᵀ/λ)⁻¹b₀.
 
     Arguments as in `best_responses.mspbe_response`. Without a ridge, and with a nonsingular A, the
-    minimum is 0 whatever the features: raises ValueError where λ is not above 0.
+    minimum is 0 for all features: raises ValueError where λ is not above 0.
     """
     check_ridge(ridge)
     if ridge == 0:

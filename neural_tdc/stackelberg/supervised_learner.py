@@ -103,7 +103,7 @@ def learn_supervised(
     limit: [seed] the magnitude of a parameter beyond which a run counts as diverged
     answered_on: the samples where best responses are computed, if on another device
     start, diverged: updates done and measured, and the runs lost by then, when a run is resumed
-    on_phase: hears what begins: `compile` or `learn`
+    on_phase: is called with what begins: `compile` or `learn`
 
     The arm `limit` answers before update 0 and every `responder.every` updates from there on. The
     value `response/residual`, [arm, seed], is the largest residual of a run's answers since the

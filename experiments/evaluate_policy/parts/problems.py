@@ -21,7 +21,7 @@ from experiments.evaluate_policy.settings.evaluation_settings import EvaluationS
 from experiments.runs.command_line.checks import UsageError, load_part, named, suggestion
 from experiments.train_dqn.policy import checkpoint_environment
 
-# With its one parameter and a head that stands still the spiral is the problem of its source.
+# With its one parameter and a head that does not learn the spiral is the problem of its source.
 SPIRAL_BODY = "envs.finite.counterexamples:spiral_body"
 
 Problem = FiniteMDP | ControlProblem | LoggedProblem

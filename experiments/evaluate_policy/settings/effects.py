@@ -189,9 +189,9 @@ def idle_steps(settings: EvaluationSettings, rules: Mapping[str, Any]) -> list[s
 
 
 def still_bodies(rules: Mapping[str, Any]) -> list[str]:
-    """Return a warning for each rule whose body stands still though it could learn."""
+    """Return a warning for each rule whose body does not learn although it could."""
     return [
-        f"--rule {name}: its body stands still, since ω* = 0 at the head's best response"
+        f"--rule {name}: its body does not learn, since ω* = 0 at the head's best response"
         for name, rule in rules.items()
         if rule.body_stands_still
     ]

@@ -67,7 +67,7 @@ class SearchSettings(CheckedSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(SearchSettings, MethodSettings, LearningSettings, DataSettings):
-    """Evaluate a fixed policy: by the best value function, or by Algorithm 1 and its relatives.
+    """Evaluate a fixed policy: by the best value function, or by rules such as Algorithm 1.
 
     Without --rule and --preset the program searches for the best value function
     (docs/best-value.md). Settings of learning rules have no effect on this search and are refused.
@@ -183,8 +183,8 @@ def _check_trace(settings: EvaluationSettings) -> None:
         return
     if decay and settings.features != "given":
         raise UsageError(
-            f"--lambda {decay:g} is defined for features that do not learn: it needs --features "
-            f"given, not {settings.features}; or --sampling sequences"
+            f"--lambda {decay:g} needs --sampling sequences where features learn; or --features "
+            f"given, not {settings.features}"
         )
     if decay and not follows_stream(settings.scheme):
         raise UsageError(

@@ -81,8 +81,9 @@ class UpdateSettings(CheckedSettings):
 
     schedule: Annotated[str, read_by(check_schedule)] = "constant"
     """constant; linear (falls to 0 at the end of the run; --resume cannot make such a run longer);
-    general or strongly-convex (the paper's exponents); polynomial:A[,B,C]. NAME@H, for the last
-    three, holds the steps nearly constant over H updates: ((H + k)/H)^(-a) after k updates."""
+    general or strongly-convex (the paper's exponents); polynomial:A, or
+    polynomial:BODY,HEAD,AUXILIARY, with exponents of your own. NAME@H, for the last three, holds
+    the steps nearly constant over H updates: ((H + k)/H)^(-a) after k updates."""
     optimizer: Annotated[
         tuple[str, ...], read_by(_one_or_three, whole=True), one_of(OPTIMIZER_MAKERS)
     ] = ("sgd",)
@@ -111,7 +112,9 @@ class UpdateSettings(CheckedSettings):
     epsilon: Annotated[float, at_least(0)] = 0.0
     """Coefficient ε of C + εI for the auxiliary vectors."""
     psi: Annotated[str, one_of(PSI_KINDS)] = "random"
-    """Frozen features of the generalized rule: random, fourier, observation, snapshot, present."""
+    """Features ψ of the generalized rule. random: random tanh features; fourier: random cosines;
+    observation: the observation itself; snapshot: random tanh features and those of a copy of the
+    body, renewed every 1,000 updates; present: random tanh features and those of the body."""
     psi_width: Annotated[int, count(0)] = 0
     """Number of random features ψ; 0 means four times --width."""
     target_period: Annotated[int, count(1)] = 100
@@ -161,4 +164,4 @@ class LearningSettings(
     out: Path | None = None
     """Folder of the run; with several rules, each has a folder in it. Default: runs/PROBLEM."""
     resume: bool = False
-    """Continue the run in --out; only --steps (longer) and --device may differ."""
+    """Continue the run in --out. Only --steps (which may increase) and --device may differ."""

@@ -144,7 +144,7 @@ def parse(kind: type[AnySettings], argv: Sequence[str]) -> AnySettings:
 
 
 def resume_command(prog: str, argv: Sequence[str]) -> str:
-    """Return the line that goes on with an interrupted run, ready for a shell."""
+    """Return the line that resumes an interrupted run, ready for a shell."""
     kept = [part for part in argv if part not in ("--overwrite", "--resume", "--no-resume")]
     return shlex.join([*shlex.split(prog), *kept, "--resume"])
 

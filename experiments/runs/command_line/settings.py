@@ -185,6 +185,18 @@ _READERS: dict[type, tuple[Callable[[str], Any], str]] = {
 }
 
 
+def _number_meant(kind: type, text: str) -> str:
+    """Return "; did you mean 10000?" for 1e4 or 10,000 as a whole number, and 0.1 for 0,1."""
+    plain = text.replace(",", "" if kind is int else ".")
+    try:
+        value = float(plain)
+    except ValueError:
+        return ""
+    if kind is int:
+        return f"; did you mean {value:.0f}?" if value.is_integer() else ""
+    return f"; did you mean {plain}?" if kind is float else ""
+
+
 def value_of(setting: Setting, texts: Sequence[str]) -> Any:
     """Return the value of a field that was given in words; UsageError for what it is not."""
     read, kind = _READERS[setting.kind]
@@ -195,7 +207,8 @@ def value_of(setting: Setting, texts: Sequence[str]) -> Any:
         try:
             values.append(read(text))
         except ValueError:
-            raise UsageError(f"{setting.flag} {text!r} is not {kind}") from None
+            meant = _number_meant(setting.kind, text)
+            raise UsageError(f"{setting.flag} {text!r} is not {kind}{meant}") from None
     return tuple(values) if setting.several else values[0]
 
 

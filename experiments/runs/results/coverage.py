@@ -81,7 +81,7 @@ INTERVALS: dict[str, tuple[Callable[[np.ndarray], Interval], Callable[[RunValues
 
 
 def coverage(population: RunValues, kind: str, runs: int, simulations: int = SIMULATIONS) -> float:
-    """Return the share of simulations whose interval over some runs holds the truth."""
+    """Return the share of simulations whose interval over some runs contains the true value."""
     interval, truth = INTERVALS[kind]
     values: Float[np.ndarray, "simulation run"] = population.draw(
         np.random.default_rng(runs), (simulations, runs)

@@ -12,7 +12,7 @@ from experiments.sweep.results.rows import Row, panels_of
 from experiments.sweep.results.tables import markdown_table, ratio_text, title_of
 
 TRUTH = "final_rmsve"
-JUDGES = ("final_rmspbe", "final_lstd_rmsve")
+CRITERIA = ("final_rmspbe", "final_lstd_rmsve")
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
@@ -24,17 +24,17 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     return float(spearmanr(one, other).statistic)
 
 
-def agreement(swept: Sequence[Row], judge: str) -> tuple[dict[StudyPanel, float], list[float]]:
-    """Return {panel: rank correlation with RMSVE} and [panel] what a choice by the judge costs.
+def agreement(swept: Sequence[Row], criterion: str) -> tuple[dict[StudyPanel, float], list[float]]:
+    """Return {panel: rank correlation with RMSVE} and [panel] what a choice by the criterion costs.
 
     Over the configurations of all rules of which no run diverged. The cost is the RMSVE of the
-    configuration that is best by the judge over the least RMSVE.
+    configuration that is best by the criterion over the smallest RMSVE.
     """
     correlations, costs = {}, []
     for panel in panels_of(swept):
         pairs = np.array(
             [
-                (row.score(judge), row.score(TRUTH))
+                (row.score(criterion), row.score(TRUTH))
                 for row in swept
                 if row.panel == panel and not row.cell.control
             ]
@@ -57,12 +57,12 @@ def _mean_interval(values: Mapping[StudyPanel, float]) -> Interval:
 def agreement_markdown(swept: Sequence[Row]) -> str:
     """Return a table with a line an error; "" where a study measures none of them."""
     lines = []
-    for judge in JUDGES:
-        correlations, costs = agreement(swept, judge)
+    for criterion in CRITERIA:
+        correlations, costs = agreement(swept, criterion)
         if costs:
             lines.append(
                 [
-                    title_of(judge),
+                    title_of(criterion),
                     ratio_text(_mean_interval(correlations)),
                     f"{min(correlations.values()):.2f}",
                     ratio_text(ratio_over_problems(np.array(costs))),

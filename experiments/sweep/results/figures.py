@@ -83,7 +83,9 @@ def _draw_sensitivity(axes: "Axes", rows: Sequence[Row], select: str, styles: An
         best = min(best, float(finite.min()) if finite.size else math.inf)
     axes.set_xscale("log", base=2)
     if math.isfinite(best) and best > 0:
-        axes.set_yscale("log")
+        low, high = axes.dataLim.intervaly
+        top = min(high, SHOWN * best)
+        logarithmic(axes, max(low, best / SHOWN), top)
         axes.set_ylim(top=min(axes.get_ylim()[1], SHOWN * best))
     return lost_any
 

@@ -1,4 +1,4 @@
-"""What all figures of a study have in common: panels beside one another, titles and a legend."""
+"""What all figures of a study have in common: panels next to one another, titles and a legend."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 WIDTH = 4.2
 HEIGHT = 3.1
-# Panels beside one another.
+# Panels next to one another.
 PANELS_A_ROW = 3
 
 

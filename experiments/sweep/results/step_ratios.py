@@ -15,14 +15,14 @@ from experiments.sweep.results.tables import markdown_table, ratio_text, title_o
 
 # What the ratios of a configuration are called.
 NAMES = {"ratio": "β/α", "auxiliary_ratio": "η/β"}
-# {rule: {ratio: error relative to that at the least}}
+# {rule: {ratio: error relative to that at the smallest ratio}}
 StepRatios = dict[str, dict[float, Interval]]
 
 
 def step_ratios(
     answers: Sequence[Report], panels: Sequence[StudyPanel], select: str, by: str = "ratio"
 ) -> StepRatios:
-    """Return every rule's error at each finite ratio over that at the least, over panels.
+    """Return every rule's error at each finite ratio over that at the smallest, over panels.
 
     answers: the best configurations for each ratio, see `rows.selected`
     by:      which ratio, a key of `NAMES`
@@ -58,8 +58,8 @@ def step_ratios_markdown(found: StepRatios, select: str, by: str = "ratio") -> s
     ]
     return (
         f"{markdown_table([['rule', *(f'{ratio:g}' for ratio in ratios)], *lines])}\n\n"
-        f"{title_of(select)} at each {NAMES[by]}, relative to the least: each with its own best "
-        "other steps, "
+        f"{title_of(select)} at each {NAMES[by]}, relative to the smallest ratio: each with "
+        "its own best other steps, "
         "medians over all fresh runs, geometric means over panels with 95 % intervals over panels "
         "as a sample of their kind. Panels of which half of the runs diverged are left out.\n"
     )
@@ -76,7 +76,7 @@ def step_ratios_figure(
     axes = figure.subplots()
     styles = rule_styles(list(found))
     for place, (rule, of) in enumerate(found.items()):
-        # Beside one another, so that intervals do not cover each other.
+        # Next to one another, so that intervals do not cover each other.
         beside = 1.04 ** (place - len(found) / 2)
         mean, low, high = np.array([[*map(float, each)] for each in of.values()]).T
         ratios = np.array(list(of)) * beside
@@ -91,7 +91,7 @@ def step_ratios_figure(
     axes.minorticks_off()
     axes.set_yticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"])
     axes.set_xlabel(NAMES[by])
-    axes.set_ylabel(f"{title_of(select)},\nrelative to that at the least {NAMES[by]}")
+    axes.set_ylabel(f"{title_of(select)},\nrelative to that at the smallest {NAMES[by]}")
     if found:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     save_figure(figure, path, vector)

@@ -97,7 +97,7 @@ def local(workers: int) -> Engine[Shard]:
                     ) from None
                 print("warning: a worker died; its shards are run again", file=sys.stderr)
             finally:
-                # Also when the program is stopped: nobody waits for what nobody wants. Killed
+                # Also when the program is stopped: cancelled tasks are not waited for. Killed
                 # first, since from Python 3.12 on the end of a pool waits for the other processes
                 # of a broken one, and these do not hear the signal that it sends them.
                 if left:
@@ -109,7 +109,7 @@ def local(workers: int) -> Engine[Shard]:
 
 
 def check_address(address: str, flag: str = "--address") -> None:
-    """Raise UsageError within seconds where nobody listens at HOST:PORT; Ray waits for minutes.
+    """Raise UsageError within seconds if no server listens at HOST:PORT; Ray waits for minutes.
 
     flag: by which the address was given
     """
@@ -129,7 +129,7 @@ def check_address(address: str, flag: str = "--address") -> None:
 def cluster_address(address: str | None) -> str | None:
     """Return the address of a Ray cluster, checked: the given one, or that of RAY_ADDRESS.
 
-    None for a cluster of one's own. Raises UsageError in one line where nobody answers.
+    None for a cluster of one's own. Raises UsageError in one line if no server answers.
     """
     flag = "--address"
     if address is None:
@@ -146,7 +146,7 @@ def ray_cluster(address: str | None) -> Engine[Shard]:
 
     address: see `cluster_address`
 
-    Raises UsageError where Ray is not installed or nobody answers at the address.
+    Raises UsageError where Ray is not installed or no server answers at the address.
     """
     try:
         import ray

@@ -60,7 +60,8 @@ def candidate_groups(
     width:       random features of a candidate that has no others
     updates:     of the networks that learn; 0 leaves them out
     deadline:    of `time.monotonic`; the number of updates is lowered to what is measured to fit
-    on_progress: hears (what is being done, how much of it is done, of how much); a group is one
+    on_progress: is called with (what is being done, how much of it is done, of how
+                 much); a group is one
     """
     report = on_progress or no_candidate_progress
     whole = joined(folds.parts)

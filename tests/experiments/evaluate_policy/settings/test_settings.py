@@ -21,9 +21,15 @@ REFUSED = [
     ("--problem boyan --rule tdc --epsilon nan", "--epsilon nan " + STEP),
     ("--problem boyan --rule tdc --steps 0", "--steps 0 is not allowed", "at least 1"),
     ("--problem boyan --rule tdc --steps -5", "--steps -5 is not allowed", "at least 1"),
-    ("--problem boyan --rule tdc --steps 1e4", "--steps '1e4' is not a whole number"),
-    ("--problem boyan --rule tdc --runs x", "--runs 'x' is not a whole number"),
-    ("--problem boyan --rule tdc --gamma x", "--gamma 'x' is not a number"),
+    (
+        "--problem boyan --rule tdc --steps 1e4",
+        "--steps '1e4' is not a whole number; did you mean 10000?",
+    ),
+    (
+        "--problem boyan --rule tdc --runs 1,000",
+        "--runs '1,000' is not a whole number; did you mean 1000?",
+    ),
+    ("--problem boyan --rule tdc --gamma 0,9", "--gamma '0,9' is not a number; did you mean 0.9?"),
     ("--problem boyan --rule tdc --runs 0", "--runs 0 is not allowed", "at least 1"),
     ("--problem boyan --rule tdc --batch 0", "--batch 0 is not allowed", "at least 1"),
     ("--problem boyan --rule tdc --measure-every 0", "--measure-every 0 is not allowed"),
@@ -165,7 +171,7 @@ def test_an_atari_game_without_ale_py_says_what_to_install(evaluate, tmp_path):
         ("--rule frozen+lstd --head-step 0.1", "--head-step 0.1 has no effect"),
         ("--rule frozen+td --body-step 0.1", "--body-step 0.1 has no effect"),
         ("--rule td --features given --body-step 0.1", "--body-step 0.1 has no effect"),
-        ("--rule mspbe+lstd", "its body stands still"),
+        ("--rule mspbe+lstd", "its body does not learn"),
         ("--rule td --width 12", "--width 12: 12 features span the 12 states of boyan"),
     ],
 )

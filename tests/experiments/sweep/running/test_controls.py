@@ -57,7 +57,7 @@ def test_every_table_shows_the_controls_and_what_is_learned_is_that_of_single_ru
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--lambda 0.5", "--lambda 0.5 is defined for features that do not learn"),
+        ("--lambda 0.5", "--lambda 0.5 needs --sampling sequences where features learn"),
         ("--controls lstd", "--controls 'lstd' is not one of frozen, constant, lstd-random"),
         ("--controls --head-steps 0.5", "--head-steps"),
     ],
