@@ -72,8 +72,8 @@ def collision(seed: int = 0) -> FiniteMDP:
     ends it with reward 0. The target always takes action 0; the behaviour does in the first
     four states and turns away with probability ½ in the others; γ = .9, so that the value of
     state i is .9^(7 − i). The features are 6 bits of which 3 are 1, different for all states,
-    drawn from the seed. Source: Ghiassian & Sutton 2021, arXiv 2106.00922, as its text describes the task; the
-    draws of the features are this library's own.
+    drawn from the seed. Source: Ghiassian & Sutton 2021, arXiv 2106.00922, as its text
+    describes the task; the draws of the features are this library's own.
     """
     states = 8
     transition = torch.zeros(states, 2, states, dtype=torch.float64)

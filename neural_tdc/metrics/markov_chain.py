@@ -148,8 +148,8 @@ class MarkovChain:
     Everything is kept and computed in float64, for inputs of any precision. Features, [state, d],
     may come in another precision or from another device and are brought here first. Raises
     ValueError with one line where the four do not fit together. Methods that take features and
-    a head can be batched over both with `torch.vmap`, except for `td_fixed_point`, which looks at the numbers
-    to warn.
+    a head can be batched over both with `torch.vmap`, except for `td_fixed_point`, which looks
+    at the numbers to warn.
     """
 
     transition: Tensor
