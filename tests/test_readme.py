@@ -35,7 +35,7 @@ TESTED_ELSEWHERE = {
     "docs/stackelberg.md": "tests/neural_tdc/stackelberg/test_problems.py",
 }
 # Their own test runs the commands, some of them in a copy of the clone to which a part was added.
-COMMANDS_RUN_ELSEWHERE = {"docs/guide/policies.md", "docs/own-parts.md"}
+COMMANDS_RUN_ELSEWHERE = {"docs/guide/policies.md", "docs/own-parts.md", "docs/parts-by-name.md"}
 # Algorithm 1 as it is shown: an excerpt of a module, compared with it below.
 EXCERPT = "docs/algorithm.md"
 

@@ -1,4 +1,4 @@
-"""The examples of docs/own-parts.md and docs/guide/policies.md, run with smaller sizes."""
+"""The examples of own-parts.md, parts-by-name.md and policies.md, run with smaller sizes."""
 
 import importlib
 import json
@@ -21,6 +21,7 @@ from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import BODY_ROWS, HEAD_ROWS
 
 PAGE = Path(__file__).parents[4] / "docs" / "own-parts.md"
+BY_NAME = PAGE.with_name("parts-by-name.md")
 PAGES = {"parts": PAGE, "policies": PAGE.parent / "guide" / "policies.md"}
 REGISTRY = Path("neural_tdc") / "rules" / "registry.py"
 TINY = "--steps 20 --runs 2 --measure-every 10 --compile off"
@@ -68,7 +69,7 @@ def test_an_example_runs_as_it_stands(mine, evaluate, line):
 
 def test_the_head_of_the_page_goes_with_every_body_after_its_line(mine, monkeypatch):
     page, rows = (path.read_text(encoding="utf-8") for path in (PAGE, PAGE.parents[1] / REGISTRY))
-    (diff,) = re.findall(r"```diff\n(?!---)(.*?)```", page, re.DOTALL)
+    (diff,) = re.findall(r"```diff\n(.*?)```", page, re.DOTALL)
     context = "".join(f"{line[1:]}\n" for line in diff.splitlines() if line[0] == " ")
     assert context in rows
     monkeypatch.setitem(HEAD_ROWS, "scaled", mine.ScaledTdHead())
@@ -147,7 +148,7 @@ def applied(text, diff):
 
 
 def test_a_problem_a_metric_and_a_sampling_scheme_are_one_file_and_one_line_each(tmp_path):
-    clone, page = PAGE.parents[1], PAGE.read_text(encoding="utf-8")
+    clone, page = PAGE.parents[1], BY_NAME.read_text(encoding="utf-8")
     for floor in FLOORS:
         shutil.copytree(
             clone / floor, tmp_path / floor, ignore=shutil.ignore_patterns("__pycache__")
