@@ -13,18 +13,20 @@ What is private to torch stands in `private_compiler`.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from neural_tdc.compiled.fast_activations import fast_tanh
+from neural_tdc.compiled.fingerprint import fingerprint, stored_in_order
+from neural_tdc.compiled.flat_functions import Product, flat_function
 from neural_tdc.compiled.kernel_calls import Program
-from neural_tdc.compiled.kernel_loop import Loop, kernel_loop
+from neural_tdc.compiled.kernel_loop import Loop, kernel_loop, loop_of
 from neural_tdc.compiled.private_compiler import Compiler, compiler, compiler_settings
+from neural_tdc.compiled.program_key import program_key
+from neural_tdc.compiled.program_store import find_program, store_program
 from neural_tdc.compiled.small_products import can_be_multiplied, small_product
-from neural_tdc.compiled.small_systems import solved_side_by_side
 from neural_tdc.compiled.wide_layouts import of_turned, to_be_turned, turned
 
 # Multiplications in one of a batch's matrix products up to which it is written out, and in all of
@@ -47,6 +49,22 @@ SMALL_STATE = 2**26
 
 
 RepeatedProgram = Callable[[Any, Any, int], Any]
+
+
+class _Update(NamedTuple):
+    """What is compiled.
+
+    function:          from `force_stride` to `function(carried, constant) -> carried`
+    carried, constant: trees of tensors, of the shapes that all calls will have
+    product:           see `flat_functions.flat_function`
+    settings:          of the compiler
+    """
+
+    function: Callable[[Any], Callable[[Any, Any], Any]]
+    carried: Any
+    constant: Any
+    product: Product
+    settings: dict[str, Any]
 
 
 def multiplied_here(left: Tensor, right: Tensor) -> Any:
@@ -98,30 +116,8 @@ def traced(
 
     Its inputs are the tensors of `carried` and of `constant`, its outputs those carried on.
     """
-    leaves, structure = tree_flatten(carried)
-    fixed, fixed_structure = tree_flatten(constant)
-    present = [leaf for leaf in fixed if isinstance(leaf, Tensor)]
-
-    def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
-        rest = iter(tensors[len(leaves) :])
-        bound = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in fixed]
-        result = function(
-            tree_unflatten(list(tensors[: len(leaves)]), structure),
-            tree_unflatten(bound, fixed_structure),
-        )
-        return tuple(tree_flatten(result)[0])
-
-    def stored_tanh(x: Tensor) -> Any:
-        value = fast_tanh(x)
-        # Else it would be written into all that read it, and computed again in each.
-        return value if value is NotImplemented else inductor.force_stride(value, value.stride())
-
-    table = {
-        torch.ops.aten.bmm.default: product,
-        torch.ops.aten.tanh.default: stored_tanh,
-        torch.ops.aten._linalg_solve_ex.default: solved_side_by_side,
-    }
-    graph = inductor.trace(flat, decomposition_table=table)(*leaves, *present)
+    flat = flat_function(function, carried, constant, inductor.force_stride, product)
+    graph = inductor.trace(flat.call, decomposition_table=flat.replacements)(*flat.inputs)
     store_mixed_words(graph, inductor.force_stride)
     return graph
 
@@ -141,16 +137,17 @@ def compile_repeatable(
     """
     single = torch.get_num_threads() == 1 and _on_cpu(carried, constant)
     product = multiplied_here if single else written_out
-    graph = _graph(function, carried, constant, product)
-    program, loop = _compiled(graph, carried, constant, _settings(store_shared))
+    update = _Update(lambda _: function, carried, constant, product, _settings(store_shared))
+    program, loop = _found_or_compiled(update)
 
     def repeat(carried: Any, constant: Any, calls: int) -> Any:
         tensors, structure = tree_flatten(carried)
         bound = tensors_of(constant)
         with torch.no_grad():
-            if loop is not None and calls > 1:
+            if loop is not None and (calls > 1 or (calls and program is None)):
                 return tree_unflatten(loop(tensors, [bound], calls, 1), structure)
             for _ in range(calls):
+                assert program is not None
                 tensors = list(program(*tensors, *bound))
         return tree_unflatten(tensors, structure)
 
@@ -172,12 +169,12 @@ def compile_for_threads(
     leaves, structure = tree_flatten(carried)
     flags = [to_be_turned(leaf) for leaf in leaves]
     across = tree_unflatten([leaf.contiguous() for leaf in turned(leaves, flags)], structure)
-    turned_function = of_turned(function, flags, compiler().force_stride)
-    graph = _graph(turned_function, across, constant, multiplied_here)
-    if any(node.target in _OF_LIBRARIES for node in graph.graph.nodes):
-        return None
     settings = {**_settings(store_shared=True), "cpp.threads": 1}
-    loop = _compiled(graph, across, constant, settings)[1]
+    update = _Update(
+        lambda force_stride: of_turned(function, flags, force_stride),
+        *(across, constant, multiplied_here, settings),
+    )
+    loop = _found_or_compiled(update, loop_alone=True)[1]
     if loop is None:
         return None
     return lambda carried, constants, times, threads: turned(
@@ -205,27 +202,50 @@ def _settings(store_shared: bool) -> dict[str, Any]:
     return settings
 
 
-def _graph(
-    function: Callable[[Any, Any], Any], carried: Any, constant: Any, product: Any
-) -> torch.fx.GraphModule:
-    with torch.no_grad():
-        return traced(function, carried, constant, compiler(), product)
+def _key(update: _Update) -> str | None:
+    """Return the key of an update's program, None where it is not stored."""
+    if not (_small(update.carried) and _on_cpu(update.carried, update.constant)):
+        return None
+    function, carried, constant, product, settings = update
+    told = fingerprint(
+        flat_function(function(stored_in_order), carried, constant, stored_in_order, product)
+    )
+    return None if told is None else program_key(told, settings)
 
 
-def _compiled(
-    graph: torch.fx.GraphModule, carried: Any, constant: Any, settings: dict[str, Any]
-) -> tuple[Program, Loop | None]:
-    """Return the graph's program, and what repeats it in C++ where it is small and that can be."""
+def _found_or_compiled(
+    update: _Update, loop_alone: bool = False
+) -> tuple[Program | None, Loop | None]:
+    """Return an update's program, and what repeats it in C++ where it is small and that can be.
+
+    loop_alone: only the second is asked for: a function that calls libraries is not compiled
+
+    Of a program that was stored before there is the second alone.
+    """
+    leaves, present = tensors_of(update.carried), tensors_of(update.constant)
+    key = _key(update)
+    known, stored = (False, None) if key is None else find_program(key)
+    if stored is not None:
+        return None, loop_of(stored, leaves)
+    if known and loop_alone:
+        return None, None
     inductor = compiler()
-    leaves, present = tensors_of(carried), tensors_of(constant)
-    with torch.no_grad(), inductor.settings(settings):
+    function = update.function(inductor.force_stride)
+    with torch.no_grad():
+        graph = traced(function, update.carried, update.constant, inductor, update.product)
+    if loop_alone and any(node.target in _OF_LIBRARIES for node in graph.graph.nodes):
+        return None, None
+    with torch.no_grad(), inductor.settings(update.settings):
         # With shapes instead of tensors the compiler finds what it has compiled once before.
         fake = inductor.fake_mode()
         shapes: list[Any] = [
             fake.from_tensor(leaf, static_shapes=True) for leaf in (*leaves, *present)
         ]
         program: Program = inductor.compile(graph, shapes)
-        return program, kernel_loop(program, leaves, present) if _small(carried) else None
+        loop = kernel_loop(program, leaves, present, key) if _small(update.carried) else None
+    if loop is None and loop_alone and key is not None:
+        store_program(key, None)
+    return program, loop
 
 
 def compiled_at_first_call(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

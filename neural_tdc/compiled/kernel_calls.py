@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neural_tdc.compiled.kernels import Kernel
 from neural_tdc.compiled.private_compiler import graph_class
 from neural_tdc.compiled.small_products import product_kernel, small_product
 from neural_tdc.compiled.small_systems import small_solution, solution_kernel
 
 Program = Callable[..., Sequence[Tensor]]
 
-# Operations of our own, each with the function that gives the address of its kernel. A kernel takes
-# the addresses of the arguments and of the result.
-_OWN = {
+# Operations of our own, each with the function that gives its kernel. A kernel takes the addresses
+# of the arguments and of the result.
+OWN_OPERATIONS = {
     torch.ops.neural_tdc.small_solution.default: (small_solution, solution_kernel),
     torch.ops.neural_tdc.small_product.default: (small_product, product_kernel),
 }
@@ -43,23 +44,31 @@ class Place(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A kernel call: the function's address and the places of its arguments."""
+    """A kernel call, with the places of its arguments."""
 
-    function: int
+    kernel: Kernel
     arguments: list[Place]
+
+
+class Layout(NamedTuple):
+    """What a tensor is without its numbers."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
 
 
 class Watched(NamedTuple):
     """One call of a program.
 
     calls:     its kernel calls
-    buffers:   what it makes, the outputs among it
+    buffers:   layouts of what it makes, the outputs among it
     constants: tensors that belong to it, such as a table that its function reads
     outputs:   the places of its outputs
     """
 
     calls: list[Call]
-    buffers: list[Tensor]
+    buffers: list[Layout]
     constants: list[Tensor]
     outputs: list[Place]
 
@@ -81,7 +90,7 @@ class _NothingElse(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        if function in _OWN:
+        if function in OWN_OPERATIONS:
             return self.own(function, *args)
         raise UnexpectedProgram(str(function))
 
@@ -136,18 +145,16 @@ def watched_call(program: Program, inputs: list[Tensor], carried: int) -> Watche
         return view
 
     def watched_kernel(kernel: Any) -> Callable[..., None]:
-        library = ctypes.CDLL(kernel.__self__.__file__)
-        address = ctypes.cast(library.kernel, ctypes.c_void_p).value
+        found = Kernel(ctypes.CDLL(kernel.__self__.__file__), "kernel")
 
         def watch(*arguments: Tensor) -> None:
-            assert address is not None
-            calls.append(Call(address, [places[id(argument)] for argument in arguments]))
+            calls.append(Call(found, [places[id(argument)] for argument in arguments]))
             kernel(*arguments)
 
         return watch
 
     def own(operation: Any, *arguments: Tensor) -> Tensor:
-        function, kernel = _OWN[operation]
+        function, kernel = OWN_OPERATIONS[operation]
         result: Tensor = function(*arguments)
         places[id(result)] = Place("buffer", len(buffers), 0)
         buffers.append(result)
@@ -173,4 +180,5 @@ def watched_call(program: Program, inputs: list[Tensor], carried: int) -> Watche
         raise UnexpectedProgram("other outputs")
     if any(a.shape != b.shape or a.stride() != b.stride() for a, b in zip(inner, inputs)):
         raise UnexpectedProgram("outputs of another layout")
-    return Watched(calls, buffers, constants, outputs)
+    layouts = [Layout(tuple(x.shape), x.stride(), x.dtype) for x in buffers]
+    return Watched(calls, layouts, constants, outputs)

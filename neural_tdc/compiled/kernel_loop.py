@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from neural_tdc.compiled.kernel_calls import (
+    Layout,
     Place,
     Program,
     UnexpectedProgram,
@@ -25,6 +26,7 @@ from neural_tdc.compiled.kernel_calls import (
 )
 from neural_tdc.compiled.loop_source import loop_source
 from neural_tdc.compiled.private_compiler import compiled_library
+from neural_tdc.compiled.program_store import StoredProgram, store_program
 
 # Calls that the loop and Python are compared over.
 _COMPARED = 3
@@ -45,11 +47,15 @@ Loop = Callable[[Sequence[Tensor], Sequence[Sequence[Tensor]], int, int], list[T
 
 
 def kernel_loop(
-    program: Program, carried: Sequence[Tensor], constant: Sequence[Tensor]
+    program: Program,
+    carried: Sequence[Tensor],
+    constant: Sequence[Tensor],
+    key: str | None = None,
 ) -> Loop | None:
     """Return what repeats a compiled program in C++, or None where this cannot be done.
 
     program: takes tensors (*carried, *constant) of one block and returns the next carried ones
+    key:     to store the program by, see `neural_tdc.compiled.program_store`
 
     The result takes (carried, the constant tensors of every block, number of calls, threads) and
     returns what is carried after them. `carried` has the blocks one after another, as parts of the
@@ -60,14 +66,18 @@ def kernel_loop(
         return None
     try:
         watched = watched_call(program, [*carried, *constant], len(carried))
-        loop = _loop(watched, carried)
+        found = StoredProgram(watched, compiled_library(loop_source(watched.calls)))
+        loop = loop_of(found, carried)
     except _NO_LOOP:
         return None
     expected = list(carried)
     for _ in range(_COMPARED):
         expected = list(program(*expected, *constant))
-    found = loop(carried, [constant], _COMPARED, 1)
-    return loop if all(map(_same_bits, expected, found)) else None
+    if not all(map(_same_bits, expected, loop(carried, [constant], _COMPARED, 1))):
+        return None
+    if key is not None:
+        store_program(key, found)
+    return loop
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
@@ -90,7 +100,7 @@ class _Buffers(NamedTuple):
 
 def _buffers(watched: Watched, carried: Sequence[Tensor]) -> _Buffers:
     """Make buffers. Carried tensors and outputs change places after every call."""
-    buffers = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in watched.buffers]
+    buffers = [_empty(layout) for layout in watched.buffers]
     own = [torch.empty_like(leaf) for leaf in carried]
     even, odd = [*own, *buffers], [*own, *buffers]
     for number, place in enumerate(watched.outputs):
@@ -98,6 +108,10 @@ def _buffers(watched: Watched, carried: Sequence[Tensor]) -> _Buffers:
             odd[number] = buffers[place.number]
             odd[len(own) + place.number] = own[number]
     return _Buffers(even, *(_pointers(x.data_ptr() for x in each) for each in (even, odd)))
+
+
+def _empty(layout: Layout) -> Tensor:
+    return torch.empty_strided(layout.shape, layout.stride, dtype=layout.dtype)
 
 
 def _check_outputs(outputs: Sequence[Place]) -> None:
@@ -118,11 +132,13 @@ def _stride_of_runs(leaf: Tensor) -> tuple[int, ...]:
     return (each, *leaf.stride()[1:])
 
 
-def _loop(watched: Watched, carried: Sequence[Tensor]) -> Loop:
+def loop_of(program: StoredProgram, carried: Sequence[Tensor]) -> Loop:
+    """Return what repeats a program, see `kernel_loop`; carried: of one block."""
+    watched = program.watched
     _check_outputs(watched.outputs)
     like = [torch.empty_like(leaf) for leaf in carried]
     strides = [_stride_of_runs(leaf) for leaf in like]
-    replay = _replay(watched, like)
+    replay = _replay(program, like)
     # A thread takes buffers that no other one uses, or makes some.
     free: list[_Buffers] = []
 
@@ -154,15 +170,15 @@ def _lying(leaf: Tensor, stride: tuple[int, ...]) -> Tensor:
     return torch.empty_strided(leaf.shape, stride, dtype=leaf.dtype)
 
 
-def _replay(watched: Watched, like: Sequence[Tensor]) -> Callable[..., None]:
-    """Compile the loop over kernel calls; `like` is what one block carries.
+def _replay(program: StoredProgram, like: Sequence[Tensor]) -> Callable[..., None]:
+    """Return the loop over kernel calls; `like` is what one block carries.
 
     The result takes (times, buffers of each thread, constant tensors of each block, what is carried
     by all blocks before, and room for it after) and raises RuntimeError where a kernel fails.
     """
+    watched, library = program
     calls = watched.calls
-    library = compiled_library(loop_source(calls))
-    functions = _pointers(call.function for call in calls)
+    functions = _pointers(call.kernel.address for call in calls)
     places = [_where(place, watched, len(like)) for call in calls for place in call.arguments]
     numbers = _integers(number for place in places for number in place)
     sizes = _integers(leaf.nbytes for leaf in like)

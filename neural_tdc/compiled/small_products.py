@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.compiled.kernels import Kernel
 from neural_tdc.compiled.private_compiler import compiled_library
 
 # Numbers of the right matrix up to which it stays in the cache nearest to a core.
@@ -30,7 +31,7 @@ _CONSTANTS = (
 def small_product(left: Tensor, right: Tensor) -> Tensor:
     """Return the batched product [n, i, k] × [n, k, j] of matrices on the CPU, in any layout."""
     product = left.new_empty(len(left), left.shape[1], right.shape[2])
-    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(product_kernel(left, right))
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(product_kernel(left, right).address)
     kernel(left.data_ptr(), right.data_ptr(), product.data_ptr())
     return product
 
@@ -53,8 +54,8 @@ def can_be_multiplied(left: Tensor, right: Tensor) -> bool:
 
 def product_kernel(
     left: Float[Tensor, "batch row inner"], right: Float[Tensor, "batch inner column"]
-) -> int:
-    """Return the address of the function that multiplies matrices of these shapes and layouts.
+) -> Kernel:
+    """Return the function that multiplies matrices of these shapes and layouts.
 
     It takes the addresses of left, right and product, of which the last is contiguous.
     """
@@ -65,13 +66,11 @@ def product_kernel(
 @functools.cache
 def _compiled_kernel(
     number: str, sizes: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...]
-) -> int:
+) -> Kernel:
     values = zip(_CONSTANTS, (*sizes, *left, *right), strict=True)
     constants = "\n".join(f"constexpr int64_t {name} = {value};" for name, value in values)
-    library = compiled_library(_SOURCE.replace("NUMBER", number).replace("CONSTANTS", constants))
-    address = ctypes.cast(library.multiply, ctypes.c_void_p).value
-    assert address is not None
-    return address
+    source = _SOURCE.replace("NUMBER", number).replace("CONSTANTS", constants)
+    return Kernel(compiled_library(source), "multiply")
 
 
 _SOURCE = """

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from neural_tdc.compiled.kernels import Kernel
 from neural_tdc.compiled.private_compiler import compiled_library
 
 LANES = 16
@@ -31,7 +32,7 @@ def small_solution(matrix: Tensor, right: Tensor) -> Tensor:
     """
     matrix, right = matrix.contiguous(), right.contiguous()
     solution = torch.empty_like(right)
-    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(solution_kernel(matrix, right))
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(solution_kernel(matrix, right).address)
     kernel(matrix.data_ptr(), right.data_ptr(), solution.data_ptr())
     return solution
 
@@ -65,8 +66,8 @@ def solved_side_by_side(
 
 def solution_kernel(
     matrix: Float[Tensor, "batch row row"], right: Float[Tensor, "batch row 1"]
-) -> int:
-    """Return the address of the function that solves systems of this shape.
+) -> Kernel:
+    """Return the function that solves systems of this shape.
 
     It takes the addresses of the matrices, the right sides and the solutions, all contiguous.
     Raises ValueError for another layout.
@@ -77,14 +78,11 @@ def solution_kernel(
 
 
 @functools.cache
-def _compiled_kernel(number: str, systems: int, rows: int) -> int:
+def _compiled_kernel(number: str, systems: int, rows: int) -> Kernel:
     source = _SOURCE.replace("NUMBER", number)
     for name, value in {"SYSTEMS": systems, "ROWS": rows, "LANES": LANES}.items():
         source = source.replace(name, str(value))
-    library = compiled_library(source)
-    address = ctypes.cast(library.solve, ctypes.c_void_p).value
-    assert address is not None
-    return address
+    return Kernel(compiled_library(source), "solve")
 
 
 _SOURCE = """

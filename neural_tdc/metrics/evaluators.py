@@ -27,6 +27,7 @@ from neural_tdc.metrics.projected_error import block_length
 from neural_tdc.metrics.registry import measure
 from neural_tdc.metrics.samples import Sample, moments_between, rows_of
 from neural_tdc.metrics.value_errors import Moments
+from neural_tdc.one_thread import one_thread
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Body, Evaluator, FeatureMap, Parameters
 
@@ -258,13 +259,8 @@ def on_threads(
             return of_runs(runs)
         pieces = zip(*(leaf.tensor_split(count) for leaf in leaves))
         parts = [tree_unflatten(list(piece), structure) for piece in pieces]
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with ThreadPoolExecutor(count) as pool:
-                found = list(pool.map(of_part, parts))
-        finally:
-            torch.set_num_threads(before)
+        with one_thread(), ThreadPoolExecutor(count) as pool:
+            found = list(pool.map(of_part, parts))
         return {name: torch.cat([values[name] for values in found]) for name in found[0]}
 
     return threaded

@@ -14,6 +14,7 @@ from neural_tdc.metrics.value_errors import Moments
 from neural_tdc.rules.batch_terms import BatchTerms
 from neural_tdc.rules.bodies import MspbeBody
 from neural_tdc.rules.heads import Gtd2Head
+from neural_tdc.vector_jacobian import vjp
 
 # Rows may miss 1 by the rounding of a table once written in single precision.
 TOLERANCE = 1e-6
@@ -222,9 +223,7 @@ class MarkovChain:
         ½J = max_ω E[ρδ(ωᵀφ) − ½(ωᵀφ)²] differentiated in φ.
         """
         if parameters.body:
-            given, pull_back, *_ = torch.func.vjp(
-                lambda body: features_fn(body, observations), parameters.body
-            )
+            given, pull_back = vjp(lambda body: features_fn(body, observations), parameters.body)
         else:
             given = features_fn(parameters.body, observations)
         features, head = self._here(given), self._here(parameters.head)

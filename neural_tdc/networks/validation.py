@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from neural_tdc.messages import first_line
 from neural_tdc.networks.feature_map import feature_map
 from neural_tdc.types import Body, FeatureMap
+from neural_tdc.vector_jacobian import vjp
 
 
 def check_body(module: nn.Module, observation: Tensor) -> int:
@@ -33,7 +34,7 @@ def check_body(module: nn.Module, observation: Tensor) -> int:
         pair = {name: torch.stack([p, p]) for name, p in body.items()}
 
         def gradient(body: Body, observation: Tensor) -> tuple[Tensor, Body]:
-            value, pull_back = torch.func.vjp(lambda body: features(body, observation), body)  # type: ignore[misc]
+            value, pull_back = vjp(lambda body: features(body, observation), body)
             return value, pull_back(torch.ones_like(value))[0]
 
         def batched(observation: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from neural_tdc.rules.bodies import Cotangents
 from neural_tdc.types import Body, FeatureMap, Transition
+from neural_tdc.vector_jacobian import vjp
 
 
 def pair_of_features(
@@ -18,10 +19,10 @@ def pair_of_features(
         return features(body, observation), features(body, next_observation), None
     if not reaches_next:
         next_feature = features(body, batch.next_observation)
-        feature, pull_back = torch.func.vjp(lambda b: features(b, batch.observation), body)  # type: ignore[misc]
+        feature, pull_back = vjp(lambda b: features(b, batch.observation), body)
         return feature, next_feature, pull_back
     both = torch.cat([batch.observation, batch.next_observation])
-    joint, pull_back = torch.func.vjp(lambda b: features(b, both), body)  # type: ignore[misc]
+    joint, pull_back = vjp(lambda b: features(b, both), body)
     feature, next_feature = joint.split(len(batch.reward))
     return feature, next_feature, pull_back
 

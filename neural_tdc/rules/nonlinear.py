@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, Parameters, Transition
+from neural_tdc.vector_jacobian import vjp
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class NonlinearRule(Rule):
             here, slope = torch.func.jvp(lambda v: value(v, batch.observation), (u,), (w,))  # type: ignore[misc]
             return here, value(u, batch.next_observation), slope
 
-        (here, there, slope), pull_back = torch.func.vjp(at_both_ends, u)  # type: ignore[misc]
+        (here, there, slope), pull_back = vjp(at_both_ends, u)
         ratio, discount, count = batch.ratio, batch.discount, len(batch.reward)
         error = batch.reward + discount * there - here
         surprise = ratio * error - slope

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Body, FeatureMap, Parameters, Transition
+from neural_tdc.vector_jacobian import vjp
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class TargetNetwork(Rule):
         def value(body: Body, head: Tensor) -> Tensor:
             return features(body, batch.observation) @ head
 
-        here, pull_back = torch.func.vjp(value, parameters.body, parameters.head)  # type: ignore[misc]
+        here, pull_back = vjp(value, parameters.body, parameters.head)
         there = features(state["body"], batch.next_observation) @ state["head"]
         error = batch.ratio * (batch.reward + batch.discount * there - here)
         body, head = pull_back(-error / len(error))

@@ -15,6 +15,7 @@ from neural_tdc.rules.batch_terms import td_error
 from neural_tdc.rules.composition import NO_STATE, ComposedRule, RuleState
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import FeatureMap, Parameters, Transition
+from neural_tdc.vector_jacobian import vjp
 
 SLOW_HEAD = "slow_head"
 
@@ -74,7 +75,7 @@ class TwoTimescaleNetwork(ComposedRule):
             return features(body, batch.observation) @ body[SLOW_HEAD]
 
         body = parameters.body
-        _, pull_back = torch.func.vjp(value, body)  # type: ignore[misc]
+        _, pull_back = vjp(value, body)
         error = td_error(
             batch.reward,
             batch.discount,

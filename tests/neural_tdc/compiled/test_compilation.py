@@ -102,6 +102,12 @@ def test_a_program_that_calls_a_library_is_not_one_for_several_threads(monkeypat
     assert compile_for_threads(lambda x, y: x * y, matrix, other) is None
 
 
+def test_what_was_compiled_for_threads_in_vain_is_not_compiled_again(monkeypatch):
+    monkeypatch.setattr(compilation, "find_program", lambda key: (True, None))
+    monkeypatch.setattr(compilation, "compiler", lambda: compiler()._replace(compile=None))
+    assert compile_for_threads(lambda x, y: x * y, *torch.ones(2, 3)) is None
+
+
 @pytest.mark.slow
 def test_a_compiled_function_repeats_what_the_function_does():
     def function(carried, constant):
@@ -144,7 +150,9 @@ def test_compiled_draws_are_the_draws_and_their_words_are_stored():
 
 
 @pytest.mark.slow
-def test_what_was_compiled_before_is_found_again():
+def test_what_was_compiled_before_is_found_again(monkeypatch):
+    # By torch's compiler, where the store of this library has no entry.
+    monkeypatch.setattr(compilation, "find_program", lambda key: (False, None))
     # A number that no program had: whatever was compiled before, this one was not.
     factor = 1 + uuid.uuid4().int / 2**128
 

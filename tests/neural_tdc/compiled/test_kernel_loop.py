@@ -58,6 +58,18 @@ def compiled():
     return repeat, loop
 
 
+def test_a_stored_program_has_the_same_bits_without_the_compiler(compiled, monkeypatch):
+    repeat, _ = compiled
+    monkeypatch.setattr(compilation, "compiler", None)
+    again = compile_repeatable(function, *start())
+    for times in (0, 1, 4):
+        found, expected = again(*start(3), times), repeat(*start(3), times)
+        assert all(map(torch.equal, found, expected))
+    monkeypatch.setenv("TORCHINDUCTOR_CPP_SIMDLEN", "1")
+    with pytest.raises(TypeError, match="NoneType"):
+        compile_repeatable(function, *start())
+
+
 @pytest.mark.parametrize("times", [2, 3, 8, 9])
 def test_many_calls_in_one_are_as_many_calls(compiled, times):
     repeat, _ = compiled
@@ -145,7 +157,7 @@ def test_a_loop_that_computes_something_else_is_not_used(monkeypatch):
     loops = []
     original = compilation.kernel_loop
 
-    def changed(program, carried, constant):
+    def changed(program, carried, constant, key):
         calls = []
 
         def other(*tensors):
@@ -157,6 +169,7 @@ def test_a_loop_that_computes_something_else_is_not_used(monkeypatch):
         return loops[-1]
 
     monkeypatch.setattr(compilation, "kernel_loop", changed)
+    monkeypatch.setattr(compilation, "find_program", lambda key: (False, None))
     repeat = compile_repeatable(function, *start())
     assert loops == [None]
     assert int(repeat(*start(), 3)[3]) == 3
