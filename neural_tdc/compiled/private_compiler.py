@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -68,6 +69,20 @@ def compiler_settings() -> dict[str, Any]:
         # They cost as much as they save in five programs, and half a second of every process.
         settings["cpp_cache_precompile_headers"] = False
     return settings
+
+
+def changed_settings() -> list[str]:
+    """Return the compiler's settings that a user has changed in Python, without importing it."""
+    # Who changes them has imported it.
+    config = sys.modules.get("torch._inductor.config")
+    if config is None:
+        return []
+    defaults = getattr(config, "_config", {})
+    return [
+        f"{name} = {value!r}"
+        for name, value in sorted(config.get_config_copy().items())
+        if name not in defaults or value != defaults[name].default
+    ]
 
 
 def import_compiler() -> None:

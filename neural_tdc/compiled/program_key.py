@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from neural_tdc.compiled.private_compiler import changed_settings
+
 # Variables of the environment that the compilers read, by their beginnings; where torch's cache
 # lies says nothing of a program.
 _VARIABLES = ("TORCH", "ATEN_", "CXX", "CPP", "CC", "CFLAGS", "LDFLAGS", "CPATH", "CPLUS_", "GCC_")
@@ -40,25 +42,13 @@ def _surroundings() -> list[Any]:
         for name, value in os.environ.items()
         if name.startswith(_VARIABLES) and name != CACHE_DIR
     )
-    config = sys.modules.get("torch._inductor.config")
     return [
         *(torch.__version__, torch.version.git_version, torch.__file__, sys.version),
         *(platform.platform(), _processor(), _cxx(), variables),
-        # Who changes settings of the compiler in Python has imported it.
-        _changed(config) if config else [],
+        changed_settings(),
         *(torch.get_num_threads(), torch.get_default_dtype(), torch.is_autocast_enabled("cpu")),
         *(torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()),
         torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
-    ]
-
-
-def _changed(config: Any) -> list[str]:
-    """Return the settings of torch's compiler that are not as they were when it was imported."""
-    defaults = getattr(config, "_config", {})
-    return [
-        f"{name} = {value!r}"
-        for name, value in sorted(config.get_config_copy().items())
-        if name not in defaults or value != defaults[name].default
     ]
 
 
