@@ -13,7 +13,7 @@ from agents.dqn.replay import check_capacity
 from envs.games.atari import ATARI
 from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.common_settings import stored
-from experiments.runs.command_line.computing import resolve_device
+from experiments.runs.command_line.computing import NO_COMPILER, resolve_device
 from experiments.runs.command_line.processes import interruptible
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
@@ -65,7 +65,7 @@ def train(
     check_folder(out, settings.overwrite, settings.resume)
     compiled = settings.compile and compiler_available(device)
     if settings.compile and not compiled:
-        print("warning: --compile: there is no C++ compiler here", file=sys.stderr)
+        print(f"warning: --compile: {NO_COMPILER}, so the run is eager", file=sys.stderr)
     # A longer resumed run keeps its rates where they were: their fall ends where it was to end.
     rate_end = settings.steps
     if settings.resume:

@@ -8,6 +8,7 @@ one error, which names the versions that compiled programs were tried on.
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -131,5 +132,10 @@ def compiled_library(source: str) -> ctypes.CDLL:
 
 def compiler_available(device: torch.device) -> bool:
     """Tell whether programs can be compiled for the device here, without importing the compiler."""
-    found = any(shutil.which(name) for name in ("g++", "clang++", "c++"))
-    return torch_version() >= OLDEST and (device.type != "cpu" or found)
+    if torch_version() < OLDEST:
+        return False
+    if device.type == "cuda":
+        # Triton calls a C compiler for what starts its kernels.
+        named = bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
+        return named and importlib.util.find_spec("triton") is not None
+    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))

@@ -14,6 +14,7 @@ from neural_tdc.cores import available_cores
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 # Numbers in a population's state below which one thread is faster than several.
 WORTH_THREADS = 2**18
+NO_COMPILER = "there is no C++ compiler here (for a GPU: no Triton or no C compiler)"
 
 
 def resolve_device(value: str, *, tf32: bool = False, deterministic: bool = False) -> torch.device:
@@ -97,5 +98,5 @@ def compilation(choice: str, *, worth: bool, available: bool) -> tuple[bool, str
     worth:  whether the job is large enough for `auto`
     """
     if choice == "on" and not available:
-        return False, "warning: --compile on: there is no C++ compiler here, so the run is eager"
+        return False, f"warning: --compile on: {NO_COMPILER}, so the run is eager"
     return choice != "off" and available and (choice == "on" or worth), None

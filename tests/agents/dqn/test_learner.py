@@ -1,11 +1,13 @@
 """The update of deep Q-learning: by hand, against autograd in float64, and on one device."""
 
+import contextlib
+
 import jaxtyping
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from agents.dqn.batch import Batch
 from agents.dqn.learner import Learner, exploration, make_auxiliary
@@ -252,7 +254,7 @@ def test_a_saved_learner_goes_on_as_the_first_and_another_networks_is_refused():
 OBJECTIVES = [*CONTROL_RULES.values(), CONTROL_RULES["qrc"]._replace(target="head")]
 
 
-def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
+def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss, compiled=False):
     net = make_network("paper", (4, 84, 84), ACTION, seed=0, scale=1 / 255).to("meta")
     auxiliary = make_auxiliary(net) if objective.correction else None
     taught = Learner(
@@ -261,6 +263,7 @@ def update_on_meta(mode, optimizer, objective, tamper=lambda loss: loss):
         objective,
         auxiliary=auxiliary,
         max_grad_norm=10.0,
+        compiled=compiled,
         target_cache_rows=2 * BATCH,
     )
     rows = Batch(
@@ -310,6 +313,23 @@ def test_half_precision_rounds_and_still_agrees_roughly():
     two, _ = half.update(batch(torch.float32))
     assert float(one) != float(two)
     assert float(one) == pytest.approx(float(two), rel=0.05)
+
+
+def test_what_is_compiled_is_one_graph_on_the_device(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    compile, graphs = torch.compile, []
+
+    def seen(graph, inputs):
+        graphs.append(graph.graph.nodes)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda f: compile(f, backend=seen, fullgraph=True))
+    update_on_meta(contextlib.nullcontext(), "sgd", DOUBLE, compiled=True)
+    (nodes,) = graphs
+    leaves = tree_leaves([(node.kwargs, node.meta.get("example_value")) for node in nodes])
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dim() > 0]
+    devices = {leaf for leaf in leaves if isinstance(leaf, torch.device)}
+    assert {tensor.device for tensor in tensors} | devices == {torch.device("meta")}
 
 
 @pytest.mark.skipif(not compiler_available(torch.device("cpu")), reason="needs a C++ compiler")

@@ -1,7 +1,9 @@
 """Compiled programs against what they were made from."""
 
 import importlib
+import importlib.util
 import re
+import shutil
 import sys
 import uuid
 from types import ModuleType
@@ -176,10 +178,15 @@ def test_what_was_compiled_before_is_found_again(monkeypatch):
         assert torch.allclose(program(carried, one, 2), expected, rtol=1e-14)
 
 
-def test_a_device_other_than_the_cpu_brings_its_own_compiler(monkeypatch):
-    monkeypatch.setenv("PATH", "")
+@pytest.mark.parametrize("spec", [None, "triton"])
+def test_programs_for_a_gpu_need_triton_and_a_compiler_of_c(monkeypatch, spec):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(shutil, "which", {"gcc": "/usr/bin/gcc"}.get)
     assert not compiler_available(torch.device("cpu"))
-    assert compiler_available(torch.device("cuda"))
+    assert compiler_available(torch.device("cuda")) == bool(spec)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    assert not compiler_available(torch.device("cuda"))
 
 
 @pytest.mark.parametrize("version", ["2.10.1+cpu", "1.13.0"])

@@ -119,4 +119,7 @@ def test_what_is_worth_it_is_compiled_where_it_can_be(choice, worth, available, 
 def test_a_compilation_that_is_asked_for_in_vain_is_warned_of():
     compiled, warning = compilation("on", worth=True, available=False)
     assert not compiled
-    assert warning == ("warning: --compile on: there is no C++ compiler here, so the run is eager")
+    assert warning == (
+        "warning: --compile on: there is no C++ compiler here (for a GPU: no Triton or no C "
+        "compiler), so the run is eager"
+    )
