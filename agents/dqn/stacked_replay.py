@@ -49,7 +49,7 @@ class StackedReplay:
         self.runs, self.times, self.steps = runs, capacity, steps
         rows = runs * capacity
         frames, rest = replay_bytes(rows, frame_shape, dtype)
-        check_memory(f"{runs} replays of {capacity:,} frames", frames, device, rest)
+        check_memory(f"holding {runs} replays of {capacity:,} frames", frames, device, rest)
         self._frames = torch.zeros(rows, *frame_shape, dtype=FRAME_DTYPES[dtype], device=device)
         self._action = np.zeros(rows, dtype=np.int32)
         self._reward = np.zeros(rows, dtype=np.float32)

@@ -59,7 +59,7 @@ def _check(comparison: Comparison) -> None:
         frames = f"{largest} replays of {run.replay_capacity:,} frames"
         with named(f"--replay-capacity {run.replay_capacity}"):
             check_capacity(run.replay_capacity, 1, stack=1, steps=run.n_step)
-            check_memory(frames, size[0], device, size[1])
+            check_memory(f"holding {frames}", size[0], device, size[1])
         print(
             f"{game}: {len(choices)} candidates from {settings.selection_seeds} seeds, then the "
             f"best from {settings.seeds}, {run.steps:,} agent steps each on {device}; "

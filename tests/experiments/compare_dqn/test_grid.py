@@ -218,7 +218,7 @@ REFUSED = {
     "--problem CartPole-v1 --grid --rules q tdc --kappa 1": "--kappa 1.0 has no effect with --rule",
     "--problem CartPole-v1 --grid --rules qc tdc --target-period 9": "--target-period 9 has no eff",
     "--problem CartPole-v1 --grid --replay-capacity 9000000000000": "--replay-capacity "
-    "9000000000000: 21 replays of 9,000,000,000,000 frames takes",
+    "9000000000000: holding 21 replays of 9,000,000,000,000 frames takes",
     "--problem CartPole-v1 --grid --replay-capacity 4 --batch 4": "--replay-capacity 4: a replay "
     "of 4 frames is too small",
     "--problem CartPole-v1 --grid --rules q qc --target network": "--target network leaves nothing",
