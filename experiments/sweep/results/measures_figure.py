@@ -31,15 +31,18 @@ def draw_ratios(
 ) -> None:
     """Draw a line a name: its ratios as small points, their mean and its interval over them.
 
-    A ratio that is not finite is a cross at the edge.
+    A ratio that is not finite is a cross at the right edge, a ratio of 0 an arrow at the left one.
     """
+    at_left_edge = axes.get_yaxis_transform()
     for place, (name, (ratios, interval)) in enumerate(lines.items()):
         known = ratios[np.isfinite(ratios) & (ratios > 0)].clip(*SHOWN_RATIOS)
         spread = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(len(known))
         colour = colours[name]
         axes.plot(known, place + spread, "o", markersize=2.5, alpha=0.45, color=colour)
-        lost = len(ratios) - len(known)
-        axes.plot([SHOWN_RATIOS[1]] * lost, [place] * lost, "x", markersize=5, color=colour)
+        if lost := int((~np.isfinite(ratios)).sum()):
+            axes.plot([SHOWN_RATIOS[1]] * lost, [place] * lost, "x", markersize=5, color=colour)
+        if (ratios == 0).any():
+            axes.plot(0.02, place, "<", markersize=5, color=colour, transform=at_left_edge)
         mean, low, high = map(float, interval)
         axes.plot(mean, place, "D", markersize=5, color=colour, zorder=3)
         if math.isfinite(low):
@@ -74,7 +77,8 @@ def measures_figure(
     """Draw ratios to the baseline, a line a rule, and performance profiles, and write the file.
 
     Small points are problems, the large one their geometric mean with its interval over problems;
-    a problem where half of the runs diverged is a cross at the edge.
+    a problem where half of the runs diverged is a cross at the right edge, and an arrow at the left
+    edge is for errors that are only rounding.
     """
     from matplotlib.figure import Figure
 

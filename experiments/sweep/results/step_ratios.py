@@ -15,6 +15,8 @@ from experiments.sweep.results.tables import markdown_table, ratio_text, title_o
 
 # What the ratios of a configuration are called.
 NAMES = {"ratio": "β/α", "auxiliary_ratio": "η/β"}
+# What a vertical axis names, within its limits.
+RATIO_TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5, 3, 4, 5)
 # {rule: {ratio: error relative to that at the smallest ratio}}
 StepRatios = dict[str, dict[float, Interval]]
 
@@ -89,7 +91,10 @@ def step_ratios_figure(
     every = sorted({ratio for of in found.values() for ratio in of})
     axes.set_xticks(every, [f"{ratio:g}" for ratio in every])
     axes.minorticks_off()
-    axes.set_yticks([0.5, 0.7, 1, 1.5, 2, 3], ["0.5", "0.7", "1", "1.5", "2", "3"])
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in RATIO_TICKS if low <= tick <= high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(low, high)
     axes.set_xlabel(NAMES[by])
     axes.set_ylabel(f"{title_of(select)},\nrelative to that at the smallest {NAMES[by]}")
     if found:

@@ -147,9 +147,14 @@ def _heads(select: str, baseline: str) -> list[str]:
     ]
 
 
-def _ratios(reports: Sequence[Report], select: str) -> dict[str, list[list[str]]]:
-    """Return {panel: table} of what was selected by, a line a rule and a column a ratio."""
-    column = key_of(select).replace("/", "_")
+def _ratios(
+    reports: Sequence[Report], select: str, *, difference: bool = False
+) -> dict[str, list[list[str]]]:
+    """Return {panel: table} of what was selected by, a line a rule and a column a ratio.
+
+    difference: of the differences from the baseline's best of all ratios, not from itself
+    """
+    column = key_of(select).replace("/", "_") + ("_difference" if difference else "")
     cells: dict[str, dict[str, dict[str, str]]] = {}
     ratios: dict[str, float] = {}
     for report in reports:
@@ -158,7 +163,8 @@ def _ratios(reports: Sequence[Report], select: str) -> dict[str, list[list[str]]
         panel = _panel(report)
         ratio = step_text(report.fresh.configuration.ratio)
         ratios[ratio] = report.fresh.configuration.ratio
-        shown = _entry(report.columns(select), column)
+        itself = difference and report.of_baseline and report.of_rule
+        shown = "–" if itself else _entry(report.columns(select), column)
         lost = int(report.fresh.diverged.sum())
         of_rule = cells.setdefault(panel, {}).setdefault(report.fresh.cell.rule, {})
         of_rule[ratio] = f"{shown} ({lost} diverged)" if lost else shown
@@ -189,7 +195,7 @@ def ratio_text(interval: Interval) -> str:
 def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
     """Return the best configuration of every rule on fresh runs, a Markdown table a panel."""
     heads, lines = _heads(select, baseline), _lines(reports, select)
-    by_ratio = _ratios(reports, select)
+    by_ratio, differences = (_ratios(reports, select, difference=each) for each in (False, True))
     parts = []
     for panel in dict.fromkeys(panel for panel, _ in lines):
         body = [cells for each, cells in lines if each == panel]
@@ -200,7 +206,9 @@ def markdown(reports: Sequence[Report], select: str, baseline: str) -> str:
         if said := ", ".join(filter(None, floors)):
             parts.append(f"An RMSPBE below its noise cannot be told from 0: {said}\n")
         if panel in by_ratio and len(by_ratio[panel][0]) > 2:
-            parts.append(f"{title_of(select)}, by β/α\n\n{markdown_table(by_ratio[panel])}\n")
+            said = f"{title_of(select)}, by β/α"
+            for end, table in (("", by_ratio), (f", minus {baseline}'s best of all", differences)):
+                parts.append(f"{said}{end}\n\n{markdown_table(table[panel])}\n")
     note = (
         "Steps selected on the runs of the sweep, reported on fresh ones: means over the runs that "
         "survive with 95 % intervals (docs/statistics.md); differences in pairs of runs. RMSVE and "

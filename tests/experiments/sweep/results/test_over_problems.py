@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from experiments.runs.results.intervals import Interval
 from experiments.sweep.results.agreement import agreement, agreement_markdown, rank_correlation
+from experiments.sweep.results.measures_figure import draw_ratios
 from experiments.sweep.results.overall import chosen_on_the_others, overall
 from experiments.sweep.results.rows import reports
 from experiments.sweep.results.step_ratios import step_ratios, step_ratios_markdown
@@ -95,3 +97,16 @@ def test_what_a_choice_by_another_error_costs():
     middle = math.tanh((math.atanh(-0.5) + math.atanh(0.999)) / 2)
     assert f"| {middle:.2f} [-1.00, 1.00] | -0.50 | 1.41 [" in shown
     assert agreement_markdown([]) == ""
+
+
+def test_a_ratio_of_rounding_is_not_drawn_as_a_diverged_one():
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    none = Interval(*(np.array(NAN) for _ in range(3)))
+    lines = {"lost": (np.array([1.0, math.inf]), none), "exact": (np.array([2.0, 0.0]), none)}
+    draw_ratios(axes, lines, {"lost": "red", "exact": "blue"})
+    marks = {(line.get_marker(), line.get_color()): line for line in axes.lines}
+    assert len(marks["x", "red"].get_xdata()) == 1
+    assert ("<", "blue") in marks
+    assert not {("x", "blue"), ("<", "red")} & marks.keys()

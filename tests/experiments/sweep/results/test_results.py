@@ -1,6 +1,7 @@
 """Selections and comparisons: worked by hand on a few runs."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,10 +91,16 @@ def test_a_summary_is_over_the_survivors():
 
 
 def test_a_table_says_what_was_selected_against_what():
+    uniform = {"ratio": 1.0}
     swept = [row("td", 0.25, [2.0, 2.0]), row("a_b", 0.5, [1.0, 1.0])]
+    swept.append(row("td", 0.125, [3.0, 3.0], **uniform))
     fresh = [row("td", 0.25, [4.0, 6.0]), row("a_b", 0.5, [5.0, 7.0])]
+    fresh.append(row("td", 0.125, [7.0, 8.0], **uniform))
     answers = reports(swept, fresh, "auc_rmsve", "td")
     shown = markdown(answers, "auc_rmsve", "td")
+    # Run by run, 7 − 4 and 8 − 6 at β/α = 1, and nothing from itself.
+    differences = shown.partition("by β/α, minus td's best of all\n\n")[2]
+    assert re.search(r"^\| td \| 2\.5 \[.*\] \| – \|$", differences, re.MULTILINE)
     assert "### p, markov" in shown
     assert "| minus td's |" in shown
     assert "| a_b | 2^-1 | 2^1 | – | 6 [" in shown
