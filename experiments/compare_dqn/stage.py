@@ -20,7 +20,7 @@ from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.folder.files import read_json, write_json
 from experiments.runs.folder.run_folder import CHECKPOINT, SCORES
 from experiments.runs.results.phases import PhaseClock
-from experiments.runs.results.report import Progress
+from experiments.runs.results.progress import Progress
 from experiments.train_dqn.build import games, network_of, training_schedule
 from experiments.train_dqn.measurement import evaluation_seed, score_protocol
 from experiments.train_dqn.settings import DQNSettings

@@ -30,7 +30,8 @@ from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, FIGURE, prepa
 from experiments.runs.folder.same_settings import resumed_config
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.phases import PhaseClock
-from experiments.runs.results.report import Progress, tensorboard_line
+from experiments.runs.results.progress import Progress
+from experiments.runs.results.report import tensorboard_line
 from neural_tdc.types import Parameters
 
 NAME = "convergence"

@@ -48,7 +48,7 @@ from experiments.runs.folder.run_folder import (
 )
 from experiments.runs.folder.same_settings import resumed_config
 from experiments.runs.results.phases import PhaseClock
-from experiments.runs.results.report import PartsProgress
+from experiments.runs.results.progress import PartsProgress
 from experiments.runs.results.style import import_matplotlib
 from neural_tdc.compiled.private_compiler import import_compiler
 from neural_tdc.learning.reward_scale import AUTO_SCALE

@@ -16,7 +16,7 @@ from experiments.runs.folder.run_folder import CHECKPOINT, SCORES, SUMMARY
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.history import History
 from experiments.runs.results.phases import PhaseClock, rounded
-from experiments.runs.results.report import Progress
+from experiments.runs.results.progress import Progress
 from experiments.train_dqn.build import policy_description
 from experiments.train_dqn.measurement import (
     EVALUATED,

@@ -19,7 +19,7 @@ from experiments.runs.folder.files import write_json
 from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, SUMMARY
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.phases import PhaseClock
-from experiments.runs.results.report import Progress
+from experiments.runs.results.progress import Progress
 from experiments.train_supervised.build import SupervisedPlan
 from experiments.train_supervised.measurement import measured
 from neural_tdc.learning.schedules import measured_steps

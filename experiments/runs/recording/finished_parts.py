@@ -23,7 +23,7 @@ from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.folder.files import read_json
 from experiments.runs.folder.run_folder import CHECKPOINT, PARTS, folder_name
 from experiments.runs.results.phases import rounded
-from experiments.runs.results.report import Progress
+from experiments.runs.results.progress import Progress
 
 
 class WorkPart(Protocol):

@@ -9,7 +9,7 @@ import torch
 from experiments.landscape import __main__ as program
 from experiments.landscape.figures import curvature_histories, draw_surfaces
 from experiments.runs.results.history import History, read
-from experiments.runs.results.report import Progress
+from experiments.runs.results.progress import Progress
 from neural_tdc.stackelberg.landscape import Landscape
 
 LINE = (

@@ -11,7 +11,7 @@ from experiments.runs.command_line.program import main
 from experiments.runs.recording import recorder
 from experiments.runs.recording.tensorboard_log import TensorBoardLog
 from experiments.runs.results.history import History, MetricsFile, read
-from experiments.runs.results.report import Progress
+from experiments.runs.results.progress import Progress
 from experiments.train_supervised import __main__ as program
 from tests.experiments.interruption import interrupted
 from tests.experiments.run_files import names, same_run, scalars, strict

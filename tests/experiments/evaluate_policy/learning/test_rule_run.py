@@ -17,7 +17,7 @@ from experiments.runs.folder.checkpoint import save_checkpoint
 from experiments.runs.recording import recorder
 from experiments.runs.recording.tensorboard_log import TensorBoardLog
 from experiments.runs.results.history import History, MetricsFile, read
-from experiments.runs.results.report import Progress
+from experiments.runs.results.progress import Progress
 from neural_tdc.tensor_file import save_tensors
 from tests.experiments.interruption import interrupted
 from tests.experiments.run_files import leaves, same_run, scalars

@@ -6,7 +6,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.runs.results.history import read
-from experiments.runs.results.report import PartsProgress
+from experiments.runs.results.progress import PartsProgress
 from neural_tdc import load_value
 
 QUICK = "--updates 0 --out run"

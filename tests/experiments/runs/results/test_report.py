@@ -1,4 +1,3 @@
-import io
 import re
 import shutil
 import sys
@@ -8,21 +7,14 @@ import pytest
 
 from experiments.runs.results.history import History
 from experiments.runs.results.report import (
-    Progress,
     divergence_warning,
     large_number,
     mean_with_interval,
     number,
     table,
     tensorboard_line,
-    time_left,
 )
 from experiments.runs.results.statistics import summary
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def result(rule="td", runs=3, diverged=0, names=("error/rmsve", "error/lstd_rmsve")):
@@ -127,50 +119,3 @@ def test_the_line_that_starts_tensorboard_can_be_pasted(tmp_path, monkeypatch):
 def test_large_numbers_have_three_digits():
     shown = [large_number(value) for value in (0.5, 999.6, 1234.0, 1.6e6, 2e9, 999_999.0)]
     assert shown == ["0.5", "1k", "1.23k", "1.6M", "2G", "1M"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "some 0 s left"), (0.4, "less than 1 s left"), (0.6, "some 1 s left")],
-)
-def test_hardly_any_time_left_is_not_none(seconds, said):
-    assert time_left(seconds, "some ") == said
-
-
-def test_without_a_terminal_there_are_some_ten_plain_lines():
-    stream = io.StringIO()
-    with Progress("td", steps=2000, runs=5, stream=stream) as progress:
-        for step in range(1, 2001, 7):
-            progress.update(step, 0.5)
-        progress.update(2000, None)
-    lines = stream.getvalue().splitlines()
-    assert len(lines) == 10
-    assert "\r" not in stream.getvalue()
-    left = r"(\d+|less than 1) s left"
-    expected = rf"td: 204 of 2,000 steps \(10 %\), {left}, \S+ run-steps a second, RMSVE 0\.5000"
-    assert re.fullmatch(expected, lines[0])
-    assert lines[-1].startswith("td: 2,000 of 2,000 steps (100 %), 0 s left")
-    assert "RMSVE" not in lines[-1]
-
-
-def test_a_resumed_run_counts_on_and_its_speed_is_of_what_it_does():
-    stream = io.StringIO()
-    progress = Progress("td", steps=1000, runs=2, done=900, stream=stream)
-    progress._start -= 10.0
-    progress.update(1000)
-    (line,) = stream.getvalue().splitlines()
-    assert line.startswith("td: 1,000 of 1,000 steps (100 %)")
-    assert re.search(r", (20|19\.\d) run-steps a second", line)
-
-
-def test_on_a_terminal_there_is_a_bar_with_speed_and_error():
-    stream = Terminal()
-    with Progress("td", steps=100, runs=5, done=50, stream=stream) as progress:
-        progress.update(75, 0.25)
-        progress._bar.refresh()
-        progress.update(100, float("nan"))
-    shown = stream.getvalue()
-    assert "td:  75 %|" in shown
-    assert "75 of 100 steps" in shown
-    assert "run-steps a second, RMSVE 0.2500" in shown
-    assert "100 of 100 steps" in shown
