@@ -13,7 +13,7 @@ from envs.logs.logged_problem import LoggedProblem
 from neural_tdc.action_values.preparation import numbered_rows
 from neural_tdc.action_values.rows import ActionWeights, ratio_on_arrival
 from neural_tdc.byte_rows import Units, byte_units, in_given_units
-from neural_tdc.learning.sampling import Experience, gather
+from neural_tdc.learning.experience import Experience, gather
 from neural_tdc.metrics.evaluators import sample_evaluator
 from neural_tdc.metrics.samples import in_rows
 from neural_tdc.randomness import keys

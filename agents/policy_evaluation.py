@@ -23,7 +23,7 @@ from envs.finite.finite_mdp import FiniteMDP, chain
 from envs.finite.streams import simulate_streams
 from envs.logs.logged_problem import LoggedProblem
 from neural_tdc.action_values.rows import ratio_on_arrival
-from neural_tdc.learning.sampling import Experience
+from neural_tdc.learning.experience import Experience
 from neural_tdc.metrics.evaluators import Truth, chain_evaluator, sample_evaluator
 from neural_tdc.metrics.samples import in_rows
 from neural_tdc.randomness import keys

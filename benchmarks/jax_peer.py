@@ -26,9 +26,10 @@ from benchmarks.command_line import (
     write_results,
 )
 from benchmarks.machine import seconds, use_threads
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import Experience, MarkovSampling
+from neural_tdc.learning.sampling import MarkovSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.rules.registry import RULES

@@ -26,10 +26,11 @@ from benchmarks.machine import copy_window, matrix_window, seconds, use_threads
 from benchmarks.plain_loop import plain_loop
 from neural_tdc.compiled.blocks import SMALL
 from neural_tdc.learning.algorithm import Algorithm, State
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import Experience, MarkovSampling
+from neural_tdc.learning.sampling import MarkovSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.rules.registry import RULES

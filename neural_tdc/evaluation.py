@@ -22,16 +22,12 @@ from neural_tdc.evaluation_input import (
     learned_part,
 )
 from neural_tdc.learning.averaging import averaging
+from neural_tdc.learning.experience import Experience, gather
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import PartOptimizers
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.reward_scale import fixed_reward_scale, scale_of_returns
-from neural_tdc.learning.sampling import (
-    Experience,
-    Sampling,
-    gather,
-    sampling_scheme,
-)
+from neural_tdc.learning.sampling import Sampling, sampling_scheme
 from neural_tdc.learning.schedules import measured_steps
 from neural_tdc.learning.schedules import schedule as named_schedule
 from neural_tdc.metrics.evaluators import sample_evaluator

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from benchmarks.coverage.cases import Logs, logs
 from neural_tdc.best_value import best_value
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.resampling import resampled_rows, resampling_units
-from neural_tdc.learning.sampling import Experience, IidSampling, MarkovSampling, Sampling
+from neural_tdc.learning.sampling import IidSampling, MarkovSampling, Sampling
 from neural_tdc.learning.schedules import Schedule, schedule
 from neural_tdc.metrics.selection import effective_sample_size
 from neural_tdc.randomness import keys

@@ -15,8 +15,9 @@ from benchmarks.gpu.timing import Setting, best_seconds, driver_calls
 from benchmarks.learner import OPERATIONS, population_sizes, random_population
 from neural_tdc.compiled.cuda_graphs import UNROLLED
 from neural_tdc.learning.algorithm import Algorithm, State
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import repeated_updates
-from neural_tdc.learning.sampling import Experience, IidSampling
+from neural_tdc.learning.sampling import IidSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.randomness import keys
 from neural_tdc.types import StepSizes

@@ -10,10 +10,10 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import EzPickle
 
-from envs.control.collection import Recording, record
 from envs.control.environments import observation_encoder, raise_own_limits, without_time_limit
 from envs.control.global_chance import OwnChance
 from envs.control.problems import ControlProblem
+from envs.control.recording import Recording, record
 
 # Makes one more environment in a certain state, without a time limit: with its future chance
 # drawn from a seed, or, for None, as it was when the state was recorded.

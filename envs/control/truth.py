@@ -12,9 +12,9 @@ from torch import Tensor
 
 from envs.control.actions import Actions, actions_of
 from envs.control.branches import NoTruthError, branches_of
-from envs.control.collection import recording_bytes
 from envs.control.environments import observation_encoder
 from envs.control.problems import ControlProblem
+from envs.control.recording import recording_bytes
 from envs.control.workers import equal_parts, in_parallel, worker_count
 from neural_tdc.device_memory import check_memory
 from neural_tdc.randomness import generator

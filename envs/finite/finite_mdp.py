@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from envs.finite.tables import distributions, numbers
-from neural_tdc.metrics.markov_chain import MarkovChain, stationary_weighting
+from neural_tdc.metrics.markov_chain import MarkovChain
+from neural_tdc.metrics.transition_matrices import stationary_weighting
 
 
 class FiniteMDP(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neural_tdc.metrics.markov_chain import TOLERANCE
+from neural_tdc.metrics.transition_matrices import TOLERANCE
 
 
 def numbers(name: str, given: Any, *shape: int | str) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from experiments.convergence.scalar_instance import ScalarInstance
 from experiments.convergence.stochastic_approximation import Instance
-from neural_tdc.metrics.markov_chain import MarkovChain, stationary_weighting
+from neural_tdc.metrics.markov_chain import MarkovChain
+from neural_tdc.metrics.transition_matrices import stationary_weighting
 from neural_tdc.randomness import generator
 from neural_tdc.rules.auxiliaries import CovarianceAuxiliary
 from neural_tdc.rules.batch_terms import BatchTerms, InnerProducts, RowWeights, outer, plus

@@ -18,9 +18,10 @@ from neural_tdc.compiled.blocks import block_updates
 from neural_tdc.compiled.device_updates import device_updates
 from neural_tdc.learning.algorithm import Algorithm, State, population, step
 from neural_tdc.learning.averaging import averaged
+from neural_tdc.learning.experience import Experience, gather, joined_segments
 from neural_tdc.learning.reward_scale import in_reward_units, with_scaled_rewards
 from neural_tdc.learning.row_numbers import check_row_numbers
-from neural_tdc.learning.sampling import Experience, Sampling, gather, joined_segments
+from neural_tdc.learning.sampling import Sampling
 from neural_tdc.learning.schedules import Schedule
 from neural_tdc.types import Evaluator, Measurement, Parameters, StepSizes
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from neural_tdc.learning.sampling import Experience
+from neural_tdc.learning.experience import Experience
 
 
 def check_row_numbers(experience: Experience) -> None:

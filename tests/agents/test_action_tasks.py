@@ -12,7 +12,7 @@ from envs.control.problems import control_problem
 from envs.finite.finite_mdp import action_chain, chain
 from envs.finite.standard_problems import problem
 from envs.logs.logged_problem import logged_problem
-from neural_tdc.learning.sampling import gather
+from neural_tdc.learning.experience import gather
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters

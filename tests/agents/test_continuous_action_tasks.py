@@ -5,7 +5,7 @@ import torch
 from agents.policy_evaluation import control_task
 from envs.control.problems import control_problem
 from neural_tdc.action_values.preparation import DRAWS, STATE_DRAWS
-from neural_tdc.learning.sampling import gather
+from neural_tdc.learning.experience import gather
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters

@@ -11,7 +11,7 @@ from agents.logged_task import logged_task
 from agents.resampled_task import resampled
 from agents.starts import start_states
 from envs.logs.logged_problem import logged_problem
-from neural_tdc.learning.sampling import gather
+from neural_tdc.learning.experience import gather
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters
 

@@ -13,7 +13,8 @@ from envs.finite.finite_mdp import chain, finite_mdp
 from envs.finite.standard_problems import baird, boyan, garnet, random_walk_dependent
 from envs.finite.streams import exact_transitions
 from envs.finite.structured_problems import grid_world
-from neural_tdc.learning.sampling import MarkovSampling, gather
+from neural_tdc.learning.experience import gather
+from neural_tdc.learning.sampling import MarkovSampling
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.rules.registry import RULES
 from neural_tdc.types import Parameters

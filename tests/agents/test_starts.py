@@ -8,7 +8,7 @@ from agents.resampled_task import evidence, resampled
 from agents.starts import start_states, with_start_values
 from agents.task_actions import MOST_STARTS
 from envs.finite.standard_problems import boyan, garnet, random_walk_tabular
-from neural_tdc.learning.sampling import Experience
+from neural_tdc.learning.experience import Experience
 from neural_tdc.networks.feature_map import given_features
 from neural_tdc.types import Parameters, Transition
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from neural_tdc.evaluation import evaluate
-from neural_tdc.learning.sampling import Experience, SequenceSampling, gather, joined_segments
+from neural_tdc.learning.experience import Experience, gather, joined_segments
+from neural_tdc.learning.sampling import SequenceSampling
 from neural_tdc.randomness import keys
 from neural_tdc.types import Transition, mapped
 

@@ -10,7 +10,7 @@ from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from neural_tdc.baselines.log_preparation import ordered_stream, parts_of
 from neural_tdc.best_value import FOLDS
 from neural_tdc.byte_rows import in_given_units
-from neural_tdc.learning.sampling import with_observations
+from neural_tdc.learning.experience import with_observations
 from neural_tdc.types import Transition, mapped
 
 

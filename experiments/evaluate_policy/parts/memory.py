@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from envs.control.collection import recording_bytes
 from envs.control.environments import observation_encoder
 from envs.control.problems import ControlProblem
+from envs.control.recording import recording_bytes
 from envs.control.truth import truth_bytes
 from envs.finite.finite_mdp import FiniteMDP
 from envs.finite.streams import GENERATOR_BYTES, stream_bytes

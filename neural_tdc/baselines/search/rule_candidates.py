@@ -13,10 +13,11 @@ import torch
 from neural_tdc.baselines.candidates import CandidateGroup, Folds
 from neural_tdc.baselines.feature_blocks import Block
 from neural_tdc.baselines.log_preparation import joined
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import Experience, sampling_scheme
+from neural_tdc.learning.sampling import sampling_scheme
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.mlp_population import Layer

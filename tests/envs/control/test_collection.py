@@ -5,9 +5,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
-from envs.control.collection import collect, held_out, record
+from envs.control.collection import collect, held_out
 from envs.control.policies import uniform
 from envs.control.problems import ControlProblem, control_problem
+from envs.control.recording import record
 from envs.control.standardisation import standardisation
 
 

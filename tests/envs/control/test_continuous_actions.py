@@ -9,8 +9,9 @@ from gymnasium.wrappers import TimeLimit
 from torch.distributions import Beta, Categorical, Independent, Normal, Uniform
 
 from agents.policy_evaluation import control_task
-from envs.control.collection import collect, record
+from envs.control.collection import collect
 from envs.control.problems import control_problem
+from envs.control.recording import record
 from envs.control.truth import monte_carlo_truth
 from tests.envs.control.lqr import COVARIANCE, GAIN, LinearSystem, exact_value, gaussian, wider
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from envs.control.collection import collect, collected, record
+from envs.control.collection import collect, collected
 from envs.control.policies import POLICIES, decisions, drawn, probabilities, uniform
 from envs.control.problems import control_problem
+from envs.control.recording import record
 from envs.control.truth import monte_carlo_truth
 from envs.control.workers import equal_parts, in_parallel, shared_array, worker_count
 

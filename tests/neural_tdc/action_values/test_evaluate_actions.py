@@ -8,7 +8,7 @@ from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_actions
 from neural_tdc.action_values.preparation import DRAWS, action_problem
 from neural_tdc.evaluation import evaluate
-from neural_tdc.learning.sampling import Experience, gather
+from neural_tdc.learning.experience import Experience, gather
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES

@@ -6,9 +6,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from neural_tdc.compiled import blocks
 from neural_tdc.compiled.blocks import block_size, in_blocks
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import repeated_updates
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import Experience, IidSampling
+from neural_tdc.learning.sampling import IidSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES

@@ -35,9 +35,10 @@ from neural_tdc.compiled.private_compiler import (
     compiler_settings,
     import_compiler,
 )
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import Experience, ReplaySampling
+from neural_tdc.learning.sampling import ReplaySampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.randomness import draw, keys

@@ -11,10 +11,11 @@ from neural_tdc.compiled import small_products
 from neural_tdc.compiled.compilation import multiplied_here, written_out
 from neural_tdc.compiled.fingerprint import fingerprint, stored_in_order
 from neural_tdc.compiled.flat_functions import flat_function
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import Experience, MarkovSampling, ReplaySampling
+from neural_tdc.learning.sampling import MarkovSampling, ReplaySampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.rules.registry import RULES

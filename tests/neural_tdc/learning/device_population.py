@@ -3,9 +3,10 @@
 import torch
 from torch.utils._pytree import tree_map
 
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.optimisers import PartOptimizers, adam, limited, part_optimizers, rmsprop
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import Experience, IidSampling, MarkovSampling, ReplaySampling
+from neural_tdc.learning.sampling import IidSampling, MarkovSampling, ReplaySampling
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES

@@ -6,13 +6,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_streams
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import PLAIN_STEPS
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.learning.sampling import (
-    Experience,
-    IidSampling,
-)
+from neural_tdc.learning.sampling import IidSampling
 from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.metrics.evaluators import chain_evaluator
 from neural_tdc.networks.bodies import mlp

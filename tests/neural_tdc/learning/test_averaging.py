@@ -15,11 +15,12 @@ from neural_tdc.learning.averaging import (
     initial_average,
     updated_average,
 )
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.projections import projection
-from neural_tdc.learning.sampling import Experience, IidSampling
+from neural_tdc.learning.sampling import IidSampling
 from neural_tdc.learning.schedules import measured_steps, schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.networks.feature_map import given_features

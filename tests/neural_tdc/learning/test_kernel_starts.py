@@ -11,10 +11,11 @@ from torch.utils._pytree import tree_leaves
 from neural_tdc.compiled.compilation import traced
 from neural_tdc.compiled.cuda_graphs import UNROLLED, graph_loop
 from neural_tdc.compiled.private_compiler import compiler
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import updates
 from neural_tdc.learning.optimisers import part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
-from neural_tdc.learning.sampling import Experience, IidSampling, MarkovSampling
+from neural_tdc.learning.sampling import IidSampling, MarkovSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.networks.bodies import mlp
 from neural_tdc.randomness import keys

@@ -9,6 +9,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from neural_tdc.learning.algorithm import Algorithm, initial_state
+from neural_tdc.learning.experience import gather
 from neural_tdc.learning.learner import divergence_limit, learn, updates
 from neural_tdc.learning.optimisers import PLAIN_STEPS, part_optimizers
 from neural_tdc.learning.preparation import base_steps, prepare
@@ -16,7 +17,6 @@ from neural_tdc.learning.sampling import (
     IidSampling,
     MarkovSampling,
     ReplaySampling,
-    gather,
     sampling_scheme,
 )
 from neural_tdc.learning.schedules import measured_steps, schedule

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from neural_tdc.compiled.blocks import in_blocks
+from neural_tdc.learning.experience import Experience, gather
 from neural_tdc.learning.learner import divergence_limit, learn
 from neural_tdc.learning.preparation import base_steps, prepare
 from neural_tdc.learning.resampling import (
@@ -15,13 +16,7 @@ from neural_tdc.learning.resampling import (
     resampling_counts,
     resampling_units,
 )
-from neural_tdc.learning.sampling import (
-    Experience,
-    IidSampling,
-    MarkovSampling,
-    SequenceSampling,
-    gather,
-)
+from neural_tdc.learning.sampling import IidSampling, MarkovSampling, SequenceSampling
 from neural_tdc.learning.schedules import schedule
 from neural_tdc.randomness import keys
 from neural_tdc.rules.registry import RULES

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.row_numbers import check_row_numbers
-from neural_tdc.learning.sampling import Experience
 from neural_tdc.types import Transition
 
 STREAMS, TIME, ROWS = 2, 5, 7

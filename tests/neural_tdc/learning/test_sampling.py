@@ -4,15 +4,14 @@ import pytest
 import torch
 from scipy.stats import chi2
 
+from neural_tdc.learning.experience import Experience, gather
 from neural_tdc.learning.sampling import (
     SAMPLINGS,
-    Experience,
     IidSampling,
     MarkovSampling,
     ReplaySampling,
     SequenceSampling,
     follows_stream,
-    gather,
     in_segments,
     sampling_scheme,
     scheme_options,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from neural_tdc.metrics.markov_chain import MarkovChain, stationary_weighting
+from neural_tdc.metrics.markov_chain import MarkovChain
+from neural_tdc.metrics.transition_matrices import stationary_weighting
 
 STATES, ACTIONS, OBSERVATION, HIDDEN, D = 6, 3, 2, 5, 4
 DISCOUNT = 0.9

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from neural_tdc.metrics.markov_chain import MarkovChain, reachability, stationary_weighting
+from neural_tdc.metrics.markov_chain import MarkovChain
+from neural_tdc.metrics.transition_matrices import reachability, stationary_weighting
 from tests.neural_tdc.metrics.decision_problem import F64, STATES, shares
 
 

@@ -16,7 +16,7 @@ from experiments.evaluate_policy.results.values_at import (
     values_at,
 )
 from experiments.runs.command_line.checks import UsageError
-from neural_tdc.learning.sampling import Experience
+from neural_tdc.learning.experience import Experience
 from neural_tdc.metrics.evaluators import Truth
 from neural_tdc.types import Transition
 from neural_tdc.value_file import description
