@@ -36,8 +36,6 @@ def check_shape(source: str, name: str, array: np.ndarray, observation: np.ndarr
         said += f": row {len(array)} is missing"
     elif array.ndim and len(array) > rows[0]:
         said += f", as observation has rows: row {rows[0]} is one too many"
-    elif name == "reward" and array.ndim == 2:
-        said += f": name one of its columns as the cumulant, such as {name}_0"
     raise ValueError(said)
 
 

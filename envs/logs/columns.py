@@ -109,7 +109,7 @@ def found_names(columns: Columns, name: str, given: Mapping[str, str]) -> list[s
 def read_array(columns: Columns, name: str, found: Sequence[str]) -> np.ndarray:
     """Return an array of the log, which the file has under one name or in several parts.
 
-    Raises ValueError in one line for parts that do not fit together.
+    Raises ValueError in one line for parts that do not fit together, and for several rewards.
     """
     if len(found) == 1:
         array = _one(columns, found[0])
@@ -127,6 +127,12 @@ def read_array(columns: Columns, name: str, found: Sequence[str]) -> np.ndarray:
         array = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
     if name in _OF_STEPS and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    if name == "reward" and array.ndim == 2:
+        whole, one = ("reward", found[0]) if len(found) > 1 else (found[0], f"{found[0]}_0")
+        raise ValueError(
+            f"{columns.source}: {whole} has the shape {list(array.shape)}; it must be "
+            f"[{len(array)}]: name one of its columns as the cumulant, such as {one}"
+        )
     if name == "behaviour_probability" and found[0] in LOGARITHMS and array.dtype.kind == "f":
         array = np.exp(array.astype(np.float64))
     return array

@@ -141,6 +141,10 @@ def test_any_array_or_component_may_be_the_cumulant(tmp_path):
         assert read.reward.tolist() == (factor * LOG["reward"]).tolist()
     with pytest.raises(ValueError, match=r"reward has the shape .* and no component 2"):
         read_log(path, Reading(cumulant="reward_2"))
+    with pytest.raises(
+        ValueError, match=r"observation has the shape .* cumulant, such as observation_0"
+    ):
+        read_log(path, Reading(cumulant="observation"))
 
 
 def test_discounts_of_the_file_hold_and_are_multiplied_by_one_that_is_given(tmp_path):
