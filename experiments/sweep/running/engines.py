@@ -8,7 +8,6 @@ import contextlib
 import multiprocessing
 import os
 import queue
-import socket
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,16 +20,14 @@ from experiments.runs.command_line.processes import deaf_to_stops, end_with_pare
 from experiments.runs.command_line.program import Stopped
 from experiments.runs.recording.finished_parts import Engine, OnProgress
 from experiments.sweep.running.measurements import Results
+from experiments.sweep.running.ray_address import cluster_address
 from experiments.sweep.running.shard import Shard, run_shard
 from neural_tdc.messages import first_line
 
 # Times that a shard is tried again after its worker has died.
 RETRIES = 3
-# Seconds to wait for a sign of life: of a worker's progress, of a cluster's address.
+# Seconds to wait for a sign of life of a worker's progress.
 TICK = 0.5
-PATIENCE = 3.0
-# Where Ray itself looks for an address.
-OF_RAY = "RAY_ADDRESS"
 
 # In a worker: where it tells how far it is.
 _progress: Any = None
@@ -106,39 +103,6 @@ def local(workers: int) -> Engine[Shard]:
                 pool.shutdown(wait=not left, cancel_futures=True)
 
     return run
-
-
-def check_address(address: str, flag: str = "--address") -> None:
-    """Raise UsageError within seconds if no server listens at HOST:PORT; Ray waits for minutes.
-
-    flag: by which the address was given
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal() or not host or int(port) > 65535:
-        raise UsageError(f"{flag} {address!r} is not of the form HOST:PORT or ray://HOST:PORT")
-    try:
-        with socket.create_connection((host, int(port)), PATIENCE):
-            return
-    except OSError as error:
-        said = error.strerror or str(error) or type(error).__name__
-        raise UsageError(
-            f"{flag} {address} cannot be reached: {said}; is the cluster up ('ray status')?"
-        ) from None
-
-
-def cluster_address(address: str | None) -> str | None:
-    """Return the address of a Ray cluster, checked: the given one, or that of RAY_ADDRESS.
-
-    None for a cluster of one's own. Raises UsageError in one line if no server answers.
-    """
-    flag = "--address"
-    if address is None:
-        flag, address = OF_RAY, os.environ.get(OF_RAY) or None
-        if address == "local":
-            return None
-    if address is not None and address != "auto":
-        check_address(address, flag)
-    return address
 
 
 def ray_cluster(address: str | None) -> Engine[Shard]:

@@ -5,12 +5,15 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from experiments.runs.command_line.checks import UsageError
-from experiments.sweep.running.engines import check_address, cluster_address, ray_cluster
+from experiments.sweep.running import ray_address
+from experiments.sweep.running.engines import ray_cluster
+from experiments.sweep.running.ray_address import check_address, cluster_address
 
 ROOT = Path(__file__).parents[4]
 
@@ -87,16 +90,42 @@ def test_an_address_is_host_and_port(address):
         check_address(address)
 
 
-def test_the_environments_address_is_one_like_that_of_the_flag(monkeypatch):
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        address = f"127.0.0.1:{listening.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", address)
-        assert cluster_address(None) == address
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        # The flag has priority.
-        assert cluster_address(address) == address
+class _AnyRequest:
+    """Answers the calls of some names with nothing, as a server of Ray does."""
+
+    def __init__(self, grpc, *names):
+        self.names = names
+        self.handler = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+
+    def service(self, call):
+        return self.handler if call.method in self.names else None
+
+
+@pytest.fixture
+def server():
+    """Start servers of gRPC that know calls of some names; return their addresses."""
+    grpc = pytest.importorskip("grpc", reason="the extra distributed is not installed")
+    started = []
+
+    def start(*names):
+        one = grpc.server(ThreadPoolExecutor(1), handlers=(_AnyRequest(grpc, *names),))
+        port = one.add_insecure_port("127.0.0.1:0")
+        one.start()
+        started.append(one)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for one in started:
+        one.stop(None)
+
+
+def test_the_environments_address_is_one_like_that_of_the_flag(monkeypatch, server):
+    address = server("/ray.rpc.NodeInfoGcsService/CheckAlive")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert cluster_address(None) == address
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    # The flag has priority.
+    assert cluster_address(address) == address
     with pytest.raises(UsageError, match=r"RAY_ADDRESS 127\.0\.0\.1:1 cannot be reached"):
         cluster_address(None)
     pytest.importorskip("ray")
@@ -106,6 +135,35 @@ def test_the_environments_address_is_one_like_that_of_the_flag(monkeypatch):
     for own in ("", "local"):
         monkeypatch.setenv("RAY_ADDRESS", own)
         assert cluster_address(None) is None
+
+
+def test_what_listens_and_is_no_ray_cluster_is_refused(monkeypatch, server):
+    other = server("/another.Service/Call")
+    with pytest.raises(UsageError, match=f"--address {other} is no Ray cluster that answers"):
+        cluster_address(other)
+    monkeypatch.setattr(ray_address, "PATIENCE", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"--address {address} is no Ray cluster"):
+            cluster_address(address)
+    pytest.importorskip("ray")
+    address = "ray://" + server("/ray.rpc.RayletDriver/ClusterInfo")
+    assert cluster_address(address) == address
+    with pytest.raises(UsageError, match="is no Ray cluster that answers"):
+        cluster_address(f"ray://{other}")
+
+
+def test_auto_is_the_address_that_ray_finds(monkeypatch, server):
+    services = pytest.importorskip("ray._private.services", reason="Ray is not installed")
+    found = server()
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda given: found)
+    with pytest.raises(UsageError, match=f"--address auto: {found} is no Ray cluster"):
+        cluster_address("auto")
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda given: None)
+    with pytest.raises(UsageError, match="--address auto: no Ray cluster runs on this machine"):
+        cluster_address("auto")
 
 
 def test_without_ray_the_line_that_installs_it_is_said(monkeypatch):
