@@ -2,7 +2,7 @@
 
 import torch
 
-from agents.policy_evaluation import Task, stream_experience
+from agents.task import Task, stream_experience
 from agents.task_actions import TaskActions, chain_pairs
 from envs.finite.finite_mdp import FiniteMDP, action_chain, chain
 from envs.finite.streams import simulate_actions

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from agents.policy_evaluation import EXAMPLES, Task, truncates
+from agents.task import EXAMPLES, Task, truncates
 from agents.task_actions import logged_actions
 from envs.control.standardisation import standardisation
 from envs.logs.held_out import held_out_start

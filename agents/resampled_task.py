@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from neural_tdc.learning.resampling import FEW_UNITS, resampled_rows, resampling_units
 from neural_tdc.metrics.selection import effective_sample_size
 from neural_tdc.randomness import keys

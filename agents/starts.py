@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from agents.task_actions import start_places
 from neural_tdc.metrics.evaluators import at_home, features_in_double, on_threads
 from neural_tdc.types import Evaluator, FeatureMap, Parameters

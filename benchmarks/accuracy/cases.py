@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.policy_evaluation import Task, chain_task, control_task
+from agents.policy_evaluation import chain_task, control_task
+from agents.task import Task
 from benchmarks.accuracy.collection import Log, Problem, collect, truth
 from benchmarks.accuracy.designed_problems import DESIGNED_PROBLEMS
 from benchmarks.accuracy.problems import PROBLEMS

@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from agents.policy_evaluation import Task, chain_task, control_task
+from agents.policy_evaluation import chain_task, control_task
+from agents.task import Task
 from benchmarks.command_line import CommandLine, whole_number
 from benchmarks.presets.candidates import FAMILIES, Family, problems_of
 from envs.control.problems import control_problem

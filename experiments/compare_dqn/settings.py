@@ -17,18 +17,14 @@ from experiments.runs.command_line.settings import (
     settings_from,
 )
 from experiments.runs.folder.run_folder import folder_name
+from experiments.train_dqn.agent_settings import AgentSettings
 from experiments.train_dqn.defaults import defaults_in_words
 from experiments.train_dqn.reading import (
     check_rates,
     check_target_period,
     idle_agent_settings,
 )
-from experiments.train_dqn.settings import (
-    DQN_ARMS,
-    AgentSettings,
-    DQNSettings,
-    dqn_settings,
-)
+from experiments.train_dqn.settings import DQN_ARMS, DQNSettings, dqn_settings
 
 # Seeds of the selection of a grid begin here: those of the report are below.
 FIRST_SELECTION_SEED = 1000

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from neural_tdc.stackelberg.curvature import flatten
+from neural_tdc.stackelberg.hessians import flatten
 from neural_tdc.stackelberg.problems import StackelbergProblem, reduced_objective
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from gymnasium.wrappers import TimeLimit
 
-from agents.policy_evaluation import EXAMPLES, chain_task, control_task
+from agents.policy_evaluation import chain_task, control_task
+from agents.task import EXAMPLES
 from envs.control.collection import collect, held_out
 from envs.control.problems import control_problem
 from envs.control.standardisation import standardisation

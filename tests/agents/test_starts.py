@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from agents.policy_evaluation import Task, chain_task
+from agents.policy_evaluation import chain_task
 from agents.resampled_task import evidence, resampled
 from agents.starts import start_states, with_start_values
+from agents.task import Task
 from agents.task_actions import MOST_STARTS
 from envs.finite.standard_problems import boyan, garnet, random_walk_tabular
 from neural_tdc.learning.experience import Experience

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agents.policy_evaluation import Task
 from agents.resampled_task import evidence
+from agents.task import Task
 from experiments.evaluate_policy.learning.start_value import (
     ONE_SEARCH,
     resampled_over,

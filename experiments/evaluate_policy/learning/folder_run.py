@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from agents.policy_evaluation import Task
 from agents.resampled_task import Evidence
+from agents.task import Task
 from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.learning.start_value import run_evidence
 from experiments.runs.folder.run_folder import CHECKPOINT

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_flatten
 
-from agents.policy_evaluation import experience_on
 from agents.starts import start_states, with_start_values
+from agents.task import experience_on
 from experiments.evaluate_policy.learning.folder_run import FolderRun
 from experiments.evaluate_policy.learning.saved_value import rule_value
 from experiments.evaluate_policy.learning.shared import Beginning, Shared

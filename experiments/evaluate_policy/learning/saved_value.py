@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.parts.actions import saved_actions
 from neural_tdc.baselines.feature_blocks import module_parameters

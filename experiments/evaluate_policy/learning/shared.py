@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from agents.policy_evaluation import OnTaskProgress, Task
+from agents.task import OnTaskProgress, Task
 from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from experiments.runs.results.phases import PhaseClock
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from agents.policy_evaluation import Task
 from agents.resampled_task import Evidence, evidence
 from agents.starts import START_VALUE
+from agents.task import Task
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval

@@ -4,7 +4,7 @@ from operator import itemgetter
 
 import torch
 
-from agents.policy_evaluation import Task, experience_on
+from agents.task import Task, experience_on
 from envs.logs.logged_problem import LoggedProblem
 from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from neural_tdc.baselines.log_preparation import ordered_stream, parts_of

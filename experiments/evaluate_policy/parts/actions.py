@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from agents.task_actions import control_actions, logged_actions
 from envs.control.actions import BoxActions
 from envs.control.problems import ControlProblem

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten
 
-from agents.policy_evaluation import Task, experience_on
+from agents.task import Task, experience_on
 from experiments.evaluate_policy.parts.plan import EvaluationPlan
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.command_line.checks import UsageError, named

@@ -8,14 +8,9 @@ import torch
 
 from agents.action_chain import action_chain_task
 from agents.logged_task import logged_task
-from agents.policy_evaluation import (
-    OnTaskProgress,
-    Task,
-    chain_task,
-    control_task,
-    no_progress,
-)
+from agents.policy_evaluation import chain_task, control_task
 from agents.resampled_task import resampled
+from agents.task import OnTaskProgress, Task, no_progress
 from envs.control.problems import ControlProblem
 from envs.finite.finite_mdp import FiniteMDP
 from envs.logs.logged_problem import LoggedProblem

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from experiments.evaluate_policy.results.values_at import truth_states, values_at
 from experiments.runs.results.style import save_figure, styled
 from neural_tdc.value_function import ValueFunction

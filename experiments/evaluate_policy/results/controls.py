@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from experiments.evaluate_policy.results.values_at import (
     data_observations,
     truth_states,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from experiments.evaluate_policy.results.values_at import (
     ValuesAt,
     data_observations,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from experiments.runs.command_line.checks import UsageError
 from neural_tdc.metrics.evaluators import Truth
 from neural_tdc.randomness import generator

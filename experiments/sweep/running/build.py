@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
 
-from agents.policy_evaluation import known_parts
+from agents.task import known_parts
 from envs.finite.finite_mdp import FiniteMDP
 from experiments.evaluate_policy.parts.plan import EvaluationPlan, evaluation_plan
 from experiments.evaluate_policy.parts.problems import Problem

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from agents.policy_evaluation import Task, experience_on
+from agents.task import Task, experience_on
 from experiments.evaluate_policy.learning.streams import run_streams
 from experiments.evaluate_policy.parts.algorithms import prepared_rules, scale_of_rewards
 from experiments.evaluate_policy.parts.plan import EvaluationPlan

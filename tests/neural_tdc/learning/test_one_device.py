@@ -9,7 +9,8 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from agents.action_chain import action_chain_task
-from agents.policy_evaluation import chain_task, experience_on
+from agents.policy_evaluation import chain_task
+from agents.task import experience_on
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from envs.finite.streams import simulate_streams

@@ -9,17 +9,14 @@ from torch import Tensor
 
 from experiments.convergence.scalar_instance import ScalarInstance
 from neural_tdc.randomness import generator
-from neural_tdc.stackelberg import curvature as module
-from neural_tdc.stackelberg.curvature import (
+from neural_tdc.stackelberg import hessians as module
+from neural_tdc.stackelberg.curvature import curvature, curvatures, extreme_eigenvalue, trace
+from neural_tdc.stackelberg.hessians import (
     Operator,
-    curvature,
-    curvatures,
     dense,
-    extreme_eigenvalue,
     flatten,
     hessian_operator,
     reduced_hessian_operator,
-    trace,
 )
 from neural_tdc.stackelberg.problems import (
     StackelbergProblem,

@@ -16,12 +16,8 @@ from neural_tdc.networks.mlp_population import (
 from neural_tdc.randomness import generator
 from neural_tdc.stackelberg import supervised_metrics as supervised_measures
 from neural_tdc.stackelberg.best_responses import BestResponse
-from neural_tdc.stackelberg.curvature import (
-    curvatures,
-    dense,
-    hessian_operator,
-    reduced_hessian_operator,
-)
+from neural_tdc.stackelberg.curvature import curvatures
+from neural_tdc.stackelberg.hessians import dense, hessian_operator, reduced_hessian_operator
 from neural_tdc.stackelberg.supervised_metrics import (
     head_tracking_error,
     losses,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.policy_evaluation import Task
+from agents.task import Task
 from experiments.evaluate_policy.results.value_figure import value_figure
 from experiments.evaluate_policy.results.values_at import (
     check_components,
