@@ -33,6 +33,7 @@ class FinishedRun(NamedTuple):
     """A run folder that was read; fields that its files do not give are empty.
 
     history: the measurements; `history.values(metric)` is [time, run], `history.steps` [time]
+    truth_standard_error: root mean square standard error of the true values, 0 where they are exact
     config, summary: what `config.json` and `summary.json` hold
     """
 
@@ -146,7 +147,7 @@ def read_run(folder: Path) -> FinishedRun:
         rule=rule if isinstance(rule, str) else folder.resolve().name,
         seed=_seed(folder, result.get("seed", config.get("seed"))),
         history=history,
-        truth_standard_error=result.get("truth_standard_error"),
+        truth_standard_error=_truth_error(result.get("noise")),
         config=config,
         summary=result,
     )
@@ -159,6 +160,11 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
     if not is_folder:
         raise UsageError(f"{folder} is not a folder")
+
+
+def _truth_error(noise: Any) -> float | None:
+    found = noise.get("truth") if isinstance(noise, dict) else None
+    return float(found) if isinstance(found, float | int) else None
 
 
 def _seed(folder: Path, value: Any) -> int:

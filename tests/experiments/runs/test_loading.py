@@ -19,13 +19,16 @@ def write_run(folder, rule):
         history.append(step, {"error/rmsve": np.array([0.1 * step, 3.0])}, np.array(lost))
         file.write()
     file.close()
-    (folder / "summary.json").write_text(json.dumps({"rule": rule, "problem": "p", "seed": 4}))
+    noise = {"truth": 0.25, "rmspbe_floor": None, "below_noise": {}}
+    summary = {"rule": rule, "problem": "p", "seed": 4, "noise": noise}
+    (folder / "summary.json").write_text(json.dumps(summary))
 
 
 def test_a_run_is_its_measurements_settings_and_summary(tmp_path):
     write_run(tmp_path / "td", "td")
     run = load_run(tmp_path / "td")
     assert (run.rule, run.problem, run.seed, run.summary["seed"]) == ("td", "p", 4, 4)
+    assert run.truth_standard_error == 0.25
     assert run.history.steps.tolist() == [1, 7]
     frame = run.frame()
     assert list(frame) == ["step", "run", "diverged", "error/rmsve"]
