@@ -57,6 +57,7 @@ SMALLER = {
     "--rule td lstd-random stackelberg-td": "--updates 20 --steps 60 --measure-every 60 --runs 2"
     " --compile off",
     "--problem CartPole-v1 --behaviour uniform": "--updates 50",
+    "--rule lstd-random fitted": "--updates 20 --steps 60 --runs 2",
     "--preset": "--steps 60 --measure-every 60 --runs 2 --compile off",
     "--problem boyan": "--steps 100 --compile off --runs 10",
     "--rule": "--steps 60 --measure-every 60 --runs 2 --compile off",

@@ -60,7 +60,8 @@ def test_the_pages_have_an_example_for_every_part():
 
 @pytest.mark.parametrize("line", LINES)
 def test_an_example_runs_as_it_stands(mine, evaluate, line):
-    flags = f"{TINY} {'' if 'parts:ring' in line else GYMNASIUM}"
+    sizes = "--steps 20 --updates 5" if "lstd-random fitted" in line else TINY
+    flags = f"{sizes} {'' if 'parts:ring' in line else GYMNASIUM}"
     outcome = evaluate(f"{line} {flags}")
     assert outcome.status == 0, outcome.error
     out = Path(shlex.split(line)[shlex.split(line).index("--out") + 1])
