@@ -23,6 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.runs.recording.tag_descriptions import (
+    WHOLE_RUN,
+    metric_name,
+    tag_description,
+)
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.statistics import NOT_SUMMARISED, auc, is_error, summary_key
@@ -36,8 +41,6 @@ if TYPE_CHECKING:
 EVENT_RESAMPLES = 2_000
 # Groups of metrics that say how good a run is.
 ERROR_GROUPS = ("error", "test")
-# The last of all groups: what has one point only.
-_SINGLE = "whole_run"
 
 
 class TensorBoardLog:
@@ -129,7 +132,7 @@ class TensorBoardLog:
         tags: dict[str, float] = {}
         for name in history.names:
             if name.split("/")[0] in ERROR_GROUPS:
-                tag = f"{_SINGLE}/auc_{summary_key(name)}"
+                tag = f"{WHOLE_RUN}/auc_{summary_key(name)}"
                 values = auc(history, name) if averages is None else averages[name]
                 self.scalar(tag, float(mean_interval(values).mean), step)
                 tags |= {name: 0.0, tag: 0.0}
@@ -152,25 +155,6 @@ def _has_interval(name: str) -> bool:
     return name.split("/")[0] not in NOT_SUMMARISED
 
 
-def _name(key: str) -> str:
-    """Return a metric's name with its unit, or of an unregistered one its key in words."""
-    metric = METRICS.get(key)
-    return key.replace("_", " ") if metric is None else f"{metric.symbol} ({metric.unit})"
-
-
-def tag_description(tag: str) -> str:
-    """Return what TensorBoard says about a tag."""
-    group, _, rest = tag.partition("/")
-    if group == "interval":
-        metric, _, end = rest.rpartition("/")
-        return f"{end} end of the 95 % interval over runs of {_name(metric)}"
-    if group == _SINGLE:
-        return f"mean over a whole run: {rest.partition('_')[2].replace('_', ' ')}"
-    if tag == "runs/diverged":
-        return "number of runs that have diverged"
-    return f"{_name(tag)}, mean over the runs that have not diverged" if tag in METRICS else ""
-
-
 def _layout(names: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
     """Return the charts of the Custom Scalars page: one band per metric, the main errors first."""
     order = {name: place for place, name in enumerate(METRICS)}
@@ -179,7 +163,7 @@ def _layout(names: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
     for name in shown:
         tags = [name, f"interval/{name}/low", f"interval/{name}/high"]
         group = name.partition("/")[0].replace("_", " ")
-        groups.setdefault(group, {})[_name(name)] = ["Margin", tags]
+        groups.setdefault(group, {})[metric_name(name)] = ["Margin", tags]
     # TensorBoard 2.21 shows the last chart of a group first.
     return {group: dict(reversed(charts.items())) for group, charts in groups.items()}
 

@@ -159,6 +159,7 @@ def test_bands_are_laid_out_for_the_custom_scalars_page(tmp_path):
             "low end of the 95 % interval over runs of RMSVE (units of value)",
         ),
         ("runs/diverged", "number of runs that have diverged"),
+        ("step_size/head", "learning rate of the head at the last update"),
     ],
 )
 def test_a_tag_has_a_description(tmp_path, tag, said, caplog):
