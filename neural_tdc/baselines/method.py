@@ -57,6 +57,12 @@ class Method:
         raise NotImplementedError(f"{type(self).__name__} has no method learn")
 
 
+def check_updates(updates: int) -> None:
+    """Raise ValueError for a network that would not learn."""
+    if updates < 1:
+        raise ValueError(f"updates is {updates}; it must be at least 1")
+
+
 def no_news(done: int, total: int) -> None:
     """Ignore how far a method is; see `OnMethodProgress`."""
 

@@ -15,7 +15,7 @@ from neural_tdc.baselines.fitted import FittedPlan, fit_each_stream, network_blo
 from neural_tdc.baselines.held_out_ridge import ridge_head
 from neural_tdc.baselines.linear_value import LinearValue
 from neural_tdc.baselines.log_preparation import best_constant
-from neural_tdc.baselines.method import Method, OnMethodProgress
+from neural_tdc.baselines.method import Method, OnMethodProgress, check_updates
 from neural_tdc.baselines.random_features import random_fourier, random_tanh
 from neural_tdc.baselines.stackelberg_method import StackelbergTd
 from neural_tdc.randomness import generator
@@ -100,6 +100,10 @@ class FittedReturns(Method):
     trace_decay: float = 0.95
     updates: int = 8_000
     hidden: tuple[int, ...] = (64, 64)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a network that would not learn."""
+        check_updates(self.updates)
 
     def learn(
         self, streams: Sequence[Transition], seed: int, on_progress: OnMethodProgress

@@ -18,7 +18,7 @@ from neural_tdc.baselines.fitted import (
 from neural_tdc.baselines.held_out_ridge import ridge_head
 from neural_tdc.baselines.lambda_returns import at_both_states
 from neural_tdc.baselines.linear_value import LinearValue
-from neural_tdc.baselines.method import Method, OnMethodProgress
+from neural_tdc.baselines.method import Method, OnMethodProgress, check_updates
 from neural_tdc.baselines.random_features import random_tanh
 from neural_tdc.randomness import generator
 from neural_tdc.types import Parameters, Transition
@@ -51,7 +51,8 @@ class StackelbergTd(Method):
     solves: str = "end"
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a word that `solves` does not know."""
+        """Raise ValueError for a word that `solves` does not know, and for a body not to learn."""
+        check_updates(self.updates)
         if self.solves not in SOLVES:
             raise ValueError(f"solves is {self.solves!r}; it must be {' or '.join(SOLVES)}")
 

@@ -41,7 +41,7 @@ from experiments.runs.command_line.settings import check_effects, idle_flags
 from neural_tdc.baselines.method import Method
 from neural_tdc.learning.averaging import Averaging, averaging
 from neural_tdc.learning.optimisers import PartOptimizers, part_optimizers
-from neural_tdc.learning.sampling import Sampling
+from neural_tdc.learning.sampling import Sampling, in_segments
 from neural_tdc.types import MakeBody
 
 GYMNASIUM_STEPS = 20_000
@@ -130,6 +130,12 @@ class EvaluationPlan(NamedTuple):
                     fraction=settings.held_out_fraction,
                     of_actions=of_actions,
                     **common,
+                )
+            learned, segment = task.experience.transitions.reward.shape[1], settings.sequence_length
+            if self.rules and in_segments(settings.scheme) and segment > learned:
+                raise UsageError(
+                    f"--sequence-length {segment} is more than the {learned} transitions of "
+                    f"{settings.data_flags} that rules learn from"
                 )
             # Auto alone has no held-out part that it does not learn from.
             alone = not (self.rules or self.methods)

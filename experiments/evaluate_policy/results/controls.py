@@ -14,7 +14,6 @@ from experiments.evaluate_policy.results.values_at import (
 )
 from experiments.runs.results.report import number
 from neural_tdc.baselines.lambda_returns import discounted_returns
-from neural_tdc.baselines.log_preparation import value_units
 from neural_tdc.types import mapped
 from neural_tdc.value_function import ValueFunction
 
@@ -36,10 +35,10 @@ def value_control(
     truth = task.truth
     if truth is None:
         stream = mapped(task.experience.transitions, lambda leaf: leaf[0].cpu().double())
-        returns, units = discounted_returns(stream), value_units(stream)
-        seen = returns.value[returns.complete]
-        # Where no return is complete, what the rewards come to.
-        expected = float(seen.square().mean().sqrt()) if len(seen) else units.scale
+        returns = discounted_returns(stream)
+        # Where no return is complete, as far as they are seen.
+        seen = returns.value[returns.complete] if bool(returns.complete.any()) else returns.value
+        expected = float(seen.square().mean().sqrt())
         in_data = values_at(value, data_observations(task), task).learned
         size = float((in_data**2).mean() ** 0.5)
         return {

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from experiments.runs.command_line.checks import named
 from experiments.runs.command_line.requirements import count, from_to, one_of
 from experiments.runs.command_line.settings import CheckedSettings, Idle
 from neural_tdc.baselines.method import Method
@@ -47,7 +48,9 @@ def with_flags(method: Method, settings: Any) -> Method:
         for flag, setting in OF_METHODS.items()
         if setting in method.settings and (value := getattr(settings, flag)) is not None
     }
-    return method.with_settings(**given)
+    # All other numbers are within their bounds; the search takes no updates as well.
+    with named(f"--updates {settings.updates} with --rule {method.name}"):
+        return method.with_settings(**given)
 
 
 def idle_method_settings(settings: Any, methods: Mapping[str, Method], *, auto: bool) -> list[Idle]:

@@ -135,6 +135,9 @@ def test_heads_solved_while_the_body_learns_are_the_best_responses_that_targets_
     assert abs(errors.mean()) < 1e-6
     with pytest.raises(ValueError, match="solves is 'never'; it must be end or refits"):
         StackelbergTd(solves="never")
+    for name in ("fitted", "stackelberg-td"):
+        with pytest.raises(ValueError, match="updates is 0; it must be at least 1"):
+            METHODS[name].with_settings(updates=0)
 
 
 class Numbered(Method):

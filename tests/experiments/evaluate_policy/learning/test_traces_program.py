@@ -116,8 +116,17 @@ def test_lambda_is_refused_in_one_line_where_it_is_not_defined(evaluate, tmp_pat
             f"{GIVEN} --rule td --sequence-length 4",
             "--sequence-length 4 has no effect with --sampl",
         ),
+        (
+            "--data clock.npz --sampling sequences --rule td --sequence-length 900 --runs 1",
+            "--sequence-length 900 is more than the",
+        ),
+        (
+            "--problem boyan --rule fitted --updates 0",
+            "--updates 0 with --rule fitted: updates is 0; it must be at least 1",
+        ),
     ],
 )
+@pytest.mark.usefixtures("clock_log")
 def test_a_length_that_cannot_be_is_refused_in_one_line(evaluate, tmp_path, line, said):
     outcome = evaluate(f"{line} --out run")
     assert (outcome.status, outcome.out, len(outcome.lines)) == (2, "", 1), outcome.error
