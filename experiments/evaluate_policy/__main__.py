@@ -51,6 +51,8 @@ from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.progress import PartsProgress
 from experiments.runs.results.style import import_matplotlib
 from neural_tdc.compiled.private_compiler import import_compiler
+from neural_tdc.compiled.program_key import program_key
+from neural_tdc.compiled.program_store import everything_stored, mark, marked
 from neural_tdc.learning.reward_scale import AUTO_SCALE
 
 
@@ -88,9 +90,13 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         clock.switch("truth" if what == "truth" else "experience")
         report(what, done, total)
 
+    # Another seed has the same programs.
+    asked = str({name: value for name, value in kept.items() if name != "seed"})
+    command = program_key(asked, {})
+
     def meanwhile() -> None:
         with clock.phase("compile"):
-            if compiled:
+            if compiled and not (command and marked(command)):
                 import_compiler()
         with clock.phase("write"):
             import_matplotlib()
@@ -134,6 +140,8 @@ def evaluate_policy(argv: Sequence[str]) -> None:
         # All are read before anything is written: a checkpoint may turn out to be damaged.
         runs = [made(name, folder) for name, folder in folders.items()]
         summaries = learn_in_turn(out, runs, config, settings, cores)
+    if compiled and command and everything_stored():
+        mark(command)
     controls = add_controls(out, runs, summaries)
     print_results(settings, out, runs, summaries, controls)
     print(clock.line())

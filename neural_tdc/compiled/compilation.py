@@ -224,7 +224,7 @@ def _found_or_compiled(
     """
     leaves, present = tensors_of(update.carried), tensors_of(update.constant)
     key = _key(update)
-    known, stored = (False, None) if key is None else find_program(key)
+    known, stored = find_program(key)
     if stored is not None:
         return None, loop_of(stored, leaves)
     if known and loop_alone:

@@ -9,6 +9,7 @@ renamed. One that is damaged or not what its name says is not used, and written 
 """
 
 import base64
+import contextlib
 import ctypes
 import getpass
 import json
@@ -26,6 +27,8 @@ from neural_tdc.compiled.kernel_calls import Call, Layout, Place, Watched
 from neural_tdc.compiled.kernels import Kernel
 from neural_tdc.compiled.program_key import CACHE_DIR, sha256
 
+# Keys of programs of this process that are not stored; None for those that have no key.
+_MISSING: set[str | None] = set()
 # Bytes of the tensors that belong to a program, up to which it is stored.
 _LARGEST_CONSTANTS = 2**22
 
@@ -63,6 +66,25 @@ def store_folder() -> Path | None:
     return folder if found.st_uid == os.getuid() and not found.st_mode & 0o022 else None
 
 
+def everything_stored() -> bool:
+    """Return whether this process found or stored every program that it asked for."""
+    return not _MISSING
+
+
+def mark(key: str) -> None:
+    """Keep a key alone, of a command that had all its programs; see `program_key`."""
+    folder = store_folder()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            _write(folder / f"{key}.mark", b"")
+
+
+def marked(key: str) -> bool:
+    """Return whether a key was marked. It is a guess: programs may be gone since."""
+    folder = store_folder()
+    return folder is not None and (folder / f"{key}.mark").exists()
+
+
 def store_program(key: str, program: StoredProgram | None) -> None:
     """Keep a program, or None for a function that was compiled in vain; do nothing where it fails.
 
@@ -75,26 +97,35 @@ def store_program(key: str, program: StoredProgram | None) -> None:
         content = None if program is None else _written(folder, program)
         text = json.dumps({"key": key, "program": content}).encode()
         _write(folder / f"{key}.json", text + b"\n" + sha256(text).encode())
+        _MISSING.discard(key)
     except (OSError, ValueError):
         return
 
 
-def find_program(key: str) -> tuple[bool, StoredProgram | None]:
-    """Return whether there is an entry, and its program; None for what was compiled in vain."""
-    folder = store_folder()
-    if folder is None:
-        return False, None
+def find_program(key: str | None) -> tuple[bool, StoredProgram | None]:
+    """Return whether there is an entry, and its program; None for what was compiled in vain.
+
+    key: None for a program that is never stored
+    """
     try:
-        text, _, seal = (folder / f"{key}.json").read_bytes().rpartition(b"\n")
-        if sha256(text).encode() != seal:
-            return False, None
-        content = json.loads(text)
-        if content["key"] != key:
-            return False, None
-        program = content["program"]
-        return True, None if program is None else _read(folder, program)
+        found = True, _found(key)
     except (OSError, LookupError, TypeError, ValueError, AttributeError):
+        _MISSING.add(key)
         return False, None
+    return found
+
+
+def _found(key: str | None) -> StoredProgram | None:
+    """Return a program, None for what was compiled in vain; raises where there is no whole one."""
+    folder = store_folder()
+    if folder is None or key is None:
+        raise LookupError
+    text, _, seal = (folder / f"{key}.json").read_bytes().rpartition(b"\n")
+    content = json.loads(text)
+    if sha256(text).encode() != seal or content["key"] != key:
+        raise ValueError(f"{key} is damaged")
+    program = content["program"]
+    return None if program is None else _read(folder, program)
 
 
 def _written(folder: Path, program: StoredProgram) -> dict[str, Any]:

@@ -15,7 +15,10 @@ from neural_tdc.compiled.loop_source import loop_source
 from neural_tdc.compiled.private_compiler import compiled_library
 from neural_tdc.compiled.program_store import (
     StoredProgram,
+    everything_stored,
     find_program,
+    mark,
+    marked,
     store_folder,
     store_program,
 )
@@ -141,6 +144,22 @@ def test_large_tensors_of_a_program_and_a_full_disk_leave_it_unstored(folder, pr
         patch.setattr(program_store.os, "fdopen", full)
         store_program(KEY, program)
     assert list(folder.iterdir()) == []
+
+
+def test_a_command_is_marked_where_all_its_programs_are_stored(folder, monkeypatch):
+    missing = set()
+    monkeypatch.setattr(program_store, "_MISSING", missing)
+    assert everything_stored()
+    for key in (KEY, None):
+        find_program(key)
+    assert missing == {KEY, None}
+    assert not everything_stored()
+    store_program(KEY, None)
+    assert missing == {None}
+    assert not marked(OTHER)
+    mark(OTHER)
+    assert marked(OTHER)
+    assert find_program(OTHER) == (False, None)
 
 
 @pytest.mark.parametrize(("mode", "used"), [(0o700, True), (0o755, True), (0o777, False)])
