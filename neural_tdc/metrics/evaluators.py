@@ -5,7 +5,7 @@ the second moments are means over transitions that the learner did not see, and 
 there is one, is a Monte Carlo estimate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -158,34 +158,49 @@ def sample_evaluator(
     ) -> tuple[Moments, Tensor, Tensor]:
         part = rows_of(held_out, slice(begin, end))
         feature = features_of(parameters.body, observations[begin : end + 1])
-        both = feature[:-1], feature[1:]
-        errors = held_out_errors(part, *both, parameters.head, length)
-        return moments_between(part, *both), errors.td_error, errors.updates
+        values = feature @ parameters.head
+        errors = held_out_errors(part, feature[:-1], values[:-1], values[1:], length)
+        return moments_between(part, feature[:-1], feature[1:]), errors.td_error, errors.updates
 
-    def one(parameters: Parameters) -> dict[str, Tensor]:
+    def seen(parameters: Parameters) -> dict[str, Any]:
         # Whole blocks, so many that their features are no more than some million numbers.
         some = length * max(1, _FEATURES // (length * len(parameters.head)))
         starts = range(0, rows, some)
         parts = [held_out_part(parameters, begin, min(begin + some, rows)) for begin in starts]
         moments, td_errors, updates = zip(*parts)
+        found = {
+            "moments": Moments(*(sum(leaves[1:], leaves[0]) for leaves in zip(*moments))),
+            "held_out": (torch.cat(td_errors), torch.cat(updates)),
+        }
+        if truth is not None:
+            drawn = features_in_double(features, parameters.body, truth.observation)
+            found["drawn"] = drawn.view(len(truth.value), -1, drawn.shape[1]).mean(1)
+        return found
+
+    def one(parameters: Parameters, found: dict[str, Any]) -> dict[str, Tensor]:
         known = None
         if truth is not None:
             weighting, value = truth.weighting.double(), truth.value.double()
-            drawn = features_in_double(features, parameters.body, truth.observation)
-            drawn = drawn.view(len(value), -1, drawn.shape[1])
-            known = TrueValue(drawn.mean(1), weighting, value, truth.squared_error)
+            known = TrueValue(found["drawn"], weighting, value, truth.squared_error)
         return measure(
             Measured(
                 parameters,
-                Moments(*(sum(leaves[1:], leaves[0]) for leaves in zip(*moments))),
+                found["moments"],
                 truth=known,
-                held_out=HeldOut(held_out, torch.cat(td_errors), torch.cat(updates)),
+                held_out=HeldOut(held_out, *found["held_out"]),
                 auxiliary=_auxiliary(rule, parameters),
             )
         )
 
-    evaluator = on_threads(threads, _in_groups(one, states))
-    return at_home(evaluator, observations.device)
+    # What takes time is done by all threads. The many small operations on the moments are Python's
+    # time more than arithmetic, and threads would wait for one another.
+    look = on_threads(threads, _in_groups(seen, states))
+
+    def evaluator(parameters: Parameters) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = torch.vmap(one)(parameters, look(parameters))
+        return values
+
+    return at_home(_in_parts(evaluator, states), observations.device)
 
 
 def features_in_double(features: FeatureMap, body: Body, observation: Tensor) -> Tensor:
@@ -223,36 +238,49 @@ def _auxiliary(rule: Rule, parameters: Parameters) -> AuxiliaryEstimate | None:
     return None if found is None else AuxiliaryEstimate(*found)
 
 
-def _in_groups(one: Callable[[Parameters], dict[str, Tensor]], observations: int) -> Evaluator:
+def _in_groups(one: Callable[[Parameters], Any], observations: int) -> Callable[[Parameters], Any]:
     """Batch an evaluator of one run over all runs, part by part."""
 
-    def evaluator(parameters: Parameters) -> dict[str, Tensor]:
+    def evaluator(parameters: Parameters) -> Any:
         width = parameters.head.shape[1] * observations * parameters.head.element_size()
-        values: dict[str, Tensor] = torch.vmap(one, chunk_size=max(1, MEMORY // (4 * width)))(
-            parameters
-        )
-        return values
+        return torch.vmap(one, chunk_size=max(1, MEMORY // (4 * width)))(parameters)
 
     return evaluator
 
 
-def on_threads(
-    threads: int | None, of_runs: Callable[[Any], dict[str, Tensor]]
-) -> Callable[[Any], dict[str, Tensor]]:
+def _in_parts(evaluator: Evaluator, observations: int) -> Evaluator:
+    """Evaluate so many runs at a time that a few numbers for each observation fit in the memory."""
+    some = max(1, MEMORY // (64 * observations))
+
+    def in_parts(parameters: Parameters) -> dict[str, Tensor]:
+        leaves, structure = tree_flatten(parameters)
+        if len(leaves[0]) <= some:
+            return evaluator(parameters)
+        pieces = zip(*(leaf.split(some) for leaf in leaves))
+        return _joined([evaluator(tree_unflatten(list(piece), structure)) for piece in pieces])
+
+    return in_parts
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Join trees of tensors along their leading axis."""
+    return tree_map(lambda *leaves: torch.cat(leaves), *parts)
+
+
+def on_threads(threads: int | None, of_runs: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Share the runs among threads, each of which works alone: it waits for no other one.
 
-    of_runs: from a tree of tensors with a leading run axis, on the CPU or not, to named values
-        [run]
+    of_runs: from a tree of tensors with a leading run axis, on the CPU or not, to another one
     """
     if threads is None or threads == 1:
         return of_runs
 
-    def of_part(runs: Any) -> dict[str, Tensor]:
+    def of_part(runs: Any) -> Any:
         # Each thread has a mode of its own.
         with torch.no_grad():
             return of_runs(runs)
 
-    def threaded(runs: Any) -> dict[str, Tensor]:
+    def threaded(runs: Any) -> Any:
         leaves, structure = tree_flatten(runs)
         count = min(threads, len(leaves[0]))
         if count == 1 or leaves[0].device.type != "cpu":
@@ -260,7 +288,6 @@ def on_threads(
         pieces = zip(*(leaf.tensor_split(count) for leaf in leaves))
         parts = [tree_unflatten(list(piece), structure) for piece in pieces]
         with one_thread(), ThreadPoolExecutor(count) as pool:
-            found = list(pool.map(of_part, parts))
-        return {name: torch.cat([values[name] for values in found]) for name in found[0]}
+            return _joined(list(pool.map(of_part, parts)))
 
     return threaded

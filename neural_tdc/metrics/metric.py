@@ -62,12 +62,15 @@ class HeldOut(NamedTuple):
 def held_out_errors(
     sample: Sample,
     feature: Float[Tensor, "row d"],
-    next_feature: Float[Tensor, "row d"],
-    head: Float[Tensor, " d"],
+    value: Float[Tensor, " row"],
+    next_value: Float[Tensor, " row"],
     length: int | None = None,
 ) -> HeldOut:
-    """Return the errors of a head at held-out transitions; length: of a block if not the usual."""
-    td_error = sample.reward + sample.discount * (next_feature @ head) - feature @ head
+    """Return the errors at held-out transitions, of the values V at both of their ends.
+
+    length: of a block if not the usual
+    """
+    td_error = sample.reward + sample.discount * next_value - value
     blocks = length or block_length(len(td_error))
     updates = update_sums(feature, td_error, sample.ratio, sample.weight, blocks)
     return HeldOut(sample, td_error, updates)

@@ -60,7 +60,7 @@ def random_parts(seed=0, d=D):
         Parameters(body, head, omega),
         moments,
         TrueValue(features, weighting, random(STATES, seed=9), 0.01),
-        held_out_errors(seen, features, following, head),
+        held_out_errors(seen, features, features @ head, following @ head),
         AuxiliaryEstimate(omega, 0.3),
     )
 
@@ -168,7 +168,9 @@ def test_a_batch_of_runs_is_measured_like_each_run_alone(d):
             Measured(
                 *both,
                 truth=truth._replace(features=at_truth),
-                held_out=held_out_errors(sample, feature, next_feature, both[0].head),
+                held_out=held_out_errors(
+                    sample, feature, feature @ both[0].head, next_feature @ both[0].head
+                ),
                 auxiliary=AuxiliaryEstimate(both[0].auxiliary, 0.3),
             )
         )
