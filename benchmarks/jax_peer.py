@@ -3,8 +3,9 @@
 Both programs compute the same update of the same body 8-32-16 on the same streams. In JAX it is a
 compiled scan over updates of a vmap over runs. First both learn in float64, and their parameters
 must agree. Then both are timed in float32, in alternating time windows of one call: wall time, and
-the CPU time of all threads, which other programs on the machine disturb less. The program needs
-JAX: `make bench` installs it.
+the CPU time of all threads, which other programs on the machine disturb less. The first call of
+each is timed in a process of its own (`benchmarks.jax_first_call`). The program needs JAX:
+`make bench` installs it.
 """
 
 import time
@@ -25,6 +26,7 @@ from benchmarks.command_line import (
     whole_number,
     write_results,
 )
+from benchmarks.jax_first_call import first_call
 from benchmarks.machine import seconds, use_threads
 from neural_tdc.learning.experience import Experience
 from neural_tdc.learning.learner import repeated_updates
@@ -106,32 +108,34 @@ def jax_program(
 
 
 class Ours:
-    """Our learner on a stream; `go` takes `count` updates."""
+    """Our learner on a stream; `go` takes `count` updates, once it is built."""
 
-    def __init__(self, stream: Transition, batch: int, count: int, *, compiled: bool) -> None:
-        runs, self.count = len(stream.reward), count
-        algorithm, self.state = prepare(
+    def __init__(self, stream: Transition, batch: int, count: int) -> None:
+        runs, self.stream, self.batch, self.count = len(stream.reward), stream, batch, count
+        self.algorithm, self.state = prepare(
             RULES["tdc"],
             partial(mlp, features=16, hidden=(32,)),
             stream.observation[0, :100],
             runs=runs,
             seed=0,
         )
-        # JAX is given these parameters: neither side's first call draws any.
-        self.begun = time.perf_counter()
+        self.update = torch.zeros((), dtype=torch.int64)
+
+    def build(self, *, compiled: bool) -> None:
+        """Make the function that takes the updates."""
+        runs = len(self.stream.reward)
         index = torch.arange(runs)
-        sizes = StepSizes(*(stream.reward.new_full((runs,), size) for size in STEPS))
-        experience = Experience(stream, None, index, index.clone())
+        sizes = StepSizes(*(self.stream.reward.new_full((runs,), size) for size in STEPS))
+        experience = Experience(self.stream, None, index, index.clone())
         self.advance = repeated_updates(
-            algorithm,
+            self.algorithm,
             schedule("constant"),
-            MarkovSampling(batch),
+            MarkovSampling(self.batch),
             experience,
             sizes,
             self.state,
             compiled=compiled,
         )
-        self.update = torch.zeros((), dtype=torch.int64)
 
     def parameters(self) -> tuple[Any, Any, Any]:
         """Return copies of the parameters as JAX's program takes them."""
@@ -149,11 +153,24 @@ def largest_difference(runs: int, batch: int) -> float:
     """Return how far the parameters of both differ after `CALL` updates in float64."""
     stream = streams(runs, 150, torch.float64)
     with jax.enable_x64(True):
-        ours = Ours(stream, batch, CALL, compiled=False)
+        ours = Ours(stream, batch, CALL)
+        ours.build(compiled=False)
         theirs, _ = jax_program(stream, batch, CALL)(ours.parameters(), jnp.zeros((), jnp.int64))
         ours.go()
         pairs = zip(jax.tree.leaves(theirs), jax.tree.leaves(ours.parameters()), strict=True)
         return max(float(jnp.abs(one - other).max()) for one, other in pairs)
+
+
+def both_begun(runs: int, batch: int, count: int) -> tuple[Ours, tuple[Any, Any]]:
+    """Return our learner and JAX's parameters and number of the update, before their first calls.
+
+    Streams and networks are drawn, and JAX has begun to use the processor.
+    """
+    stream = streams(runs, 2000 if runs <= 256 else 4 * max(batch, 100), torch.float32)
+    # Before compilation: the number of threads is part of the program.
+    use_threads(runs, THREADS)
+    ours = Ours(stream, batch, count)
+    return ours, jax.block_until_ready((ours.parameters(), jnp.zeros((), jnp.int32)))
 
 
 def compared(runs: int, batch: int, rounds: int, count: int) -> dict[str, float]:
@@ -161,17 +178,13 @@ def compared(runs: int, batch: int, rounds: int, count: int) -> dict[str, float]
 
     count: updates per call of the compiled programs
     """
-    stream = streams(runs, 2000 if runs <= 256 else 4 * max(batch, 100), torch.float32)
-    # Before compilation: the number of threads is part of the program.
-    use_threads(runs, THREADS)
-    ours = Ours(stream, batch, count, compiled=True)
+    ours, (parameters, number) = both_begun(runs, batch, count)
+    ours.build(compiled=True)
     ours.go()
-    first = [time.perf_counter() - ours.begun]
-    parameters, number = ours.parameters(), jnp.zeros((), jnp.int32)
-    begun = time.perf_counter()
-    program = jax_program(stream, batch, count)
+    program = jax_program(ours.stream, batch, count)
     jax.block_until_ready(program(parameters, number))
-    first.append(time.perf_counter() - begun)
+    # Our program is stored by now.
+    first = [first_call(side, runs, batch, count) for side in ("ours", "jax")]
 
     def theirs() -> None:
         nonlocal parameters, number
