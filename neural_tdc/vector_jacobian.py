@@ -36,7 +36,8 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, PullBack]:
     function: to a tree of tensors
 
     The product takes a tree like the value and returns a tuple of trees, one for each primal, with
-    zeros where the value does not depend on it.
+    zeros where the value does not depend on it. It raises ValueError for another tree or other
+    shapes than the value's.
     """
     if not _FOUND or torch.is_inference_mode_enabled():
         value, product, *_ = torch.func.vjp(function, *primals)
