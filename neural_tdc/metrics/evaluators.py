@@ -168,7 +168,7 @@ def sample_evaluator(
         starts = range(0, rows, some)
         parts = [held_out_part(parameters, begin, min(begin + some, rows)) for begin in starts]
         moments, td_errors, updates = zip(*parts)
-        found = {
+        found: dict[str, Any] = {
             "moments": Moments(*(sum(leaves[1:], leaves[0]) for leaves in zip(*moments))),
             "held_out": (torch.cat(td_errors), torch.cat(updates)),
         }
