@@ -8,7 +8,8 @@ from torch import Tensor
 
 from agents.task import Task
 from agents.task_actions import start_places
-from neural_tdc.metrics.evaluators import at_home, features_in_double, on_threads
+from neural_tdc.metrics.evaluators import at_home, features_in_double
+from neural_tdc.metrics.parts_of_runs import on_threads
 from neural_tdc.types import Evaluator, FeatureMap, Parameters
 
 START_VALUE = "value/starts"

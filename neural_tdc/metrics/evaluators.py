@@ -5,15 +5,14 @@ the second moments are means over transitions that the learner did not see, and 
 there is one, is a Monte Carlo estimate.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 from neural_tdc.metrics.markov_chain import MarkovChain
 from neural_tdc.metrics.metric import (
@@ -23,16 +22,14 @@ from neural_tdc.metrics.metric import (
     TrueValue,
     held_out_errors,
 )
+from neural_tdc.metrics.parts_of_runs import in_groups, in_parts, on_threads
 from neural_tdc.metrics.projected_error import block_length
 from neural_tdc.metrics.registry import measure
 from neural_tdc.metrics.samples import Sample, moments_between, rows_of
 from neural_tdc.metrics.value_errors import Moments
-from neural_tdc.one_thread import one_thread
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Body, Evaluator, FeatureMap, Parameters
 
-# Bytes of features that an evaluator holds at a time; it takes a large population part by part.
-MEMORY = 2**28
 # Numbers of held-out features that are computed at a time.
 _FEATURES = 2**20
 # Large observations that are looked up at a time.
@@ -76,7 +73,7 @@ def chain_evaluator(
             )
         )
 
-    return at_home(_in_groups(one, len(observation)), observation.device)
+    return at_home(in_groups(one, len(observation)), observation.device)
 
 
 def action_chain_evaluator(
@@ -106,7 +103,7 @@ def action_chain_evaluator(
             )
         )
 
-    return at_home(_in_groups(one, len(everything)), everything.device)
+    return at_home(in_groups(one, len(everything)), everything.device)
 
 
 def sample_evaluator(
@@ -194,13 +191,13 @@ def sample_evaluator(
 
     # What takes time is done by all threads. The many small operations on the moments are Python's
     # time more than arithmetic, and threads would wait for one another.
-    look = on_threads(threads, _in_groups(seen, states))
+    look = on_threads(threads, in_groups(seen, states))
 
     def evaluator(parameters: Parameters) -> dict[str, Tensor]:
         values: dict[str, Tensor] = torch.vmap(one)(parameters, look(parameters))
         return values
 
-    return at_home(_in_parts(evaluator, states), observations.device)
+    return at_home(in_parts(evaluator, states), observations.device)
 
 
 def features_in_double(features: FeatureMap, body: Body, observation: Tensor) -> Tensor:
@@ -236,58 +233,3 @@ def at_home(evaluator: Evaluator, device: torch.device) -> Evaluator:
 def _auxiliary(rule: Rule, parameters: Parameters) -> AuxiliaryEstimate | None:
     found = rule.omega(parameters)
     return None if found is None else AuxiliaryEstimate(*found)
-
-
-def _in_groups(one: Callable[[Parameters], Any], observations: int) -> Callable[[Parameters], Any]:
-    """Batch an evaluator of one run over all runs, part by part."""
-
-    def evaluator(parameters: Parameters) -> Any:
-        width = parameters.head.shape[1] * observations * parameters.head.element_size()
-        return torch.vmap(one, chunk_size=max(1, MEMORY // (4 * width)))(parameters)
-
-    return evaluator
-
-
-def _in_parts(evaluator: Evaluator, observations: int) -> Evaluator:
-    """Evaluate so many runs at a time that a few numbers for each observation fit in the memory."""
-    some = max(1, MEMORY // (64 * observations))
-
-    def in_parts(parameters: Parameters) -> dict[str, Tensor]:
-        leaves, structure = tree_flatten(parameters)
-        if len(leaves[0]) <= some:
-            return evaluator(parameters)
-        pieces = zip(*(leaf.split(some) for leaf in leaves))
-        return _joined([evaluator(tree_unflatten(list(piece), structure)) for piece in pieces])
-
-    return in_parts
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """Join trees of tensors along their leading axis."""
-    return tree_map(lambda *leaves: torch.cat(leaves), *parts)
-
-
-def on_threads(threads: int | None, of_runs: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Share the runs among threads, each of which works alone: it waits for no other one.
-
-    of_runs: from a tree of tensors with a leading run axis, on the CPU or not, to another one
-    """
-    if threads is None or threads == 1:
-        return of_runs
-
-    def of_part(runs: Any) -> Any:
-        # Each thread has a mode of its own.
-        with torch.no_grad():
-            return of_runs(runs)
-
-    def threaded(runs: Any) -> Any:
-        leaves, structure = tree_flatten(runs)
-        count = min(threads, len(leaves[0]))
-        if count == 1 or leaves[0].device.type != "cpu":
-            return of_runs(runs)
-        pieces = zip(*(leaf.tensor_split(count) for leaf in leaves))
-        parts = [tree_unflatten(list(piece), structure) for piece in pieces]
-        with one_thread(), ThreadPoolExecutor(count) as pool:
-            return _joined(list(pool.map(of_part, parts)))
-
-    return threaded

@@ -13,7 +13,7 @@ from experiments.runs.command_line.checks import UsageError
 from experiments.sweep.running.build import Cell
 from neural_tdc.device_memory import GIGABYTE, available_bytes
 from neural_tdc.learning.preparation import prepare
-from neural_tdc.metrics.evaluators import MEMORY
+from neural_tdc.metrics.parts_of_runs import MEMORY
 
 # Part of the free memory that a study takes of its own accord.
 PART = 0.5

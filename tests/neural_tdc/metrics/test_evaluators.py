@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from envs.finite.finite_mdp import chain
 from envs.finite.standard_problems import problem
 from envs.finite.streams import exact_transitions, rmstde, simulate_streams
-from neural_tdc.metrics import evaluators
+from neural_tdc.metrics import parts_of_runs
 from neural_tdc.metrics.evaluators import (
     Truth,
     chain_evaluator,
@@ -271,7 +271,7 @@ def test_measuring_part_by_part_gives_the_same(monkeypatch):
     evaluator = sample_evaluator(in_rows(sample), None, features, RULES["tdc"])
     whole = evaluator(parameters)
     for memory in (1, 3 * 4 * FEATURE * 36 * 8):
-        monkeypatch.setattr(evaluators, "MEMORY", memory)
+        monkeypatch.setattr(parts_of_runs, "MEMORY", memory)
         for key, value in evaluator(parameters).items():
             assert torch.allclose(value, whole[key], rtol=1e-10, atol=1e-13)
 
