@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.runs.folder.files import read_json
-from experiments.runs.folder.run_folder import SCORES, SUMMARY
+from experiments.runs.folder.folder_contents import SCORES, SUMMARY
 from experiments.runs.results.intervals import (
     FEWEST_CUT,
     Interval,

@@ -7,7 +7,8 @@ from experiments.compare_dqn.settings import Comparison
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import json_value, read_json, write_json
-from experiments.runs.folder.run_folder import CONFIG, holds_run, prepare_folder
+from experiments.runs.folder.folder_contents import CONFIG, holds_run
+from experiments.runs.folder.run_folder import prepare_folder
 from experiments.runs.folder.run_lock import LOCK, check_unlocked, locked
 
 

@@ -19,7 +19,7 @@ from experiments.compare_dqn.settings import FIRST_SELECTION_SEED, Comparison
 from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import FIGURE, SUMMARY
+from experiments.runs.folder.folder_contents import FIGURE, SUMMARY
 from experiments.runs.results.phases import PhaseClock, rounded
 from experiments.train_dqn.build import games, network_of
 from neural_tdc.device_memory import GIGABYTE, check_memory

@@ -18,7 +18,7 @@ from experiments.compare_dqn.stage import StageScores, learn_stage, read_stage
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.command_line.processes import interruptible
 from experiments.runs.folder.files import read_json, write_json
-from experiments.runs.folder.run_folder import CHECKPOINT, SCORES, folder_name
+from experiments.runs.folder.folder_contents import CHECKPOINT, SCORES, folder_name
 from experiments.runs.results.phases import PhaseClock
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from agents.dqn.evaluation import GreedyActor, evaluate_episodes
 from experiments.compare_dqn.settings import Comparison
 from experiments.runs.folder.files import read_json, write_json
-from experiments.runs.folder.run_folder import folder_name
+from experiments.runs.folder.folder_contents import folder_name
 from experiments.train_dqn.build import games, network_of
 
 RANDOM_FILE = "random.json"

@@ -22,7 +22,7 @@ from experiments.compare_dqn.random_policy import random_score
 from experiments.compare_dqn.settings import Comparison, ComparisonSettings
 from experiments.compare_dqn.side_by_side import side_by_side
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import FIGURE, SUMMARY, holds_run
+from experiments.runs.folder.folder_contents import FIGURE, SUMMARY, holds_run
 from experiments.runs.results.phases import PhaseClock, rounded
 from experiments.runs.results.report import number
 from experiments.train_dqn.build import protocol_line

@@ -18,7 +18,7 @@ from experiments.runs.command_line.checks import UsageError, named
 from experiments.runs.command_line.computing import resolve_device
 from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.folder.files import read_json, write_json
-from experiments.runs.folder.run_folder import CHECKPOINT, SCORES
+from experiments.runs.folder.folder_contents import CHECKPOINT, SCORES
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.progress import Progress
 from experiments.train_dqn.build import games, network_of, training_schedule

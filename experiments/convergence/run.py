@@ -26,7 +26,8 @@ from experiments.runs.command_line.program import resumable
 from experiments.runs.folder.checkpoint import restored
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, FIGURE, prepare_folder
+from experiments.runs.folder.folder_contents import CHECKPOINT, CONFIG, FIGURE
+from experiments.runs.folder.run_folder import prepare_folder
 from experiments.runs.folder.same_settings import resumed_config
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.phases import PhaseClock

@@ -41,11 +41,8 @@ from experiments.runs.command_line.computing import keep_memory, limit_threads
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
-from experiments.runs.folder.run_folder import (
-    check_folder,
-    folder_name,
-    prepare_folders,
-)
+from experiments.runs.folder.folder_contents import folder_name
+from experiments.runs.folder.run_folder import check_folder, prepare_folders
 from experiments.runs.folder.same_settings import resumed_config
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.progress import PartsProgress

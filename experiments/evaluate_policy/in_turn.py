@@ -10,7 +10,7 @@ from experiments.evaluate_policy.results.figures import draw_run, draw_together
 from experiments.evaluate_policy.results.final_report import Run
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import CONFIG, FIGURE, SUMMARY
+from experiments.runs.folder.folder_contents import CONFIG, FIGURE, SUMMARY
 
 # Seconds after which the common figure is drawn again while rules are still learned.
 REDRAW_AFTER = 30.0

@@ -16,7 +16,7 @@ from experiments.landscape.figures import curvature_figure, surfaces_figure
 from experiments.landscape.settings import LandscapeSettings, read_landscape_settings
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main
-from experiments.runs.folder.run_folder import FIGURE
+from experiments.runs.folder.folder_contents import FIGURE
 from experiments.runs.results.history import History
 from experiments.runs.results.intervals import mean_interval
 from experiments.runs.results.report import mean_with_interval, tensorboard_line

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.plot.settings import PlotSettings
 from experiments.runs.command_line.checks import UsageError, suggestion
-from experiments.runs.folder.run_folder import FIGURE, FORMATS
+from experiments.runs.folder.folder_contents import FIGURE, FORMATS
 from experiments.runs.loading import FinishedRun, read_run, run_folders
 from experiments.runs.results.figures import evaluation_figure
 from experiments.runs.results.report import table

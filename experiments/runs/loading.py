@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.runs.command_line.checks import UsageError
 from experiments.runs.folder.files import read_json
-from experiments.runs.folder.run_folder import CONFIG, METRICS_FILE, PARTS, SUMMARY
+from experiments.runs.folder.folder_contents import CONFIG, METRICS_FILE, PARTS, SUMMARY
 from experiments.runs.results.history import LEADING_COLUMNS, History, read
 
 if TYPE_CHECKING:

@@ -13,12 +13,8 @@ from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import read_json, write_json
-from experiments.runs.folder.run_folder import (
-    CONFIG,
-    check_folder,
-    holds_run,
-    prepare_folder,
-)
+from experiments.runs.folder.folder_contents import CONFIG, holds_run
+from experiments.runs.folder.run_folder import check_folder, prepare_folder
 from experiments.runs.folder.same_settings import check_same_settings
 from experiments.runs.recording.finished_parts import FinishedParts
 from experiments.sweep.report import remove_report, write_report

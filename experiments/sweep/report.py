@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.folder.files import write_json, write_text
-from experiments.runs.folder.run_folder import SUMMARY, folder_name
+from experiments.runs.folder.folder_contents import SUMMARY, folder_name
 from experiments.runs.recording.finished_parts import seconds_to_write
 from experiments.runs.results.report import large_number, tensorboard_line
 from experiments.sweep.results import figures, tables

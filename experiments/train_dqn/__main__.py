@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main, resumable
-from experiments.runs.folder.run_folder import FIGURE
+from experiments.runs.folder.folder_contents import FIGURE
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.report import mean_with_interval, tensorboard_line
 from experiments.train_dqn.reading import read_dqn_settings

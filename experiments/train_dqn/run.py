@@ -12,7 +12,7 @@ from envs.games.stepping import Environments
 from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.program import Stopped
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import CHECKPOINT, SCORES, SUMMARY
+from experiments.runs.folder.folder_contents import CHECKPOINT, SCORES, SUMMARY
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.history import History
 from experiments.runs.results.phases import PhaseClock, rounded

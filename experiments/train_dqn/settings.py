@@ -16,7 +16,7 @@ from experiments.runs.command_line.settings import (
     flag_of,
     settings_from,
 )
-from experiments.runs.folder.run_folder import folder_name
+from experiments.runs.folder.folder_contents import folder_name
 from experiments.train_dqn.agent_settings import AgentSettings
 from experiments.train_dqn.defaults import defaults
 

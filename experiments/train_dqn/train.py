@@ -17,12 +17,8 @@ from experiments.runs.command_line.computing import NO_COMPILER, resolve_device
 from experiments.runs.command_line.processes import interruptible
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import (
-    CONFIG,
-    FIGURE,
-    check_folder,
-    prepare_folder,
-)
+from experiments.runs.folder.folder_contents import CONFIG, FIGURE
+from experiments.runs.folder.run_folder import check_folder, prepare_folder
 from experiments.runs.folder.same_settings import resumed_config
 from experiments.runs.results.phases import PhaseClock
 from experiments.train_dqn.build import games, memory_line, protocol_line, training

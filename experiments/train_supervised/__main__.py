@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.runs.command_line.processes import leave
 from experiments.runs.command_line.program import main
-from experiments.runs.folder.run_folder import FIGURE
+from experiments.runs.folder.folder_contents import FIGURE
 from experiments.runs.results.figures import evaluation_figure
 from experiments.runs.results.panels import metric_panels
 from experiments.runs.results.report import (

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 from experiments.runs.folder.checkpoint import restored
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, SUMMARY
+from experiments.runs.folder.folder_contents import CHECKPOINT, CONFIG, SUMMARY
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.phases import PhaseClock
 from experiments.runs.results.progress import Progress

@@ -9,13 +9,8 @@ from experiments.runs.command_line.common_settings import stored
 from experiments.runs.command_line.program import resumable
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json, write_text
-from experiments.runs.folder.run_folder import (
-    CONFIG,
-    FIGURE,
-    METRICS_FILE,
-    SUMMARY,
-    prepare_folder,
-)
+from experiments.runs.folder.folder_contents import CONFIG, FIGURE, METRICS_FILE, SUMMARY
+from experiments.runs.folder.run_folder import prepare_folder
 from experiments.runs.folder.same_settings import resumed_config
 from experiments.runs.recording.finished_parts import FinishedParts, seconds_to_write
 from experiments.runs.results.phases import PhaseClock

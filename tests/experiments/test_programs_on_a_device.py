@@ -11,7 +11,7 @@ from experiments.compare_dqn import __main__ as compare_dqn
 from experiments.compare_dqn import grid_run, stage
 from experiments.evaluate_policy.parts import plan
 from experiments.landscape import __main__ as landscape
-from experiments.runs.folder.run_folder import METRICS_FILE, SCORES
+from experiments.runs.folder.folder_contents import METRICS_FILE, SCORES
 from experiments.sweep import __main__ as sweep
 from experiments.sweep.running import shard
 from experiments.train_dqn import __main__ as train_dqn

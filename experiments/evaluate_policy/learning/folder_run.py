@@ -9,7 +9,7 @@ from agents.resampled_task import Evidence
 from agents.task import Task
 from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.learning.start_value import run_evidence
-from experiments.runs.folder.run_folder import CHECKPOINT
+from experiments.runs.folder.folder_contents import CHECKPOINT
 from experiments.runs.recording.recorder import Recorder
 from experiments.runs.results.history import History
 

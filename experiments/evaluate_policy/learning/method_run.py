@@ -12,7 +12,7 @@ from experiments.evaluate_policy.learning.start_value import value_of_runs
 from experiments.evaluate_policy.learning.streams import run_streams
 from experiments.runs.command_line.checks import named
 from experiments.runs.folder.checkpoint import write_tensors
-from experiments.runs.folder.run_folder import VALUE
+from experiments.runs.folder.folder_contents import VALUE
 from neural_tdc.baselines.prefixes import prefix_measurements
 from neural_tdc.rules.rule import Rule
 from neural_tdc.types import Evaluator, FeatureMap, Measurement

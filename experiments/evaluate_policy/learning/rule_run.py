@@ -16,7 +16,7 @@ from experiments.evaluate_policy.learning.shared import Beginning, Shared
 from experiments.evaluate_policy.learning.start_value import value_of_runs
 from experiments.evaluate_policy.parts.algorithms import run_step_sizes, task_runs
 from experiments.runs.folder.checkpoint import restored, write_tensors
-from experiments.runs.folder.run_folder import VALUE
+from experiments.runs.folder.folder_contents import VALUE
 from experiments.runs.results.progress import Progress
 from neural_tdc.learning.algorithm import Algorithm, State
 from neural_tdc.learning.learner import divergence_limit, learn

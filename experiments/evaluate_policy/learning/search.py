@@ -24,7 +24,7 @@ from experiments.evaluate_policy.learning.shared import Shared
 from experiments.evaluate_policy.settings.evaluation_settings import AUTO, FOR_AUTO
 from experiments.runs.command_line.checks import named
 from experiments.runs.folder.checkpoint import write_tensors
-from experiments.runs.folder.run_folder import VALUE
+from experiments.runs.folder.folder_contents import VALUE
 from neural_tdc.best_value import BestValue, best_value
 from neural_tdc.types import Transition
 

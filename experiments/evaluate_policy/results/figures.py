@@ -9,7 +9,7 @@ from experiments.evaluate_policy.learning.search import SearchRun
 from experiments.evaluate_policy.results.choice_figure import choice_figure
 from experiments.evaluate_policy.results.final_report import Run, learned_value
 from experiments.evaluate_policy.results.value_figure import value_figure
-from experiments.runs.folder.run_folder import FIGURE, VALUES
+from experiments.runs.folder.folder_contents import FIGURE, VALUES
 from experiments.runs.results.figures import evaluation_figure
 
 

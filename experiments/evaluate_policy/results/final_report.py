@@ -13,7 +13,7 @@ from experiments.evaluate_policy.results.controls import control_lines, value_co
 from experiments.evaluate_policy.results.noise import noise_lines, noise_summary
 from experiments.evaluate_policy.settings.evaluation_settings import EvaluationSettings
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import FIGURE, SUMMARY, VALUES
+from experiments.runs.folder.folder_contents import FIGURE, SUMMARY, VALUES
 from experiments.runs.results.report import divergence_warning, table, tensorboard_line
 from neural_tdc.value_file import load_value
 from neural_tdc.value_function import ValueFunction

@@ -32,7 +32,7 @@ from experiments.runs.command_line.settings import (
     settings_from,
     value_of,
 )
-from experiments.runs.folder.run_folder import holds_run
+from experiments.runs.folder.folder_contents import holds_run
 
 
 class Stopped(Exception):

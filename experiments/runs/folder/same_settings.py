@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runs.folder.files import json_value, read_json
-from experiments.runs.folder.run_folder import CONFIG, run_configuration
+from experiments.runs.folder.folder_contents import CONFIG, run_configuration
 
 # Ends the name of a checksum of the files that a setting names.
 CHECKSUM = "_sha256"

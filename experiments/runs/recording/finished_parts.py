@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 
 from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.folder.files import read_json
-from experiments.runs.folder.run_folder import CHECKPOINT, PARTS, folder_name
+from experiments.runs.folder.folder_contents import CHECKPOINT, PARTS, folder_name
 from experiments.runs.results.phases import rounded
 from experiments.runs.results.progress import Progress
 

@@ -11,8 +11,8 @@
 A run has one checkpoint and one or several parts (the arms of a population): each part has a
 folder with a history in `metrics.csv` and an event file.
 
-The order at a checkpoint is that of `experiments.runs.folder.run_folder`. A stop may come between
-any two lines: what is saved then is the last measurement that stands in all files.
+The order at a checkpoint is that of `experiments.runs.folder.folder_contents`. A stop may come
+between any two lines: what is saved then is the last measurement that stands in all files.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import torch
 
 from experiments.runs.folder.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import METRICS_FILE, SUMMARY
+from experiments.runs.folder.folder_contents import METRICS_FILE, SUMMARY
 from experiments.runs.recording.tensorboard_log import TensorBoardLog
 from experiments.runs.results.history import History, MetricsFile, cut, read
 from experiments.runs.results.phases import PHASES, SHARED, PhaseClock

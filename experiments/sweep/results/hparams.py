@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.runs.folder.run_folder import folder_name
+from experiments.runs.folder.folder_contents import folder_name
 from experiments.runs.recording.tensorboard_log import TensorBoardLog
 from experiments.runs.results.history import History
 from experiments.sweep.results.rows import Report, Row, described

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.runs.command_line.checks import UsageError
-from experiments.runs.folder.run_folder import run_configuration
+from experiments.runs.folder.folder_contents import run_configuration
 from experiments.runs.recording.finished_parts import FinishedParts
 from experiments.sweep.running.shard import Shard
 from experiments.sweep.settings.job_part import JobPart

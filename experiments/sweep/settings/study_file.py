@@ -15,7 +15,7 @@ from experiments.runs.command_line.settings import (
     setting_fields,
     settings_from,
 )
-from experiments.runs.folder.run_folder import run_configuration
+from experiments.runs.folder.folder_contents import run_configuration
 from experiments.sweep.settings.sweep_settings import SweepSettings
 
 # The table of a study file that changes settings for one problem.

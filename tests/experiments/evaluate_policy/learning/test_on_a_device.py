@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from experiments.evaluate_policy.learning import method_run, search
 from experiments.evaluate_policy.parts import plan
 from experiments.evaluate_policy.results import figures
-from experiments.runs.folder.run_folder import METRICS_FILE, SUMMARY, VALUE
+from experiments.runs.folder.folder_contents import METRICS_FILE, SUMMARY, VALUE
 from neural_tdc.baselines.prefixes import prefix_measurements
 from neural_tdc.tensor_file import load_tensors
 from neural_tdc.value_file import FORMAT

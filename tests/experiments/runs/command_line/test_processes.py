@@ -22,7 +22,7 @@ from experiments.runs.command_line.processes import (
 from experiments.runs.command_line.program import main, resumable
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import CONFIG
+from experiments.runs.folder.folder_contents import CONFIG
 
 
 def handlers():

@@ -7,12 +7,8 @@ from experiments.runs.folder import configuration as module
 from experiments.runs.folder.checkpoint import save_checkpoint
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import read_json, write_json
-from experiments.runs.folder.run_folder import (
-    check_folder,
-    folder_name,
-    holds_run,
-    prepare_folder,
-)
+from experiments.runs.folder.folder_contents import folder_name, holds_run
+from experiments.runs.folder.run_folder import check_folder, prepare_folder
 from experiments.runs.folder.same_settings import check_same_settings
 from tests.experiments.runs.folder.run_folders import (
     all_prepared,

@@ -1,8 +1,6 @@
 import pytest
 
-from experiments.runs.folder.run_folder import (
-    folder_name,
-)
+from experiments.runs.folder.folder_contents import folder_name
 from tests.experiments.runs.folder.run_folders import (
     all_prepared,
     make_run,

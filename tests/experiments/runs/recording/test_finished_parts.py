@@ -8,7 +8,8 @@ import pytest
 from experiments.runs.folder.checkpoint import save_checkpoint
 from experiments.runs.folder.configuration import configuration
 from experiments.runs.folder.files import write_json
-from experiments.runs.folder.run_folder import CHECKPOINT, CONFIG, prepare_folder
+from experiments.runs.folder.folder_contents import CHECKPOINT, CONFIG
+from experiments.runs.folder.run_folder import prepare_folder
 from experiments.runs.recording.finished_parts import FinishedParts, seconds_to_write
 
 VALUES = {
