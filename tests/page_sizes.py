@@ -32,7 +32,7 @@ SMALLER = {
     "benchmarks.accuracy.best_setting": "--problems queue-off --logs 2",
     "benchmarks.accuracy --designed": "--seeds 1 --methods 'lstd(0)' --problems MountainCar",
     "benchmarks.accuracy": "--seeds 1 --methods 'lstd(0)' --problems queue",
-    "benchmarks.presets": "--purpose on-policy --updates 50",
+    "benchmarks.presets": "--purpose fast --updates 50",
     "benchmarks.dqn --only-memory": "--transitions 2000",
     "benchmarks.dqn_population": "--runs 4 --rounds 1",
     "benchmarks.held_out_noise": "--problem CartPole-v1 --sizes 1000 --total 20000",
