@@ -81,8 +81,8 @@ SEQUENCES = "--problem boyan --sampling sequences"
         (f"{GIVEN} --rule td --lambda=-0.1", "--lambda -0.1 is not allowed"),
         (f"{GIVEN} --rule td --lambda nan", "--lambda nan is not allowed"),
         (f"{GIVEN} --rule td --lambda x", "--lambda 'x' is not a number"),
-        ("--problem boyan --rule td --lambda 0.8", "it needs --features given, not neural"),
-        ("--problem boyan --rule ttn --lambda 0.8", "it needs --features given, not neural"),
+        ("--problem boyan --rule td --lambda 0.8", "or --features given, not neural"),
+        ("--problem boyan --rule ttn --lambda 0.8", "or --features given, not neural"),
         *(
             (f"{SEQUENCES} --rule td {rule} --lambda 0.8", f"for the {what} '{rule}'")
             for rule, what in (("etd", "head"), ("ttn", "rule"))
