@@ -42,7 +42,7 @@ SMALLER = {
     "train_dqn --problem ALE/Pong-v5": "--steps 800 --learning-starts 400 --replay-capacity 2000"
     " --evaluate-every 800 --evaluation-episodes 1 --evaluation-longest 200",
     "--problem ALE/Pong-v5 --policy": "--steps 50 --truth-states 2 --held-out 50",
-    "compare_dqn --problem ALE/Breakout-v5": "--seeds 1 --steps 800 --learning-starts 400"
+    "compare_dqn --problem ALE/": "--seeds 1 --steps 800 --learning-starts 400"
     " --evaluate-every 800 --evaluation-episodes 1 --evaluation-longest 200 --random-games 2",
     "compare_dqn --problem MinAtar": "--seeds 1 --steps 1500 --learning-starts 500"
     " --evaluate-every 1500 --evaluation-episodes 2 --random-games 3",
