@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from neural_tdc.compiled.compilation import compile_for_threads, compile_repeatable, tensors_of
 from neural_tdc.compiled.kernel_loop import Loop
+from neural_tdc.compiled.quick_trees import leaves_of, like_tree
 from neural_tdc.types import StepSizes
 
 # Runs of a block at most.
@@ -85,13 +86,12 @@ def _at_the_same_time(
     """Return what advances as many blocks at a time as there are threads."""
 
     def advance(state: Any, update: Tensor, times: int) -> tuple[Any, Tensor]:
-        leaves, structure = tree_flatten(state)
-        carried = [*(_full(leaf, size) for leaf in leaves), update]
+        carried = [*(_full(leaf, size) for leaf in leaves_of(state)), update]
         worth = runs * times >= UPDATES_WORTH_THREADS
         *moved, after = loop(carried, constants, times, threads if worth else 1)
         if runs % size:
             moved = [leaf[:runs] for leaf in moved]
-        return tree_unflatten(moved, structure), after
+        return like_tree(state, iter(moved)), after
 
     return advance
 

@@ -26,6 +26,7 @@ from neural_tdc.compiled.kernel_loop import Loop, kernel_loop, loop_of
 from neural_tdc.compiled.private_compiler import Compiler, compiler, compiler_settings
 from neural_tdc.compiled.program_key import program_key
 from neural_tdc.compiled.program_store import find_program, store_program
+from neural_tdc.compiled.quick_trees import leaves_of, like_tree
 from neural_tdc.compiled.small_products import can_be_multiplied, small_product
 from neural_tdc.compiled.wide_layouts import of_turned, to_be_turned, turned
 
@@ -141,15 +142,14 @@ def compile_repeatable(
     program, loop = _found_or_compiled(update)
 
     def repeat(carried: Any, constant: Any, calls: int) -> Any:
-        tensors, structure = tree_flatten(carried)
-        bound = tensors_of(constant)
+        tensors, bound = leaves_of(carried), tensors_of(constant)
         with torch.no_grad():
             if loop is not None and (calls > 1 or (calls and program is None)):
-                return tree_unflatten(loop(tensors, [bound], calls, 1), structure)
+                return like_tree(carried, iter(loop(tensors, [bound], calls, 1)))
             for _ in range(calls):
                 assert program is not None
                 tensors = list(program(*tensors, *bound))
-        return tree_unflatten(tensors, structure)
+        return like_tree(carried, iter(tensors))
 
     return repeat
 
@@ -184,7 +184,7 @@ def compile_for_threads(
 
 def tensors_of(tree: Any) -> list[Tensor]:
     """Return the tensors among the leaves of a tree."""
-    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, Tensor)]
 
 
 def _small(carried: Any) -> bool:
