@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from neural_tdc.one_thread import one_thread
+
 # Steps of an environment below which a process is not worth its start.
 _WORTH = 5_000
 # Seconds between two looks at parts that all work in other processes.
@@ -59,28 +61,26 @@ def in_parallel(
     Returns what they return, in order, and raises what the first failing part raises. All work on
     one thread, so that the number of processes changes no bit.
     """
-    threads = torch.get_num_threads()
     context = multiprocessing.get_context("fork")
     children: list[tuple[Any, Connection]] = []
-    torch.set_num_threads(1)
     try:
-        for part in parts if watch else parts[1:]:
-            receiver, sender = context.Pipe(duplex=False)
-            child = context.Process(target=_answer, args=(part, sender), daemon=True)
-            child.start()
-            sender.close()
-            children.append((child, receiver))
-        answers = []
-        if watch is None:
-            answers.append(parts[0]())
-        else:
-            watch()
-        for child, receiver in children:
-            while watch is not None and not receiver.poll(_WATCHED):
+        with one_thread():
+            for part in parts if watch else parts[1:]:
+                receiver, sender = context.Pipe(duplex=False)
+                child = context.Process(target=_answer, args=(part, sender), daemon=True)
+                child.start()
+                sender.close()
+                children.append((child, receiver))
+            answers = []
+            if watch is None:
+                answers.append(parts[0]())
+            else:
                 watch()
-            answers.append(_received(child, receiver))
+            for child, receiver in children:
+                while watch is not None and not receiver.poll(_WATCHED):
+                    watch()
+                answers.append(_received(child, receiver))
     finally:
-        torch.set_num_threads(threads)
         for child, receiver in children:
             # One that has answered is gone already.
             child.kill()

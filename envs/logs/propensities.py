@@ -23,6 +23,7 @@ from neural_tdc.byte_rows import (
     observation_units,
     row_blocks,
 )
+from neural_tdc.one_thread import one_thread
 
 ESTIMATE = "estimate"
 # Every fifth episode, or block of so many rows, is held out.
@@ -81,14 +82,12 @@ def estimated_propensities(log: Log, seed: int = 0) -> Propensities:
         )
     taken, actions = torch.from_numpy(action), int(action.max()) + 1
     seen = _standardised(log.observation, ~unseen)
-    outside, threads = torch.get_rng_state(), torch.get_num_threads()
-    # Small products: several threads would wait for one another.
-    torch.set_num_threads(1)
+    outside = torch.get_rng_state()
     try:
-        found = dict(_classifiers(seen, taken, torch.from_numpy(unseen), actions, seed))
+        with one_thread():
+            found = dict(_classifiers(seen, taken, torch.from_numpy(unseen), actions, seed))
     finally:
         torch.set_rng_state(outside)
-        torch.set_num_threads(threads)
     scores = {name: score for name, (score, _) in found.items()}
     best = max(scores, key=lambda name: scores[name])
     chances = _log_probability(found[best][1], seen, taken).exp().double().numpy()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from neural_tdc.one_thread import one_thread
 from neural_tdc.types import Evaluator, Parameters
@@ -30,13 +30,17 @@ def in_parts(evaluator: Evaluator, observations: int) -> Evaluator:
 
     def evaluated(parameters: Parameters) -> dict[str, Tensor]:
         some = max(1, MEMORY // (64 * observations))
-        leaves, structure = tree_flatten(parameters)
-        if len(leaves[0]) <= some:
+        if len(parameters.head) <= some:
             return evaluator(parameters)
-        pieces = zip(*(leaf.split(some) for leaf in leaves))
-        return _joined([evaluator(tree_unflatten(list(piece), structure)) for piece in pieces])
+        return _joined(list(map(evaluator, _pieces(parameters, lambda leaf: leaf.split(some)))))
 
     return evaluated
+
+
+def _pieces(tree: Any, cut: Callable[[Tensor], Sequence[Tensor]]) -> list[Any]:
+    """Cut every tensor of a tree along its leading axis, and return the trees of the pieces."""
+    leaves, structure = tree_flatten(tree)
+    return [tree_unflatten(list(piece), structure) for piece in zip(*map(cut, leaves))]
 
 
 def _joined(parts: Sequence[Any]) -> Any:
@@ -58,12 +62,11 @@ def on_threads(threads: int | None, of_runs: Callable[[Any], Any]) -> Callable[[
             return of_runs(runs)
 
     def threaded(runs: Any) -> Any:
-        leaves, structure = tree_flatten(runs)
-        count = min(threads, len(leaves[0]))
-        if count == 1 or leaves[0].device.type != "cpu":
+        first = tree_leaves(runs)[0]
+        count = min(threads, len(first))
+        if count == 1 or first.device.type != "cpu":
             return of_runs(runs)
-        pieces = zip(*(leaf.tensor_split(count) for leaf in leaves))
-        parts = [tree_unflatten(list(piece), structure) for piece in pieces]
+        parts = _pieces(runs, lambda leaf: leaf.tensor_split(count))
         with one_thread(), ThreadPoolExecutor(count) as pool:
             return _joined(list(pool.map(of_part, parts)))
 

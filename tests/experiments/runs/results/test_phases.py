@@ -6,14 +6,6 @@ from experiments.runs.results import phases
 from experiments.runs.results.phases import PHASES, PhaseClock, phases_line, process_age
 
 
-@pytest.fixture
-def now(monkeypatch):
-    """Return the present of a clock that only the test moves."""
-    present = [100.0]
-    monkeypatch.setattr(phases.time, "perf_counter", lambda: present[0])
-    return present
-
-
 def test_every_second_belongs_to_one_phase_and_inner_phases_interrupt_outer_ones(now):
     clock = PhaseClock()
     before = clock.seconds()["import"]

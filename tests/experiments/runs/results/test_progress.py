@@ -5,20 +5,12 @@ import re
 
 import pytest
 
-from experiments.runs.results import progress as progress_lines
 from experiments.runs.results.progress import PartsProgress, Progress, time_left
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-@pytest.fixture
-def now(monkeypatch):
-    present = [50.0]
-    monkeypatch.setattr(progress_lines.time, "perf_counter", lambda: present[0])
-    return present
 
 
 def test_a_quick_preparation_says_nothing(now):
